@@ -1,0 +1,103 @@
+# Everything is installed into .venv (and uv, where the machine has none, into .uv); the system is left alone.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+VENV := .venv
+BIN := $(VENV)/bin
+# A shim that cannot run counts as absent.
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
+PYTHON ?= $(shell for name in python3 python python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& command -v "$$name" && break; done)
+export UV_PYTHON_DOWNLOADS := never
+unexport VIRTUAL_ENV
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python -c requirements.lock
+
+##@ Use
+
+demo: $(VENV)/.runtime ## the whole pipeline on real handwritten digits: minutes, no download
+	$(BIN)/edc-ray run digits
+
+##@ Test
+
+test: lint types docs ## everything that runs on a CPU without network: lint, types, documents, all tests
+	$(BIN)/python -m pytest tests
+
+check: lint types ## lint, types, architecture: under a minute
+	$(BIN)/python -m pytest -q tests/architecture
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/pyright
+
+test-goldens: $(VENV)/.dev ## equality with the official code's numbers; `EDC_RAY_GOLDENS=DIR make ...` reads them in DIR
+	$(BIN)/python -m pytest tests/goldens
+
+test-nightly: $(VENV)/.dev ## the long tests
+	$(BIN)/python -m pytest -m nightly tests
+
+test-gpu: $(VENV)/.dev ## the tests that need a CUDA device; skipped, with the reason, where there is none
+	$(BIN)/python -m pytest -m gpu tests
+
+s3-server: $(VENV)/.dev ## start a real S3 server (Ceph) on 127.0.0.1; `make s3-server-stop` ends it
+	tests/s3/ceph.sh start
+
+s3-server-stop: ## end the S3 server and delete what it stored
+	tests/s3/ceph.sh stop
+
+bench: $(VENV)/.dev ## run every benchmarks/bench_*.py
+	@set -e; for file in $(wildcard benchmarks/bench_*.py); do echo "$$file"; $(BIN)/python "$$file"; done
+	@test -n '$(wildcard benchmarks/bench_*.py)' || echo 'There is no benchmarks/bench_*.py yet: nothing was measured.'
+
+##@ Work on the code
+
+format: $(VENV)/.dev ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev ## check the documents: every link resolves, every edc-ray command in them is understood
+	$(BIN)/python docs/check_documents.py
+
+lock: | $(UV) ## resolve requirements.lock anew
+	$(UV) pip compile --quiet --universal --upgrade pyproject.toml --extra s3 --extra dev \
+		--no-emit-index-url --no-header --no-annotate -p 3.11 -o requirements.lock
+
+install: $(VENV)/.dev ## only install, with the tools of a developer
+
+clean: ## delete .venv, .uv and caches; runs/ stays
+	rm -rf $(VENV) .uv .pytest_cache .ruff_cache .hypothesis
+
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Stamps: an installation is made anew when what it is made from changes.
+
+$(VENV)/.runtime: pyproject.toml requirements.lock | $(BIN)/python
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml requirements.lock | $(BIN)/python
+	$(INSTALL) -e '.[dev,s3]'
+	@touch $(VENV)/.runtime $@
+
+$(BIN)/python: | $(UV)
+	@test -n '$(PYTHON)' || { echo 'No Python from 3.11 to 3.13 on PATH. Give one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11'; exit 1; }
+	rm -rf $(VENV)
+	$(UV) venv --quiet --python '$(PYTHON)' $(VENV)
+
+# Debian's python3 may come without venv; then pip, if it is there, puts uv into the same folder.
+.uv/bin/uv:
+	@test -n '$(PYTHON)' || { echo 'No Python from 3.11 to 3.13 on PATH. Give one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11'; exit 1; }
+	rm -rf .uv
+	'$(PYTHON)' -m venv .uv && .uv/bin/python -m pip install --quiet uv \
+		|| { rm -rf .uv; '$(PYTHON)' -m pip install --quiet --target .uv uv; } \
+		|| { rm -rf .uv; echo 'uv could not be installed: the Python above needs the module venv or pip'; exit 1; }
+
+.PHONY: demo test check lint types test-goldens test-nightly test-gpu s3-server s3-server-stop bench format docs lock \
+	install clean help

@@ -1,0 +1,76 @@
+"""Names of everything a run stores. Names only: nothing is read or written here.
+
+<storage.root>/<run.name>/
+    run.yaml  events.jsonl  report/
+    <stage folder>/<shard>  <stage folder>/records/<unit key>.json  <stage folder>/manifest.json
+"""
+
+from __future__ import annotations
+
+import re
+
+RUN_CONFIG = "run.yaml"
+EVENT_LOG = "events.jsonl"
+REPORT_FOLDER = "report"
+MANIFEST_NAME = "manifest.json"
+RECORDS_FOLDER = "records"
+STAGE_FOLDERS = {
+    "squeeze": "squeeze",
+    "statistics": "statistics",
+    "init": "init",
+    "recover": "condensed",
+    "relabel": "labels",
+    "evaluate": "results",
+}
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
+
+
+def join_path(folder: str, name: str) -> str:
+    """Path below the root of a store; folder "" is the root itself."""
+    return f"{folder}/{name}" if folder else name
+
+
+def manifest_path(folder: str) -> str:
+    return join_path(folder, MANIFEST_NAME)
+
+
+def records_folder(folder: str) -> str:
+    return join_path(folder, RECORDS_FOLDER)
+
+
+def record_path(folder: str, unit_key: str) -> str:
+    """Path of a unit's record.
+
+    Raises:
+        ValueError: the key is not a plain file name.
+    """
+    if not _KEY.fullmatch(unit_key):
+        raise ValueError(f"a unit key is made of letters, digits and . _ = + -, got {unit_key!r}")
+    return join_path(records_folder(folder), f"{unit_key}.json")
+
+
+def block_key(first_class: int, last_class: int, first_ipc: int, last_ipc: int) -> str:
+    """Unit key of a block of classes times a block of ipc ids; both ends belong to the block."""
+    return f"classes-{first_class:05d}-{last_class:05d}_ipc-{first_ipc:05d}-{last_ipc:05d}"
+
+
+def epochs_key(first_epoch: int, last_epoch: int) -> str:
+    """Unit key of a range of epochs; both ends belong to it."""
+    return f"epochs-{first_epoch:05d}-{last_epoch:05d}"
+
+
+def batches_key(observer: str, first_batch: int, last_batch: int) -> str:
+    """Unit key of the statistics of a range of data batches; both ends belong to it."""
+    return f"{observer}_batches-{first_batch:06d}-{last_batch:06d}"
+
+
+def table_name(unit_key: str) -> str:
+    return f"{unit_key}.parquet"
+
+
+def arrays_name(unit_key: str) -> str:
+    return f"{unit_key}.npz"
+
+
+def network_name(observer: str) -> str:
+    return f"{observer}.safetensors"

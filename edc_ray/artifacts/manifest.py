@@ -1,0 +1,254 @@
+"""What proves that work is done: a record for each work unit, a manifest for each stage.
+
+A file's existence proves nothing. A unit is done when its record, written after its shards, names their bytes
+and hashes and they agree; a stage is done when its manifest, written after all records, exists. Both are
+small JSON files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edc_ray.artifacts import layout
+from edc_ray.artifacts.records import (
+    Manifest,
+    Record,
+    ShardInfo,
+    parse_manifest,
+    parse_record,
+    to_json,
+)
+from edc_ray.artifacts.store import Store
+from edc_ray.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One damaged or missing file of a run. `path` is relative to the run."""
+
+    path: str
+    problem: str
+
+
+def write_unit(
+    store: Store,
+    stage_folder: str,
+    unit_key: str,
+    fingerprint: str,
+    shards: Mapping[str, tuple[bytes, int]],
+    meta: Mapping[str, Any] | None = None,
+    seconds: float = 0.0,
+    *,
+    stage: str | None = None,
+) -> Record:
+    """Store the result of a unit: its shards first, its record last.
+
+    Args:
+        store: of the run.
+        stage_folder: see `layout.STAGE_FOLDERS`.
+        unit_key: names the record; unique in the stage.
+        fingerprint: of the stage's config and inputs.
+        shards: file name below the stage folder -> (content, rows).
+        meta: small JSON values about the unit.
+        seconds: time the unit took.
+        stage: name of the stage; by default that of the folder.
+
+    Returns:
+        The record in the store. Another writer's, where a valid one with this fingerprint was there first.
+
+    Raises:
+        ArtifactError: something cannot be written.
+    """
+    infos = tuple(ShardInfo(name, len(data), _sha256(data), rows) for name, (data, rows) in shards.items())
+    name = stage or _stage_of(stage_folder)
+    record = Record(name, unit_key, fingerprint, infos, dict(meta or {}), float(seconds))
+    text = to_json(record)
+    path = layout.record_path(stage_folder, unit_key)
+    for file_name, (data, _) in shards.items():
+        if not _publish_or_match(store, layout.join_path(stage_folder, file_name), data):
+            if winner := read_record(store, stage_folder, unit_key, fingerprint):
+                return winner
+            store.delete(layout.manifest_path(stage_folder))  # it may vouch for the bytes that go now
+            store.publish(layout.join_path(stage_folder, file_name), data, replace=True)
+    if not store.publish(path, text):
+        if winner := read_record(store, stage_folder, unit_key, fingerprint):
+            return winner
+        store.publish(path, text, replace=True)
+    return record
+
+
+def read_record(store: Store, stage_folder: str, unit_key: str, fingerprint: str) -> Record | None:
+    """The record of a unit that is done, else None.
+
+    Reads the unit's shards whole: wrong bytes are never trusted.
+
+    Raises:
+        ArtifactError: the record was made by a newer version, or the store cannot be reached.
+    """
+    record = _stored_record(store, stage_folder, unit_key)
+    if record is None or record.fingerprint != fingerprint or record.unit != unit_key:
+        return None
+    intact = all(_shard_problem(store, stage_folder, shard) is None for shard in record.shards)
+    return record if intact else None
+
+
+def read_shard(store: Store, stage_folder: str, shard: ShardInfo) -> bytes:
+    """Content of a shard that a record or manifest names.
+
+    Raises:
+        ArtifactError: it is missing or its bytes are not the recorded ones.
+    """
+    path = layout.join_path(stage_folder, shard.path)
+    data = store.read(path)
+    if problem := _mismatch(data, shard):
+        hint = "run the stage again; edc-ray verify lists all damaged files"
+        raise ArtifactError(f"{store.join(path)} is damaged", found=problem, next=hint)
+    return data
+
+
+def write_manifest(
+    store: Store,
+    stage_folder: str,
+    records: Iterable[Record],
+    *,
+    fingerprint: str,
+    dataset: Mapping[str, Any],
+    config_digest: str = "",
+    meta: Mapping[str, Any] | None = None,
+    environment: Mapping[str, Any] | None = None,
+    stage: str | None = None,
+) -> Manifest:
+    """Declare a stage complete. The last thing a stage writes.
+
+    Args:
+        records: of all units, in plan order, as `write_unit` and `read_record` returned them. Each is
+            compared with the stored one, so that a manifest vouches only for what is there.
+
+    Raises:
+        ArtifactError: a unit's record or shard is not in the store any more.
+    """
+    settled = tuple(_settled(store, stage_folder, record) for record in records)
+    name = stage or _stage_of(stage_folder)
+    manifest = Manifest(
+        name, fingerprint, config_digest, dict(dataset), settled, dict(meta or {}), dict(environment or {})
+    )
+    store.publish(layout.manifest_path(stage_folder), to_json(manifest), replace=True)
+    return manifest
+
+
+def read_manifest(store: Store, stage_folder: str) -> Manifest | None:
+    """The manifest of a complete stage; None where there is none.
+
+    Raises:
+        ArtifactError: it is damaged or was made by a newer version.
+    """
+    path = layout.manifest_path(stage_folder)
+    if not store.exists(path):
+        return None
+    manifest = parse_manifest(store.read(path), store.join(path))
+    if manifest is None:
+        hint = "run the stage again"
+        raise ArtifactError(f"{store.join(path)} is damaged", expected="a manifest of edc-ray", next=hint)
+    return manifest
+
+
+def manifest_is_intact(store: Store, manifest: Manifest, stage_folder: str | None = None) -> bool:
+    """Whether every shard of a manifest is there with the recorded bytes; reads them all.
+
+    Args:
+        store: of the run.
+        manifest: as read.
+        stage_folder: by default that of the manifest's stage.
+    """
+    folder = layout.STAGE_FOLDERS[manifest.stage] if stage_folder is None else stage_folder
+    return all(_shard_problem(store, folder, shard) is None for shard in manifest.shards)
+
+
+def verify_run(store: Store) -> list[Problem]:
+    """Compare every file that a record or manifest of a run names with what is stored.
+
+    Returns:
+        One problem for each damaged file, [] for a sound run. Damage never raises.
+
+    Raises:
+        ArtifactError: the store cannot be listed.
+    """
+    problems: dict[str, Problem] = {}
+    for path in store.list():
+        folder, _, name = path.rpartition("/")
+        if name == layout.MANIFEST_NAME:
+            parse, stage_folder = parse_manifest, folder
+        elif name.endswith(".json") and folder.split("/")[-1] == layout.RECORDS_FOLDER:
+            parse, stage_folder = parse_record, folder.rpartition("/")[0]
+        else:
+            continue
+        for problem in _problems_of(store, path, stage_folder, parse):
+            problems.setdefault(problem.path, problem)
+    return [problems[path] for path in sorted(problems)]
+
+
+def _problems_of(store: Store, path: str, stage_folder: str, parse: Any) -> list[Problem]:
+    try:
+        found = parse(store.read(path), store.join(path))
+    except ArtifactError as error:
+        return [Problem(path, str(error))]
+    if found is None:
+        return [Problem(path, "cannot be parsed")]
+    named = [(layout.join_path(stage_folder, shard.path), shard) for shard in found.shards]
+    checked = [(name, _shard_problem(store, stage_folder, shard)) for name, shard in named]
+    return [Problem(name, problem) for name, problem in checked if problem is not None]
+
+
+def _settled(store: Store, stage_folder: str, record: Record) -> Record:
+    """The stored record: the given one, or that of another writer who finished the same unit."""
+    sizes_agree = all(_size_agrees(store, stage_folder, shard) for shard in record.shards)
+    if sizes_agree and _stored_record(store, stage_folder, record.unit) == _as_stored(record):
+        return record
+    if other := read_record(store, stage_folder, record.unit, record.fingerprint):
+        return other
+    where = store.join(layout.records_folder(stage_folder))
+    raise ArtifactError(f"{record.stage}: unit '{record.unit}' is no longer in {where}", next="run it again")
+
+
+def _as_stored(record: Record) -> Record | None:
+    return parse_record(to_json(record), "")  # a tuple in meta comes back as a list
+
+
+def _size_agrees(store: Store, stage_folder: str, shard: ShardInfo) -> bool:
+    path = layout.join_path(stage_folder, shard.path)
+    return store.exists(path) and store.size(path) == shard.bytes
+
+
+def _publish_or_match(store: Store, path: str, data: bytes) -> bool:
+    if store.publish(path, data):
+        return True
+    return store.size(path) == len(data) and store.read(path) == data
+
+
+def _shard_problem(store: Store, stage_folder: str, shard: ShardInfo) -> str | None:
+    try:
+        return _mismatch(store.read(layout.join_path(stage_folder, shard.path)), shard)
+    except ArtifactError as error:
+        return error.summary
+
+
+def _mismatch(data: bytes, shard: ShardInfo) -> str | None:
+    if len(data) != shard.bytes:
+        return f"{len(data)} bytes instead of {shard.bytes}"
+    return None if _sha256(data) == shard.sha256 else "its sha256 is not the recorded one"
+
+
+def _stored_record(store: Store, stage_folder: str, unit_key: str) -> Record | None:
+    path = layout.record_path(stage_folder, unit_key)
+    return parse_record(store.read(path), store.join(path)) if store.exists(path) else None
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _stage_of(folder: str) -> str:
+    return next((stage for stage, name in layout.STAGE_FOLDERS.items() if name == folder), folder)

@@ -1,0 +1,138 @@
+"""A record and a manifest as values and as JSON. Anyone may have written the JSON: every field is checked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from edc_ray.errors import ArtifactError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """One file. `path` is relative to the folder of its stage."""
+
+    path: str
+    bytes: int
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """Proof that one work unit is done."""
+
+    stage: str
+    unit: str
+    fingerprint: str
+    shards: tuple[ShardInfo, ...]
+    meta: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Proof that a stage is complete, and all that a reader needs to know of it.
+
+    Args:
+        stage: name of the stage.
+        fingerprint: hash of whatever changes its result.
+        config_digest: hash of the run's resolved config.
+        dataset: {"name": ..., "class_names": [...]}.
+        records: of all units, in plan order.
+        meta: JSON values for readers, such as mean and std.
+        environment: versions, hardware, commit.
+    """
+
+    stage: str
+    fingerprint: str
+    config_digest: str
+    dataset: dict[str, Any]
+    records: tuple[Record, ...]
+    meta: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def shards(self) -> tuple[ShardInfo, ...]:
+        return tuple(shard for record in self.records for shard in record.shards)
+
+
+def to_json(value: Record | Manifest) -> bytes:
+    """Canonical JSON: the same value gives the same bytes.
+
+    Raises:
+        TypeError, ValueError: `meta` holds something that is not JSON, or a NaN.
+    """
+    return json.dumps(asdict(value), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def parse_record(data: bytes, url: str) -> Record | None:
+    """A record from its JSON; None where it is none. A newer version raises ArtifactError naming `url`."""
+    try:
+        return _record(_versioned(data, url))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def parse_manifest(data: bytes, url: str) -> Manifest | None:
+    """A manifest from its JSON; None where it is none. A newer version raises ArtifactError naming `url`."""
+    try:
+        raw = _versioned(data, url)
+        return Manifest(
+            stage=_typed(raw, "stage", str),
+            fingerprint=_typed(raw, "fingerprint", str),
+            config_digest=_typed(raw, "config_digest", str),
+            dataset=_typed(raw, "dataset", dict),
+            records=tuple(_record(record) for record in _typed(raw, "records", list)),
+            meta=_typed(raw, "meta", dict),
+            environment=_typed(raw, "environment", dict),
+            schema_version=_typed(raw, "schema_version", int),
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _versioned(data: bytes, url: str) -> dict[str, Any]:
+    raw = json.loads(data)
+    version = _typed(raw, "schema_version", int)
+    if version > SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{url} was written by a newer edc-ray",
+            found=f"schema version {version}",
+            expected=f"at most {SCHEMA_VERSION}",
+            next="upgrade edc-ray",
+        )
+    return raw
+
+
+def _record(raw: dict[str, Any]) -> Record:
+    return Record(
+        stage=_typed(raw, "stage", str),
+        unit=_typed(raw, "unit", str),
+        fingerprint=_typed(raw, "fingerprint", str),
+        shards=tuple(_shard(shard) for shard in _typed(raw, "shards", list)),
+        meta=_typed(raw, "meta", dict),
+        seconds=float(raw["seconds"]),
+        schema_version=_typed(raw, "schema_version", int),
+    )
+
+
+def _shard(raw: dict[str, Any]) -> ShardInfo:
+    return ShardInfo(
+        _typed(raw, "path", str),
+        _typed(raw, "bytes", int),
+        _typed(raw, "sha256", str),
+        _typed(raw, "rows", int),
+    )
+
+
+def _typed(raw: dict[str, Any], name: str, kind: type) -> Any:
+    value = raw[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{name} is not {kind.__name__}")
+    return value

@@ -1,0 +1,343 @@
+"""The tables stages exchange: columns, builders from numpy arrays, readers back to them.
+
+N rows, C channels, H W pixels, K classes, P patches. Each table's metadata holds the schema version, the
+class names and the dataset's name. A table of a newer version is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from edc_ray.artifacts.codec import ImageFormat, decode_image, encode_image
+from edc_ray.artifacts.records import SCHEMA_VERSION
+from edc_ray.errors import ArtifactError
+
+_PREFIX = "edc_ray."
+IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+IMAGES_SCHEMA = pa.schema(
+    [("image", IMAGE_TYPE), ("label", pa.int64()), ("class_name", pa.string()), ("ipc_id", pa.int32())]
+)
+MIXES = ("none", "cutmix", "mixup")
+LABEL_COLUMNS: dict[str, pa.DataType] = {
+    "epoch": pa.int32(),
+    "label": pa.int64(),
+    "ipc_id": pa.int32(),
+    "crop_top": pa.uint16(),
+    "crop_left": pa.uint16(),
+    "crop_height": pa.uint16(),
+    "crop_width": pa.uint16(),
+    "flip": pa.bool_(),
+    "mix": pa.dictionary(pa.int8(), pa.string()),
+    "mix_group": pa.int32(),
+    "partner_label": pa.int64(),
+    "partner_ipc_id": pa.int32(),
+    "box_row0": pa.uint16(),
+    "box_row1": pa.uint16(),
+    "box_col0": pa.uint16(),
+    "box_col1": pa.uint16(),
+    "lam": pa.float64(),
+}
+QUANTITIES = ("channel_mean", "channel_variance", "patch_mean", "patch_variance")
+RESULT_COLUMNS: dict[str, pa.DataType] = {
+    "row": pa.string(),
+    "ipc": pa.int32(),
+    "student": pa.string(),
+    "seed": pa.int64(),
+    "top1": pa.float64(),
+    "top5": pa.float64(),
+}
+StatisticKey = tuple[
+    str, str, str, str
+]  # layer, kind (bn | conv), definition (pooled | official), scope (global | class)
+
+
+@dataclass(frozen=True)
+class ImageRows:
+    """images uint8 [N, C, H, W]; labels, ipc_ids int64 [N]; names of all classes, by label."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    ipc_ids: np.ndarray
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelRows:
+    """Views of condensed images and their soft labels, one row a view, in the order of the epoch.
+
+    All arrays are [N], logits float16 [N, K]. Crop box in pixels of the condensed image. `mix` is one of
+    MIXES; the partner is a row of the same epoch and group (the image itself for "none"). The CutMix box is
+    rows [row0, row1) times columns [col0, col1), empty for the others; `lam` is the Beta draw (1 for "none").
+    """
+
+    epoch: np.ndarray
+    label: np.ndarray
+    ipc_id: np.ndarray
+    crop_top: np.ndarray
+    crop_left: np.ndarray
+    crop_height: np.ndarray
+    crop_width: np.ndarray
+    flip: np.ndarray
+    mix: np.ndarray
+    mix_group: np.ndarray
+    partner_label: np.ndarray
+    partner_ipc_id: np.ndarray
+    box_row0: np.ndarray
+    box_row1: np.ndarray
+    box_col0: np.ndarray
+    box_col1: np.ndarray
+    lam: np.ndarray
+    logits: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, rows: slice | np.ndarray) -> LabelRows:
+        """Some of the rows, in the order given."""
+        return LabelRows(**{column.name: getattr(self, column.name)[rows] for column in fields(self)})
+
+    @staticmethod
+    def concatenate(parts: Sequence[LabelRows]) -> LabelRows:
+        """The rows of several tables, one after another."""
+        names = [column.name for column in fields(LabelRows)]
+        return LabelRows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def build_images_table(
+    images: np.ndarray,
+    labels: np.ndarray,
+    ipc_ids: np.ndarray,
+    class_names: Sequence[str],
+    format: ImageFormat = "png",
+    quality: int = 75,
+    *,
+    dataset: str = "",
+) -> pa.Table:
+    """A table of condensed images; `datasets.load_dataset("parquet")` gives Image and ClassLabel features.
+
+    Args:
+        images: uint8 [N, C, H, W].
+        labels: [N], each an index of class_names.
+        ipc_ids: [N].
+        class_names: of all classes, in label order.
+        format, quality: see `encode_image`.
+        dataset: name of the dataset.
+
+    Raises:
+        ValueError: lengths differ or a label has no name.
+    """
+    if not len(images) == len(labels) == len(ipc_ids):
+        raise ValueError(f"{len(images)} images, {len(labels)} labels and {len(ipc_ids)} ipc ids")
+    _check_labels(labels, len(class_names))
+    encoded = [{"bytes": encode_image(image, format, quality), "path": None} for image in images]
+    names = [class_names[int(label)] for label in labels]
+    columns = [
+        pa.array(encoded, IMAGE_TYPE),
+        _column(labels, pa.int64()),
+        pa.array(names, pa.string()),
+        _column(ipc_ids, pa.int32()),
+    ]
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"names": list(class_names), "_type": "ClassLabel"},
+        "class_name": {"dtype": "string", "_type": "Value"},
+        "ipc_id": {"dtype": "int32", "_type": "Value"},
+    }
+    metadata = _metadata(class_names, dataset) | {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.table(columns, schema=IMAGES_SCHEMA.with_metadata(metadata))
+
+
+def read_images_table(table: pa.Table, *, url: str = "a table of images") -> ImageRows:
+    """Images of a table, decoded.
+
+    Raises:
+        ArtifactError: another schema, a newer version, or an image that cannot be decoded; names `url`.
+    """
+    class_names = check_table(table, IMAGES_SCHEMA.names, url=url)
+    encoded = table.column("image").combine_chunks().field("bytes").to_pylist()
+    images = [decode_image(data, url=f"{url}, image {row}") for row, data in enumerate(encoded)]
+    if len({image.shape for image in images}) > 1:
+        raise ArtifactError(f"{url} holds images of several sizes", expected="one size")
+    stacked = np.stack(images) if images else np.zeros((0, 0, 0, 0), np.uint8)
+    return ImageRows(stacked, _integers(table, "label"), _integers(table, "ipc_id"), class_names)
+
+
+def build_labels_table(
+    rows: LabelRows, class_names: Sequence[str], *, dataset: str = "", codec: str = "fp16"
+) -> pa.Table:
+    """A table of views and soft labels.
+
+    Raises:
+        ValueError: lengths differ, a value is outside its column's range, logits not finite float16 [N, K].
+    """
+    logits = np.ascontiguousarray(rows.logits)
+    if logits.dtype != np.float16 or logits.shape != (len(rows), len(class_names)):
+        expected = f"float16 [{len(rows)}, {len(class_names)}]"
+        raise ValueError(f"logits must be {expected}, got {logits.dtype} {list(logits.shape)}")
+    if not np.isfinite(logits).all():
+        raise ValueError("logits hold NaN or Inf")
+    if unknown := set(np.unique(rows.mix).tolist()) - set(MIXES):
+        raise ValueError(f"mix must be one of {MIXES}, got {sorted(unknown)}")
+    _check_labels(rows.label, len(class_names))
+    columns = {name: _column(getattr(rows, name), kind) for name, kind in LABEL_COLUMNS.items()}
+    columns["logits"] = pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), logits.shape[1])
+    if len({len(column) for column in columns.values()}) > 1:
+        raise ValueError("the columns of a label table must have one length")
+    metadata = _metadata(class_names, dataset) | {f"{_PREFIX}label_codec": codec}
+    return pa.table(columns, metadata=metadata)
+
+
+def read_labels_table(table: pa.Table, *, url: str = "a table of labels") -> LabelRows:
+    """Views and soft labels of a table: integers as int64, logits as float16 [N, K].
+
+    Raises:
+        ArtifactError: another schema, or a newer version; names `url`.
+    """
+    class_names = check_table(table, [*LABEL_COLUMNS, "logits"], url=url)
+    columns: dict[str, np.ndarray] = {}
+    for name, kind in LABEL_COLUMNS.items():
+        if pa.types.is_integer(kind):
+            columns[name] = _integers(table, name)
+        elif name == "mix":
+            columns[name] = np.array(table.column(name).to_pylist(), dtype="<U6")
+        else:
+            columns[name] = table.column(name).to_numpy()
+    kind = table.schema.field("logits").type
+    if not pa.types.is_fixed_size_list(kind) or kind.list_size != len(class_names):
+        raise ArtifactError(
+            f"{url} holds other logits", found=str(kind), expected=f"{len(class_names)} a row"
+        )
+    flat = table.column("logits").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return LabelRows(**columns, logits=np.asarray(flat, np.float16).reshape(table.num_rows, len(class_names)))
+
+
+def build_statistics_table(
+    statistics: Mapping[StatisticKey, Mapping[str, np.ndarray | None]],
+    class_names: Sequence[str],
+    *,
+    dataset: str = "",
+) -> pa.Table:
+    """A table of layer statistics.
+
+    Args:
+        statistics: (layer, kind, definition, scope) -> quantities of QUANTITIES, [C] or [P] for scope
+            "global", [K, C] or [K, P] for "class"; patch quantities may be absent or None. Stored as float32.
+        class_names: of all classes, in label order.
+        dataset: name of the dataset.
+    """
+    columns: dict[str, pa.Array] = {
+        name: pa.array([key[place] for key in statistics], pa.string())
+        for place, name in enumerate(("layer", "kind", "definition", "scope"))
+    }
+    for quantity in QUANTITIES:
+        arrays = [values.get(quantity) for values in statistics.values()]
+        flat = [None if array is None else np.asarray(array, np.float32).reshape(-1) for array in arrays]
+        shapes = [None if array is None else list(np.shape(array)) for array in arrays]
+        columns[quantity] = pa.array(flat, pa.list_(pa.float32()))
+        columns[f"{quantity}_shape"] = pa.array(shapes, pa.list_(pa.int32()))
+    return pa.table(columns, metadata=_metadata(class_names, dataset))
+
+
+def read_statistics_table(
+    table: pa.Table, *, url: str = "a table of statistics"
+) -> dict[StatisticKey, dict[str, np.ndarray | None]]:
+    """Layer statistics of a table, float32, in the order they were stored.
+
+    Raises:
+        ArtifactError: another schema, or a newer version; names `url`.
+    """
+    check_table(table, ["layer", "kind", "definition", "scope", *QUANTITIES], url=url)
+    keys = zip(
+        *(table.column(name).to_pylist() for name in ("layer", "kind", "definition", "scope")), strict=True
+    )
+    statistics: dict[StatisticKey, dict[str, np.ndarray | None]] = {key: {} for key in keys}
+    for quantity in QUANTITIES:
+        shapes = table.column(f"{quantity}_shape").to_pylist()
+        for values, shape, scalar in zip(statistics.values(), shapes, table.column(quantity), strict=True):
+            values[quantity] = None if shape is None else scalar.values.to_numpy().reshape(shape).copy()
+    return statistics
+
+
+def build_results_table(
+    rows: Sequence[Mapping[str, Any]], class_names: Sequence[str], *, dataset: str = "", metadata: Any = None
+) -> pa.Table:
+    """A table of results: the columns of RESULT_COLUMNS, then further numeric ones in order of appearance.
+
+    Args:
+        rows: one a student; a further column may be missing from some.
+        class_names: of all classes, in label order.
+        dataset: name of the dataset.
+        metadata: JSON value about the whole table.
+    """
+    extra = dict.fromkeys(name for row in rows for name in row if name not in RESULT_COLUMNS)
+    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in RESULT_COLUMNS.items()}
+    columns |= {name: pa.array([row.get(name) for row in rows], pa.float64()) for name in extra}
+    about = {f"{_PREFIX}results": json.dumps(metadata, sort_keys=True, allow_nan=False)}
+    return pa.table(columns, metadata=_metadata(class_names, dataset) | about)
+
+
+def read_results_table(
+    table: pa.Table, *, url: str = "a table of results"
+) -> tuple[list[dict[str, Any]], Any]:
+    """Rows of a table of results and its metadata.
+
+    Raises:
+        ArtifactError: another schema, or a newer version; names `url`.
+    """
+    check_table(table, list(RESULT_COLUMNS), url=url)
+    return table.to_pylist(), json.loads(
+        (table.schema.metadata or {}).get(f"{_PREFIX}results".encode(), b"null")
+    )
+
+
+def check_table(table: pa.Table, columns: Sequence[str], *, url: str) -> tuple[str, ...]:
+    """Class names of a table of ours.
+
+    Raises:
+        ArtifactError: not a table of ours, a newer version, or a column is missing; names `url`.
+    """
+    metadata = {key.decode(): value for key, value in (table.schema.metadata or {}).items()}
+    try:
+        version = int(metadata[f"{_PREFIX}schema_version"])
+        class_names = tuple(json.loads(metadata[f"{_PREFIX}class_names"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{url} is not a table of edc-ray", expected="its schema metadata") from error
+    if version > SCHEMA_VERSION:
+        found, expected = f"schema version {version}", f"at most {SCHEMA_VERSION}"
+        raise ArtifactError(
+            f"{url} is of a newer edc-ray", found=found, expected=expected, next="upgrade edc-ray"
+        )
+    if missing := [name for name in columns if name not in table.column_names]:
+        raise ArtifactError(f"{url} lacks columns", found=table.column_names, expected=missing)
+    return class_names
+
+
+def _metadata(class_names: Sequence[str], dataset: str) -> dict[str, str]:
+    return {
+        f"{_PREFIX}schema_version": str(SCHEMA_VERSION),
+        f"{_PREFIX}class_names": json.dumps(list(class_names)),
+        f"{_PREFIX}dataset": dataset,
+    }
+
+
+def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(kind):
+        return pa.array(np.asarray(values).tolist(), pa.string()).dictionary_encode().cast(kind)
+    return pa.array(np.asarray(values), kind)  # refuses what the type cannot hold
+
+
+def _integers(table: pa.Table, name: str) -> np.ndarray:
+    return table.column(name).to_numpy().astype(np.int64)
+
+
+def _check_labels(labels: np.ndarray, num_classes: int) -> None:
+    if len(labels) and (int(np.min(labels)) < 0 or int(np.max(labels)) >= num_classes):
+        raise ValueError(
+            f"labels must lie in 0..{num_classes - 1}, got {int(np.min(labels))}..{int(np.max(labels))}"
+        )

@@ -1,0 +1,284 @@
+"""Bytes under names, anywhere fsspec reaches. A name holds its whole content or does not exist.
+
+Local files are written under a temporary name, synced and then linked or renamed, because fsspec's own
+exclusive write is not safe against a crash there. Object stores take the whole content in one call.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+
+from edc_ray.errors import ArtifactError, ConfigError
+
+_TEMPORARY_SUFFIX = ".tmp~"
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
+_EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "az": "azure",
+    "abfs": "azure",
+    "abfss": "azure",
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder at a URL. Picklable: a worker opens the file system again.
+
+    Args:
+        url: made by `open_store`: an absolute path for local files, else a URL.
+        options: fsspec's storage options; never shown, stored or logged.
+    """
+
+    url: str
+    options: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.url
+
+    def join(self, path: str) -> str:
+        """Full URL of a relative path."""
+        return f"{self.url.rstrip('/')}/{_checked(path)}"
+
+    def read(self, path: str) -> bytes:
+        """Whole content of a file.
+
+        Raises:
+            ArtifactError: it is missing or cannot be read.
+        """
+        fs, full = self._locate(path)
+        try:
+            return fs.cat_file(full)
+        except (FileNotFoundError, IsADirectoryError):
+            raise ArtifactError(f"{self.join(path)} is missing") from None
+        except Exception as error:  # each file system has exceptions of its own
+            raise self._failure("read", path, error) from error
+
+    def exists(self, path: str) -> bool:
+        """Whether a file (not a folder) has this name."""
+        return self._info(path) is not None
+
+    def size(self, path: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            ArtifactError: it is missing or cannot be read.
+        """
+        info = self._info(path)
+        if info is None:
+            raise ArtifactError(f"{self.join(path)} is missing")
+        return int(info["size"])
+
+    def list(self, folder: str = "") -> list[str]:
+        """Sorted relative paths of all files below a folder but temporary ones; [] if there is no folder."""
+        return [path for path in self._walk(folder) if not path.endswith(_TEMPORARY_SUFFIX)]
+
+    def leftovers(self, folder: str = "") -> list[str]:
+        """Temporary files that killed local writers left behind. A living writer's file is among them."""
+        return [path for path in self._walk(folder) if path.endswith(_TEMPORARY_SUFFIX)]
+
+    def delete(self, path: str) -> None:
+        """Remove a file; nothing happens if it is missing."""
+        fs, full = self._locate(path)
+        try:
+            fs.rm_file(full)
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise self._failure("delete", path, error) from error
+
+    def publish(self, path: str, data: bytes, *, replace: bool = False) -> bool:
+        """Give `path` its whole content at once.
+
+        Args:
+            path: relative to the store.
+            data: the content.
+            replace: take the place of a file of this name; otherwise an existing one is left as it is.
+
+        Returns:
+            Whether it was written; False: a file of this name exists, with whatever content.
+
+        Raises:
+            ArtifactError: it cannot be written.
+        """
+        if not replace and self.exists(path):
+            return False
+        fs, full = self._locate(path)
+        try:
+            if self.is_local:
+                return _publish_local(full, data, replace=replace)
+            fs.pipe_file(full, data, mode="overwrite" if replace else "create")
+            return True
+        except Exception as error:
+            # Exclusive creation fails as FileExistsError or, on some S3 servers, as OSError 22.
+            if not replace and isinstance(error, OSError) and self.exists(path):
+                return False
+            raise self._failure("write", path, error) from error
+
+    def check_writable(self) -> None:
+        """Write, read and delete a tiny file.
+
+        Raises:
+            ArtifactError: one of the three does not work.
+        """
+        probe = f".edc-ray-probe-{uuid.uuid4().hex}"
+        self.publish(probe, b"probe")
+        if self.read(probe) != b"probe":
+            raise ArtifactError(
+                f"{self.url} does not give back what was written", next="choose another storage.root"
+            )
+        self.delete(probe)
+
+    def _file_system(self) -> Any:
+        try:
+            return fsspec.url_to_fs(self.url, **self.options)[0]
+        except ImportError as error:
+            extra = _EXTRAS.get(urlsplit(self.url).scheme)
+            hint = f"pip install 'edc-ray[{extra}]'" if extra else "install fsspec's file system for it"
+            raise ConfigError(
+                f"storage {self.url} needs a library that is not installed", next=hint
+            ) from error
+        except ValueError as error:
+            expected = "a path, s3://, gs://, az:// or another URL that fsspec knows"
+            raise ConfigError(f"storage {self.url} cannot be opened", expected=expected) from error
+
+    def _locate(self, path: str) -> tuple[Any, str]:
+        fs = self._file_system()
+        return fs, fs._strip_protocol(self.join(path))
+
+    def _info(self, path: str) -> dict[str, Any] | None:
+        fs, full = self._locate(path)
+        fs.invalidate_cache()  # other processes write too
+        try:
+            info = fs.info(full)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except Exception as error:
+            raise self._failure("look for", path, error) from error
+        return info if info["type"] == "file" else None
+
+    def _walk(self, folder: str) -> list[str]:
+        fs = self._file_system()
+        start = fs._strip_protocol(self.join(folder) if folder else self.url)
+        root = fs._strip_protocol(self.url).rstrip("/") + "/"
+        fs.invalidate_cache()
+        try:
+            found = fs.find(start)
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            raise self._failure("list", folder, error) from error
+        return sorted(full.removeprefix(root) for full in found if not full.endswith("/"))
+
+    def _failure(self, verb: str, path: str, error: Exception) -> ArtifactError:
+        where = self.join(path) if path else self.url
+        found = f"{type(error).__name__}: {error}"
+        return ArtifactError(
+            f"cannot {verb} {where}", found=found, next="check storage.root and the access to it"
+        )
+
+
+def open_store(root: str, options: dict[str, Any] | None = None, *, writable: bool = True) -> Store:
+    """Open a folder of artifacts.
+
+    Args:
+        root: a URL or a local path; a relative path is made absolute here.
+        options: fsspec's storage options.
+        writable: prove it by writing and deleting a tiny file; False for readers.
+
+    Raises:
+        ConfigError: not a URL that can be used.
+        ArtifactError: it cannot be written.
+    """
+    store = Store(_normalised(root), dict(options or {}))
+    if writable:
+        store.check_writable()
+    else:
+        store._file_system()
+    return store
+
+
+def _normalised(root: str) -> str:
+    if "::" in root:
+        raise ConfigError("a chained URL cannot be a storage root", expected="one protocol")
+    if not root or "\0" in root:
+        raise ConfigError("the storage root is empty or holds a zero byte", next="set storage.root")
+    if root.startswith(("file://", "local://")):
+        root = root.split("://", 1)[1]
+    elif "://" in root:
+        if urlsplit(root).password is not None:  # the URL would end up in logs and manifests
+            raise ConfigError(
+                "the storage root holds a password", next="put it in the environment of the nodes"
+            )
+        return root.rstrip("/") if not root.endswith("://") else root
+    return os.path.abspath(os.path.expanduser(root))
+
+
+def _checked(path: str) -> str:
+    """The relative path itself; paths also come from manifests, which anyone may have written."""
+    pure = PurePosixPath(path)
+    plain = str(pure) == path and path != "." and not pure.is_absolute() and ".." not in pure.parts
+    if not plain or "\\" in path or "://" in path or any(ord(letter) < 32 for letter in path):
+        raise ArtifactError(
+            f"{path!r} is not a path inside the store", expected="a relative path without '..'"
+        )
+    return path
+
+
+def _publish_local(full: str, data: bytes, *, replace: bool) -> bool:
+    folder, name = os.path.split(full)
+    _make_folder(folder)
+    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _take_name(temporary, full, os.replace if replace else os.link)
+    except FileExistsError:
+        return False
+    finally:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+    _sync_folder(folder)
+    return True
+
+
+def _take_name(temporary: str, full: str, take: Callable[[str, str], None]) -> None:
+    try:
+        take(temporary, full)
+    except OSError as error:
+        if take is os.replace or error.errno not in _NO_HARD_LINKS:
+            raise
+        if os.path.lexists(full):
+            raise FileExistsError(full) from None
+        os.replace(temporary, full)  # whole, though two writers at the same instant could both succeed
+
+
+def _make_folder(folder: str) -> None:
+    if os.path.isdir(folder):
+        return
+    parent = os.path.dirname(folder)
+    _make_folder(parent)
+    os.makedirs(folder, exist_ok=True)
+    _sync_folder(parent)
+
+
+def _sync_folder(folder: str) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,158 @@
+"""The command line: commands only. Everything they do is in the packages below.
+
+A command imports what it needs when it runs: torch and Ray take seconds, and `show-config` needs neither.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+from rich.logging import RichHandler
+
+from edc_ray.artifacts.store import open_store
+from edc_ray.config.load import load_recipe, load_yaml, to_yaml
+from edc_ray.config.recipes import RECIPES
+from edc_ray.config.run import STAGE_NAMES, RunConfig
+from edc_ray.errors import ConfigError, EdcRayError
+
+app = typer.Typer(
+    name="edc-ray",
+    help="Condense a labelled image dataset into a few images per class plus soft labels.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+stderr = Console(stderr=True)
+
+Words = Annotated[
+    list[str] | None, typer.Argument(metavar="[RECIPE] [section.field=value ...]", show_default=False)
+]
+ConfigFile = Annotated[str | None, typer.Option("--config", help="YAML of a whole config, instead of a recipe.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+@app.command()
+def run(words: Words = None, config: ConfigFile = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """The whole pipeline: squeeze, statistics, init, recover, relabel, evaluate. What is complete is reused."""
+    from edc_ray.launch import Output, launch
+
+    launch(_config(words, config), STAGE_NAMES, Output(as_json, quiet))
+
+
+@app.command()
+def stage(
+    name: Annotated[str, typer.Argument(metavar="STAGE", help="squeeze, statistics, init, recover, relabel, evaluate")],
+    words: Words = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """One stage alone; the stages it needs must be complete."""
+    from edc_ray.launch import Output, launch
+
+    chosen = [known for known in STAGE_NAMES if known == name]
+    if not chosen:
+        raise ConfigError(f"unknown stage '{name}'", expected=", ".join(STAGE_NAMES))
+    launch(_config(words, config), chosen, Output(as_json, quiet))
+
+
+@app.command()
+def sweep(words: Words = None, config: ConfigFile = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Many runs over sweep.space, for example sweep.space.recover.matching_weight=[0.001,0.01,0.1]."""
+    from edc_ray.launch import Output, launch_sweep
+
+    launch_sweep(_config(words, config), Output(as_json, quiet))
+
+
+@app.command("show-config")
+def show_config(words: Words = None, config: ConfigFile = None) -> None:
+    """The config as YAML: `edc-ray show-config digits > run.yaml`, `edc-ray run --config run.yaml`."""
+    sys.stdout.write(to_yaml(_config(words, config)))
+
+
+@app.command()
+def recipes() -> None:
+    """The recipes, each with the published row it aims at."""
+    for name, recipe in RECIPES.items():
+        print(f"{name:<15} {(recipe.__doc__ or '').splitlines()[0]}")
+
+
+@app.command()
+def verify(url: str) -> None:
+    """Compare every stored file with its recorded size and hash. Status 1 if any is wrong."""
+    from edc_ray.artifacts.manifest import verify_run
+
+    store = open_store(url, writable=False)
+    if not store.list():
+        raise ConfigError(f"there is no run at {store.url}", next="give the run's folder: <storage.root>/<run.name>")
+    problems = verify_run(store)
+    for problem in problems:
+        print(f"{problem.path}: {problem.problem}")
+    print(f"{store.url}: {len(problems)} damaged or missing files" if problems else f"{store.url}: sound")
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def status(url: str) -> None:
+    """Which stages of a run are complete."""
+    from edc_ray.artifacts.layout import STAGE_FOLDERS, records_folder
+    from edc_ray.artifacts.manifest import read_manifest
+
+    store = open_store(url, writable=False)
+    for name, folder in STAGE_FOLDERS.items():
+        manifest = read_manifest(store, folder)
+        units = len(manifest.records) if manifest else len(store.list(records_folder(folder)))
+        print(f"{name:<11} {'complete' if manifest else 'incomplete':<11} {units} units")
+
+
+@app.command()
+def report(url: str) -> None:
+    """Write a run's pictures, curves and HTML page anew; prints where they are."""
+    from edc_ray.report.run_report import write_report
+    from edc_ray.stages.event_log import read_events
+
+    store = open_store(url)
+    for written in write_report(store, read_events(store)):
+        print(written)
+
+
+def main() -> None:
+    """Entry point: an error becomes its four-part message on stderr and its exit status."""
+    # uv would build a new environment in every Ray worker; read when ray is imported.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    logging.basicConfig(level="WARNING", handlers=[RichHandler(console=stderr, show_path=False)])
+    logging.getLogger("edc_ray").setLevel("INFO")
+    try:
+        app()
+    except EdcRayError as error:
+        stderr.print(f"{type(error).__name__}: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_status)
+
+
+def _config(words: list[str] | None, config_file: str | None) -> RunConfig:
+    """Config of `RECIPE overrides...`, or of `--config FILE overrides...`."""
+    words = list(words or [])
+    if config_file is None:
+        if not words or "=" in words[0]:
+            raise ConfigError("no recipe is given", expected=f"one of {', '.join(RECIPES)}, or --config FILE")
+        return load_recipe(words[0], words[1:])
+    if words and "=" not in words[0]:
+        raise ConfigError("both a recipe and --config are given", found=words[0], expected="one of them")
+    try:
+        with open(config_file, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {config_file} cannot be read", found=str(error)) from error
+    return load_yaml(text, words, source=config_file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,11 @@
+"""Ray: where units run and how many at once. The only package that imports ray."""
+
+import os
+
+# Read when ray is imported, so set before any module here can import it. setdefault: a user's choice stands.
+# Workers use the driver's environment; under `uv run` Ray would build a new one for each of them.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+# The second generation of Ray Train; the default since Ray 2.51.
+os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+# Workers stay in the folder they start in: nothing here writes files by relative names.
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")

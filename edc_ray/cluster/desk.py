@@ -1,0 +1,102 @@
+"""The desk of a Ray Train run: hands units to ranks, takes their results, and counts who died over what.
+
+An actor of its own beside the workers, because Ray Train starts a worker group anew when one of it dies, and
+what the others had done must not be lost with them. A plain class: Ray only carries the calls.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+
+from ray import cloudpickle
+
+from edc_ray.artifacts.manifest import Record
+from edc_ray.cluster.work_queue import worker_died
+from edc_ray.stages.plan import Outcome, WorkUnit
+
+
+class UnitRaisedError(Exception):
+    """Wraps what a unit raised, to tell it from a worker's death and from Ray's own errors."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class UnitDesk:
+    """Units of one Ray Train run, and what became of them.
+
+    Args:
+        units: to be done, in this order.
+        retries: further tries of a unit whose worker died.
+    """
+
+    def __init__(self, units: Sequence[WorkUnit], retries: int) -> None:
+        self._units = {unit.key: unit for unit in units}
+        self._waiting = deque(self._units)
+        self._running: dict[int, str] = {}
+        self._deaths: Counter[str] = Counter()
+        self._retries = retries
+        self._ended: set[str] = set()
+        self._outcomes: list[Outcome] = []
+
+    def next_unit(self, rank: int) -> str | None:
+        """Key of the unit that the rank does next; None: nothing is left for it.
+
+        A rank that asks while it has a unit was started anew together with its group: it gets that one again.
+        """
+        if rank not in self._running and self._waiting:
+            self._running[rank] = self._waiting.popleft()
+        return self._running.get(rank)
+
+    def finish(self, key: str, record: Record | None, error: Exception | None = None) -> None:
+        """A unit ended. Heard twice where its worker was ended right after it, and counted once."""
+        if key not in self._ended:
+            self._ended.add(key)
+            self._outcomes.append(Outcome(self._units[key], record=record, error=error))
+        self._running = {rank: running for rank, running in self._running.items() if running != key}
+
+    def worker_failed(self, rank: int, error: Exception) -> None:
+        """A worker died over its unit. The unit is tried again, and so often at most as `retries` says."""
+        key = self._running.get(rank)
+        if key is None:
+            return
+        self._deaths[key] += 1
+        if self._deaths[key] > self._retries:
+            self.finish(key, None, worker_died(self._units[key], self._deaths[key], error))
+
+    def group_failed(self, errors: Mapping[int, Exception]) -> None:
+        """Ranks of a group that does each unit together raised or died.
+
+        Where one dies, the others see their connection break and raise as well: only if nothing but the unit's
+        own errors came, the unit is at fault, and it is not tried again.
+        """
+        raised = [error.error for error in errors.values() if isinstance(error, UnitRaisedError)]
+        own = [error for error in raised if not _is_broken_connection(error)]
+        if own and len(raised) == len(errors) and 0 in self._running:
+            self.finish(self._running[0], None, own[0])
+        else:
+            self.worker_failed(0, next(iter(errors.values())))
+
+    def take(self) -> list[Outcome]:
+        """Outcomes since the last call."""
+        taken, self._outcomes = self._outcomes, []
+        return taken
+
+
+def portable(error: Exception) -> Exception:
+    """The error with its traceback as a note, in a form that survives the way to another process."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        copy = cloudpickle.loads(cloudpickle.dumps(error))  # own bytes; some errors pickle but do not unpickle
+    except Exception:
+        copy = RuntimeError(f"{type(error).__name__}: {error}")
+    copy.add_note(text)
+    return copy
+
+
+def _is_broken_connection(error: Exception) -> bool:
+    text = f"{type(error).__name__} {error}".lower()
+    return any(word in text for word in ("gloo", "nccl", "disterror", "distbackenderror", "distnetworkerror"))

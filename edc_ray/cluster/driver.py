@@ -1,0 +1,65 @@
+"""The pipeline's `execute` on Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from edc_ray.cluster.actors import ActorPool
+from edc_ray.cluster.resources import WorkerSize, check_cluster, worker_device
+from edc_ray.cluster.session import alive_nodes, checked_address, ray_session
+from edc_ray.cluster.train import train_units
+from edc_ray.cluster.work_queue import WorkQueue
+from edc_ray.config.run import RunConfig
+from edc_ray.stages.context import StageContext
+from edc_ray.stages.plan import Outcome, Stage, WorkUnit
+
+
+@contextmanager
+def ray_executor(config: RunConfig) -> Iterator[RayExecutor]:
+    """Ray for the time of the block, and what `run_pipeline` takes as `execute`.
+
+    What is started here is ended with the block.
+
+    Raises:
+        ConfigError: an address or a storage that does not work with Ray.
+        ResourceError: the cluster is not there, or cannot hold what the config asks for.
+    """
+    with ray_session(checked_address(config.cluster.address)):
+        size = check_cluster(config, alive_nodes())
+        yield RayExecutor(size, worker_device(config, size))
+
+
+class RayExecutor:
+    """Runs the units of a stage on actors or on Ray Train, as the stage says.
+
+    Args:
+        size: what each worker holds.
+        device: type of the device on which the workers compute. The run is opened with it: the driver's own
+            machine may have no GPU.
+    """
+
+    def __init__(self, size: WorkerSize, device: str) -> None:
+        self.device = device
+        self._size = size
+        self._shared: tuple[object, ray.ObjectRef[Any]] | None = None
+
+    def __call__(self, stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterable[Outcome]:
+        """One Outcome for each unit, as they end."""
+        data, cluster = self._reference_to(context.data), context.config.cluster
+        if stage.spread == "train":
+            return train_units(stage, context, data, units, self._size)
+        pool = ActorPool(stage, context, data, self._size)
+        queue = WorkQueue(
+            pool, units, num_actors=cluster.num_actors, min_actors=cluster.min_actors, retries=cluster.retries
+        )
+        return queue.outcomes()
+
+    def _reference_to(self, data: object) -> ray.ObjectRef[Any]:
+        """The data in Ray's object store: put once, read without a copy by all workers of a node."""
+        if self._shared is None or self._shared[0] is not data:
+            self._shared = (data, ray.put(data))
+        return self._shared[1]

@@ -1,0 +1,142 @@
+"""How many workers a run may have, and what each holds. Arithmetic only: nothing here talks to Ray."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edc_ray.config.run import RunConfig
+from edc_ray.errors import ConfigError, ResourceError
+
+Node = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class WorkerSize:
+    """What one actor or Train worker holds."""
+
+    cpus: float
+    gpus: float
+
+
+def worker_size(config: RunConfig, nodes: Sequence[Node]) -> WorkerSize:
+    """CPUs and GPUs of one worker: by default one GPU where the cluster has any and the device may be one.
+
+    Raises:
+        ResourceError: device=cuda, but the workers would hold no GPU.
+    """
+    cluster = config.cluster
+    gpus_there = sum(node.get("GPU", 0) for node in nodes)
+    if cluster.gpus_per_actor is not None:
+        gpus = cluster.gpus_per_actor
+    else:
+        gpus = 1.0 if config.device in ("auto", "cuda") and (gpus_there or config.device == "cuda") else 0.0
+    if config.device == "cuda" and gpus == 0:
+        raise ResourceError(
+            "device=cuda, but each actor holds no GPU",
+            found="cluster.gpus_per_actor=0",
+            next="set cluster.gpus_per_actor=1 (0.5: two actors share a GPU), or device=cpu",
+        )
+    if gpus > 1 and gpus != int(gpus):
+        raise ConfigError("cluster.gpus_per_actor above 1 is a whole number", found=gpus)
+    return WorkerSize(cluster.cpus_per_actor, gpus)
+
+
+def worker_device(config: RunConfig, size: WorkerSize) -> str:
+    """Type of the device on which workers compute, which need not be that of the driver's machine."""
+    if config.device != "auto":
+        return config.device
+    return "cuda" if size.gpus else "cpu"
+
+
+def capacity(nodes: Sequence[Node], size: WorkerSize) -> int:
+    """How many workers of this size the nodes can hold at once. A worker never spans nodes, a fraction never GPUs."""
+    return sum(min(_fit(node.get("CPU", 0), size.cpus), _fit_gpus(node.get("GPU", 0), size.gpus)) for node in nodes)
+
+
+def check_cluster(config: RunConfig, nodes: Sequence[Node]) -> WorkerSize:
+    """Refuse a run that the cluster could never hold, before any work starts.
+
+    Returns:
+        The size of each worker.
+
+    Raises:
+        ResourceError: more workers than there are, and no autoscaler that could add any.
+        ConfigError: storage that workers cannot share.
+    """
+    check_storage(config, len(nodes))
+    size = worker_size(config, nodes)
+    asked = {
+        "cluster.num_actors": ("the run", config.cluster.num_actors, "actors"),
+        "squeeze.num_workers": ("squeeze", config.squeeze.num_workers, "workers"),
+        "evaluate.num_workers": ("evaluate", config.evaluate.num_workers, "workers"),
+    }
+    if not config.cluster.autoscaling:
+        for field, (who, count, noun) in asked.items():
+            check_fit(who, count, size, nodes, field=field, noun=noun)
+    return size
+
+
+def check_fit(
+    who: str, count: int, size: WorkerSize, nodes: Sequence[Node], *, field: str, noun: str = "actors"
+) -> None:
+    """Raise ResourceError unless `count` workers of `size` fit on the nodes."""
+    fit = capacity(nodes, size)
+    if count <= fit:
+        return
+    cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
+    gpus_lack = count > sum(_fit_gpus(node.get("GPU", 0), size.gpus) for node in nodes)
+    unit, each, there = ("GPU", size.gpus, gpus) if gpus_lack else ("CPU", size.cpus, cpus)
+    raise ResourceError(
+        f"{who} asks for {count} {noun} x {_plural(each, unit)} = {_plural(count * each, unit)}; "
+        f"the cluster has {there:g}. {_way_out(field, fit, unit, there / count)}"
+    )
+
+
+def check_storage(config: RunConfig, num_nodes: int) -> None:
+    """Refuse storage that the workers would not see as the driver does.
+
+    Raises:
+        ConfigError: memory://, or local files on a cluster of several nodes that share none.
+    """
+    root = config.storage.root or ""
+    if root.startswith("memory://"):
+        raise ConfigError(
+            "storage memory:// works only without Ray: a worker's memory is not the driver's",
+            found=f"storage.root={root}",
+            next="set cluster.address=none, or store in a folder or an object store",
+        )
+    is_local = "://" not in root or root.startswith(("file://", "local://"))
+    grows = num_nodes > 1 or config.cluster.autoscaling
+    if is_local and grows and not config.cluster.shared_filesystem:
+        raise ConfigError(
+            "storage in a local folder, but the cluster has several nodes",
+            found=f"storage.root={root or 'not set'}, {num_nodes} nodes",
+            expected="a place that every node sees, such as s3://bucket/runs",
+            next="set storage.root to one, or cluster.shared_filesystem=true if that folder is shared",
+        )
+
+
+def _fit(there: float, each: float) -> int:
+    return math.floor(there / each + 1e-9)
+
+
+def _fit_gpus(there: float, each: float) -> int:
+    if each == 0:
+        return 10**9
+    return math.floor(there) * _fit(1, each) if each < 1 else _fit(there, each)
+
+
+def _plural(count: float, noun: str) -> str:
+    return f"{count:g} {noun}" + ("" if count == 1 else "s")
+
+
+def _way_out(field: str, fit: int, unit: str, share: float) -> str:
+    share = math.floor(share * 100) / 100
+    ways = [f"{field}={fit}"] if fit else []
+    if share > 0:
+        ways.append(f"cluster.{unit.lower()}s_per_actor={share:g}")
+    elif unit == "GPU":
+        ways.append("cluster.gpus_per_actor=0")
+    return f"Set {' or '.join(ways)}." if ways else f"Add nodes with {unit}s."

@@ -1,0 +1,79 @@
+"""Starting Ray, or joining the cluster that this process runs in."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import ray
+
+from edc_ray.errors import ConfigError, ResourceError
+
+_HOST_AND_PORT = re.compile(r"[A-Za-z0-9._-]+:\d+|\[[0-9A-Fa-f:.]+\]:\d+")
+
+
+@contextmanager
+def ray_session(address: str) -> Iterator[None]:
+    """A connection to Ray for the time of the block.
+
+    A connection that the process has already is used as it is and left open; one made here is closed, and
+    with it the embedded Ray of address `local`.
+
+    Args:
+        address: local (an embedded Ray), auto (the cluster this process runs in), or HOST:PORT of a cluster
+            that this machine belongs to.
+
+    Raises:
+        ConfigError: an address that cannot be used.
+        ResourceError: there is no cluster to join.
+    """
+    checked_address(address)
+    if ray.is_initialized():
+        yield
+        return
+    _connect(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def checked_address(address: str) -> str:
+    """The address itself if `ray_session` can use it; raises ConfigError as it does."""
+    if address.startswith("ray://"):
+        raise ConfigError(
+            "cluster.address cannot be a ray:// client address",
+            found=address,
+            expected="local, auto, none or HOST:PORT",
+            next="submit the run to the cluster: ray job submit --working-dir . -- python jobs/run_pipeline.py",
+        )
+    if address not in ("local", "auto") and not _HOST_AND_PORT.fullmatch(address):
+        raise ConfigError(
+            "cluster.address is not understood", found=repr(address), expected="local, auto, none or HOST:PORT"
+        )
+    return address
+
+
+def alive_nodes() -> list[Mapping[str, float]]:
+    """Resources ("CPU", "GPU") of each living node of the cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _connect(address: str) -> None:
+    # The driver shows progress from its own loop; lines of the workers would tear it. They are in Ray's logs.
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        # "local" rather than nothing: a plain init would join a cluster that Ray remembers on this machine.
+        ray.init("local", include_dashboard=False, **quiet)
+        return
+    try:
+        ray.init(address, **quiet)
+    except ConnectionError as error:
+        raise ResourceError(
+            "there is no Ray cluster to join",
+            found=str(error).strip().splitlines()[0],
+            expected=f"a running cluster at cluster.address={address}",
+            next="submit with `ray job submit`, or set cluster.address=local",
+        ) from error

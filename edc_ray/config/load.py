@@ -1,0 +1,145 @@
+"""YAML in and out, and `section.field=value` overrides."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from edc_ray.config.dataset import INFERRED_FIELDS
+from edc_ray.config.methods import METHODS
+from edc_ray.config.recipes import RECIPES
+from edc_ray.config.run import RunConfig
+from edc_ray.errors import ConfigError
+
+
+def load_recipe(name: str, overrides: Iterable[str] = ()) -> RunConfig:
+    """The config of a recipe with overrides applied.
+
+    Args:
+        name: one of RECIPES.
+        overrides: texts `section.field=value`; the value is YAML. `method=NAME` applies that method first.
+
+    Raises:
+        ConfigError: unknown recipe, method or field, or a value of the wrong type.
+    """
+    if name not in RECIPES:
+        raise _unknown("recipe", name, RECIPES)
+    return _override(RECIPES[name](), list(overrides))
+
+
+def load_yaml(text: str, overrides: Iterable[str] = (), *, source: str = "config") -> RunConfig:
+    """The config in a YAML text, with overrides applied. Raises ConfigError as `load_recipe` does."""
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not YAML", found=str(error)) from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{source} holds no config", found=type(tree).__name__, expected="a mapping of sections")
+    return _override(validated(tree), list(overrides))
+
+
+def to_yaml(config: RunConfig) -> str:
+    """YAML text from which `load_yaml` makes an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=110)
+
+
+def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
+    """A copy of `config` with `{"section.field": value}` set and validated."""
+    tree = config.model_dump(mode="json")
+    for path, value in fields.items():
+        _set(tree, path, value)
+    return validated(tree)
+
+
+def validated(tree: Mapping[str, Any]) -> RunConfig:
+    """RunConfig of a plain mapping; every problem becomes one ConfigError."""
+    try:
+        return RunConfig.model_validate(dict(tree))
+    except ValidationError as error:
+        raise _explained(error) from error
+
+
+def field_paths(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:
+    """All dotted field names of a config, depth first."""
+    paths = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            paths += field_paths(kind, f"{prefix}{name}.")
+        else:
+            paths.append(prefix + name)
+    return paths
+
+
+def _override(config: RunConfig, overrides: list[str]) -> RunConfig:
+    fields = dict(_parsed(text) for text in overrides)
+    if "method" in fields:
+        method = fields.pop("method")
+        if method not in METHODS:
+            raise _unknown("method", str(method), METHODS)
+        config = METHODS[method](config)
+    tree = config.model_dump(mode="json")
+    if fields.get("dataset.train", config.dataset.train) != config.dataset.train:
+        # Other images: what the recipe knew of the old ones does not hold for them.
+        for name in (*INFERRED_FIELDS, "val", "max_per_class", "max_val_per_class"):
+            tree["dataset"][name] = None
+    for path, value in fields.items():
+        _set(tree, path, value)
+    return validated(tree)
+
+
+def _parsed(text: str) -> tuple[str, Any]:
+    path, sign, value = text.partition("=")
+    if not sign or not path:
+        raise ConfigError(f"override '{text}' is not understood", expected="section.field=value", found=text)
+    try:
+        return path, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value of override '{path}' is not YAML", found=value) from error
+
+
+def _set(tree: dict[str, Any], path: str, value: Any) -> None:
+    known = field_paths()
+    if path not in known:
+        # A field below one whose value is a mapping, such as sweep.space.
+        parent, _, key = path.partition(".")
+        section, _, rest = key.partition(".")
+        if rest and f"{parent}.{section}" in ("sweep.space", "storage.options"):
+            tree[parent][section] = {**tree[parent][section], rest: value}
+            return
+        raise _unknown("field", path, known)
+    *sections, name = path.split(".")
+    for section in sections:
+        tree = tree[section]
+    tree[name] = value
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not near and "." not in name:
+        near = [path for path in known if path.rsplit(".", 1)[-1] == name][:1]
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    few = known if len(known) <= 12 else None
+    return ConfigError(f"unknown {what} '{name}'.{hint}", expected=", ".join(few) if few else None)
+
+
+def _explained(error: ValidationError) -> ConfigError:
+    unknown, wrong = [], []
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            unknown.append(path)
+        else:
+            wrong.append((path, problem["msg"], problem["input"]))
+    if unknown:
+        return _unknown("field", unknown[0], field_paths())
+    if len(wrong) == 1 and wrong[0][0]:
+        path, message, value = wrong[0]
+        return ConfigError(f"config field '{path}' cannot be used", found=repr(value), expected=message)
+    lines = "; ".join(f"{path}: {message}" if path else message for path, message, _ in wrong)
+    return ConfigError("config cannot be used", found=lines)

@@ -1,0 +1,130 @@
+"""The config of a whole run, and the fingerprint of each of its stages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from edc_ray.config.cluster import ClusterConfig, RunSection, StorageConfig, TrackingConfig
+from edc_ray.config.dataset import DatasetSpec
+from edc_ray.config.section import Section
+from edc_ray.config.stages import (
+    EvaluateConfig,
+    InitConfig,
+    RecoverConfig,
+    RelabelConfig,
+    SqueezeConfig,
+    StatisticsConfig,
+    SweepConfig,
+)
+
+StageName = Literal["squeeze", "statistics", "init", "recover", "relabel", "evaluate"]
+STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
+
+# Version of the code that computes a stage's result: raised when the same config gives other bytes.
+CODE_VERSION: dict[StageName, int] = {
+    "squeeze": 1, "statistics": 1, "init": 1, "recover": 1, "relabel": 1, "evaluate": 1,
+}  # fmt: skip
+
+# Sections whose fields change the result of a stage: its own and those of the stages it builds on.
+_SECTIONS: dict[StageName, tuple[str, ...]] = {
+    "squeeze": ("squeeze",),
+    "statistics": ("squeeze", "statistics"),
+    "init": ("squeeze", "init"),
+    "recover": ("squeeze", "statistics", "init", "recover"),
+    "relabel": ("squeeze", "statistics", "init", "recover", "relabel"),
+    "evaluate": ("squeeze", "statistics", "init", "recover", "relabel", "evaluate"),
+}
+
+# Fields that only say which units there are: a unit carries its own value, so more of them leave the others alone.
+_LISTS_OF_UNITS = {
+    "squeeze.observers", "evaluate.students", "evaluate.rows", "evaluate.seeds", "evaluate.full",
+    "evaluate.full_accuracy",
+}  # fmt: skip
+
+# Where the pixels come from; what they are is covered by the hash of their content.
+_DATASET_LOCATION = {"train", "val", "val_fraction", "max_per_class", "max_val_per_class", "download", "cache",
+                     "allow_weak_observers", "name"}  # fmt: skip
+
+
+class RunConfig(Section):
+    """Everything that determines a run. Two equal configs on equal data give equal artifacts."""
+
+    method: str = "edc"
+    ipc: int = Field(10, ge=1, description="condensed images per class")
+    seed: int = Field(0, ge=0)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["float32"] = "float32"
+    deterministic: bool = Field(False, description="on CUDA: only deterministic kernels")
+    run: RunSection = Field(default_factory=RunSection)
+    storage: StorageConfig = Field(default_factory=StorageConfig)
+    dataset: DatasetSpec
+    squeeze: SqueezeConfig
+    statistics: StatisticsConfig = Field(default_factory=StatisticsConfig)
+    init: InitConfig = Field(default_factory=InitConfig)
+    recover: RecoverConfig = Field(default_factory=RecoverConfig)
+    relabel: RelabelConfig = Field(default_factory=RelabelConfig)
+    evaluate: EvaluateConfig
+    sweep: SweepConfig = Field(default_factory=SweepConfig)
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+
+    @model_validator(mode="after")
+    def _observers_are_trained(self) -> RunConfig:
+        for section in ("init", "recover", "relabel"):
+            wanted = getattr(self, section).observers or ()
+            missing = [name for name in wanted if name not in self.squeeze.observers]
+            if missing:
+                raise ValueError(f"{section}.observers names {missing}, which squeeze.observers does not train")
+        return self
+
+    def observers_of(self, stage: Literal["init", "recover", "relabel"]) -> tuple[str, ...]:
+        """Names of the observers that a stage uses, in order."""
+        return getattr(self, stage).observers or self.squeeze.observers
+
+    def stage_inputs(self, stage: StageName) -> dict[str, Any]:
+        """All that changes the result of a unit of `stage`, as flat `section.field -> JSON value`."""
+        fields: dict[str, Any] = {
+            "seed": self.seed,
+            "device": self.device,
+            "precision": self.precision,
+            "deterministic": self.deterministic,
+            "cluster.threads_per_unit": self.cluster.threads_per_unit,
+            "code_version": [CODE_VERSION[name] for name in CODE_VERSION if name in _stages_up_to(stage)],
+        }
+        for name, value in self.dataset.model_dump(mode="json").items():
+            if name not in _DATASET_LOCATION:
+                fields[f"dataset.{name}"] = value
+        for section in _SECTIONS[stage]:
+            for name, value in getattr(self, section).model_dump(mode="json").items():
+                fields[f"{section}.{name}"] = value
+        for section in ("init", "recover", "relabel"):
+            if f"{section}.observers" in fields:
+                fields[f"{section}.observers"] = list(self.observers_of(section))
+        if self._depends_on_ipc(stage):
+            fields["ipc"] = self.ipc
+        return {name: value for name, value in fields.items() if name not in _LISTS_OF_UNITS}
+
+    def fingerprint(self, stage: StageName) -> str:
+        """Hash of `stage_inputs`: 16 hexadecimal digits."""
+        return digest_of(self.stage_inputs(stage))
+
+    def _depends_on_ipc(self, stage: StageName) -> bool:
+        if stage in ("relabel", "evaluate"):
+            return True
+        mosaic_of_ranks = self.init.kind == "mosaic" and self.init.mosaic_order == "rded"
+        official_slots = stage == "recover" and self.recover.order == "official"
+        return official_slots or (mosaic_of_ranks and stage in ("init", "recover"))
+
+
+def _stages_up_to(stage: StageName) -> tuple[str, ...]:
+    return _SECTIONS[stage]
+
+
+def digest_of(value: object) -> str:
+    """16 hexadecimal digits of the SHA-256 of a JSON value in canonical form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,73 @@
+"""Accuracy and calibration of logits. B images, K classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def topk_correct(logits_BK: Tensor, labels_B: Tensor, k: int = 1) -> Tensor:
+    """Which images have their label among the k largest logits.
+
+    Args:
+        logits_BK: float.
+        labels_B: int64.
+        k: more than K counts as K.
+
+    Returns:
+        bool [B]; sum it to count. Equal logits rank by class number. A row with a NaN is wrong.
+
+    Raises:
+        ValueError: k is less than 1.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    own_B1 = logits_BK.gather(1, labels_B[:, None])
+    classes_K = torch.arange(logits_BK.shape[1], device=logits_BK.device)
+    ahead_BK = (logits_BK > own_B1) | ((logits_BK == own_B1) & (classes_K < labels_B[:, None]))
+    return (ahead_BK.sum(1) < k) & ~logits_BK.isnan().any(1)
+
+
+def per_class_accuracy(correct_B: Tensor, labels_B: Tensor, num_classes: int) -> Tensor:
+    """Share of correct images of each class.
+
+    Args:
+        correct_B: bool, of `topk_correct`.
+        labels_B: int64.
+        num_classes: K.
+
+    Returns:
+        float64 [K]; NaN for a class without images.
+    """
+    total_K = torch.bincount(labels_B, minlength=num_classes)
+    right_K = torch.bincount(labels_B[correct_B], minlength=num_classes)
+    return right_K.double() / total_K.double()
+
+
+def expected_calibration_error(logits_BK: Tensor, labels_B: Tensor, num_bins: int = 15) -> float:
+    """Mean distance of confidence and accuracy over equally wide bins of confidence, weighted by their
+    images.
+
+    Args:
+        logits_BK: float.
+        labels_B: int64.
+        num_bins: bins are (0, 1/n], (1/n, 2/n], ...
+
+    Returns:
+        In [0, 1]; NaN if a logit is NaN.
+
+    Raises:
+        ValueError: no images.
+
+    Source:
+        Guo et al., On calibration of modern neural networks, ICML 2017.
+    """
+    if len(labels_B) == 0:
+        raise ValueError("calibration of no images")
+    if logits_BK.isnan().any():
+        return float("nan")
+    confidence_B = logits_BK.double().softmax(1).amax(1)
+    bin_B = (confidence_B * num_bins).ceil().long().clamp(1, num_bins) - 1
+    gap_B = confidence_B - topk_correct(logits_BK, labels_B).double()
+    gap_N = torch.zeros(num_bins, dtype=torch.float64, device=gap_B.device).index_add(0, bin_B, gap_B)
+    return float(gap_N.abs().sum() / len(labels_B))

@@ -1,0 +1,294 @@
+"""Crops and flips as data: parameters are drawn on the CPU and applied anywhere, at once or years later.
+
+B images, C channels, H W pixels. Sizes are (height, width).
+
+Two ways to apply a view. `apply_views` gives each image its own box by elementwise operations only, so that
+the bits of a view do not depend on the batch it is in: labels are made and replayed with it.
+`apply_shared_view` gives the whole batch one box through `F.interpolate`, which is faster: images are
+recovered with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edc_ray.core.seeding import Draws, prefetch
+
+DEFAULT_RATIO = (3 / 4, 4 / 3)
+_TRIES = 10
+_WORDS_PER_VIEW = 2 * _TRIES + 3  # area and aspect of each try; top, left, flip
+
+
+@dataclass(frozen=True)
+class AugmentParams:
+    """Views of a batch: a box in pixels of the source image, then a horizontal flip.
+
+    top, left, height, width: int64 [B] on the CPU; top and left are negative where a padded crop begins
+        outside.
+    flip: bool [B] on the CPU.
+    """
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flip: Tensor
+
+    def __len__(self) -> int:
+        return len(self.top)
+
+    def __getitem__(self, rows: slice | Sequence[int] | Tensor) -> AugmentParams:
+        """The views of some rows, in their order."""
+        return AugmentParams(
+            *(getattr(self, name)[rows] for name in ("top", "left", "height", "width", "flip"))
+        )
+
+    @staticmethod
+    def whole(batch: int, image_size: int | tuple[int, int]) -> AugmentParams:
+        """The view that changes nothing."""
+        height, width = _pair(image_size)
+        zero = torch.zeros(batch, dtype=torch.int64)
+        return AugmentParams(zero, zero, zero + height, zero + width, zero.bool())
+
+
+def sample_views(
+    draws: Draws | Sequence[Draws],
+    batch: int,
+    image_size: int | tuple[int, int],
+    scale: tuple[float, float],
+    ratio: tuple[float, float] = DEFAULT_RATIO,
+    flip_probability: float = 0.5,
+) -> AugmentParams:
+    """Draw a resized crop and a flip for each image.
+
+    Args:
+        draws: one stream for each image, or one for the batch (row i takes the i-th 23 words of it).
+        batch: number of views.
+        image_size: size of the source images, one number for a square or (height, width).
+        scale: smallest and largest share of the image's area.
+        ratio: smallest and largest width / height of the box.
+        flip_probability: in [0, 1].
+
+    Returns:
+        The views. Ten tries at most, then the largest central box within `ratio`.
+
+    Raises:
+        ValueError: as many streams as images are needed, or a range is not increasing and positive.
+
+    Source:
+        The arithmetic of torchvision's RandomResizedCrop, with our own draws in float64.
+    """
+    if not (0 < scale[0] <= scale[1] and 0 < ratio[0] <= ratio[1]):
+        raise ValueError(f"scale and ratio must be positive and increasing, got {scale} and {ratio}")
+    size = _pair(image_size)
+    rows = [
+        (*_box_from_uniforms(row, size, scale, ratio), row[-1] < flip_probability)
+        for row in _uniform_rows(draws, batch, _WORDS_PER_VIEW).tolist()
+    ]
+    return _params(rows)
+
+
+def sample_shared_view(
+    draws: Draws,
+    image_size: int | tuple[int, int],
+    scale: tuple[float, float],
+    ratio: tuple[float, float] = DEFAULT_RATIO,
+    flip_probability: float = 0.5,
+) -> AugmentParams:
+    """One view for a whole batch, as AugmentParams of length 1. Arguments as `sample_views`."""
+    return sample_views(draws, 1, image_size, scale, ratio, flip_probability)
+
+
+def sample_crop_pad(
+    draws: Draws | Sequence[Draws],
+    batch: int,
+    image_size: int | tuple[int, int],
+    padding: int,
+    flip_probability: float = 0.5,
+) -> AugmentParams:
+    """Draw a crop of the image's own size from the image padded on all sides, and a flip, for each image.
+
+    Args:
+        draws: one stream for each image, or one for the batch (row i takes the i-th 3 words of it).
+        batch: number of views.
+        image_size: one number for a square or (height, width).
+        padding: pixels on each side.
+        flip_probability: in [0, 1].
+
+    Source:
+        torchvision's RandomCrop(size, padding) and RandomHorizontalFlip.
+    """
+    height, width = _pair(image_size)
+    shifts = 2 * padding + 1
+    rows = [
+        (int(top * shifts) - padding, int(left * shifts) - padding, height, width, flip < flip_probability)
+        for top, left, flip in _uniform_rows(draws, batch, 3).tolist()
+    ]
+    return _params(rows)
+
+
+def apply_views(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
+    """Cut out each image's box, resize it to the image's own size (two-tap bilinear), flip.
+
+    Args:
+        images_BCHW: float, any device.
+        params: one view for each image; boxes lie inside the images.
+
+    Returns:
+        [B, C, H, W], same dtype and device. Differentiable. The bits of a row depend on that row only (tested
+        on CPUs).
+
+    Raises:
+        ValueError: the number of views is not the number of images.
+
+    Deviations:
+        Within 1e-6 of torchvision's resized_crop for values in [0, 1]; bits differ (order of the sums).
+    """
+    _check_length(images_BCHW, params)
+    height, width = images_BCHW.shape[-2:]
+    rows = _taps(params.top, params.height, height, torch.zeros_like(params.flip), images_BCHW)
+    columns = _taps(params.left, params.width, width, params.flip, images_BCHW)
+    return _interpolate(_interpolate(images_BCHW, rows, axis=2), columns, axis=3)
+
+
+def apply_shared_view(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
+    """Cut the same box out of every image, resize it to the images' size, flip. Differentiable.
+
+    Args:
+        images_BCHW: float, any device.
+        params: one view (length 1).
+
+    Raises:
+        ValueError: params holds more than one view.
+    """
+    if len(params) != 1:
+        raise ValueError(f"a shared view is one view, got {len(params)}")
+    top, left = int(params.top), int(params.left)
+    box = images_BCHW[..., top : top + int(params.height), left : left + int(params.width)]
+    size = (images_BCHW.shape[-2], images_BCHW.shape[-1])
+    view = F.interpolate(box, size=size, mode="bilinear", align_corners=False)
+    return view.flip(-1) if bool(params.flip) else view
+
+
+def apply_crop_pad(images_BCHW: Tensor, params: AugmentParams, fill: Tensor | float = 0.0) -> Tensor:
+    """Shift each image by its box and fill what lies outside, then flip.
+
+    Args:
+        images_BCHW: float, any device.
+        params: of `sample_crop_pad`.
+        fill: value outside the image. 0 for pixels in [0, 1]; for normalised images the normalised zero,
+            a tensor [C] of -mean / std.
+
+    Returns:
+        [B, C, H, W]; the bits of a row depend on that row only.
+
+    Raises:
+        ValueError: the number of views is not the number of images.
+    """
+    _check_length(images_BCHW, params)
+    height, width = images_BCHW.shape[-2:]
+    device = images_BCHW.device
+    row_BH = (params.top[:, None] + torch.arange(height)).to(device)
+    steps_BW = torch.arange(width).expand(len(params), -1)
+    column_BW = (params.left[:, None] + torch.where(params.flip[:, None], width - 1 - steps_BW, steps_BW)).to(
+        device
+    )
+    inside_BH, inside_BW = (row_BH >= 0) & (row_BH < height), (column_BW >= 0) & (column_BW < width)
+    picked = _pick(_pick(images_BCHW, row_BH.clamp(0, height - 1), 2), column_BW.clamp(0, width - 1), 3)
+    inside_B1HW = (inside_BH[:, :, None] & inside_BW[:, None, :])[:, None]
+    return torch.where(inside_B1HW, picked, torch.as_tensor(fill).to(picked).reshape(-1, 1, 1))
+
+
+def _box_from_uniforms(
+    row: Sequence[float], size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """(top, left, height, width) from 23 uniforms, in scalars, so that no row depends on its neighbours."""
+    image_height, image_width = size
+    log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
+    for attempt in range(_TRIES):
+        area = image_height * image_width * (scale[0] + (scale[1] - scale[0]) * row[2 * attempt])
+        aspect = math.exp(log_low + (log_high - log_low) * row[2 * attempt + 1])
+        width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < width <= image_width and 0 < height <= image_height:
+            top = int(row[2 * _TRIES] * (image_height - height + 1))
+            left = int(row[2 * _TRIES + 1] * (image_width - width + 1))
+            return top, left, height, width
+    height, width = central_box(size, ratio)
+    return (image_height - height) // 2, (image_width - width) // 2, height, width
+
+
+def central_box(size: tuple[int, int], ratio: tuple[float, float]) -> tuple[int, int]:
+    """Height and width of the largest box with width / height within `ratio`; torchvision's fallback."""
+    height, width = size
+    if width / height < min(ratio):
+        return round(width / min(ratio)), width
+    if width / height > max(ratio):
+        return height, round(height * max(ratio))
+    return height, width
+
+
+def _uniform_rows(draws: Draws | Sequence[Draws], batch: int, count: int) -> np.ndarray:
+    if isinstance(draws, Draws):
+        return draws.uniform(batch, count)
+    if len(draws) != batch:
+        raise ValueError(f"one stream for each image: got {len(draws)} streams and {batch} images")
+    prefetch(draws, count)
+    return np.array([stream.uniform(count) for stream in draws]).reshape(batch, count)
+
+
+def _params(rows: list[tuple[int, int, int, int, bool]]) -> AugmentParams:
+    table = torch.tensor([[int(value) for value in row] for row in rows], dtype=torch.int64).reshape(-1, 5)
+    top, left, height, width, flip = table.unbind(1)
+    return AugmentParams(top, left, height, width, flip.bool())
+
+
+def _taps(
+    start_B: Tensor, extent_B: Tensor, size: int, flip_B: Tensor, like: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Two source positions and the weight of the second for each output position, [B, size].
+
+    In float32 as torch's own kernels, so that the weights are theirs.
+    """
+    step_BN = torch.arange(size, dtype=torch.float32).expand(len(start_B), -1)
+    step_BN = torch.where(flip_B[:, None], size - 1 - step_BN, step_BN)
+    extent_B1 = extent_B[:, None]
+    position_BN = ((extent_B1.float() / size) * (step_BN + 0.5) - 0.5).clamp(min=0)
+    # A box of one pixel less than its rounding error must not reach outside.
+    first_BN = torch.minimum(position_BN.floor().long(), extent_B1 - 1)
+    second_BN = torch.minimum(first_BN + 1, extent_B1 - 1)
+    weight_BN = (position_BN - first_BN).clamp(0, 1)
+    start_B1 = start_B[:, None]
+    return (start_B1 + first_BN).to(like.device), (start_B1 + second_BN).to(like.device), weight_BN.to(like)
+
+
+def _interpolate(images_BCHW: Tensor, taps: tuple[Tensor, Tensor, Tensor], axis: int) -> Tensor:
+    first, second = _pick(images_BCHW, taps[0], axis), _pick(images_BCHW, taps[1], axis)
+    # Three separate operations: torch.lerp may fuse them for whole vectors and not for the rest of a row,
+    # and then a pixel's bits would depend on where in memory it lies.
+    return first + (second - first) * _spread(taps[2], axis)
+
+
+def _pick(images_BCHW: Tensor, index_BN: Tensor, axis: int) -> Tensor:
+    shape = list(images_BCHW.shape)
+    shape[axis] = index_BN.shape[1]
+    return images_BCHW.gather(axis, _spread(index_BN, axis).expand(shape))
+
+
+def _spread(values_BN: Tensor, axis: int) -> Tensor:
+    return values_BN[:, None, :, None] if axis == 2 else values_BN[:, None, None, :]
+
+
+def _check_length(images_BCHW: Tensor, params: AugmentParams) -> None:
+    if len(images_BCHW) != len(params):
+        raise ValueError(f"{len(images_BCHW)} images and {len(params)} views")
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size

@@ -1,0 +1,140 @@
+"""CutMix and MixUp as data: parameters are drawn on the CPU, stored with the labels and replayed.
+
+B images, C channels, H W pixels. Images of one epoch are dealt into mixing groups; a group shares one draw
+(`apply_mix`). A training batch may cross groups, then each image brings its own parameters
+(`apply_cutmix_rows`, `apply_mixup_rows`). Both forms give the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edc_ray.core.seeding import Draws
+
+
+@dataclass(frozen=True)
+class CutMixParams:
+    """One mixing group under CutMix.
+
+    partner: int64 [B], position in the group of the image that is pasted.
+    box: (row0, row1, column0, column1), half open; what lies inside comes from the partner.
+    lam: the Beta draw that set the box's size. Kept as drawn: clipping at the border does not change it.
+    """
+
+    partner: Tensor
+    box: tuple[int, int, int, int]
+    lam: float
+
+
+@dataclass(frozen=True)
+class MixUpParams:
+    """One mixing group under MixUp: image * lam + partner * (1 - lam). partner: int64 [B], as CutMix."""
+
+    partner: Tensor
+    lam: float
+
+
+def sample_cutmix(draws: Draws, batch: int, height: int, width: int, alpha: float) -> CutMixParams:
+    """Draw partners, lam of Beta(alpha, alpha) and the box's centre, in that order.
+
+    Source:
+        CutMix, Yun et al., ICCV 2019; one box and one permutation a group as in the relabelling of SRe2L and
+        EDC.
+    """
+    partner = torch.from_numpy(draws.permutation(batch))
+    lam = draws.beta(alpha, alpha)
+    centre = int(draws.integers(height)), int(draws.integers(width))
+    return CutMixParams(partner, cutmix_box(height, width, lam, centre), lam)
+
+
+def sample_mixup(draws: Draws, batch: int, alpha: float) -> MixUpParams:
+    """Draw partners, then lam of Beta(alpha, alpha)."""
+    partner = torch.from_numpy(draws.permutation(batch))
+    return MixUpParams(partner, draws.beta(alpha, alpha))
+
+
+def cutmix_box(height: int, width: int, lam: float, centre: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The box whose area is about (1 - lam) of the image, clipped at the image's border.
+
+    Args:
+        height, width: size of the images.
+        lam: in [0, 1].
+        centre: (row, column).
+
+    Returns:
+        (row0, row1, column0, column1), half open.
+    """
+    cut = math.sqrt(1.0 - lam)
+    half_height, half_width = int(height * cut) // 2, int(width * cut) // 2
+    row, column = centre
+    return (
+        max(row - half_height, 0),
+        min(row + half_height, height),
+        max(column - half_width, 0),
+        min(column + half_width, width),
+    )
+
+
+def apply_mix(
+    images_BCHW: Tensor, params: CutMixParams | MixUpParams, partner_images_BCHW: Tensor | None = None
+) -> Tensor:
+    """Mix one group.
+
+    Args:
+        images_BCHW: float, any device; not changed.
+        params: of the whole group.
+        partner_images_BCHW: the un-mixed partners; default: taken from the group by `params.partner`.
+
+    Returns:
+        [B, C, H, W].
+
+    Raises:
+        ValueError: partners are to be taken from the group and its size is not the images' number.
+    """
+    if partner_images_BCHW is None:
+        if len(params.partner) != len(images_BCHW):
+            raise ValueError(f"{len(images_BCHW)} images and {len(params.partner)} partners")
+        partner_images_BCHW = images_BCHW[params.partner.to(images_BCHW.device)]
+    if isinstance(params, MixUpParams):
+        lam_B = np.full(len(images_BCHW), params.lam)
+        return apply_mixup_rows(images_BCHW, partner_images_BCHW, lam_B)
+    row0, row1, column0, column1 = params.box
+    mixed = images_BCHW.clone()
+    mixed[..., row0:row1, column0:column1] = partner_images_BCHW[..., row0:row1, column0:column1]
+    return mixed
+
+
+def apply_cutmix_rows(images_BCHW: Tensor, partner_images_BCHW: Tensor, box_B4: Tensor) -> Tensor:
+    """Paste each image's own box of its partner.
+
+    Args:
+        images_BCHW: float, any device.
+        partner_images_BCHW: same shape, un-mixed.
+        box_B4: integer [B, 4], (row0, row1, column0, column1). An empty box leaves the image as it is.
+    """
+    height, width = images_BCHW.shape[-2:]
+    box_B4 = box_B4.to(images_BCHW.device)
+    rows_H = torch.arange(height, device=box_B4.device)
+    columns_W = torch.arange(width, device=box_B4.device)
+    inside_BH = (rows_H >= box_B4[:, 0:1]) & (rows_H < box_B4[:, 1:2])
+    inside_BW = (columns_W >= box_B4[:, 2:3]) & (columns_W < box_B4[:, 3:4])
+    inside_B1HW = (inside_BH[:, :, None] & inside_BW[:, None, :])[:, None]
+    return torch.where(inside_B1HW, partner_images_BCHW, images_BCHW)
+
+
+def apply_mixup_rows(images_BCHW: Tensor, partner_images_BCHW: Tensor, lam_B: Tensor | np.ndarray) -> Tensor:
+    """Blend each image with its partner by its own lam.
+
+    Args:
+        images_BCHW: float, any device.
+        partner_images_BCHW: same shape, un-mixed.
+        lam_B: float64 [B] as drawn; rounded once, to the images' dtype, and 1 - lam likewise.
+    """
+    lam_B = torch.as_tensor(lam_B, dtype=torch.float64, device="cpu")
+    own, other = (weight_B.to(images_BCHW).reshape(-1, 1, 1, 1) for weight_B in (lam_B, 1.0 - lam_B))
+    return images_BCHW * own + partner_images_BCHW * other

@@ -1,0 +1,141 @@
+"""Means and variances of activations, per channel and per patch position.
+
+B images, C channels, H W pixels, K classes, P patches. Every variance is biased (divisor N).
+Two passes (the mean, then the squares of the differences from it): stable for means far from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and biased variance of `count` values, elementwise over any shape."""
+
+    mean: Tensor
+    variance: Tensor
+    count: int | Tensor
+
+    def merge(self, other: Moments) -> Moments:
+        """Moments of both sets of values together (Chan, Golub and LeVeque 1979)."""
+        count = self.count + other.count
+        share = other.count / count
+        difference = other.mean - self.mean
+        mean = self.mean + difference * share
+        within = self.variance + (other.variance - self.variance) * share
+        return Moments(mean, within + difference.square() * share * (1 - share), count)
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """What one layer's input is matched on; patches are None for a BatchNorm.
+
+    channel_mean, channel_variance [..., C]; patch_mean, patch_variance [..., P]. A leading K means
+    one row per class, a leading B one row per image.
+    """
+
+    channel_mean: Tensor
+    channel_variance: Tensor
+    patch_mean: Tensor | None = None
+    patch_variance: Tensor | None = None
+
+    @property
+    def quantities(self) -> tuple[Tensor, ...]:
+        """The two or four tensors, in the order of the fields."""
+        return tuple(
+            each for each in (self.channel_mean, self.channel_variance, *self._patches) if each is not None
+        )
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> LayerStatistics:
+        """The same statistics with every tensor changed."""
+        return LayerStatistics(*(change(each) for each in self.quantities))
+
+    def mean_over(self, labels: Tensor) -> LayerStatistics:
+        """Rows [K, ...] averaged over labels [B], each as often as it occurs."""
+        return self.map(lambda rows: rows[labels.to(rows.device)].mean(0))
+
+    @property
+    def _patches(self) -> tuple[Tensor | None, Tensor | None]:
+        return self.patch_mean, self.patch_variance
+
+
+def layer_statistics(x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
+    """Statistics of one batch: channels, and patches unless `patch_side` is None. Differentiable."""
+    if patch_side is None:
+        return LayerStatistics(*channel_moments(x_BCHW))
+    return LayerStatistics(*channel_moments(x_BCHW), *patch_moments(x_BCHW, patch_side))
+
+
+def image_statistics(x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
+    """Statistics of every image by itself, one row per image."""
+    if patch_side is None:
+        return LayerStatistics(*image_channel_moments(x_BCHW))
+    return LayerStatistics(*image_channel_moments(x_BCHW), *image_patch_moments(x_BCHW, patch_side))
+
+
+def channel_moments(x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [C] and variance [C] over images and pixels."""
+    # Mean and squares rather than var_mean: on a CPU that one is ten times slower over these dimensions.
+    mean = x_BCHW.mean((0, 2, 3), keepdim=True)
+    # No gradient through the mean here: a variance does not move with the point it is taken around.
+    return mean.flatten(), (x_BCHW - mean.detach()).square().mean((0, 2, 3))
+
+
+def image_channel_moments(x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [B, C] and variance [B, C] over the pixels of each image."""
+    mean = x_BCHW.mean((2, 3), keepdim=True)
+    return mean.flatten(1), (x_BCHW - mean).square().mean((2, 3))
+
+
+def patch_moments(x_BCHW: Tensor, patch_side: int) -> tuple[Tensor, Tensor]:
+    """Mean [P] and variance [P] of square tiles, over images, channels and the tile's pixels.
+
+    Args:
+        x_BCHW: activations. Stretched bilinearly to the next multiples of `patch_side` where needed.
+        patch_side: side of a tile; P = ceil(H / side) * ceil(W / side), row-major.
+
+    Source:
+        G-VBSM, Shao et al., CVPR 2024, arXiv:2311.17950, and the official code of EDC.
+    """
+    x_BCHW, side = _tileable(x_BCHW, patch_side)
+    mean = _tile_means(x_BCHW.mean((0, 1)), side)
+    # Averaging over images and channels first leaves a small [H, W] map to cut into tiles.
+    variance_HW = (x_BCHW - _spread(mean.detach(), side)).square().mean((0, 1))
+    return mean.flatten(), _tile_means(variance_HW, side).flatten()
+
+
+def image_patch_moments(x_BCHW: Tensor, patch_side: int) -> tuple[Tensor, Tensor]:
+    """As `patch_moments` for each image by itself: mean [B, P] and variance [B, P]."""
+    x_BCHW, side = _tileable(x_BCHW, patch_side)
+    mean = _tile_means(x_BCHW.mean(1), side)
+    variance_BHW = (x_BCHW - _spread(mean, side).unsqueeze(1)).square().mean(1)
+    return mean.flatten(1), _tile_means(variance_BHW, side).flatten(1)
+
+
+def _tileable(x_BCHW: Tensor, patch_side: int) -> tuple[Tensor, int]:
+    """Activations whose sides are multiples of the returned tile side."""
+    height, width = x_BCHW.shape[-2:]
+    if height == 1 and width == 1:  # stretching only repeats the pixel: one tile of the same moments
+        return x_BCHW, 1
+    size = [-(-length // patch_side) * patch_side for length in (height, width)]
+    if size != [height, width]:
+        x_BCHW = F.interpolate(x_BCHW, size=size, mode="bilinear", align_corners=False)
+    return x_BCHW, patch_side
+
+
+def _tile_means(map_HW: Tensor, side: int) -> Tensor:
+    """Mean of every tile of [..., H, W]: [..., H / side, W / side]."""
+    *lead, height, width = map_HW.shape
+    return map_HW.reshape(*lead, height // side, side, width // side, side).mean((-3, -1))
+
+
+def _spread(tiles: Tensor, side: int) -> Tensor:
+    """Every tile's value at each of its pixels."""
+    *lead, rows, columns = tiles.shape
+    spread = tiles[..., :, None, :, None].expand(*lead, rows, side, columns, side)
+    return spread.reshape(*lead, rows * side, columns * side)

@@ -1,0 +1,250 @@
+"""The optimisation of one batch of condensed images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edc_ray.core.augment import apply_shared_view, sample_shared_view
+from edc_ray.core.finite_watch import FiniteWatch, Iteration
+from edc_ray.core.flatness import flatness_loss, update_average
+from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.objective import TermName, weighted_objective
+from edc_ray.core.observer_matching import ObserverMatcher
+from edc_ray.core.pixels import denormalise, from_uint8, normalise, pixel_bounds, to_uint8
+from edc_ray.core.recover_state import (
+    IterationReport,
+    LoopState,
+    Observer,
+    ObserverTargets,
+    RecoverSettings,
+)
+from edc_ray.core.schedules import recover_cosine
+from edc_ray.core.seeding import Draws
+
+View = Callable[[Tensor], Tensor]
+# (draws of the iteration, iteration, (height, width)) -> the view, applied to images and their average alike.
+Augment = Callable[[Draws, int, tuple[int, int]], View]
+
+ADAM_EPSILON = 1e-8
+
+
+@dataclass
+class _Batch:
+    """What does not change over the iterations of one batch."""
+
+    labels: Tensor
+    observers: Sequence[Observer]
+    matchers: dict[str, ObserverMatcher]
+    settings: RecoverSettings
+    augment: Augment
+    low: Tensor
+    high: Tensor
+
+
+def recover_images(
+    state: LoopState,
+    labels_B: Tensor,
+    observers: Sequence[Observer],
+    targets: Mapping[str, ObserverTargets],
+    settings: RecoverSettings,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    draws: Callable[[int], Draws],
+    augment: Augment | None = None,
+    local_targets: Mapping[str, Mapping[str, LayerStatistics]] | None = None,
+    on_iteration: Callable[[IterationReport], None] | None = None,
+    report_every: int = 1,
+    until: int | None = None,
+) -> LoopState:
+    """Optimises images until observers recognise them and see the statistics of real data in them.
+
+    Observers take turns, one an iteration.
+
+    Args:
+        state: from `LoopState.start` or `next_batch`, or an earlier result to go on from. Not changed.
+        labels_B: int labels of the images.
+        observers: on the images' device, in eval mode. Their order is the order of turns.
+        targets: observer name -> layer name -> target. May lack what has weight 0.
+        settings: see `RecoverSettings`.
+        mean, std: of the normalisation, per channel.
+        draws: iteration -> its draws (view first, then dropped layers). Asked once an iteration.
+        augment: the view; by default one random crop and flip shared by all images.
+        local_targets: observer name -> layer name -> class target ("local" category awareness), from
+            `local_class_targets`, in place of the average of the class statistics.
+        on_iteration: called after every `report_every`-th iteration and the last. Costs a synchronisation.
+        until: iteration to stop before; the end by default. The schedule does not depend on it.
+
+    Returns:
+        The state after the last iteration: the last images, not the best.
+
+    Raises:
+        NumericalError: a NaN or Inf; names the iteration, the observer and the layer.
+        ValueError: targets are missing or of other shapes.
+
+    Source:
+        EDC, Shao et al., NeurIPS 2024, arXiv:2404.13733; SRe2L, Yin et al., NeurIPS 2023 (the loop).
+    Deviations:
+        the official code keeps running estimates in the hooks over all batches of a process; here they
+        are part of the state, and `LoopState.next_batch` carries them or not.
+    """
+    state = replace(
+        state,
+        images=state.images.detach().clone(),
+        exp_avg=state.exp_avg.clone(),
+        exp_avg_sq=state.exp_avg_sq.clone(),
+        estimates=dict(state.estimates),
+    )
+    watch = FiniteWatch(state.images, listening=on_iteration is not None)
+    batch = _prepare(state, labels_B, observers, targets, settings, mean, std, augment, local_targets)
+    stop = settings.iterations if until is None else min(until, settings.iterations)
+    for iteration in range(state.iteration, stop):
+        done = _iterate(state, batch, draws(iteration))
+        watch.note(done)
+        if on_iteration is not None and (iteration % report_every == 0 or iteration == stop - 1):
+            on_iteration(_report(done, state.images, settings))
+    watch.check()
+    if (
+        settings.verifier_touches_estimate
+        and settings.verify_final
+        and state.iteration == settings.iterations
+    ):
+        stored = normalise(from_uint8(to_uint8(denormalise(state.images, mean, std))), mean, std)
+        _verify(stored, batch, draws(settings.iterations))
+    state.estimates.update({name: matcher.estimates for name, matcher in batch.matchers.items()})
+    return state
+
+
+def shared_crop_and_flip(settings: RecoverSettings) -> Augment:
+    """The default view: one random resized crop and flip for all images of the iteration."""
+
+    def augment(draws: Draws, iteration: int, image_size: tuple[int, int]) -> View:
+        params = sample_shared_view(
+            draws, image_size, settings.crop_scale, settings.crop_ratio, settings.flip_probability
+        )
+        return partial(apply_shared_view, params=params)
+
+    return augment
+
+
+def _prepare(
+    state: LoopState,
+    labels_B: Tensor,
+    observers: Sequence[Observer],
+    targets: Mapping[str, ObserverTargets],
+    settings: RecoverSettings,
+    mean: Sequence[float],
+    std: Sequence[float],
+    augment: Augment | None,
+    local_targets: Mapping[str, Mapping[str, LayerStatistics]] | None,
+) -> _Batch:
+    labels = labels_B.to(state.images.device, torch.int64)
+    matchers = {
+        observer.name: ObserverMatcher(
+            observer,
+            targets.get(observer.name, {}),
+            labels,
+            settings,
+            state.images,
+            class_targets=None if local_targets is None else local_targets[observer.name],
+            estimates=state.estimates.get(observer.name),
+        )
+        for observer in (observers if settings.matching_weight else ())
+    }
+    low, high = pixel_bounds(mean, std, state.images)
+    return _Batch(labels, observers, matchers, settings, augment or shared_crop_and_flip(settings), low, high)
+
+
+def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
+    """One iteration; changes the state."""
+    settings = batch.settings
+    observer = batch.observers[state.observer_counter % len(batch.observers)]
+    images = state.images.detach().requires_grad_()
+    view = batch.augment(draws, state.iteration, (images.shape[-2], images.shape[-1]))
+    terms: dict[TermName, Tensor] = {}
+    matcher = batch.matchers.get(observer.name)
+    distances = None
+    with observer.taps.recording() as inputs:
+        logits = observer.network(view(images))
+    terms["cross_entropy"] = F.cross_entropy(logits, batch.labels)
+    if matcher is not None:
+        terms["matching"], distances = matcher.observe(inputs, draws)
+    if settings.flatness_weight:
+        terms["flatness"] = _flatness(state, observer, logits, view, settings)
+    loss = weighted_objective(terms, settings.term_weights)
+    if (
+        settings.verifier_touches_estimate
+        and settings.verify_every
+        and state.iteration % settings.verify_every == 0
+    ):
+        _verify(state.images, batch, draws)
+    (gradient,) = torch.autograd.grad(loss, images)
+    learning_rate = settings.learning_rate * recover_cosine(state.iteration, settings.iterations)
+    _adam_step(state, gradient, learning_rate, settings.betas)
+    state.images.clamp_(batch.low, batch.high)
+    done = Iteration(
+        state.iteration,
+        observer.name,
+        loss.detach(),
+        {name: term.detach() for name, term in terms.items()},
+        gradient.sum(),
+        None if distances is None else distances.detach(),
+        matcher.quantity_layers if matcher is not None else (),
+    )
+    state.iteration += 1
+    state.observer_counter += 1
+    return done
+
+
+def _flatness(
+    state: LoopState, observer: Observer, logits: Tensor, view: View, settings: RecoverSettings
+) -> Tensor:
+    average = state.images if state.ema_images is None else state.ema_images
+    with torch.no_grad():
+        average_logits = observer.network(view(average))
+        state.ema_images = update_average(average, state.images, settings.flatness_momentum)
+    return flatness_loss(logits, average_logits, settings.flatness_temperature)
+
+
+@torch.no_grad()
+def _verify(images: Tensor, batch: _Batch, draws: Draws) -> None:
+    """A forward of the first observer on the images as they are, for its effect on the running estimate."""
+    observer = batch.observers[0]
+    if (matcher := batch.matchers.get(observer.name)) is not None:
+        with observer.taps.recording() as inputs:
+            observer.network(images)
+        matcher.observe(inputs, draws)
+
+
+@torch.no_grad()
+def _adam_step(state: LoopState, gradient: Tensor, learning_rate: float, betas: tuple[float, float]) -> None:
+    """torch.optim.Adam's arithmetic, on the state's own tensors."""
+    first, second = betas
+    state.adam_step += 1
+    state.exp_avg.lerp_(gradient, 1 - first)
+    state.exp_avg_sq.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+    step_size = learning_rate / (1 - first**state.adam_step)
+    root_correction = (1 - second**state.adam_step) ** 0.5
+    denominator = (state.exp_avg_sq.sqrt() / root_correction).add_(ADAM_EPSILON)
+    state.images.addcdiv_(state.exp_avg, denominator, value=-step_size)
+
+
+def _report(done: Iteration, images: Tensor, settings: RecoverSettings) -> IterationReport:
+    values = torch.stack([done.loss, *done.terms.values()]).tolist()  # one synchronisation for all of them
+    terms = dict(zip(done.terms, values[1:], strict=True))
+    return IterationReport(
+        iteration=done.iteration,
+        observer=done.observer,
+        loss=values[0],
+        cross_entropy=terms["cross_entropy"],
+        matching_loss=terms.get("matching", 0.0),
+        flatness_loss=terms.get("flatness", 0.0),
+        learning_rate=settings.learning_rate * recover_cosine(done.iteration, settings.iterations),
+        images=images,
+    )

@@ -1,0 +1,150 @@
+"""The values that the recover loop takes and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from edc_ray.core.matching import EstimateStart, LayerTarget
+from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.objective import TermName
+from edc_ray.core.taps import LayerTaps
+
+Carry = Literal["reset", "chain"]
+ObserverTargets = Mapping[str, LayerTarget]
+Estimates = dict[str, dict[str, LayerStatistics]]  # observer -> layer -> running estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoverSettings:
+    """Everything that decides the pixels apart from the data. Defaults: EDC on ImageNet-1k.
+
+    Args:
+        iterations, learning_rate, betas: Adam with a cosine over the iterations.
+        matching_weight: weight of statistic matching in the objective.
+        statistic_momentum, estimate_start: see `RunningEstimate`.
+        global_weight, class_weight: see `matching_loss`.
+        drop_rate: chance that a convolution is left out of one forward; BatchNorms never are.
+        first_multiplier: weight of the first tapped layer; the others have 1.
+        flatness_weight, flatness_momentum, flatness_temperature: see `flatness_loss`; weight 0 is off.
+        crop_scale, crop_ratio, flip_probability: the view, one draw for all images of an iteration.
+        patch_side: side of a patch of activations, 16 for large images and 4 for small ones.
+        verifier_touches_estimate: parity with the official small-image programs, where showing the
+            accuracy of the images on the first observer also updates its running estimate.
+        verify_every: iterations between two such forwards; 0 is never.
+        verify_final: one more, on the finished 8-bit images.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    iterations: int = 1000
+    learning_rate: float = 0.05
+    betas: tuple[float, float] = (0.5, 0.9)
+    matching_weight: float = 0.1
+    statistic_momentum: float = 0.8
+    estimate_start: EstimateStart = "first"
+    global_weight: float = 0.5
+    class_weight: float = 0.5
+    drop_rate: float = 0.0
+    first_multiplier: float = 10.0
+    flatness_weight: float = 0.0
+    flatness_momentum: float = 0.99
+    flatness_temperature: float = 4.0
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip_probability: float = 0.5
+    patch_side: int = 16
+    verifier_touches_estimate: bool = False
+    verify_every: int = 0
+    verify_final: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("statistic_momentum", "drop_rate", "flatness_momentum", "flip_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
+        for name in ("global_weight", "class_weight", "matching_weight", "flatness_weight", "verify_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if self.iterations < 1 or self.patch_side < 1:
+            raise ValueError("iterations and patch_side must be at least 1")
+        if self.global_weight == self.class_weight == 0 and self.matching_weight:
+            raise ValueError(
+                "global_weight and class_weight are both 0; set matching_weight=0 to match nothing"
+            )
+
+    @property
+    def term_weights(self) -> dict[TermName, float]:
+        return {"cross_entropy": 1.0, "matching": self.matching_weight, "flatness": self.flatness_weight}
+
+
+@dataclass
+class Observer:
+    """A network in eval mode that is never changed, and its tapped layers."""
+
+    name: str
+    network: nn.Module
+    taps: LayerTaps
+
+
+@dataclass
+class LoopState:
+    """All that an iteration depends on besides its draws: the loop can stop anywhere and go on.
+
+    images [B, C, H, W] float32, normalised. `estimates` holds the layers seen so far.
+    `observer_counter` counts iterations over all batches of a chain: its remainder picks the observer.
+    """
+
+    images: Tensor
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+    adam_step: int = 0
+    ema_images: Tensor | None = None
+    estimates: Estimates = field(default_factory=dict)
+    observer_counter: int = 0
+    iteration: int = 0
+
+    @classmethod
+    def start(cls, images: Tensor) -> LoopState:
+        """Iteration 0 of the first batch."""
+        return cls(images.detach().clone(), torch.zeros_like(images), torch.zeros_like(images))
+
+    def next_batch(self, images: Tensor, carry: Carry = "reset") -> LoopState:
+        """Iteration 0 of the next batch.
+
+        Args:
+            images: where it starts.
+            carry: "reset" forgets this batch; "chain" goes on with its running estimates and its turn
+                of the observers (as the official code). The optimiser starts afresh in both.
+
+        Raises:
+            ValueError: unknown carry.
+        """
+        if carry not in ("reset", "chain"):
+            raise ValueError(f"unknown carry {carry!r}: use 'reset' or 'chain'")
+        state = LoopState.start(images)
+        if carry == "chain":
+            state.estimates = {name: dict(layers) for name, layers in self.estimates.items()}
+            state.observer_counter = self.observer_counter
+        return state
+
+
+@dataclass(frozen=True)
+class IterationReport:
+    """One finished iteration. Loss terms are not weighted; `loss` is the weighted sum.
+
+    `images` are the images after the step, clipped: the loop's own tensor, to be cloned if kept.
+    """
+
+    iteration: int
+    observer: str
+    loss: float
+    cross_entropy: float
+    matching_loss: float
+    flatness_loss: float
+    learning_rate: float
+    images: Tensor = field(repr=False)

@@ -1,0 +1,107 @@
+"""Learning-rate schedules: plain functions of the iteration or epoch, giving a factor of the base rate.
+
+Student schedules share the signature `(epoch, num_epochs, smoothing_factor) -> factor` and are found
+by name in `SCHEDULES`. `smoothing_factor` is the paper's zeta: the cosine is stretched to
+smoothing_factor * num_epochs, of which only the first num_epochs are run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+Schedule = Callable[[int, int, float], float]
+
+# The cosine keeps its smooth shape up to this share of the epochs in the two-part schedules.
+SMOOTH_SHARE = 5 / 6
+
+
+def recover_cosine(iteration: int, num_iterations: int, num_warmup: int = 0) -> float:
+    """Factor of the image learning rate: linear warm-up, then half a cosine that ends just above 0."""
+    if iteration < num_warmup:
+        return (iteration + 1) / num_warmup
+    return 0.5 * (1 + math.cos(math.pi * (iteration - num_warmup) / (num_iterations - num_warmup)))
+
+
+def cosine(epoch: int, num_epochs: int, smoothing_factor: float) -> float:
+    """Cosine stretched by the smoothing factor; 0 after its end."""
+    length = smoothing_factor * num_epochs
+    return 0.5 * (1 + math.cos(math.pi * epoch / length)) if epoch <= length else 0.0
+
+
+def linear(epoch: int, num_epochs: int, smoothing_factor: float) -> float:
+    """Straight line from 1 to 0 at smoothing_factor * num_epochs; 0 after its end."""
+    length = smoothing_factor * num_epochs
+    return 1 - epoch / length if epoch <= length else 0.0
+
+
+def cos2_official(epoch: int, num_epochs: int, smoothing_factor: float) -> float:
+    """The official two-part schedule, which falls to a sixth of its value at the switch.
+
+    Deviations:
+        none from the official code; the paper's figure is continuous, see `smooth_then_steep`.
+    """
+    if epoch <= SMOOTH_SHARE * num_epochs:
+        return cosine(epoch, num_epochs, smoothing_factor)
+    return _value_at_switch(smoothing_factor) * (1 - epoch / num_epochs)
+
+
+def smooth_then_steep(epoch: int, num_epochs: int, smoothing_factor: float) -> float:
+    """SSRS: the stretched cosine for five sixths of the epochs, then a straight line to 0.
+
+    Source:
+        EDC, Shao et al., NeurIPS 2024, arXiv:2404.13733, smoothing learning rate, table 16.
+    Deviations:
+        the official code's counterpart (`cos2_official`) omits the factor 6 that makes it continuous.
+    """
+    if epoch <= SMOOTH_SHARE * num_epochs:
+        return cosine(epoch, num_epochs, smoothing_factor)
+    return _value_at_switch(smoothing_factor) * (1 - epoch / num_epochs) / (1 - SMOOTH_SHARE)
+
+
+def multistep(
+    epoch: int, num_epochs: int, smoothing_factor: float, milestones: Sequence[int] = (800, 900, 950)
+) -> float:
+    """Halved at every milestone; the length and the smoothing factor play no part."""
+    return 0.5 ** sum(epoch >= milestone for milestone in milestones)
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "cos": cosine,
+    "linear": linear,
+    "cos2_official": cos2_official,
+    "cos2": smooth_then_steep,  # made continuous, cos2 is SSRS
+    "ssrs": smooth_then_steep,
+    "multistep": multistep,
+}
+
+
+@dataclass(frozen=True)
+class AdaptiveSchedule:
+    """ALRS: a factor that shrinks a little whenever the training loss has stopped moving.
+
+    An immutable value: `after(loss)` is the schedule of the next epoch.
+
+    Source:
+        the official code's ALRS option.
+    Deviations:
+        the official one crashes when it logs the first epoch, and shrinks only the rate of the
+        parameters that have weight decay; the caller decides here which parameters follow.
+    """
+
+    factor: float = 1.0
+    previous_loss: float = 1000.0
+    shrink: float = 0.9975
+    threshold: float = 0.02
+
+    def after(self, loss: float) -> AdaptiveSchedule:
+        change = abs(self.previous_loss - loss)
+        # Written as a product so that a loss of exactly 0 is not divided by.
+        stalled = change < self.threshold * loss and change < self.threshold
+        factor = self.factor * self.shrink if stalled else self.factor
+        return AdaptiveSchedule(factor, loss, self.shrink, self.threshold)
+
+
+def _value_at_switch(smoothing_factor: float) -> float:
+    return 0.5 * (1 + math.cos(SMOOTH_SHARE * math.pi / smoothing_factor))

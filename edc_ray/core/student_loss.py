@@ -1,0 +1,149 @@
+"""Losses of a student on soft labels. B images, K classes.
+
+All take (student logits, teacher logits, labels) and the same keywords, so that a config names one by its key
+in `STUDENT_LOSSES`; a loss ignores what it does not use. Labels are those of the base images, also where
+views are mixed.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor
+
+_CORRELATION_EPSILON = 1e-5
+
+
+class StudentLoss(Protocol):
+    """Scalar loss, differentiable in the student's logits."""
+
+    def __call__(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor,
+        *,
+        temperature: float,
+        ce_weight: float,
+        ema_logits: Tensor | None = None,
+    ) -> Tensor: ...
+
+
+def cross_entropy(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float = 1.0,
+    ce_weight: float = 0.0,
+    ema_logits: Tensor | None = None,
+) -> Tensor:
+    """Cross entropy with the hard labels: the control rows. Uses neither teacher nor keywords."""
+    return F.cross_entropy(student_logits, labels)
+
+
+def kl(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float,
+    ce_weight: float = 0.0,
+    ema_logits: Tensor | None = None,
+) -> Tensor:
+    """KL(teacher || student) at a temperature, mean over images.
+
+    Deviations:
+        As the official code, not multiplied by the squared temperature.
+    """
+    return _kl_divergence(student_logits / temperature, teacher_logits / temperature)
+
+
+def dist(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float,
+    ce_weight: float = 0.0,
+    ema_logits: Tensor | None = None,
+) -> Tensor:
+    """1 - correlation of the probabilities, within images and within classes, times 2 T^2.
+
+    Source:
+        DIST, Huang et al., NeurIPS 2022.
+    """
+    student_BK = (student_logits / temperature).softmax(1)
+    teacher_BK = (teacher_logits / temperature).softmax(1)
+    within_images = 1 - _row_correlation(student_BK, teacher_BK).mean()
+    within_classes = 1 - _row_correlation(student_BK.T, teacher_BK.T).mean()
+    return 2 * temperature**2 * (within_images + within_classes)
+
+
+def mse_ce(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float = 1.0,
+    ce_weight: float,
+    ema_logits: Tensor | None = None,
+) -> Tensor:
+    """Mean squared difference of logits plus weighted cross entropy (official name: mse_gt). No temperature.
+
+    Source:
+        G-VBSM, Shao et al., CVPR 2024.
+    """
+    return F.mse_loss(student_logits, teacher_logits) + ce_weight * F.cross_entropy(student_logits, labels)
+
+
+def mse_ce_flat(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float = 1.0,
+    ce_weight: float,
+    ema_logits: Tensor | None = None,
+    flatness_weight: float = 0.4,
+) -> Tensor:
+    """`mse_ce` plus weighted KL(averaged student || student) (official name: mse_gt_sam).
+
+    Args:
+        student_logits: [B, K].
+        teacher_logits: [B, K].
+        labels: int64 [B].
+        temperature: unused.
+        ce_weight: weight of the cross entropy.
+        ema_logits: [B, K] of the student with averaged parameters on the same views; no gradient reaches
+            them.
+        flatness_weight: weight of the KL, at temperature 1.
+
+    Raises:
+        ValueError: ema_logits is missing.
+    """
+    if ema_logits is None:
+        raise ValueError("mse_ce_flat needs ema_logits")
+    loss = mse_ce(student_logits, teacher_logits, labels, ce_weight=ce_weight)
+    return loss + flatness_weight * _kl_divergence(student_logits, ema_logits.detach())
+
+
+STUDENT_LOSSES: dict[str, StudentLoss] = {
+    "ce": cross_entropy,
+    "kl": kl,
+    "dist": dist,
+    "mse_ce": mse_ce,
+    "mse_ce_flat": mse_ce_flat,
+}
+
+NEEDS_EMA_LOGITS = frozenset({"mse_ce_flat"})
+
+
+def _kl_divergence(logits_BK: Tensor, target_logits_BK: Tensor) -> Tensor:
+    return F.kl_div(logits_BK.log_softmax(1), target_logits_BK.softmax(1), reduction="batchmean")
+
+
+def _row_correlation(a_RN: Tensor, b_RN: Tensor) -> Tensor:
+    a_RN, b_RN = a_RN - a_RN.mean(1, keepdim=True), b_RN - b_RN.mean(1, keepdim=True)
+    return (a_RN * b_RN).sum(1) / (a_RN.norm(dim=1) * b_RN.norm(dim=1) + _CORRELATION_EPSILON)

@@ -1,0 +1,110 @@
+"""Reading the inputs of chosen layers of a network while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from edc_ray.core.accumulator import LayerKind
+from edc_ray.core.moments import LayerStatistics
+
+_CLASSES: dict[LayerKind, type[nn.Module]] = {"bn": nn.BatchNorm2d, "conv": nn.Conv2d}
+
+
+class LayerTaps:
+    """The BatchNorm2d and Conv2d layers of a network, under their module paths, in module order.
+
+    Holds no statistics and leaves the network as it was outside `recording`.
+
+    Args:
+        network: any module.
+        kinds: which layers: ("bn", "conv"), or ("bn",) as SRe2L and CDA.
+
+    Raises:
+        ValueError: unknown kind, or no such layer in the network.
+
+    >>> with taps.recording() as inputs:
+    ...     logits = network(images)
+    >>> inputs["layer1.0.conv1"].shape
+    """
+
+    def __init__(self, network: nn.Module, kinds: Sequence[LayerKind] = ("bn", "conv")) -> None:
+        if unknown := set(kinds) - set(_CLASSES):
+            raise ValueError(f"unknown kinds of layers: {sorted(unknown)}; there are {sorted(_CLASSES)}")
+        self._modules: dict[str, nn.Module] = {}
+        self.kinds: dict[str, LayerKind] = {}
+        for name, module in network.named_modules():
+            for kind in kinds:
+                if isinstance(module, _CLASSES[kind]):
+                    self._modules[name] = module
+                    self.kinds[name] = kind
+        if not self.kinds:
+            raise ValueError(f"{type(network).__name__} has no layer of the kinds {tuple(kinds)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tapped layers, in module order."""
+        return tuple(self.kinds)
+
+    @property
+    def first(self) -> str:
+        """The first tapped layer in module order (the stem, whose loss is weighted more)."""
+        return next(iter(self.kinds))
+
+    @contextmanager
+    def recording(self) -> Iterator[dict[str, Tensor]]:
+        """Within the context, a forward fills the yielded dict: layer name to its input, gradients attached.
+
+        A layer that runs twice in one forward leaves its last input.
+
+        Raises:
+            RuntimeError: at the end, if the network changed a recorded input in place afterwards, so
+                that it no longer is what the layer saw, or if a tapped layer did not run.
+        """
+        inputs: dict[str, Tensor] = {}
+        versions: dict[str, int] = {}
+
+        def reader(name: str) -> Any:
+            def read(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+                inputs[name] = arguments[0]
+                versions[name] = _version(arguments[0])
+
+            return read
+
+        handles = [module.register_forward_pre_hook(reader(name)) for name, module in self._modules.items()]
+        try:
+            yield inputs
+        finally:
+            for handle in handles:
+                handle.remove()
+        if skipped := [name for name in self._modules if name not in inputs]:
+            raise RuntimeError(
+                f"layer {skipped[0]!r} did not run in this forward ({len(skipped)} such layers)"
+            )
+        changed = [name for name in inputs if _version(inputs[name]) != versions[name]]
+        if changed:
+            raise RuntimeError(
+                f"the input of layer {changed[0]!r} was changed in place after the layer had read it"
+            )
+
+    def running_statistics(self, layer: str) -> LayerStatistics:
+        """Running mean and variance of a BatchNorm: the global target of the official code.
+
+        Raises:
+            ValueError: the layer is no BatchNorm or keeps no running statistics.
+        """
+        module = self._modules[layer]
+        if (
+            not isinstance(module, nn.BatchNorm2d)
+            or module.running_mean is None
+            or module.running_var is None
+        ):
+            raise ValueError(f"layer {layer!r} keeps no running statistics")
+        return LayerStatistics(module.running_mean.clone(), module.running_var.clone())
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version

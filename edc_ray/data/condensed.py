@@ -1,0 +1,231 @@
+"""The condensed set as PyTorch datasets: its images, and the stored views that students are trained on.
+
+B images, C channels, H W pixels, K classes. Only files that a manifest vouches for are read, and
+their hashes are checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from edc_ray.artifacts import layout
+from edc_ray.artifacts.codec import table_from_bytes
+from edc_ray.artifacts.manifest import Manifest, Record, read_manifest, read_shard
+from edc_ray.artifacts.schema import ImageRows, LabelRows, read_images_table, read_labels_table
+from edc_ray.artifacts.store import Store, open_store
+from edc_ray.core.augment import AugmentParams
+from edc_ray.core.pixels import from_uint8
+from edc_ray.core.views import EpochViews, render_views
+from edc_ray.errors import ArtifactError
+
+
+class View(NamedTuple):
+    """A mixed, normalised view float32 [C, H, W], its logits float32 [K], and the label of its own image."""
+
+    image: Tensor
+    logits: Tensor
+    label: int
+
+
+class CondensedImages(Dataset[tuple[Any, int]]):
+    """Images and labels of a complete condensed set.
+
+    Args:
+        url: of a run, or of the folder of one of its stages.
+        storage_options: fsspec's.
+        transform: applied to each image, float32 [C, H, W] in [0, 1].
+        stage: "recover" for the condensed images, "init" for those before recovery.
+
+    Attributes:
+        images: uint8 [N, C, H, W].
+        labels, ipc_ids: int64 [N].
+        class_names: by label.
+        mean, std: per channel, of pixels in [0, 1]; None where the run does not state them.
+
+    Raises:
+        ArtifactError: the stage is not complete, or a file is damaged.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        storage_options: dict[str, Any] | None = None,
+        *,
+        transform: Callable[[Tensor], Any] | None = None,
+        stage: str = "recover",
+    ) -> None:
+        store, folder, manifest = _open_stage(url, storage_options, stage)
+        rows = read_condensed_images(store, folder, manifest)
+        self.images, self.labels, self.ipc_ids = rows.images, rows.labels, rows.ipc_ids
+        self.class_names = rows.class_names
+        self.mean: list[float] | None = manifest.meta.get("mean")
+        self.std: list[float] | None = manifest.meta.get("std")
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        image = from_uint8(torch.from_numpy(self.images[index]))
+        return (self._transform(image) if self._transform else image), int(self.labels[index])
+
+
+class CondensedViews(Dataset[View]):
+    """The stored views of one epoch at a time, in the order in which they were labelled.
+
+    Args:
+        url: of a run.
+        storage_options: fsspec's.
+        epoch: shown first; see `set_epoch`.
+
+    Attributes:
+        images: uint8 [N, C, H, W], by label, then ipc id.
+        rows: what is stored of the epoch: view parameters and logits.
+        views: the same parameters as `core.views.render_views` takes them; `views.image` indexes `images`.
+        class_names: by label.
+        mean, std: per channel, of pixels in [0, 1].
+        num_epochs: how many epochs are stored.
+
+    Raises:
+        ArtifactError: recover or relabel is not complete, or a file is damaged.
+    """
+
+    def __init__(self, url: str, storage_options: dict[str, Any] | None = None, *, epoch: int = 0) -> None:
+        condensed = CondensedImages(url, storage_options)
+        self._store, self._folder, manifest = _open_stage(url, storage_options, "relabel")
+        self.images, self.class_names = condensed.images, condensed.class_names
+        self.mean: list[float] = manifest.meta.get("mean") or condensed.mean or []
+        self.std: list[float] = manifest.meta.get("std") or condensed.std or []
+        if len(self.mean) != self.images.shape[1] or len(self.std) != self.images.shape[1]:
+            raise ArtifactError(f"{self._store.url} does not state mean and std", next="run relabel again")
+        self._place = _index(condensed.labels, condensed.ipc_ids)
+        self._records = {number: record for record in manifest.records for number in _epochs(record)}
+        self._loaded: tuple[Record, LabelRows] | None = None
+        self.num_epochs = len(self._records)
+        self.set_epoch(epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Show another epoch; reads its shards unless they were read last.
+
+        Raises:
+            ArtifactError: the epoch is not stored, or its rows name images that are not.
+        """
+        if epoch not in self._records:
+            stored = f"{min(self._records)}..{max(self._records)}" if self._records else "none"
+            raise ArtifactError(f"{self._store.url} holds no labels of epoch {epoch}", expected=stored)
+        record = self._records[epoch]
+        if self._loaded is None or self._loaded[0] != record:
+            self._loaded = (record, read_label_rows(self._store, self._folder, record))
+        rows = self._loaded[1]
+        self.epoch, self.rows = epoch, rows.take(np.flatnonzero(rows.epoch == epoch))
+        self.views = _epoch_views(self.rows, self._place)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> View:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[View]:
+        """Several views at once; PyTorch's DataLoader asks for a batch this way."""
+        images_BCHW, logits_BK, labels_B = self.batch(indices)
+        return [
+            View(image, logits, int(label))
+            for image, logits, label in zip(images_BCHW, logits_BK, labels_B, strict=True)
+        ]
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Views float32 [B, C, H, W], logits float32 [B, K] and labels int64 [B] of rows of the epoch."""
+        chosen = np.asarray(indices, np.int64)
+        images_NCHW = torch.from_numpy(self.images)
+        images_BCHW = render_views(images_NCHW, self.views, chosen, mean=self.mean, std=self.std)
+        logits_BK = torch.from_numpy(self.rows.logits[chosen]).float()
+        return images_BCHW, logits_BK, torch.from_numpy(self.rows.label[chosen])
+
+
+def read_condensed_images(store: Store, folder: str, manifest: Manifest) -> ImageRows:
+    """All images of a complete stage, by label, then ipc id.
+
+    Raises:
+        ArtifactError: a file is missing or damaged, or there are no images.
+    """
+    parts = []
+    for shard in manifest.shards:
+        url = store.join(layout.join_path(folder, shard.path))
+        parts.append(read_images_table(table_from_bytes(read_shard(store, folder, shard), url=url), url=url))
+    parts = [part for part in parts if len(part.labels)]
+    if not parts:
+        raise ArtifactError(f"{store.url}: stage {manifest.stage} holds no images")
+    labels = np.concatenate([part.labels for part in parts])
+    ipc_ids = np.concatenate([part.ipc_ids for part in parts])
+    order = np.lexsort((ipc_ids, labels))
+    images = np.concatenate([part.images for part in parts])[order]
+    return ImageRows(images, labels[order], ipc_ids[order], parts[0].class_names)
+
+
+def read_label_rows(store: Store, folder: str, record: Record) -> LabelRows:
+    """All label rows of one unit of relabel.
+
+    Raises:
+        ArtifactError: a file is missing or damaged.
+    """
+    parts = []
+    for shard in record.shards:
+        url = store.join(layout.join_path(folder, shard.path))
+        parts.append(read_labels_table(table_from_bytes(read_shard(store, folder, shard), url=url), url=url))
+    return LabelRows.concatenate(parts)
+
+
+def _open_stage(url: str, options: dict[str, Any] | None, stage: str) -> tuple[Store, str, Manifest]:
+    store = open_store(url, options, writable=False)
+    for folder in (layout.STAGE_FOLDERS[stage], ""):
+        manifest = read_manifest(store, folder)
+        if manifest is not None and manifest.stage == stage:
+            return store, folder, manifest
+    hint = f"edc-ray stage {stage} RECIPE, with the storage.root and run.name of this run"
+    raise ArtifactError(f"stage {stage} is not complete in {store.url}", expected="its manifest", next=hint)
+
+
+def _epochs(record: Record) -> range:
+    first, last = record.meta["epochs"]
+    return range(first, last + 1)
+
+
+def _epoch_views(rows: LabelRows, place: dict[tuple[int, int], int]) -> EpochViews:
+    mixes = np.unique(rows.mix).tolist()
+    if len(mixes) != 1:
+        raise ArtifactError("the rows of an epoch are mixed in several ways", found=mixes, expected="one way")
+    crops = (rows.crop_top, rows.crop_left, rows.crop_height, rows.crop_width, rows.flip)
+    return EpochViews(
+        image=_find(place, rows.label, rows.ipc_id),
+        crops=AugmentParams(*(torch.from_numpy(np.ascontiguousarray(column)) for column in crops)),
+        mix=mixes[0],
+        group=rows.mix_group,
+        partner=_find(_index(rows.label, rows.ipc_id), rows.partner_label, rows.partner_ipc_id),
+        box=np.stack([rows.box_row0, rows.box_row1, rows.box_col0, rows.box_col1], axis=1),
+        lam=rows.lam,
+    )
+
+
+def _index(labels: np.ndarray, ipc_ids: np.ndarray) -> dict[tuple[int, int], int]:
+    pairs = zip(labels.tolist(), ipc_ids.tolist(), strict=True)
+    return {pair: position for position, pair in enumerate(pairs)}
+
+
+def _find(index: dict[tuple[int, int], int], labels: np.ndarray, ipc_ids: np.ndarray) -> np.ndarray:
+    try:
+        return np.array(
+            [index[pair] for pair in zip(labels.tolist(), ipc_ids.tolist(), strict=True)], np.int64
+        )
+    except KeyError as error:
+        label, ipc_id = error.args[0]
+        summary = (
+            f"a label row names an image that is not in the condensed set: label {label}, ipc_id {ipc_id}"
+        )
+        raise ArtifactError(summary, next="run relabel again") from None

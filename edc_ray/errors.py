@@ -1,0 +1,84 @@
+"""Errors a user can meet. Each says which object, what was found, what was expected, what to do next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class EdcRayError(Exception):
+    """Base of every error raised on purpose.
+
+    Args:
+        summary: one sentence naming the stage and the object.
+        found: what was there.
+        expected: what should have been there.
+        next: a command or a setting that mends it.
+
+    `exit_status` is the status with which the command line ends.
+    """
+
+    exit_status = 1
+
+    def __init__(
+        self,
+        summary: str,
+        *,
+        found: object = None,
+        expected: object = None,
+        next: object = None,  # the fourth part of a message; the builtin is not needed here
+    ) -> None:
+        super().__init__(summary)
+        self.summary = summary
+        self.found = found
+        self.expected = expected
+        self.next = next
+
+    def __str__(self) -> str:
+        parts = [("found", self.found), ("expected", self.expected), ("next", self.next)]
+        lines = [self.summary, *(f"  {name + ':':<9} {text}" for name, text in parts if text is not None)]
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors cross process boundaries; keyword-only arguments are not restored by the default.
+        state = {"found": self.found, "expected": self.expected, "next": self.next}
+        return (_rebuild, (type(self), self.summary, state), self.__dict__)
+
+
+def _rebuild(kind: type[EdcRayError], summary: str, parts: dict[str, Any]) -> EdcRayError:
+    error = kind.__new__(kind)
+    EdcRayError.__init__(error, summary, **parts)
+    return error
+
+
+class ConfigError(EdcRayError):
+    """A config, recipe, field or override that cannot be used."""
+
+    exit_status = 2
+
+
+class DataError(EdcRayError):
+    """Input images or labels that cannot be used."""
+
+    exit_status = 2
+
+
+class ArtifactError(EdcRayError):
+    """A stored artifact that is missing, incomplete, damaged or made by something else."""
+
+    exit_status = 2
+
+
+class ResourceError(EdcRayError):
+    """More actors, CPUs or GPUs than there are."""
+
+    exit_status = 2
+
+
+class NumericalError(EdcRayError):
+    """A NaN or Inf; stops the work unit in which it appeared."""
+
+
+class UnitsFailedError(EdcRayError):
+    """Some work units of a stage failed and the others are done."""
+
+    exit_status = 3

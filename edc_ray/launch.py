@@ -1,0 +1,110 @@
+"""Launching a config: where its units run, what is shown while they do, and what is printed at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from edc_ray.artifacts.layout import STAGE_FOLDERS
+from edc_ray.artifacts.manifest import read_manifest
+from edc_ray.artifacts.store import Store
+from edc_ray.config.run import RunConfig, StageName
+from edc_ray.errors import EdcRayError
+from edc_ray.report.progress import ProgressDisplay
+from edc_ray.report.run_report import result_rows, write_report
+from edc_ray.report.table import to_table
+from edc_ray.stages.context import StageContext, choose_device
+from edc_ray.stages.event_log import EventLog, read_events
+from edc_ray.stages.open_run import open_inputs, open_run
+from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.plan import Execute
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a command speaks: results on stdout, everything else on stderr."""
+
+    as_json: bool = False
+    quiet: bool = False
+
+
+def launch(config: RunConfig, stages: Sequence[StageName], output: Output) -> None:
+    """Bring the stages of a run to completion, write its report, print its table.
+
+    Raises:
+        EdcRayError: bad input, or failed units. With `as_json` the object is printed before that.
+    """
+    inputs = open_inputs(config)
+    stderr = Console(stderr=True)
+    progress = ProgressDisplay("none" if output.quiet else config.tracking.progress, stderr)
+    with _executor(inputs.config) as (execute, device):
+        context = open_run(inputs, device)
+        log = EventLog(context.store)
+
+        def on_event(event: dict[str, Any]) -> None:
+            log(event)
+            progress(event)
+
+        try:
+            with progress.showing():
+                run_pipeline(context, stages, execute=execute, on_event=on_event)
+        except EdcRayError:
+            if output.as_json:
+                print(json.dumps(summary(context.store, log.events, whole=False)), flush=True)
+            raise
+        finally:
+            log.write()
+    _show(context, log, output, stderr)
+
+
+@contextmanager
+def _executor(config: RunConfig) -> Iterator[tuple[Execute | None, torch.device]]:
+    """Where units run and on which device: this process, or Ray's workers."""
+    if config.cluster.address == "none":
+        yield None, choose_device(config.device)
+        return
+    # Ray takes a second to import and is not needed without it.
+    from edc_ray.cluster.driver import ray_executor
+
+    with ray_executor(config) as execute:
+        yield execute, torch.device(execute.device_type)
+
+
+def summary(store: Store, events: list[dict[str, Any]], *, whole: bool = True) -> dict[str, Any]:
+    """The object of --json. Without `whole` it holds no accuracy of students."""
+    ended = [event for event in events if event["event"] in ("stage_done", "stage_reused", "stage_failed")]
+    stages = {
+        event["stage"]: {name: event[name] for name in ("seconds", "units_done", "units_reused")} for event in ended
+    }
+    squeeze = read_manifest(store, STAGE_FOLDERS["squeeze"])
+    recover = read_manifest(store, STAGE_FOLDERS["recover"])
+    rows = result_rows(store) if whole else []
+    names = ("row", "ipc", "student", "n", "top1_mean", "top1_std")
+    return {
+        "run": store.url,
+        "rows": [{name: getattr(row, name) for name in names} for row in rows],
+        "stages": stages,
+        "observers": squeeze.meta["observers"] if squeeze else {},
+        "matching_loss": recover.meta["matching_loss"] if recover else None,
+    }
+
+
+def _show(context: StageContext, log: EventLog, output: Output, stderr: Console) -> None:
+    store = context.store
+    made = [event for event in log.events if event["event"] == "stage_done"]
+    stderr.print(f"run: {store.url}", highlight=False, soft_wrap=True)
+    if made:
+        for url in write_report(store, read_events(store), tensorboard=context.config.tracking.tensorboard):
+            stderr.print(f"     {url}", highlight=False, soft_wrap=True)
+    if output.as_json:
+        print(json.dumps(summary(store, log.events)), flush=True)
+    elif rows := result_rows(store):
+        dataset = context.config.dataset
+        title = f"{dataset.name}, method {context.config.method}: top-1 on {len(context.data.val)} real images"
+        Console().print(to_table(rows, title))

@@ -1,0 +1,81 @@
+"""The plain ConvNet family of the dataset condensation literature."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from edc_ray.errors import ConfigError
+
+
+class ConvNet(nn.Module):
+    """Blocks of 3x3 convolution, instance norm, ReLU and 2x2 average pool, then one linear layer.
+
+    The norm is GroupNorm with one group per channel (affine instance norm), so the network has no BatchNorm
+    and contributes only convolutions (`features.0`, `features.4`, ...) to statistic matching.
+
+    Args:
+        num_classes: outputs of the linear layer.
+        image_size: side of the square input; it fixes the width of the linear layer.
+        channels: channels of the input.
+        width: channels of every block.
+        depth: number of blocks; each halves the side.
+
+    Raises:
+        ConfigError: the blocks would pool the image to less than one pixel.
+
+    Source:
+        EDC, Shao et al., NeurIPS 2024, arXiv:2404.13733 (ConvNetW128, ConvNetW32, ConvNetD1, ConvNetD2).
+    Deviations:
+        none.
+    """
+
+    def __init__(self, *, num_classes: int, image_size: int, channels: int, width: int, depth: int) -> None:
+        super().__init__()
+        side = image_size >> depth
+        if side < 1:
+            raise ConfigError(
+                f"a ConvNet of depth {depth} halves its input {depth} times",
+                found=f"images of {image_size}x{image_size}",
+                expected=f"at least {1 << depth}x{1 << depth}",
+                next="choose convnet_d1 or convnet_d2, or a larger dataset.image_size",
+            )
+        layers: list[nn.Module] = []
+        for index in range(depth):
+            layers += [
+                nn.Conv2d(channels if index == 0 else width, width, kernel_size=3, padding=1),
+                nn.GroupNorm(width, width),
+                nn.ReLU(inplace=True),
+                nn.AvgPool2d(2),
+            ]
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(width * side * side, num_classes)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Logits [B, K]."""
+        return self.classifier(self.features(images_BCHW).flatten(1))
+
+
+def convnet_w128(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
+    """Width 128, depth 3; less deep where the third pool would leave no pixel (sides below 8)."""
+    depth = _depth_that_fits(3, image_size)
+    return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=128, depth=depth)
+
+
+def convnet_w32(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
+    """Width 32, depth 3; less deep where the third pool would leave no pixel (sides below 8)."""
+    depth = _depth_that_fits(3, image_size)
+    return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=32, depth=depth)
+
+
+def convnet_d1(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
+    """Width 128, depth 1."""
+    return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=128, depth=1)
+
+
+def convnet_d2(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
+    """Width 128, depth 2."""
+    return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=128, depth=2)
+
+
+def _depth_that_fits(depth: int, image_size: int) -> int:
+    return max(1, min(depth, image_size.bit_length() - 1))

@@ -1,0 +1,159 @@
+"""Observers: frozen networks, and their form in storage (safetensors; nothing is ever unpickled)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import nn
+
+from edc_ray.errors import ArtifactError
+from edc_ray.models.registry import build_network
+
+SCHEMA_VERSION = 1
+# One key only: the order of several keys in a safetensors header is not fixed, and the bytes should be.
+_METADATA_KEY = "edc_ray.network"
+
+
+@dataclass(frozen=True)
+class NetworkInfo:
+    """What a stored network is: enough to build it again and to refuse it for another dataset."""
+
+    name: str
+    image_size: int
+    channels: int
+    class_names: tuple[str, ...]
+    schema_version: int = SCHEMA_VERSION
+
+
+def freeze(network: nn.Module) -> nn.Module:
+    """The same network in evaluation mode with parameters that take no gradient."""
+    return network.eval().requires_grad_(False)
+
+
+def network_to_bytes(
+    network: nn.Module, *, name: str, image_size: int, channels: int, class_names: Sequence[str]
+) -> bytes:
+    """The weights and buffers of a network as safetensors, with what is needed to read them back.
+
+    Args:
+        network: any device; its state dict is stored on the CPU in its own precision.
+        name: name in the registry.
+        image_size: side of the images it was built for.
+        channels: channels of the images it was built for.
+        class_names: names in label order.
+
+    Returns:
+        Bytes that depend on the arguments alone.
+    """
+    info = NetworkInfo(name, image_size, channels, tuple(class_names))
+    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    metadata = json.dumps(asdict(info), sort_keys=True, separators=(",", ":"))
+    return safetensors.torch.save(tensors, {_METADATA_KEY: metadata})
+
+
+def read_network_info(data: bytes, *, source: str = "network") -> NetworkInfo:
+    """The description stored with a network's weights.
+
+    Args:
+        data: the bytes of `network_to_bytes`.
+        source: what errors call the bytes; a URL, as a rule.
+
+    Raises:
+        ArtifactError: the bytes are damaged, were not written by edc-ray, or need a newer edc-ray.
+    """
+    try:
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size])
+        fields = json.loads(header["__metadata__"][_METADATA_KEY])
+        version = int(fields["schema_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{source}: not a network stored by edc-ray",
+            found=f"{len(data)} bytes without a readable description",
+            next="edc-ray verify; a damaged observer is trained again by edc-ray stage squeeze",
+        ) from error
+    if version > SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{source}: stored by a newer edc-ray",
+            found=f"schema version {version}",
+            expected=f"at most {SCHEMA_VERSION}",
+            next="upgrade edc-ray",
+        )
+    return NetworkInfo(
+        fields["name"], fields["image_size"], fields["channels"], tuple(fields["class_names"]), version
+    )
+
+
+def network_from_bytes(
+    data: bytes,
+    *,
+    name: str | None = None,
+    num_classes: int | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
+    class_names: Sequence[str] | None = None,
+    source: str = "network",
+) -> nn.Module:
+    """A stored network, frozen, on the CPU.
+
+    Args:
+        data: the bytes of `network_to_bytes`.
+        name: what the caller needs; None takes what is stored. So do the next four.
+        num_classes: outputs.
+        image_size: side of the images.
+        channels: channels of the images.
+        class_names: names in label order; another order is another labelling and is refused.
+        source: what errors call the bytes; a URL, as a rule.
+
+    Returns:
+        The network in evaluation mode, parameters without gradient.
+
+    Raises:
+        ArtifactError: the bytes are damaged or newer, or the network is not the one that was asked for.
+    """
+    info = read_network_info(data, source=source)
+    wanted = {"name": name, "image_size": image_size, "channels": channels, "num_classes": num_classes}
+    stored = asdict(info) | {"num_classes": len(info.class_names)}
+    for field, value in wanted.items():
+        if value is not None and value != stored[field]:
+            raise ArtifactError(
+                f"{source}: {field} of the stored network differs", found=stored[field], expected=value
+            )
+    if class_names is not None and tuple(class_names) != info.class_names:
+        raise _class_names_differ(source, info.class_names, tuple(class_names))
+    network = build_network(
+        info.name,
+        num_classes=len(info.class_names),
+        image_size=info.image_size,
+        channels=info.channels,
+        seed=0,
+    )
+    try:
+        network.load_state_dict(safetensors.torch.load(data))
+    except (SafetensorError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{source}: the weights are damaged or do not fit network '{info.name}'",
+            found=str(error).splitlines()[0],
+            next="edc-ray verify; a damaged observer is trained again by edc-ray stage squeeze",
+        ) from error
+    return freeze(network)
+
+
+def _class_names_differ(source: str, found: tuple[str, ...], expected: tuple[str, ...]) -> ArtifactError:
+    index = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), None)
+    if index is None:
+        return ArtifactError(
+            f"{source}: the network was trained on other classes",
+            found=f"{len(found)} classes",
+            expected=f"{len(expected)} classes",
+        )
+    return ArtifactError(
+        f"{source}: the network was trained on other classes, or on the same in another order",
+        found=f"class {index} is '{found[index]}'",
+        expected=f"class {index} is '{expected[index]}'",
+        next="train the observers on this dataset: edc-ray stage squeeze",
+    )

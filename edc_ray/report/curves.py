@@ -1,0 +1,136 @@
+"""Curves of a run's events: one picture, and TensorBoard's event files.
+
+An event is one object of events.jsonl; curves stand in those of finished units:
+{"event": "unit_done", "stage": "recover", "unit": key, "curves": {name: [float, ...]}}.
+A name such as "matching_loss/resnet18" is the line "resnet18" of the panel "matching_loss".
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from tensorboardX import SummaryWriter
+
+Curves = dict[str, list[float]]
+
+# A unit of these stages is a whole training of its own; of the others only the mean over units tells much.
+_TRAININGS = ("squeeze", "evaluate")
+_PANEL_INCHES = (4.5, 3.0)
+_PANELS_IN_A_ROW = 3
+
+
+def unit_curves(events: Iterable[Mapping[str, Any]], stage: str) -> dict[str, Curves]:
+    """Curves of a stage's finished units by unit key. Of a unit that was made again, the last ones."""
+    found = {}
+    for event in events:
+        if event.get("event") == "unit_done" and event.get("stage") == stage and event.get("curves"):
+            found[event["unit"]] = {name: list(curve) for name, curve in event["curves"].items() if curve}
+    return found
+
+
+def mean_curves(curves_of_units: Iterable[Mapping[str, list[float]]]) -> Curves:
+    """Mean over units, point by point.
+
+    A point is the mean over the units that have it: an observer's turn can come once more in one unit
+    than in another.
+    """
+    gathered: dict[str, list[list[float]]] = {}
+    for curves in curves_of_units:
+        for name, curve in curves.items():
+            gathered.setdefault(name, []).append(curve)
+    return {name: _mean_of_ragged(several) for name, several in gathered.items()}
+
+
+def plot_curves(events: Iterable[Mapping[str, Any]], stage: str = "recover") -> bytes | None:
+    """Mean curves of a stage as one picture, a panel for each quantity.
+
+    The horizontal axis is the share of the unit's work that is done, since an observer that takes part in
+    every third iteration has a third of the points.
+
+    Args:
+        events: the objects of events.jsonl.
+        stage: whose curves.
+
+    Returns:
+        The bytes of a PNG; None if the stage has no curves.
+    """
+    units = unit_curves(events, stage)
+    panels = _panels(mean_curves(units.values()))
+    if not panels:
+        return None
+    columns = min(len(panels), _PANELS_IN_A_ROW)
+    rows = -(-len(panels) // columns)
+    figure = Figure((columns * _PANEL_INCHES[0], rows * _PANEL_INCHES[1]), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{stage}: mean over {len(units)} unit{'s' if len(units) != 1 else ''}")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis, (panel, lines) in zip(axes[: len(panels)], panels.items(), strict=True):
+        _draw_panel(axis, panel, lines)
+    for unused in axes[len(panels) :]:
+        unused.set_axis_off()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def write_tensorboard(events: Iterable[Mapping[str, Any]], folder: str | Path) -> None:
+    """Write all curves as TensorBoard event files; those of an earlier call are replaced.
+
+    Trainings (squeeze, evaluate) become one TensorBoard run each, named stage/unit; the units of any other
+    stage become one run, named stage, of their means. `tensorboard --logdir FOLDER` shows them.
+
+    Args:
+        events: the objects of events.jsonl.
+        folder: a local folder, made if it is missing.
+    """
+    events = list(events)
+    stages = dict.fromkeys(event["stage"] for event in events if event.get("curves"))
+    for stage in stages:
+        units = unit_curves(events, stage)
+        if stage in _TRAININGS:
+            for unit, curves in units.items():
+                _write_run(curves, Path(folder) / stage / unit)
+        else:
+            _write_run(mean_curves(units.values()), Path(folder) / stage)
+
+
+def _mean_of_ragged(curves: list[list[float]]) -> list[float]:
+    longest = max(len(curve) for curve in curves)
+    return [float(np.mean([curve[i] for curve in curves if i < len(curve)])) for i in range(longest)]
+
+
+def _panels(curves: Curves) -> dict[str, Curves]:
+    panels: dict[str, Curves] = {}
+    for name, curve in curves.items():
+        panel, _, line = name.partition("/")
+        panels.setdefault(panel, {})[line] = curve
+    return panels
+
+
+def _draw_panel(axis: Any, panel: str, lines: Curves) -> None:
+    for line, curve in lines.items():
+        axis.plot(np.linspace(0, 100, len(curve)), curve, label=line or "all", linewidth=1.2)
+    if "loss" in panel and min(min(curve) for curve in lines.values()) > 0:
+        axis.set_yscale("log")
+    axis.set_title(panel.replace("_", " "), fontsize=10)
+    axis.set_xlabel("done (%)", fontsize=8)
+    axis.tick_params(labelsize=8)
+    axis.grid(alpha=0.3)
+    if len(lines) > 1:
+        axis.legend(fontsize=7)
+
+
+def _write_run(curves: Mapping[str, list[float]], folder: Path) -> None:
+    # Two event files in one folder would be shown as one line that runs back and forth.
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    with SummaryWriter(str(folder)) as writer:
+        for name, curve in curves.items():
+            for step, value in enumerate(curve):
+                writer.add_scalar(name, value, step)

@@ -1,0 +1,115 @@
+"""One HTML page of a run. It stands alone: pictures are inside it and nothing is fetched."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, StrictUndefined
+
+from edc_ray.report.table import ResultRow, table_cells
+
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+  body { font: 16px/1.5 system-ui, sans-serif; color: #1d1d1f; background: #fff;
+         max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+  h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+  table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+  th, td { padding: .3rem .8rem; border-bottom: 1px solid #d8d8dc; text-align: left; }
+  th { border-bottom: 2px solid #8a8a8f; }
+  figure { margin: 1.2rem 0; overflow-x: auto; } figcaption { color: #55555a; }
+  img { max-width: 100%; } img.pixels { max-width: none; image-rendering: pixelated; }
+  pre { background: #f5f5f7; padding: 1rem; overflow-x: auto; font-size: .8rem; }
+</style>
+</head>
+<body>
+<h1>{{ title }}</h1>
+{% if lines %}
+<h2>Results</h2>
+<table>
+  <thead><tr>{% for heading in headings %}<th>{{ heading }}</th>{% endfor %}</tr></thead>
+  <tbody>
+  {% for line in lines %}
+    <tr>{% for cell in line %}<td>{{ cell }}</td>{% endfor %}</tr>
+  {% endfor %}
+  </tbody>
+</table>
+<p>Mean ± sample standard deviation over n trained students.</p>
+{% endif %}
+{% for heading, pictures, kind in (("Images", images, "pixels"), ("Curves", curves, "plot")) if pictures %}
+<h2>{{ heading }}</h2>
+{% for picture in pictures %}
+<figure>
+  <figcaption>{{ picture.caption }}</figcaption>
+  <img class="{{ kind }}" alt="{{ picture.caption }}" src="{{ picture | data_uri }}">
+</figure>
+{% endfor %}
+{% endfor %}
+<h2>Environment</h2>
+<table>
+  {% for name, value in environment.items() %}
+  <tr><th>{{ name }}</th><td>{{ value }}</td></tr>
+  {% endfor %}
+</table>
+<h2>Config</h2>
+<pre>{{ config }}</pre>
+</body>
+</html>
+"""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG and the line that explains it."""
+
+    caption: str
+    png: bytes
+
+
+def render_page(
+    *,
+    title: str,
+    rows: Sequence[ResultRow],
+    images: Sequence[Picture],
+    curves: Sequence[Picture],
+    config: str,
+    environment: Mapping[str, str],
+) -> str:
+    """The page's HTML.
+
+    Args:
+        title: heading, such as the run's name.
+        rows: the table of results; empty before evaluate is complete.
+        images: grids of images, shown pixel for pixel.
+        curves: plots.
+        config: the run's config as text.
+        environment: versions, hardware, commit.
+
+    Returns:
+        HTML in which every given text is escaped.
+    """
+    headings, lines = table_cells(rows)
+    template = _environment().from_string(_PAGE)
+    return template.render(
+        title=title, headings=headings, lines=lines, images=images, curves=curves, config=config,
+        environment=dict(environment),
+    )  # fmt: skip
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["data_uri"] = _data_uri
+    return environment
+
+
+def _data_uri(picture: Picture) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture.png).decode("ascii")

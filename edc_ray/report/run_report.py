@@ -1,0 +1,109 @@
+"""The report of a run: pictures before and after, curves, the table, one HTML page; stored under report/."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edc_ray.artifacts.layout import REPORT_FOLDER, RUN_CONFIG, STAGE_FOLDERS, join_path
+from edc_ray.artifacts.manifest import read_manifest
+from edc_ray.artifacts.records import Manifest
+from edc_ray.artifacts.store import Store
+from edc_ray.data.condensed import read_condensed_images
+from edc_ray.errors import ArtifactError
+from edc_ray.report.curves import plot_curves, write_tensorboard
+from edc_ray.report.grid import write_grid
+from edc_ray.report.html import Picture, render_page
+from edc_ray.report.table import ResultRow, aggregate, to_markdown
+
+_CLASSES_SHOWN, _COLUMNS_SHOWN = 20, 10
+_PICTURES = {"init": "images before recovery", "recover": "condensed images"}
+
+
+def result_rows(store: Store) -> list[ResultRow]:
+    """Lines of the table of a run; none before evaluate is complete."""
+    manifest = read_manifest(store, STAGE_FOLDERS["evaluate"])
+    if manifest is None:
+        return []
+    rows = aggregate(manifest.meta["results"])
+    if "full_cited" in manifest.meta:
+        students = dict.fromkeys(row.student for row in rows)
+        rows += [
+            ResultRow(
+                "full", None, student, 0, manifest.meta["full_cited"], None, None, "cited, not trained here"
+            )
+            for student in students
+        ]
+    return rows
+
+
+def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: bool = True) -> list[str]:
+    """Store the pictures, the page and the TensorBoard files of a run.
+
+    Args:
+        store: of the run; stages that are not complete are left out.
+        events: the objects of events.jsonl.
+        tensorboard: also write TensorBoard files, under report/tensorboard/.
+
+    Returns:
+        URLs of what was written: the page first, then the pictures.
+
+    Raises:
+        ArtifactError: there is no run, or an artifact is damaged.
+    """
+    if not store.exists(RUN_CONFIG):
+        raise ArtifactError(
+            f"there is no run at {store.url}", next="give the run's folder: <storage.root>/<run.name>"
+        )
+    found = {stage: read_manifest(store, folder) for stage, folder in STAGE_FOLDERS.items()}
+    manifests = {stage: manifest for stage, manifest in found.items() if manifest is not None}
+    images = {
+        f"{STAGE_FOLDERS[stage]}.png": Picture(caption, _grid(store, manifests[stage], caption))
+        for stage, caption in _PICTURES.items()
+        if stage in manifests
+    }
+    plots = {
+        f"{stage}_curves.png": (stage, plot_curves(events, stage))
+        for stage in ("squeeze", "recover", "evaluate")
+    }
+    curves = {name: Picture(f"{stage}, mean over units", png) for name, (stage, png) in plots.items() if png}
+    rows = result_rows(store)
+    latest = manifests[list(manifests)[-1]] if manifests else None
+    page = render_page(
+        title=store.url.rstrip("/").rsplit("/", 1)[-1],
+        rows=rows,
+        images=list(images.values()),
+        curves=list(curves.values()),
+        config=store.read(RUN_CONFIG).decode(),
+        environment=latest.environment if latest else {},
+    )
+    written = {"report.html": page.encode(), "table.md": to_markdown(rows).encode()}
+    written |= {name: picture.png for name, picture in {**images, **curves}.items()}
+    if tensorboard:
+        written |= _tensorboard_files(events)
+    for name, data in written.items():
+        store.publish(join_path(REPORT_FOLDER, name), data, replace=True)
+    shown = ["report.html", *images, *curves]
+    return [store.join(join_path(REPORT_FOLDER, name)) for name in shown]
+
+
+def _grid(store: Store, manifest: Manifest, caption: str) -> bytes:
+    rows = read_condensed_images(store, STAGE_FOLDERS[manifest.stage], manifest)
+    labels = np.unique(rows.labels)[:_CLASSES_SHOWN]
+    columns = min(_COLUMNS_SHOWN, int(np.bincount(rows.labels).max()))
+    kept = np.concatenate([np.flatnonzero(rows.labels == label)[:columns] for label in labels])
+    names = [rows.class_names[label] for label in labels]
+    return write_grid(
+        rows.images[kept], columns, row_names=names, title=f"{manifest.dataset['name']}: {caption}"
+    )
+
+
+def _tensorboard_files(events: list[dict[str, Any]]) -> dict[str, bytes]:
+    # TensorBoard's writer knows local folders only.
+    with tempfile.TemporaryDirectory(prefix="edc-ray-tensorboard-") as folder:
+        write_tensorboard(events, folder)
+        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        return {f"tensorboard/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in files}

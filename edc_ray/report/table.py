@@ -1,0 +1,127 @@
+"""The table of results: rows with mean, sample standard deviation and n, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.table import Table
+
+ROWS = ("condensed", "init", "random", "random_hard", "full")
+_HEADINGS = ("row", "ipc", "student", "n", "top-1 (%)", "top-5 (%)")
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One line of the table.
+
+    Args:
+        row: condensed, init, random, random_hard or full.
+        ipc: images per class; None where the word has no meaning.
+        student: name of the network.
+        n: trained students behind the means; 0 for a figure that is cited.
+        top1_mean: percent.
+        top1_std: sample standard deviation (divisor n - 1) in percent; None for n < 2.
+        top5_mean: percent; None where it was not measured.
+        note: what a reader must know, such as where a cited figure is from.
+    """
+
+    row: str
+    ipc: int | None
+    student: str
+    n: int
+    top1_mean: float
+    top1_std: float | None
+    top5_mean: float | None
+    note: str = ""
+
+
+def aggregate(results: Iterable[Mapping[str, Any]]) -> list[ResultRow]:
+    """Lines of the table from single trainings.
+
+    Args:
+        results: one mapping for each trained student: row, ipc, student, seed, top1, top5 (percent; top5
+            may be missing or None), note (may be missing).
+
+    Returns:
+        Grouped by student in order of appearance, then by row in the order of ROWS, then by ipc.
+
+    Raises:
+        ValueError: an unknown row, or a student that stands there twice with the same seed.
+    """
+    groups: dict[tuple[str, str, int | None], list[Mapping[str, Any]]] = {}
+    for result in results:
+        if result["row"] not in ROWS:
+            raise ValueError(f"unknown row {result['row']!r}")
+        groups.setdefault((result["student"], result["row"], result["ipc"]), []).append(result)
+    students = list(dict.fromkeys(student for student, _, _ in groups))
+    order = sorted(groups, key=lambda key: (students.index(key[0]), ROWS.index(key[1]), key[2] or 0))
+    return [_line(*key, groups[key]) for key in order]
+
+
+def to_table(rows: Sequence[ResultRow], title: str = "") -> Table:
+    """A table for the terminal."""
+    headings = _headings(rows)
+    table = Table(title=title or None)
+    for heading in headings:
+        numeric = heading in ("ipc", "n", "top-1 (%)", "top-5 (%)")
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=heading != "note")
+    for row in rows:
+        table.add_row(*_cells(row)[: len(headings)])
+    return table
+
+
+def to_markdown(rows: Sequence[ResultRow]) -> str:
+    """The same as a Markdown table, ending with a newline."""
+    headings = _headings(rows)
+    lines = [headings, ["---"] * len(headings), *(_cells(row)[: len(headings)] for row in rows)]
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+
+
+def to_dicts(rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
+    """The same as JSON objects, unrounded."""
+    return [asdict(row) for row in rows]
+
+
+def table_cells(rows: Sequence[ResultRow]) -> tuple[list[str], list[list[str]]]:
+    """Headings and the text of every cell, for other renderings of the same table."""
+    headings = _headings(rows)
+    return headings, [_cells(row)[: len(headings)] for row in rows]
+
+
+def _line(student: str, row: str, ipc: int | None, group: list[Mapping[str, Any]]) -> ResultRow:
+    seeds = [result.get("seed") for result in group]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{row}, {student}, ipc {ipc}: a seed stands there twice among {seeds}")
+    top1 = [float(result["top1"]) for result in group]
+    top5 = [float(result["top5"]) for result in group if result.get("top5") is not None]
+    return ResultRow(
+        row=row,
+        ipc=ipc,
+        student=student,
+        n=len(group),
+        top1_mean=fmean(top1),
+        top1_std=stdev(top1) if len(top1) > 1 else None,
+        top5_mean=fmean(top5) if len(top5) == len(group) else None,
+        note="; ".join(dict.fromkeys(note for result in group if (note := result.get("note")))),
+    )
+
+
+def _headings(rows: Sequence[ResultRow]) -> list[str]:
+    return [*_HEADINGS, *(["note"] if any(row.note for row in rows) else [])]
+
+
+def _cells(row: ResultRow) -> list[str]:
+    spread = "" if row.n == 0 else f" ± {'-' if row.top1_std is None else format(row.top1_std, '.2f')}"
+    return [
+        row.row,
+        "-" if row.ipc is None else str(row.ipc),
+        row.student,
+        str(row.n) if row.n else "cited",
+        f"{row.top1_mean:.2f}{spread}",
+        "-" if row.top5_mean is None else f"{row.top5_mean:.2f}",
+        row.note,
+    ]

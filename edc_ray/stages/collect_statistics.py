@@ -1,0 +1,164 @@
+"""statistics: what the real images look like in every layer of every observer.
+
+One unit is one observer and a range of data batches; its sums are merged in plan order, so that the
+result does not depend on where or in which order units ran. Both definitions of the variance are kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from edc_ray.artifacts.codec import arrays_from_bytes, arrays_to_bytes, table_from_bytes, table_to_bytes
+from edc_ray.artifacts.layout import STAGE_FOLDERS, arrays_name, batches_key, table_name
+from edc_ray.artifacts.manifest import read_shard, write_unit
+from edc_ray.artifacts.records import Record
+from edc_ray.artifacts.schema import StatisticKey, build_statistics_table, read_statistics_table
+from edc_ray.config.run import digest_of
+from edc_ray.core.accumulator import StatisticsAccumulator
+from edc_ray.core.matching import LayerTarget
+from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.seeding import draws
+from edc_ray.core.taps import LayerTaps
+from edc_ray.errors import NumericalError
+from edc_ray.stages.context import StageContext
+from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks, span
+from edc_ray.stages.squeeze import augmented
+
+FOLDER = STAGE_FOLDERS["statistics"]
+
+
+def plan(context: StageContext) -> list[WorkUnit]:
+    """Each observer sees all training images once, in the same fixed order, in batches of one fixed size."""
+    section = context.config.statistics
+    num_batches = -(-len(context.data.train) // section.batch_size)
+    return [
+        WorkUnit(
+            "statistics",
+            batches_key(name, first, end - 1),
+            f"observer {name}, {span('data batches', first, end)}",
+            {"observer": name, "first": first, "end": end},
+        )
+        for name in _observers(context)
+        for first, end in blocks(num_batches, section.batches_per_unit)
+    ]
+
+
+def inputs(context: StageContext, unit: WorkUnit) -> Any:
+    return [context.data.train.content_hash, context.observer_digests([unit.work["observer"]])]
+
+
+@torch.no_grad()
+def accumulate_batches(context: StageContext, unit: WorkUnit) -> UnitOutput:
+    """Sums of one observer's statistics over a range of data batches."""
+    section, train = context.config.statistics, context.data.train
+    network = context.observer(unit.work["observer"])
+    taps = LayerTaps(network)
+    sums = StatisticsAccumulator(taps.kinds, section.patch_side)
+    order = draws(context.config.seed, "statistics", "order").permutation(len(train))
+    for number in range(unit.work["first"], unit.work["end"]):
+        batch = order[number * section.batch_size : (number + 1) * section.batch_size]
+        images = augmented(context, train.fetch(batch), section, ("statistics", number))
+        with taps.recording() as activations:
+            network(images)
+        sums.add(activations, torch.from_numpy(np.asarray(train.labels)[batch]))
+    arrays = sums.to_arrays()
+    for key, values in arrays.items():
+        if not np.isfinite(values).all():
+            layer = key.split("|")[0]
+            raise NumericalError(
+                f"statistics: observer '{unit.work['observer']}', layer '{layer}' has NaN or Inf activations",
+                next="train the observer anew with a lower squeeze.learning_rate",
+            )
+    return UnitOutput({arrays_name(unit.key): (arrays_to_bytes(arrays), len(arrays))}, {"observer": unit.work["observer"]})
+
+
+def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
+    """Merges the sums of each observer in plan order and stores one table for each."""
+    tables = [
+        _merge_observer(context, name, [record for record in records if record.meta["observer"] == name])
+        for name in _observers(context)
+    ]
+    return tables, {"patch_side": context.config.statistics.patch_side}
+
+
+def _merge_observer(context: StageContext, name: str, records: list[Record]) -> Record:
+    sums: StatisticsAccumulator | None = None
+    for record in records:
+        shard = record.shards[0]
+        data = read_shard(context.store, FOLDER, shard)
+        part = StatisticsAccumulator.from_arrays(arrays_from_bytes(data, url=context.store.join(f"{FOLDER}/{shard.path}")))
+        if sums is None:
+            sums = part
+        else:
+            sums.merge(part)
+    assert sums is not None
+    spec = context.config.dataset
+    assert spec.class_names
+    table = build_statistics_table(_rows(sums, LayerTaps(context.observer(name))), spec.class_names, dataset=spec.name)
+    shards = {table_name(name): (table_to_bytes(table), table.num_rows)}
+    fingerprint = digest_of([record.fingerprint for record in records])
+    return write_unit(context.store, FOLDER, name, fingerprint, shards, {"observer": name})
+
+
+def _rows(sums: StatisticsAccumulator, taps: LayerTaps) -> dict[StatisticKey, dict[str, np.ndarray | None]]:
+    rows: dict[StatisticKey, dict[str, np.ndarray | None]] = {}
+    for layer, kind in sums.kinds.items():
+        # The official target of a BatchNorm is its own running estimate, not a statistic of the pass.
+        official = taps.running_statistics(layer) if kind == "bn" else sums.official_global(layer)
+        rows[layer, kind, "pooled", "global"] = _arrays(sums.pooled_global(layer))
+        rows[layer, kind, "official", "global"] = _arrays(official)
+        rows[layer, kind, "pooled", "class"] = _arrays(sums.pooled_class(layer))
+        rows[layer, kind, "official", "class"] = _arrays(sums.official_class(layer))
+    return rows
+
+
+def _arrays(statistics: LayerStatistics) -> dict[str, np.ndarray | None]:
+    names = ("channel_mean", "channel_variance", "patch_mean", "patch_variance")
+    values = (getattr(statistics, name) for name in names)
+    return {name: None if value is None else value.cpu().numpy() for name, value in zip(names, values, strict=True)}
+
+
+def load_targets(context: StageContext, name: str) -> dict[str, LayerTarget]:
+    """Targets of recover for one observer, by layer, in the definition that recover.variance asks for."""
+    manifest = context.manifest("statistics")
+    shard = next(shard for shard in manifest.shards if shard.path == table_name(name))
+    url = context.store.join(f"{FOLDER}/{shard.path}")
+    rows = read_statistics_table(table_from_bytes(read_shard(context.store, FOLDER, shard), url=url), url=url)
+    variance = context.config.recover.variance
+    by_class = context.config.recover.category_aware == "global"
+    targets = {}
+    for layer, kind, definition, scope in rows:
+        if definition != variance or scope != "global":
+            continue
+        whole = _tensors(rows[layer, kind, definition, "global"], context)
+        classes = _tensors(rows[layer, kind, definition, "class"], context) if by_class else None
+        targets[layer] = LayerTarget(whole, classes)
+    return targets
+
+
+def _tensors(arrays: dict[str, np.ndarray | None], context: StageContext) -> LayerStatistics:
+    moved = {
+        name: None if values is None else torch.from_numpy(values).to(context.device)
+        for name, values in arrays.items()
+    }
+    mean, variance = moved["channel_mean"], moved["channel_variance"]
+    assert mean is not None and variance is not None
+    return LayerStatistics(mean, variance, moved["patch_mean"], moved["patch_variance"])
+
+
+def _observers(context: StageContext) -> tuple[str, ...]:
+    """Only observers that recover uses need statistics."""
+    return context.config.observers_of("recover") if context.config.recover.enabled else ()
+
+
+STAGE = Stage(
+    name="statistics",
+    needs=("squeeze",),
+    plan=plan,
+    inputs=inputs,
+    run_unit=accumulate_batches,
+    finish=finish,
+)

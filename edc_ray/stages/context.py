@@ -1,0 +1,106 @@
+"""What every unit of a run shares within one process: config, storage, data, device, loaded networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from edc_ray.artifacts.layout import STAGE_FOLDERS, network_name
+from edc_ray.artifacts.manifest import read_manifest
+from edc_ray.artifacts.records import Manifest
+from edc_ray.artifacts.store import Store
+from edc_ray.config.run import RunConfig, StageName
+from edc_ray.data.sources import OpenedDataset
+from edc_ray.errors import ArtifactError
+from edc_ray.models.observers import network_from_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True)
+class Group:
+    """Processes that train one network together: this one's rank and how many there are."""
+
+    rank: int = 0
+    size: int = 1
+
+
+@dataclass
+class StageContext:
+    """Built once per process; holds what units share, so that nothing is loaded twice.
+
+    Args:
+        config: resolved: every inferred field of the dataset is filled.
+        store: the run's folder.
+        data: the opened training and validation images.
+        device: where tensors live.
+        group: the DDP group this process is in while it trains.
+    """
+
+    config: RunConfig
+    store: Store
+    data: OpenedDataset
+    device: torch.device
+    group: Group = Group()
+    _networks: dict[str, nn.Module] = field(default_factory=dict)
+    _manifests: dict[str, Manifest] = field(default_factory=dict)
+
+    def manifest(self, stage: StageName) -> Manifest:
+        """Manifest of a stage that this one builds on; read once.
+
+        Raises:
+            ArtifactError: that stage is not complete.
+        """
+        if stage not in self._manifests:
+            found = read_manifest(self.store, STAGE_FOLDERS[stage])
+            if found is None:
+                raise ArtifactError(
+                    f"{stage}: no complete artifact in {self.store.url}",
+                    found="no manifest",
+                    expected=f"{STAGE_FOLDERS[stage]}/manifest.json",
+                    next=f"edc-ray stage {stage} with the same config, or edc-ray run",
+                )
+            self._manifests[stage] = found
+        return self._manifests[stage]
+
+    def forget_manifest(self, stage: StageName) -> None:
+        """Read the stage's manifest anew the next time; networks trained by it too."""
+        self._manifests.pop(stage, None)
+        if stage == "squeeze":
+            self._networks.clear()
+
+    def observer_digests(self, names: Iterable[str]) -> dict[str, str]:
+        """SHA-256 of the weights of the named observers."""
+        by_name = {shard.path: shard.sha256 for shard in self.manifest("squeeze").shards}
+        return {name: by_name[network_name(name)] for name in names}
+
+    def observer(self, name: str) -> nn.Module:
+        """A trained observer: frozen, in eval mode, on the device."""
+        if name not in self._networks:
+            spec = self.config.dataset
+            path = f"{STAGE_FOLDERS['squeeze']}/{network_name(name)}"
+            network = network_from_bytes(
+                self.store.read(path),
+                name=name,
+                image_size=spec.image_size,
+                channels=spec.channels,
+                class_names=spec.class_names,
+                source=self.store.join(path),
+            )
+            self._networks[name] = network.to(self.device)
+        return self._networks[name]
+
+
+def choose_device(wanted: str, *, gpus: float | None = None) -> torch.device:
+    """The device of `wanted`: auto prefers cuda, then mps, then cpu. `gpus=0` keeps a worker on the CPU."""
+    if wanted != "auto":
+        return torch.device(wanted)
+    if gpus != 0 and torch.cuda.is_available():
+        return torch.device("cuda")
+    if gpus != 0 and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")

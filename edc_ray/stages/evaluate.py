@@ -1,0 +1,182 @@
+"""evaluate: train students on the condensed set and on its control rows, judge them on real images.
+
+One unit is one student: a row, a network and a seed. Every row has the same number of images per
+epoch, of epochs and of optimiser steps, the same recipe and the same observers' labels; only the
+images differ (and random_hard has hard labels).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edc_ray.artifacts.codec import table_to_bytes
+from edc_ray.artifacts.layout import table_name
+from edc_ray.artifacts.records import Record
+from edc_ray.artifacts.schema import build_results_table
+from edc_ray.config.run import digest_of
+from edc_ray.core.ema import EmaParameters
+from edc_ray.core.seeding import draws
+from edc_ray.core.student_loss import NEEDS_EMA_LOGITS, STUDENT_LOSSES
+from edc_ray.core.views import render_views
+from edc_ray.models.registry import build_network
+from edc_ray.stages.context import StageContext
+from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit
+from edc_ray.stages.rows import EpochOfRow, Row, row_digest, row_of
+from edc_ray.stages.training import (
+    batches_of,
+    check_loss,
+    judge,
+    make_optimizer,
+    mean_and_std,
+    set_rate,
+    wrapped_for_group,
+)
+
+FULL_LIMIT = 200_000  # real images up to which evaluate.full=auto trains the row itself
+
+
+def plan(context: StageContext) -> list[WorkUnit]:
+    """All rows, students and seeds."""
+    section = context.config.evaluate
+    return [
+        WorkUnit(
+            "evaluate",
+            f"{row}_{student}_seed-{seed:03d}",
+            f"row {row}, student {student}, seed {seed}",
+            {"row": row, "student": student, "seed": seed},
+        )
+        for row in section.rows
+        if row != "full" or trains_full(context)
+        for student in section.students
+        for seed in range(section.seeds)
+    ]
+
+
+def trains_full(context: StageContext) -> bool:
+    """Whether the row `full` is trained here rather than cited or left out."""
+    full = context.config.evaluate.full
+    return full == "train" or (full == "auto" and len(context.data.train) <= FULL_LIMIT)
+
+
+def inputs(context: StageContext, unit: WorkUnit) -> Any:
+    observers = context.observer_digests(context.config.observers_of("relabel"))
+    return digest_of([row_digest(context, unit.work["row"]), observers, context.data.val.content_hash])
+
+
+def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
+    """Trains one student and judges it, with averaged parameters where ema_decay is not 0."""
+    section, spec, seed = context.config.evaluate, context.config.dataset, context.config.seed
+    row_name, student, student_seed = unit.work["row"], unit.work["student"], unit.work["seed"]
+    assert spec.num_classes and spec.image_size and spec.channels and spec.class_names
+    network = build_network(
+        student,
+        num_classes=spec.num_classes,
+        image_size=spec.image_size,
+        channels=spec.channels,
+        # The same initial weights for all rows of a seed: the rows then differ by their images alone.
+        seed=draws(seed, "evaluate", "weights", student, student_seed).torch_seed(),
+    ).to(context.device)
+    torch.manual_seed(draws(seed, "evaluate", "dropout", student, student_seed).torch_seed())
+    row = row_of(context, row_name, student_seed)
+    ema = EmaParameters(network, section.ema_decay) if section.ema_decay else None
+    losses = _train(context, network, ema, row, student_seed, unit.title)
+    if ema is None:
+        judgement = judge(network, context.data.val, context, section.val_batch_size)
+    else:
+        with ema.swapped(network):
+            judgement = judge(network, context.data.val, context, section.val_batch_size)
+    result = {
+        "row": row_name, "ipc": context.config.ipc, "student": student, "seed": student_seed,
+        "top1": judgement.top1, "top5": judgement.top5, "ece": judgement.ece,
+    }  # fmt: skip
+    table = build_results_table(
+        [result], spec.class_names, dataset=spec.name, metadata={"per_class": judgement.per_class}
+    )
+    meta = {"result": result, "curves": {"loss": losses}}
+    return UnitOutput({table_name(unit.key): (table_to_bytes(table), 1)}, meta)
+
+
+def _train(
+    context: StageContext, network: nn.Module, ema: EmaParameters | None, row: Row, student_seed: int, title: str
+) -> list[float]:
+    section, epochs = context.config.evaluate, context.config.relabel.epochs
+    trained = wrapped_for_group(network, context)
+    optimizer = make_optimizer(trained, section)
+    losses = []
+    for number in range(epochs):
+        trained.train()
+        set_rate(optimizer, section, number, epochs)
+        epoch = row.epoch(number)
+        order = draws(context.config.seed, "evaluate", "order", student_seed, number).permutation(len(epoch.views))
+        total = torch.zeros((), device=context.device)
+        batches = list(batches_of(order, section.batch_size, context))
+        for step, rows in enumerate(batches):
+            loss = _loss(context, trained, network, ema, row.hard, epoch, rows)
+            (loss / section.accumulation).backward()
+            if (step + 1) % section.accumulation == 0 or step + 1 == len(batches):
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                if ema is not None:
+                    ema.update()
+            total += loss.detach()
+        losses.append(check_loss(total / len(batches), f"evaluate: {title}", number))
+    return [round(value, 5) for value in losses[:: max(1, epochs // 50)]]
+
+
+def _loss(
+    context: StageContext,
+    trained: nn.Module,
+    network: nn.Module,
+    ema: EmaParameters | None,
+    hard: bool,
+    epoch: EpochOfRow,
+    rows: np.ndarray,
+) -> Tensor:
+    section = context.config.evaluate
+    mean, std = mean_and_std(context)
+    views = render_views(epoch.images, epoch.views, rows, mean=mean, std=std)
+    chosen = torch.from_numpy(rows).to(context.device)
+    name = "ce" if hard else section.loss
+    ema_logits = _ema_logits(network, ema, views) if name in NEEDS_EMA_LOGITS and ema is not None else None
+    return STUDENT_LOSSES[name](
+        trained(views),
+        epoch.logits[chosen],
+        epoch.labels[chosen],
+        temperature=section.temperature,
+        ce_weight=section.ce_weight,
+        ema_logits=ema_logits,
+    )
+
+
+@torch.no_grad()
+def _ema_logits(network: nn.Module, ema: EmaParameters, views: Tensor) -> Tensor:
+    network.eval()
+    with ema.swapped(network):
+        logits = network(views)
+    network.train()
+    return logits
+
+
+def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
+    """All results, and the cited figure of `full` where it was not trained."""
+    section = context.config.evaluate
+    meta: dict[str, Any] = {"results": [record.meta["result"] for record in records]}
+    if "full" in section.rows and not trains_full(context) and section.full_accuracy is not None:
+        meta["full_cited"] = section.full_accuracy
+    return records, meta
+
+
+STAGE = Stage(
+    name="evaluate",
+    needs=("squeeze", "init", "recover", "relabel"),
+    plan=plan,
+    inputs=inputs,
+    run_unit=train_student,
+    finish=finish,
+    spread="train",
+    num_workers=lambda context: context.config.evaluate.num_workers,
+)

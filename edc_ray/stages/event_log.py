@@ -1,0 +1,53 @@
+"""events.jsonl: what happened in a run, one JSON object a line, kept beside its artifacts."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from edc_ray.artifacts.layout import EVENT_LOG
+from edc_ray.artifacts.store import Store
+
+_SECONDS_BETWEEN_WRITES = 5.0
+
+
+class EventLog:
+    """Collects events and stores them, after those of earlier calls.
+
+    An object store cannot append, so the whole file is written: at most every few seconds, and at the
+    end of each stage. A crash loses the last seconds of the log and nothing else.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lines = store.read(EVENT_LOG).decode().splitlines() if store.exists(EVENT_LOG) else []
+        self._written = time.monotonic()
+        self.events: list[dict[str, Any]] = []
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Note an event."""
+        stamped = {"time": round(time.time(), 3), **event}
+        self.events.append(stamped)
+        self._lines.append(json.dumps(stamped, separators=(",", ":")))
+        due = time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES
+        if due or not event["event"].startswith("unit_"):
+            self.write()
+
+    def write(self) -> None:
+        """Store all events now."""
+        self._store.publish(EVENT_LOG, ("\n".join(self._lines) + "\n").encode(), replace=True)
+        self._written = time.monotonic()
+
+
+def read_events(store: Store) -> list[dict[str, Any]]:
+    """All events of a run, of all calls; a damaged line is left out."""
+    if not store.exists(EVENT_LOG):
+        return []
+    events = []
+    for line in store.read(EVENT_LOG).decode(errors="replace").splitlines():
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            continue
+    return [event for event in events if isinstance(event, dict)]

@@ -1,0 +1,80 @@
+"""Images as a stage stores and reads them: shards of a class block, and one array of a whole stage."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from edc_ray.artifacts.codec import table_to_bytes
+from edc_ray.artifacts.layout import STAGE_FOLDERS, table_name
+from edc_ray.artifacts.records import Record
+from edc_ray.artifacts.schema import ImageRows, build_images_table, read_images_table
+from edc_ray.data.condensed import read_condensed_images
+from edc_ray.stages.context import StageContext
+from edc_ray.stages.plan import UnitOutput
+
+Slot = tuple[int, int]
+"""(class, ipc_id) of one condensed image."""
+
+
+def images_output(
+    context: StageContext,
+    key: str,
+    images: np.ndarray,
+    slots: list[Slot],
+    meta: dict[str, Any],
+    *,
+    lossy: bool = False,
+) -> UnitOutput:
+    """Images of some slots as one shard.
+
+    Args:
+        key: of the unit.
+        images: uint8 [N, C, S, S].
+        slots: of each image.
+        meta: further facts for the record, which also gets the hash of every image's pixels as a reader decodes them.
+        lossy: store in recover.image_format; else without loss.
+    """
+    spec, section = context.config.dataset, context.config.recover
+    assert spec.class_names
+    labels, ipc_ids = (np.array(values, dtype=np.int64) for values in zip(*slots, strict=True))
+    table = build_images_table(
+        images, labels, ipc_ids, spec.class_names,
+        section.image_format if lossy else "png", section.jpeg_quality, dataset=spec.name,
+    )  # fmt: skip
+    stored = read_images_table(table).images
+    hashes = [[int(label), int(ipc_id), pixel_hash(image)] for (label, ipc_id), image in zip(slots, stored, strict=True)]
+    return UnitOutput({table_name(key): (table_to_bytes(table), len(slots))}, meta | {"image_sha256": hashes})
+
+
+def pixel_hash(image: np.ndarray) -> str:
+    """16 hexadecimal digits of the SHA-256 of uint8 pixels."""
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:16]
+
+
+def slot_hashes(context: StageContext, stage: Literal["init", "recover"]) -> dict[Slot, str]:
+    """Pixel hash of every slot of a finished stage, read from its manifest."""
+    records = context.manifest(stage).records
+    return {(label, ipc_id): sha for record in records for label, ipc_id, sha in record.meta["image_sha256"]}
+
+
+def read_stage_images(
+    context: StageContext, stage: Literal["init", "recover"], wanted: set[Slot] | None = None
+) -> ImageRows:
+    """Images of a finished stage in the order of (class, ipc_id); only shards that hold wanted slots are read."""
+    manifest = context.manifest(stage)
+    if wanted is not None:
+        held = [record for record in manifest.records if _slots_of(record) & wanted]
+        manifest = replace(manifest, records=tuple(held))
+    rows = read_condensed_images(context.store, STAGE_FOLDERS[stage], manifest)
+    if wanted is None:
+        return rows
+    kept = [slot in wanted for slot in zip(rows.labels.tolist(), rows.ipc_ids.tolist(), strict=True)]
+    return ImageRows(rows.images[kept], rows.labels[kept], rows.ipc_ids[kept], rows.class_names)
+
+
+def _slots_of(record: Record) -> set[Slot]:
+    return {(label, ipc_id) for label, ipc_id, _ in record.meta["image_sha256"]}

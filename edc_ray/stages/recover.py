@@ -1,0 +1,215 @@
+"""recover: optimise pixels until the observers recognise them and see real statistics in them.
+
+One unit is a block of classes times a block of ipc ids (order "blocks"), or all sub-batches of one
+virtual rank (order "official"). Units exchange nothing, so where they run cannot change them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edc_ray.artifacts.layout import block_key
+from edc_ray.artifacts.records import Record
+from edc_ray.config.run import digest_of
+from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.pixels import denormalise, to_uint8
+from edc_ray.core.recover_loop import local_class_targets, recover_images
+from edc_ray.core.recover_state import IterationReport, LoopState, Observer, RecoverSettings
+from edc_ray.core.seeding import draws
+from edc_ray.core.taps import LayerTaps
+from edc_ray.stages.collect_statistics import load_targets
+from edc_ray.stages.context import StageContext
+from edc_ray.stages.image_shards import Slot, images_output, read_stage_images, slot_hashes
+from edc_ray.stages.init_images import noise_images
+from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks, span
+from edc_ray.stages.training import mean_and_std, normalised
+
+_POINTS_OF_A_CURVE = 50
+
+
+def plan(context: StageContext) -> list[WorkUnit]:
+    """Blocks of slots, or the official order of work."""
+    return _official_units(context) if context.config.recover.order == "official" else _block_units(context)
+
+
+def _block_units(context: StageContext) -> list[WorkUnit]:
+    section, spec = context.config.recover, context.config.dataset
+    assert spec.num_classes
+    units = []
+    for first, end in blocks(spec.num_classes, section.classes_per_unit):
+        for first_ipc, end_ipc in blocks(context.config.ipc, section.ipc_per_unit):
+            slots = [[label, ipc_id] for label in range(first, end) for ipc_id in range(first_ipc, end_ipc)]
+            key = block_key(first, end - 1, first_ipc, end_ipc - 1)
+            title = f"{span('classes', first, end)}, {span('ipc', first_ipc, end_ipc)}"
+            units.append(WorkUnit("recover", key, title, {"batches": [slots]}))
+    return units
+
+
+def _official_units(context: StageContext) -> list[WorkUnit]:
+    """Global batches in class-major order, each split evenly over the virtual ranks.
+
+    Deviations:
+        where the batch does not divide by the ranks the official code never makes the rest; here no slot is lost.
+    """
+    section, spec, ranks = context.config.recover, context.config.dataset, context.config.recover.virtual_ranks
+    assert spec.num_classes
+    slots = [[label, ipc_id] for label in range(spec.num_classes) for ipc_id in range(context.config.ipc)]
+    chains: list[list[list[list[int]]]] = [[] for _ in range(ranks)]
+    for first, end in blocks(len(slots), section.batch_size):
+        for rank, part in enumerate(np.array_split(np.arange(first, end), ranks)):
+            if len(part):
+                chains[rank].append([slots[index] for index in part])
+    return [
+        WorkUnit("recover", f"rank-{rank:03d}", f"virtual rank {rank}", {"batches": batches})
+        for rank, batches in enumerate(chains)
+        if batches
+    ]
+
+
+def inputs(context: StageContext, unit: WorkUnit) -> Any:
+    """Initial pixels of the unit's own slots, the observers and their statistics."""
+    hashes = slot_hashes(context, "init")
+    own = [hashes[label, ipc_id] for batch in unit.work["batches"] for label, ipc_id in batch]
+    if not context.config.recover.enabled:
+        return own
+    names = context.config.observers_of("recover")
+    statistics = [shard.sha256 for shard in context.manifest("statistics").shards]
+    local = context.data.train.content_hash if context.config.recover.category_aware == "local" else ""
+    return digest_of([own, context.observer_digests(names), statistics, local])
+
+
+def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
+    """Optimises the unit's images, one batch after the other."""
+    batches: list[list[Slot]] = [[(label, ipc_id) for label, ipc_id in batch] for batch in unit.work["batches"]]
+    slots = [slot for batch in batches for slot in batch]
+    if not context.config.recover.enabled:
+        kept = read_stage_images(context, "init", set(slots))
+        in_order = sorted(slots)
+        return images_output(context, unit.key, kept.images, in_order, {"matching_loss": None}, lossy=True)
+    section, mean_std = context.config.recover, mean_and_std(context)
+    observers = load_observers(context)
+    targets = {observer.name: load_targets(context, observer.name) for observer in observers}
+    settings = settings_of(context)
+    state: LoopState | None = None
+    images, reports = [], []
+    for number, batch in enumerate(batches):
+        start = _start_images(context, batch)
+        state = LoopState.start(start) if state is None else state.next_batch(start, section.carry)
+        first_slot = batch[0]
+        state = recover_images(
+            state,
+            torch.tensor([label for label, _ in batch], device=context.device),
+            observers,
+            targets,
+            settings,
+            mean=mean_std[0],
+            std=mean_std[1],
+            draws=lambda iteration, first_slot=first_slot, size=len(batch): draws(
+                context.config.seed, "recover", *first_slot, size, iteration
+            ),
+            local_targets=_local_targets(context, observers, batch),
+            on_iteration=reports.append if number == 0 else None,
+        )
+        images.append(state.images)
+    pixels = to_uint8(denormalise(torch.cat(images), *mean_std), section.image_rounding).cpu().numpy()
+    return images_output(context, unit.key, pixels, slots, _facts(reports, len(observers)), lossy=True)
+
+
+def load_observers(context: StageContext) -> list[Observer]:
+    """The frozen observers of recover with their taps, in the order of turns."""
+    kinds = context.config.recover.layers
+    networks = [(name, context.observer(name)) for name in context.config.observers_of("recover")]
+    return [Observer(name, network, LayerTaps(network, kinds)) for name, network in networks]
+
+
+def settings_of(context: StageContext) -> RecoverSettings:
+    """The loop's settings of a config."""
+    section = context.config.recover
+    without_classes = section.category_aware == "none"
+    return RecoverSettings(
+        iterations=section.iterations,
+        learning_rate=section.learning_rate,
+        betas=section.betas,
+        matching_weight=section.matching_weight,
+        statistic_momentum=section.statistic_momentum,
+        estimate_start=section.estimate_start,
+        global_weight=section.global_weight,
+        class_weight=0.0 if without_classes else section.class_weight,
+        drop_rate=section.drop_rate,
+        first_multiplier=section.first_multiplier,
+        flatness_weight=section.flatness_weight,
+        flatness_momentum=section.flatness_momentum,
+        flatness_temperature=section.flatness_temperature,
+        crop_scale=section.crop_scale,
+        flip_probability=0.5 if context.config.dataset.flip else 0.0,
+        patch_side=context.config.statistics.patch_side,
+        verifier_touches_estimate=section.verifier_touches_estimate,
+        verify_every=section.verify_every,
+        verify_final=section.verifier_touches_estimate,
+    )
+
+
+def _start_images(context: StageContext, batch: list[Slot]) -> Tensor:
+    if context.config.init.kind == "noise":
+        return noise_images(context, batch)
+    rows = read_stage_images(context, "init", set(batch))
+    by_slot = {(int(a), int(b)): row for row, (a, b) in enumerate(zip(rows.labels, rows.ipc_ids, strict=True))}
+    return normalised(rows.images[[by_slot[slot] for slot in batch]], context)
+
+
+def _local_targets(
+    context: StageContext, observers: list[Observer], batch: list[Slot]
+) -> dict[str, dict[str, LayerStatistics]] | None:
+    """Class targets from real images of the batch's classes, one draw for each slot."""
+    section, train = context.config.recover, context.data.train
+    if section.category_aware != "local":
+        return None
+    chosen = []
+    for label, ipc_id in batch:
+        members = train.class_indices(label)
+        stream = draws(context.config.seed, "recover", "local", label, ipc_id)
+        chosen.append(members[stream.integers(len(members), section.local_images_per_slot)])
+    images = normalised(train.fetch(np.concatenate(chosen)), context)
+    return local_class_targets(observers, images, context.config.statistics.patch_side)
+
+
+def _facts(reports: list[IterationReport], num_observers: int) -> dict[str, Any]:
+    """Facts for the record: curves of at most so many points, matching at the beginning and at the end.
+
+    Observers differ in scale, so both ends are means over one turn of all observers.
+    """
+    turn = min(num_observers, len(reports))
+    matching = [report.matching_loss for report in reports]
+    step = max(1, -(-len(reports) // _POINTS_OF_A_CURVE))
+    kept = reports[::step]
+    curves: dict[str, list[float]] = {
+        name: [round(getattr(report, name), 6) for report in kept]
+        for name in ("loss", "cross_entropy", "matching_loss", "learning_rate")
+    }
+    for name in dict.fromkeys(report.observer for report in reports):
+        own = [report.matching_loss for report in reports if report.observer == name]
+        curves[f"matching_loss/{name}"] = [round(value, 6) for value in own[:: max(1, len(own) // _POINTS_OF_A_CURVE)]]
+    ends = {"first": float(np.mean(matching[:turn])), "last": float(np.mean(matching[-turn:]))}
+    return {"matching_loss": ends, "curves": curves}
+
+
+def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
+    """Mean matching loss of all units at the beginning and at the end; what a reader of the images needs."""
+    ends = [record.meta["matching_loss"] for record in records if record.meta["matching_loss"]]
+    matching = {end: float(np.mean([one[end] for one in ends])) for end in ("first", "last")} if ends else None
+    mean, std = mean_and_std(context)
+    return records, {"matching_loss": matching, "mean": list(mean), "std": list(std), "ipc": context.config.ipc}
+
+
+STAGE = Stage(
+    name="recover",
+    needs=("squeeze", "statistics", "init"),
+    plan=plan,
+    inputs=inputs,
+    run_unit=recover_unit,
+    finish=finish,
+)

@@ -1,0 +1,135 @@
+"""relabel: soft labels of every epoch's augmented and mixed views. One unit is a range of epochs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edc_ray.artifacts.codec import table_to_bytes
+from edc_ray.artifacts.layout import epochs_key, table_name
+from edc_ray.artifacts.records import Record
+from edc_ray.artifacts.schema import ImageRows, LabelRows, build_labels_table
+from edc_ray.config.run import digest_of
+from edc_ray.core.label_codec import LABEL_CODECS
+from edc_ray.core.soft_labels import ensemble_logits
+from edc_ray.core.views import EpochViews, ViewSettings, draw_epoch_views, render_views
+from edc_ray.errors import NumericalError
+from edc_ray.stages.context import StageContext
+from edc_ray.stages.image_shards import Slot, read_stage_images, slot_hashes
+from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks, span
+from edc_ray.stages.training import mean_and_std
+
+
+def plan(context: StageContext) -> list[WorkUnit]:
+    """Ranges of epochs; more epochs add units."""
+    section = context.config.relabel
+    return [
+        WorkUnit("relabel", epochs_key(first, end - 1), span("epochs", first, end), {"first": first, "end": end})
+        for first, end in blocks(section.epochs, section.epochs_per_unit)
+    ]
+
+
+def inputs(context: StageContext, unit: WorkUnit) -> Any:
+    pixels = sorted(slot_hashes(context, "recover").items())
+    return digest_of([pixels, context.observer_digests(context.config.observers_of("relabel"))])
+
+
+def label_epochs(context: StageContext, unit: WorkUnit) -> UnitOutput:
+    """Draws, renders and labels the views of some epochs of the condensed set."""
+    rows = read_stage_images(context, "recover")
+    images = torch.from_numpy(rows.images).to(context.device)
+    slots = slots_of(rows)
+    epochs = range(unit.work["first"], unit.work["end"])
+    parts = []
+    for epoch in epochs:
+        views = draw_epoch_views(context.config.seed, epoch, slots, images.shape[-1], view_settings(context))
+        parts.append(_label_rows(epoch, rows, views, label_views(context, images, views)))
+    joined = LabelRows.concatenate(parts)
+    spec = context.config.dataset
+    assert spec.class_names
+    table = build_labels_table(joined, spec.class_names, dataset=spec.name, codec=context.config.relabel.codec)
+    data = table_to_bytes(table, rows_per_group=len(rows.labels))
+    return UnitOutput({table_name(unit.key): (data, len(joined))}, {"epochs": [epochs.start, epochs.stop - 1]})
+
+
+def view_settings(context: StageContext) -> ViewSettings:
+    """How a run's views are drawn."""
+    section = context.config.relabel
+    return ViewSettings(
+        crop_scale=section.crop_scale,
+        flip_probability=0.5 if context.config.dataset.flip else 0.0,
+        mix=section.mix,
+        mix_alpha=section.mix_alpha,
+        mix_group=section.mix_group,
+    )
+
+
+def slots_of(rows: ImageRows) -> list[Slot]:
+    """(class, ipc_id) of every row."""
+    return [(int(label), int(ipc_id)) for label, ipc_id in zip(rows.labels, rows.ipc_ids, strict=True)]
+
+
+@torch.no_grad()
+def label_views(context: StageContext, images: Tensor, views: EpochViews) -> np.ndarray:
+    """Soft labels of the views of uint8 images: mean logits of the observers, float16 [N, K].
+
+    Norm-balanced labels depend on the group that is labelled together, so each mixing group is one forward.
+    """
+    section = context.config.relabel
+    observers = [context.observer(name) for name in context.config.observers_of("relabel")]
+    at_once = section.mix_group if section.label_norm == "frobenius" else section.batch_size
+    logits = []
+    mean, std = mean_and_std(context)
+    for first, end in blocks(len(views), at_once):
+        batch = render_views(images, views, np.arange(first, end), mean=mean, std=std)
+        logits.append(ensemble_logits([observer(batch).float() for observer in observers], section.label_norm))
+    values = torch.cat(logits).cpu().numpy()
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
+        raise NumericalError(
+            "relabel: a soft label is NaN or Inf",
+            found=f"view {row} of image {int(views.image[row])}",
+            next="look for a broken observer with edc-ray verify, or train the observers anew",
+        )
+    return LABEL_CODECS[section.codec].encode(values)["logits"]
+
+
+def _label_rows(epoch: int, rows: ImageRows, views: EpochViews, logits: np.ndarray) -> LabelRows:
+    image, partner, crops = views.image, views.image[views.partner], views.crops
+    return LabelRows(
+        epoch=np.full(len(views), epoch),
+        label=rows.labels[image],
+        ipc_id=rows.ipc_ids[image],
+        crop_top=crops.top.numpy(),
+        crop_left=crops.left.numpy(),
+        crop_height=crops.height.numpy(),
+        crop_width=crops.width.numpy(),
+        flip=crops.flip.numpy(),
+        mix=np.full(len(views), views.mix),
+        mix_group=views.group,
+        partner_label=rows.labels[partner],
+        partner_ipc_id=rows.ipc_ids[partner],
+        box_row0=views.box[:, 0],
+        box_row1=views.box[:, 1],
+        box_col0=views.box[:, 2],
+        box_col1=views.box[:, 3],
+        lam=views.lam,
+        logits=logits,
+    )
+
+
+def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
+    mean, std = mean_and_std(context)
+    section = context.config.relabel
+    size = sum(shard.bytes for record in records for shard in record.shards)
+    return records, {
+        "mean": list(mean), "std": list(std), "epochs": section.epochs, "codec": section.codec, "bytes": size,
+    }  # fmt: skip
+
+
+STAGE = Stage(
+    name="relabel", needs=("squeeze", "recover"), plan=plan, inputs=inputs, run_unit=label_epochs, finish=finish
+)

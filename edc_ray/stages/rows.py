@@ -1,0 +1,146 @@
+"""The rows of a result: where each row's images of an epoch come from, and their labels.
+
+condensed    the condensed images with their stored labels
+init         the images before recovery
+random       real images of the same number per class, drawn anew for each student seed
+random_hard  the same images with hard labels
+full         all real images: every epoch shows the next ones, as many as there are condensed images
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edc_ray.core.seeding import draws
+from edc_ray.core.views import EpochViews, draw_epoch_views
+from edc_ray.data.condensed import CondensedViews
+from edc_ray.stages.context import StageContext
+from edc_ray.stages.image_shards import Slot, read_stage_images, slot_hashes
+from edc_ray.stages.relabel import label_views, slots_of, view_settings
+
+
+@dataclass(frozen=True)
+class EpochOfRow:
+    """One epoch: uint8 images [M, C, S, S], N views of them, logits [N, K] and own labels [N] of the views."""
+
+    images: Tensor
+    views: EpochViews
+    logits: Tensor
+    labels: Tensor
+
+
+class Row(Protocol):
+    """Images and labels of one row of the result. `hard`: students see class labels only."""
+
+    hard: bool
+
+    def epoch(self, number: int) -> EpochOfRow: ...
+
+
+class StoredRow:
+    """The condensed images; views and labels as relabel stored them."""
+
+    hard = False
+
+    def __init__(self, context: StageContext) -> None:
+        self._stored = CondensedViews(context.store.url, dict(context.config.storage.options))
+        self._device = context.device
+        self._images = torch.from_numpy(self._stored.images).to(context.device)
+
+    def epoch(self, number: int) -> EpochOfRow:
+        self._stored.set_epoch(number)
+        rows = self._stored.rows
+        logits, labels = torch.from_numpy(rows.logits).float(), torch.from_numpy(rows.label)
+        return EpochOfRow(self._images, self._stored.views, logits.to(self._device), labels.to(self._device))
+
+
+class LabelledRow:
+    """Any images; views are drawn and labelled as relabel does, when they are needed."""
+
+    def __init__(self, context: StageContext, images: np.ndarray, slots: list[Slot], *, hard: bool = False) -> None:
+        self.hard = hard
+        self._context = context
+        self._images = torch.from_numpy(np.array(images)).to(context.device)
+        self._slots = slots
+
+    def epoch(self, number: int) -> EpochOfRow:
+        return labelled_epoch(self._context, number, self._images, self._slots, hard=self.hard)
+
+
+class FullRow:
+    """All real images, in an order drawn for each pass over them."""
+
+    hard = False
+
+    def __init__(self, context: StageContext, student_seed: int, images_per_epoch: int) -> None:
+        self._context, self._seed, self._count = context, student_seed, images_per_epoch
+
+    def epoch(self, number: int) -> EpochOfRow:
+        train = self._context.data.train
+        chosen = [self._index(position) for position in range(number * self._count, (number + 1) * self._count)]
+        images = torch.from_numpy(train.fetch(chosen)).to(self._context.device)
+        slots = [(int(train.labels[index]), index) for index in chosen]
+        return labelled_epoch(self._context, number, images, slots)
+
+    def _index(self, position: int) -> int:
+        turn, place = divmod(position, len(self._context.data.train))
+        return int(self._order(turn)[place])
+
+    def _order(self, turn: int) -> np.ndarray:
+        if getattr(self, "_turn", None) != turn:
+            stream = draws(self._context.config.seed, "evaluate", "full", self._seed, turn)
+            self._turn, self._shuffled = turn, stream.permutation(len(self._context.data.train))
+        return self._shuffled
+
+
+def labelled_epoch(
+    context: StageContext, number: int, images: Tensor, slots: list[Slot], *, hard: bool = False
+) -> EpochOfRow:
+    """Draws one epoch's views of some images and labels them with the observers of relabel."""
+    views = draw_epoch_views(context.config.seed, number, slots, images.shape[-1], view_settings(context))
+    labels = torch.tensor([slots[image][0] for image in views.image], device=context.device)
+    if hard:
+        logits = torch.zeros(len(views), 1, device=context.device)
+    else:
+        logits = torch.from_numpy(label_views(context, images, views)).float().to(context.device)
+    return EpochOfRow(images, views, logits, labels)
+
+
+def row_of(context: StageContext, name: str, student_seed: int) -> Row:
+    """The row of a name, for one student seed."""
+    if name == "condensed":
+        return StoredRow(context)
+    if name == "init":
+        rows = read_stage_images(context, "init")
+        return LabelledRow(context, rows.images, slots_of(rows))
+    if name == "full":
+        count = context.config.ipc * len(context.data.train.class_names)
+        return FullRow(context, student_seed, count)
+    train, slots = context.data.train, random_slots(context, student_seed)
+    images = train.fetch([index for _, index in slots])
+    return LabelledRow(context, images, slots, hard=name == "random_hard")
+
+
+def random_slots(context: StageContext, student_seed: int) -> list[Slot]:
+    """(class, index) of ipc real images of each class, drawn for one student seed; repeated in small classes."""
+    train, slots = context.data.train, []
+    for label in range(len(train.class_names)):
+        members = train.class_indices(label)
+        stream = draws(context.config.seed, "evaluate", "random", student_seed, label)
+        chosen = np.resize(members[stream.permutation(len(members))], context.config.ipc)
+        slots += [(label, int(index)) for index in chosen]
+    return slots
+
+
+def row_digest(context: StageContext, name: str) -> Any:
+    """Digest of the images and stored labels that a row reads."""
+    if name == "condensed":
+        return [shard.sha256 for shard in context.manifest("relabel").shards]
+    if name == "init":
+        return sorted(slot_hashes(context, "init").items())
+    return context.data.train.content_hash

@@ -1,0 +1,70 @@
+"""A stage whose units do what the test tells them: work, raise, or kill their own process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edc_ray.artifacts.store import open_store
+from edc_ray.config.load import load_recipe, with_fields
+from edc_ray.config.run import RunConfig, StageName
+from edc_ray.errors import NumericalError
+from edc_ray.stages.context import StageContext
+from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit
+
+
+def run_fake_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
+    """Leaves a mark of every try in the folder `marks`, then does what `unit.work["do"]` says."""
+    marks = Path(unit.work["marks"])
+    tries = len(list(marks.glob(f"{unit.key}.*")))
+    (marks / f"{unit.key}.{os.getpid()}.{context.group.rank}").touch()
+    time.sleep(unit.work.get("seconds", 0.0))
+    match unit.work["do"]:
+        case "raise":
+            raise NumericalError(f"unit {unit.key} is poisoned", found="NaN")
+        case "raise on rank 1" if context.group.rank == 1:
+            raise NumericalError(f"unit {unit.key} is poisoned", found="NaN")
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "kill once" if tries == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    ranks = torch.ones(1)
+    if context.group.size > 1:
+        torch.distributed.all_reduce(ranks)
+    total = int(context.data.sum())  # type: ignore[attr-defined]
+    return UnitOutput({f"{unit.key}.txt": (f"{total} {int(ranks)}".encode(), 1)}, {"pid": os.getpid()})
+
+
+def fake_stage(name: StageName, num_workers: Callable[[StageContext], int] = lambda context: 1) -> Stage:
+    spread = "train" if name in ("squeeze", "evaluate") else "actors"
+    return Stage(name, (), lambda c: [], lambda c, u: None, run_fake_unit, lambda c, r: (r, {}), spread, num_workers)
+
+
+def fake_units(marks: Path, name: StageName, **doings: str | dict[str, Any]) -> list[WorkUnit]:
+    marks.mkdir(parents=True, exist_ok=True)
+    works = {key: {"do": do} if isinstance(do, str) else do for key, do in doings.items()}
+    return [
+        WorkUnit(name, key, f"unit {key}", work | {"marks": str(marks)}, fingerprint=f"print-{key}")
+        for key, work in works.items()
+    ]
+
+
+def fake_context(folder: Path, data: object, **fields: Any) -> StageContext:
+    config = fake_config(folder, **fields)
+    return StageContext(config, open_store(str(folder)), data, torch.device("cpu"))  # type: ignore[arg-type]
+
+
+def fake_config(folder: Path, **fields: Any) -> RunConfig:
+    settings = {name.replace("__", "."): value for name, value in fields.items()}
+    return with_fields(load_recipe("digits"), {"storage.root": str(folder), "device": "cpu"} | settings)
+
+
+def tries_of(marks: Path, key: str) -> int:
+    """Processes in which a unit was begun."""
+    return len(list(marks.glob(f"{key}.*")))

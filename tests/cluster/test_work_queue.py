@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edc_ray.artifacts.layout import STAGE_FOLDERS
+from edc_ray.artifacts.manifest import Record, read_record
+from edc_ray.cluster.work_queue import PoolEvent, WorkQueue
+from edc_ray.errors import ResourceError
+from edc_ray.stages.plan import Outcome, WorkUnit
+from tests.cluster.fake_stage import fake_config, fake_context, fake_stage, fake_units, tries_of
+
+
+class ScriptedPool:
+    """A pool without Ray: `script` says how each try of a unit ends; what it does not name is done."""
+
+    def __init__(self, script: dict[str, list[str]] | None = None, starts: list[str] | None = None) -> None:
+        self.script = script or {}
+        self.starts = deque(starts or [])
+        self.events: deque[PoolEvent] = deque()
+        self.started = 0
+        self.tries: list[str] = []
+        self.closed = False
+
+    def start(self) -> int:
+        self.started += 1
+        kind: Any = self.starts.popleft() if self.starts else "ready"
+        self.events.append(PoolEvent(self.started, kind, error=RuntimeError("no such module")))
+        return self.started
+
+    def submit(self, actor: int, unit: WorkUnit) -> None:
+        self.tries.append(unit.key)
+        kind: Any = self.script[unit.key].pop(0) if self.script.get(unit.key) else "done"
+        record = Record(unit.stage, unit.key, unit.fingerprint, ()) if kind == "done" else None
+        error = None if kind == "done" else RuntimeError(f"{unit.key} {kind}")
+        self.events.append(PoolEvent(actor, kind, record, error))
+
+    def wait(self) -> PoolEvent:
+        return self.events.popleft()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def units_called(*keys: str) -> list[WorkUnit]:
+    return [WorkUnit("recover", key, f"unit {key}", {}, fingerprint=key) for key in keys]
+
+
+def ended(pool: ScriptedPool, units: list[WorkUnit], **settings: Any) -> dict[str, Outcome]:
+    queue = WorkQueue(pool, units, **{"num_actors": 2, "retries": 1} | settings)
+    outcomes = list(queue.outcomes())
+    assert len(outcomes) == len({outcome.unit.key for outcome in outcomes})
+    assert pool.closed
+    return {outcome.unit.key: outcome for outcome in outcomes}
+
+
+def test_every_unit_ends_once_and_actors_are_no_more_than_units() -> None:
+    pool = ScriptedPool()
+    assert ended(pool, units_called("a", "b", "c"), num_actors=9).keys() == {"a", "b", "c"}
+    assert pool.started == 3
+    assert sorted(pool.tries) == ["a", "b", "c"]
+
+
+def test_a_unit_that_raises_is_reported_at_once_and_its_actor_kept() -> None:
+    pool = ScriptedPool({"b": ["raised"]})
+    outcomes = ended(pool, units_called("a", "b", "c"))
+    assert isinstance(outcomes["b"].error, RuntimeError)
+    assert outcomes["a"].record and outcomes["c"].record
+    assert pool.tries.count("b") == 1
+    assert pool.started == 2
+
+
+def test_a_unit_whose_actor_died_is_tried_again_after_the_others() -> None:
+    pool = ScriptedPool({"a": ["lost"]})
+    outcomes = ended(pool, units_called("a", "b", "c", "d"), num_actors=1)
+    assert all(outcome.record for outcome in outcomes.values())
+    assert pool.tries == ["a", "b", "c", "d", "a"]
+    assert pool.started == 2
+
+
+def test_a_deadly_unit_is_reported_after_its_retries_and_the_others_are_done() -> None:
+    pool = ScriptedPool({"b": ["lost"] * 9})
+    outcomes = ended(pool, units_called("a", "b", "c"), retries=2)
+    with pytest.raises(ResourceError, match=r"recover: the worker of unit 'unit b' died 3 times[\s\S]*b lost"):
+        raise outcomes["b"].error or AssertionError
+    assert outcomes["a"].record and outcomes["c"].record
+    assert pool.tries.count("b") == 3
+
+
+def test_units_wait_until_min_actors_have_answered() -> None:
+    pool = ScriptedPool()
+    queue = WorkQueue(pool, units_called("a", "b", "c"), num_actors=3, min_actors=3)
+    assert next(iter(queue.outcomes())).record
+    assert pool.started == 3
+    assert pool.tries == ["a", "b", "c"]
+
+
+def test_an_actor_that_does_not_start_is_replaced() -> None:
+    pool = ScriptedPool(starts=["lost"])
+    assert all(outcome.record for outcome in ended(pool, units_called("a", "b")).values())
+    assert pool.started == 3
+
+
+def test_actors_that_never_start_end_the_stage_with_the_reason() -> None:
+    pool = ScriptedPool(starts=["lost"] * 9)
+    with pytest.raises(ResourceError, match=r"no actor of the stage can be started[\s\S]*no such module"):
+        ended(pool, units_called("a", "b"))
+    assert pool.started <= 4
+    assert pool.closed
+
+
+def test_the_pool_is_closed_when_the_caller_stops_early() -> None:
+    pool = ScriptedPool()
+    outcomes = WorkQueue(pool, units_called("a", "b", "c"), num_actors=1).outcomes()
+    next(outcomes)
+    outcomes.close()  # type: ignore[attr-defined]
+    assert pool.closed
+    assert pool.tries != ["a", "b", "c"]
+
+
+@pytest.fixture(scope="module")
+def on_ray(ray_of_tests: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Outcome]]:
+    """Outcomes of units that work, raise or kill their actor, on two real actors."""
+    from edc_ray.cluster.driver import ray_executor
+
+    folder = tmp_path_factory.mktemp("queue")
+    context = fake_context(folder / "run", np.arange(4), cluster__retries=1)
+    doings = {"a": "work", "b": "raise", "c": "kill once", "d": "kill", "e": "work", "f": "work"}
+    units = fake_units(folder / "marks", "recover", **doings)
+    with ray_executor(fake_config(folder)) as execute:
+        outcomes = list(execute(fake_stage("recover"), context, units))
+    assert len(outcomes) == len(units)
+    for unit in units:
+        record = read_record(context.store, STAGE_FOLDERS["recover"], unit.key, unit.fingerprint)
+        assert (record is not None) == (unit.key in "acef")
+    return folder / "marks", {outcome.unit.key: outcome for outcome in outcomes}
+
+
+def test_a_poisoned_unit_is_reported_with_its_own_error_and_the_others_are_done(
+    on_ray: tuple[Path, dict[str, Outcome]],
+) -> None:
+    marks, outcomes = on_ray
+    error = outcomes["b"].error
+    assert type(error).__name__ == "NumericalError"
+    assert str(error) == "unit b is poisoned\n  found:    NaN"
+    assert "run_fake_unit" in "".join(error.__notes__)  # type: ignore[union-attr]
+    assert tries_of(marks, "b") == 1
+    assert all(outcomes[key].record for key in "aef")
+
+
+def test_a_lost_actor_is_replaced_and_its_unit_is_done_once(on_ray: tuple[Path, dict[str, Outcome]]) -> None:
+    marks, outcomes = on_ray
+    assert outcomes["c"].record is not None
+    assert tries_of(marks, "c") == 2
+
+
+def test_a_unit_that_always_kills_its_actor_is_reported_after_the_retries(
+    on_ray: tuple[Path, dict[str, Outcome]],
+) -> None:
+    marks, outcomes = on_ray
+    assert isinstance(outcomes["d"].error, ResourceError)
+    assert tries_of(marks, "d") == 2

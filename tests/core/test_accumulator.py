@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from edc_ray.core.accumulator import LayerKind, StatisticsAccumulator
+from edc_ray.core.moments import LayerStatistics, layer_statistics
+
+KINDS: dict[str, LayerKind] = {"stem": "conv", "norm": "bn"}
+LABELS = torch.tensor([7, 2, 2, 9, 7, 2, 9, 9, 9, 2])
+
+
+def _activations() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "stem": torch.randn(10, 3, 8, 8, generator=generator) * 2 + 50,
+        "norm": torch.randn(10, 5, 4, 4, generator=generator),
+    }
+
+
+def _accumulate(sizes: list[int]) -> list[StatisticsAccumulator]:
+    """One accumulator for each data batch."""
+    activations, parts, start = _activations(), [], 0
+    for size in sizes:
+        part = StatisticsAccumulator(KINDS, 4)
+        where = slice(start, start + size)
+        part.add({name: x[where] for name, x in activations.items()}, LABELS[where])
+        parts.append(part)
+        start += size
+    return parts
+
+
+def _merged(parts: list[StatisticsAccumulator]) -> StatisticsAccumulator:
+    total = StatisticsAccumulator(KINDS, 4)
+    for part in parts:
+        total.merge(part)
+    return total
+
+
+def _assert_close(ours: LayerStatistics, expected: LayerStatistics) -> None:
+    for left, right in zip(ours.quantities, expected.quantities, strict=True):
+        torch.testing.assert_close(left, right.double(), rtol=1e-5, atol=1e-5)
+
+
+def test_pooled_statistics_are_those_of_all_images_as_one_batch() -> None:
+    total = _merged(_accumulate([4, 3, 3]))
+    for name, x in _activations().items():
+        patch_side = 4 if KINDS[name] == "conv" else None
+        _assert_close(total.pooled_global(name), layer_statistics(x.double(), patch_side))
+        for row, label in enumerate(total.class_ids.tolist()):
+            ours = total.pooled_class(name).map(lambda rows, row=row: rows[row])
+            _assert_close(ours, layer_statistics(x[label == LABELS].double(), patch_side))
+
+
+def test_official_global_variance_is_the_mean_of_the_variances_within_batches() -> None:
+    sizes = [4, 3, 3]
+    total = _merged(_accumulate(sizes))
+    for name, x in _activations().items():
+        variances = [part.double().var((0, 2, 3), correction=0) * len(part) for part in x.split(sizes)]
+        ours = total.official_global(name).channel_variance
+        torch.testing.assert_close(ours, torch.stack(variances).sum(0) / len(x), rtol=1e-5, atol=1e-6)
+        assert (ours < total.pooled_global(name).channel_variance).all()
+
+
+def test_official_class_variance_is_the_mean_of_the_variances_within_images() -> None:
+    total = _merged(_accumulate([10]))
+    within = _activations()["norm"].double().var((2, 3), correction=0)
+    expected = torch.stack([within[label == LABELS].mean(0) for label in (2, 7, 9)])
+    torch.testing.assert_close(total.official_class("norm").channel_variance, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_adding_batches_to_one_accumulator_equals_merging_one_for_each_bit_for_bit() -> None:
+    activations, one = _activations(), StatisticsAccumulator(KINDS, 4)
+    for where in (slice(0, 4), slice(4, 7), slice(7, 10)):
+        one.add({name: x[where] for name, x in activations.items()}, LABELS[where])
+    merged = _merged(_accumulate([4, 3, 3])).to_arrays()
+    for key, array in one.to_arrays().items():
+        np.testing.assert_array_equal(array, merged[key], err_msg=key)
+
+
+def test_arrays_written_and_read_merge_like_the_original() -> None:
+    parts = _accumulate([4, 6])
+    arrays = [part.to_arrays() for part in parts]
+    assert {array.dtype for array in arrays[0].values()} == {np.dtype(np.float64)}
+    assert "stem|conv|patch_variance" in arrays[0]
+    assert "norm|bn|patch_variance" not in arrays[0]
+    again = _merged([StatisticsAccumulator.from_arrays(each) for each in arrays])
+    for key, array in _merged(parts).to_arrays().items():
+        np.testing.assert_array_equal(array, again.to_arrays()[key], err_msg=key)
+
+
+def test_an_empty_accumulator_survives_writing_and_merging() -> None:
+    empty = StatisticsAccumulator.from_arrays(StatisticsAccumulator(KINDS, 4).to_arrays())
+    (part,) = _accumulate([10])
+    empty.merge(part)
+    part.merge(StatisticsAccumulator(KINDS, 4))
+    torch.testing.assert_close(empty.pooled_class("stem").patch_mean, part.pooled_class("stem").patch_mean)
+
+
+def test_merging_leaves_the_merged_part_alone() -> None:
+    parts = _accumulate([4, 6])
+    before = parts[0].to_arrays()
+    _merged(parts)
+    for key, array in parts[0].to_arrays().items():
+        np.testing.assert_array_equal(array, before[key])
+
+
+def test_only_classes_that_are_present_are_stored() -> None:
+    (part,) = _accumulate([3])
+    assert part.class_ids.tolist() == [2, 7]
+    assert part.counts.tolist() == [2, 1]
+    assert part.to_arrays()["stem|conv|channel_mean"].shape == (2, 3)
+
+
+def test_images_of_another_size_are_refused() -> None:
+    (part,) = _accumulate([10])
+    activations = {"stem": torch.zeros(1, 3, 16, 16), "norm": torch.zeros(1, 5, 4, 4)}
+    with pytest.raises(ValueError, match=r"'stem'.*one size"):
+        part.add(activations, torch.tensor([0]))
+    with pytest.raises(ValueError, match="different layers"):
+        part.merge(StatisticsAccumulator({"norm": "bn"}, 4))

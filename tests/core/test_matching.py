@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edc_ray.core.matching import Layout, RunningEstimate, matching_distances, matching_loss, pack
+from edc_ray.core.moments import LayerStatistics
+
+
+def _statistics(seed: int, channels: int = 3) -> LayerStatistics:
+    generator = torch.Generator().manual_seed(seed)
+    return LayerStatistics(*(torch.rand(n, generator=generator) for n in (channels, channels, 4, 4)))
+
+
+def test_unpacking_a_packed_vector_gives_the_layers_back() -> None:
+    layers = {"a": _statistics(0), "b": LayerStatistics(torch.ones(2), torch.zeros(2))}
+    again = Layout.of(layers).unpack(pack(layers.values()))
+    for name, layer in layers.items():
+        for left, right in zip(layer.quantities, again[name].quantities, strict=True):
+            assert torch.equal(left, right)
+
+
+def test_matching_loss_adds_the_norms_of_all_quantities_of_both_targets() -> None:
+    batch, whole, classes = _statistics(0), _statistics(1), _statistics(2)
+    expected = torch.zeros(())
+    for weight, target in ((0.25, whole), (0.75, classes)):
+        for left, right in zip(batch.quantities, target.quantities, strict=True):
+            expected = expected + weight * torch.linalg.vector_norm(left - right)
+    ours = matching_loss(batch, whole, classes, global_weight=0.25, class_weight=0.75)
+    torch.testing.assert_close(ours, expected)
+
+
+def test_distances_have_gradient_zero_at_zero_and_pass_nan_on() -> None:
+    targets = torch.tensor([[1.0], [2.0], [5.0], [0.0]])
+    matched = torch.tensor([1.0, 2.0, 2.0, 4.0], requires_grad=True)
+    lengths = torch.tensor([2, 2])
+    distances = matching_distances(matched, targets, lengths)
+    assert distances.flatten().tolist() == [0.0, 5.0]
+    (gradient,) = torch.autograd.grad(distances.sum(), matched)
+    torch.testing.assert_close(gradient, torch.tensor([0.0, 0.0, -0.6, 0.8]))
+    with_nan = matching_distances(torch.tensor([float("nan"), 2.0, 2.0, 4.0]), targets, lengths)
+    assert with_nan.isnan().flatten().tolist() == [True, False]
+
+
+def test_matching_loss_refuses_other_shapes_and_negative_weights() -> None:
+    batch = _statistics(0)
+    with pytest.raises(ValueError, match="different shapes"):
+        matching_loss(batch, _statistics(1, channels=2), batch)
+    with pytest.raises(ValueError, match="at least 0"):
+        matching_loss(batch, batch, batch, class_weight=-1)
+
+
+@pytest.mark.parametrize(("start", "first"), [("zero", 2.0), ("first", 10.0)])
+def test_running_estimate_starts_as_named_and_keeps_the_gradient_whole(start: str, first: float) -> None:
+    estimate = RunningEstimate(0.8, start)  # pyright: ignore[reportArgumentType]
+    current = torch.tensor([10.0], requires_grad=True)
+    matched, state = estimate.step(None, current)
+    assert matched.item() == pytest.approx(first)
+    assert torch.autograd.grad(matched.sum(), current)[0].item() == 1.0
+    matched, state = estimate.step(state, torch.tensor([20.0]))
+    assert state.item() == pytest.approx(0.8 * first + 0.2 * 20)
+    assert matched.item() == pytest.approx(state.item())
+
+
+def test_running_estimate_without_history_is_the_batch() -> None:
+    current = torch.rand(50)
+    matched, state = RunningEstimate(0.0).step(torch.full((50,), 1e3), current)
+    assert torch.equal(matched, current)
+    assert torch.equal(state, current)

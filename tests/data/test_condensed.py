@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from edc_ray.artifacts.codec import table_to_bytes
+from edc_ray.artifacts.layout import block_key, epochs_key, table_name
+from edc_ray.artifacts.manifest import Record, write_manifest, write_unit
+from edc_ray.artifacts.schema import LabelRows, build_images_table, build_labels_table
+from edc_ray.artifacts.store import Store, open_store
+from edc_ray.core.pixels import normalise
+from edc_ray.core.seeding import draws
+from edc_ray.core.views import EpochViews, Mix, ViewSettings, draw_epoch_views, render_views
+from edc_ray.data.condensed import CondensedImages, CondensedViews
+from edc_ray.errors import ArtifactError
+
+NAMES, IPC, SIDE, EPOCHS = ("cat", "dog", "owl"), 2, 8, 3
+MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
+SLOTS = [(label, ipc_id) for label in range(len(NAMES)) for ipc_id in range(IPC)]
+
+
+def _finish(store: Store, folder: str, records: list[Record], **meta: object) -> None:
+    dataset = {"name": "pets", "class_names": list(NAMES)}
+    write_manifest(store, folder, records, fingerprint="f", config_digest="c", dataset=dataset, meta=meta)
+
+
+def _write_images(store: Store) -> np.ndarray:
+    """Two units, the later classes first, to be read in the order of label and ipc id."""
+    images = np.random.default_rng(0).integers(0, 256, (len(SLOTS), 3, SIDE, SIDE), dtype=np.uint8)
+    labels, ipc_ids = (np.array(values) for values in zip(*SLOTS, strict=True))
+    records = []
+    for rows in (slice(2, 6), slice(0, 2)):
+        key = block_key(int(labels[rows][0]), int(labels[rows][-1]), 0, IPC - 1)
+        table = build_images_table(images[rows], labels[rows], ipc_ids[rows], NAMES, dataset="pets")
+        shard = (table_to_bytes(table), table.num_rows)
+        records.append(write_unit(store, "condensed", key, "f", {table_name(key): shard}))
+    _finish(store, "condensed", records, mean=MEAN, std=STD)
+    return images
+
+
+def _label_rows(views: EpochViews, epoch: int) -> LabelRows:
+    """What a stage that labels views stores of them."""
+    labels, ipc_ids = (np.array(values) for values in zip(*SLOTS, strict=True))
+    partner = views.image[views.partner]
+    crops, size = views.crops, len(views)
+    return LabelRows(
+        epoch=np.full(size, epoch), label=labels[views.image], ipc_id=ipc_ids[views.image],
+        crop_top=crops.top.numpy(), crop_left=crops.left.numpy(),
+        crop_height=crops.height.numpy(), crop_width=crops.width.numpy(), flip=crops.flip.numpy(),
+        mix=np.full(size, views.mix), mix_group=views.group,
+        partner_label=labels[partner], partner_ipc_id=ipc_ids[partner],
+        box_row0=views.box[:, 0], box_row1=views.box[:, 1],
+        box_col0=views.box[:, 2], box_col1=views.box[:, 3],
+        lam=views.lam, logits=draws(2, epoch).normal(size, len(NAMES)).astype(np.float16),
+    )  # fmt: skip
+
+
+def _write_labels(store: Store, images: np.ndarray, mix: Mix = "cutmix") -> list[tuple[Tensor, LabelRows]]:
+    """Two epochs in one unit, one in another; returns what a student must see in each."""
+    settings = ViewSettings(crop_scale=(0.3, 1.0), mix=mix, mix_group=4)
+    expected, records = [], []
+    for epoch in range(EPOCHS):
+        views = draw_epoch_views(0, epoch, SLOTS, SIDE, settings)
+        rendered = render_views(torch.from_numpy(images), views, np.arange(len(SLOTS)), mean=MEAN, std=STD)
+        expected.append((rendered, _label_rows(views, epoch)))
+    for first, last in ((0, 1), (2, 2)):
+        rows = LabelRows.concatenate([expected[epoch][1] for epoch in range(first, last + 1)])
+        records.append(_write_label_unit(store, rows, first, last))
+    _finish(store, "labels", records)
+    return expected
+
+
+def _write_label_unit(store: Store, rows: LabelRows, first: int, last: int) -> Record:
+    key = epochs_key(first, last)
+    shard = (table_to_bytes(build_labels_table(rows, NAMES)), len(rows))
+    return write_unit(store, "labels", key, "f", {table_name(key): shard}, {"epochs": [first, last]})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "run"))
+
+
+def test_images_come_by_label_and_ipc_id_as_floats(store: Store) -> None:
+    images = _write_images(store)
+    condensed = CondensedImages(store.url)
+    np.testing.assert_array_equal(condensed.images, images)
+    assert list(zip(condensed.labels.tolist(), condensed.ipc_ids.tolist(), strict=True)) == SLOTS
+    image, label = condensed[3]
+    torch.testing.assert_close(image, torch.from_numpy(images[3]) / 255)
+    assert (label, condensed.class_names, condensed.mean) == (1, NAMES, MEAN)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file url", "memory"])
+def test_images_are_found_by_the_url_of_the_run_or_of_its_folder(store: Store, kind: str) -> None:
+    if kind == "memory":
+        store = open_store(f"memory://{uuid.uuid4().hex}/run")
+    _write_images(store)
+    url = {"folder": store.join("condensed"), "file url": f"file://{store.url}", "memory": store.url}[kind]
+    assert len(CondensedImages(url)) == len(SLOTS)
+
+
+def test_a_transform_is_applied_and_a_loader_makes_batches(store: Store) -> None:
+    _write_images(store)
+    condensed = CondensedImages(store.url, transform=lambda image: normalise(image, MEAN, STD))
+    images, labels = next(iter(DataLoader(condensed, batch_size=4)))
+    assert (images.shape, labels.tolist()) == ((4, 3, SIDE, SIDE), [0, 0, 1, 1])
+    assert images.min() < 0
+
+
+def test_an_incomplete_run_says_which_stage_to_run(store: Store) -> None:
+    with pytest.raises(ArtifactError, match="stage recover is not complete") as caught:
+        CondensedImages(store.url)
+    assert "edc-ray stage recover" in str(caught.value)
+    _write_images(store)
+    with pytest.raises(ArtifactError, match="stage relabel is not complete"):
+        CondensedViews(store.url)
+    with pytest.raises(ArtifactError, match="stage init is not complete"):
+        CondensedImages(store.url, stage="init")
+
+
+def test_files_that_no_manifest_names_are_not_read(store: Store) -> None:
+    _write_images(store)
+    store.publish("condensed/stray.parquet", b"not parquet")
+    assert len(CondensedImages(store.url)) == len(SLOTS)
+
+
+def test_a_truncated_shard_is_named(store: Store) -> None:
+    _write_images(store)
+    name = f"condensed/{table_name(block_key(0, 0, 0, 1))}"
+    store.publish(name, store.read(name)[:-10], replace=True)
+    with pytest.raises(ArtifactError, match=f"{name} is damaged"):
+        CondensedImages(store.url)
+
+
+@pytest.mark.parametrize("mix", ["cutmix", "mixup", "none"])
+def test_views_are_bit_for_bit_those_that_were_labelled(store: Store, mix: Mix) -> None:
+    expected = _write_labels(store, _write_images(store), mix)
+    views = CondensedViews(store.url)
+    for epoch, (images, rows) in enumerate(expected):
+        views.set_epoch(epoch)
+        got, logits, labels = views.batch(range(len(views)))
+        assert torch.equal(got, images)
+        np.testing.assert_array_equal(logits.numpy(), rows.logits.astype(np.float32))
+        np.testing.assert_array_equal(labels.numpy(), rows.label)
+
+
+def test_a_view_does_not_depend_on_its_batch(store: Store) -> None:
+    expected = _write_labels(store, _write_images(store))
+    views = CondensedViews(store.url, epoch=1)
+    for index in range(len(views)):
+        image, logits, label = views[index]
+        assert torch.equal(image, expected[1][0][index])
+        assert (logits.shape, label) == ((3,), expected[1][1].label[index])
+
+
+def test_a_loader_with_shuffling_makes_batches_of_views(store: Store) -> None:
+    _write_labels(store, _write_images(store))
+    loader = DataLoader(CondensedViews(store.url), batch_size=5, shuffle=True)
+    sizes = [(len(batch.image), batch.logits.shape[1], batch.label.dtype) for batch in loader]
+    assert sizes == [(5, 3, torch.int64), (1, 3, torch.int64)]
+
+
+def test_an_epoch_that_is_not_stored_is_refused(store: Store) -> None:
+    _write_labels(store, _write_images(store))
+    views = CondensedViews(store.url)
+    assert views.num_epochs == EPOCHS
+    with pytest.raises(ArtifactError, match="no labels of epoch 3") as caught:
+        views.set_epoch(3)
+    assert caught.value.expected == "0..2"
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"ipc_id": np.array([9])}, "not in the condensed set: label 1, ipc_id 9"),
+        ({"partner_ipc_id": np.array([9])}, "not in the condensed set: label 1, ipc_id 9"),
+    ],
+)
+def test_label_rows_of_other_images_are_refused(
+    store: Store, change: dict[str, np.ndarray], match: str
+) -> None:
+    _write_images(store)
+    views = draw_epoch_views(0, 0, SLOTS, SIDE, ViewSettings(mix="none"))
+    row = _label_rows(views, 0).take(np.array([0]))
+    stray = replace(row, label=np.array([1]), partner_label=np.array([1]), ipc_id=np.array([0]))
+    _finish(store, "labels", [_write_label_unit(store, replace(stray, **change), 0, 0)])
+    with pytest.raises(ArtifactError, match=match):
+        CondensedViews(store.url)

@@ -1,0 +1,79 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from edc_ray.data.fake import synthetic_images
+from edc_ray.data.images import DenseImages, EncodedImages
+from edc_ray.data.undecoded import MemoryReader
+
+
+@pytest.fixture(scope="module")
+def dense() -> DenseImages:
+    return synthetic_images(3, 4, 8, 3)
+
+
+@pytest.fixture(scope="module")
+def encoded(dense: DenseImages) -> EncodedImages:
+    reader = MemoryReader(dense.images.transpose(0, 2, 3, 1), "fake")
+    rows = np.arange(len(dense))
+    return EncodedImages(reader, rows, dense.labels, dense.class_names, channels=3, image_size=8)
+
+
+def test_encoded_and_dense_sets_of_the_same_images_fetch_the_same_pixels(dense, encoded) -> None:
+    indices = [7, 0, 7, 11]
+    assert np.array_equal(dense.fetch(indices), encoded.fetch(indices))
+    assert np.array_equal(dense.subset([3, 1]).fetch([1]), encoded.subset([3, 1]).fetch([1]))
+
+
+@pytest.mark.parametrize("kind", ["dense", "encoded"])
+def test_a_set_knows_its_classes_and_subsets(kind: str, request) -> None:
+    images = request.getfixturevalue(kind)
+    assert (len(images), images.channels, images.image_size) == (12, 3, 8)
+    assert images.class_indices(1).tolist() == [4, 5, 6, 7]
+    part = images.subset(images.class_indices(2))
+    assert part.labels.tolist() == [2] * 4
+    assert part.class_names == images.class_names
+
+
+@pytest.mark.parametrize("kind", ["dense", "encoded"])
+def test_content_hash_follows_content_and_survives_pickling(kind: str, request) -> None:
+    images = request.getfixturevalue(kind)
+    expected = images.content_hash
+    assert pickle.loads(pickle.dumps(images)).content_hash == expected
+    assert images.subset(range(12)).content_hash == expected
+    assert images.subset(range(11)).content_hash != expected
+    assert images.subset([1, 0, *range(2, 12)]).content_hash != expected
+
+
+def test_content_hash_covers_labels_and_names(dense: DenseImages) -> None:
+    hashes = {
+        dense.content_hash,
+        DenseImages(dense.images, dense.labels[::-1], dense.class_names).content_hash,
+        DenseImages(dense.images, dense.labels, ("a", "b", "c")).content_hash,
+    }
+    assert len(hashes) == 3
+
+
+def test_fetched_images_are_a_copy(dense: DenseImages) -> None:
+    before = dense.content_hash
+    dense.fetch([0])[:] = 0
+    assert dense.subset(range(12)).content_hash == before
+
+
+def test_a_mask_is_not_taken_for_indices(dense: DenseImages) -> None:
+    with pytest.raises(ValueError, match="flatnonzero"):
+        dense.fetch(dense.labels == 1)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (np.zeros((2, 3, 8, 8), np.float32), [0, 1]),
+        (np.zeros((2, 3, 8, 9), np.uint8), [0, 1]),
+        (np.zeros((2, 3, 8, 8), np.uint8), [0]),
+    ],
+)
+def test_arrays_that_do_not_fit_each_other_are_refused(images: np.ndarray, labels: list[int]) -> None:
+    with pytest.raises(ValueError, match="images"):
+        DenseImages(images, labels, ("a", "b"))

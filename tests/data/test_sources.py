@@ -1,0 +1,168 @@
+import os
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from edc_ray.config.dataset import DatasetSpec
+from edc_ray.data.fake import synthetic_images, write_image_folder, write_parquet
+from edc_ray.data.images import DenseImages, EncodedImages
+from edc_ray.data.sources import open_dataset, without_secrets
+from edc_ray.errors import ConfigError, DataError
+
+IMAGES = synthetic_images(3, 6, 8, 3)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> str:
+    root = str(tmp_path_factory.mktemp("tree"))
+    write_image_folder(IMAGES, root)
+    return root
+
+
+def _open(source: str | None, **fields):
+    return open_dataset(DatasetSpec(train=source, **fields), seed=1)
+
+
+def test_digits_are_described_and_split_by_class() -> None:
+    opened = _open("sklearn:digits", val_fraction=0.25)
+    spec = opened.spec
+    assert (spec.num_classes, spec.image_size, spec.channels) == (10, 8, 1)
+    assert spec.class_names == tuple("0123456789")
+    assert len(opened.train) + len(opened.val) == 1797
+    shares = np.bincount(opened.val.labels) / (
+        np.bincount(opened.train.labels) + np.bincount(opened.val.labels)
+    )
+    np.testing.assert_allclose(shares, 0.25, atol=0.005)
+
+
+def test_opening_a_resolved_spec_gives_the_same_sets(tree: str) -> None:
+    first = _open(tree, max_per_class=3)
+    again = open_dataset(first.spec, seed=1)
+    assert again.spec == first.spec
+    assert again.train.content_hash == first.train.content_hash
+    assert again.val.content_hash == first.val.content_hash
+
+
+def test_held_out_images_follow_the_seed_and_ignore_the_limit(tree: str) -> None:
+    spec = DatasetSpec(train=tree, val_fraction=0.5)
+    val = open_dataset(spec, seed=1).val
+    limited = open_dataset(spec.model_copy(update={"max_per_class": 1}), seed=1)
+    assert limited.val.content_hash == val.content_hash
+    assert np.bincount(limited.train.labels).tolist() == [1, 1, 1]
+    assert open_dataset(spec, seed=2).val.content_hash != val.content_hash
+
+
+def test_training_and_held_out_images_share_none(tree: str) -> None:
+    opened = _open(tree, val_fraction=0.3)
+    everything = [*opened.train.fetch(range(len(opened.train))), *opened.val.fetch(range(len(opened.val)))]
+    assert len({image.tobytes() for image in everything}) == len(IMAGES)
+
+
+def test_every_kind_of_source_gives_the_same_images(tree: str, tmp_path: Path) -> None:
+    os.symlink(tree, tmp_path / "linked")
+    os.makedirs(tmp_path / "links")
+    for name in IMAGES.class_names:
+        os.symlink(f"{tree}/{name}", tmp_path / "links" / name)
+    write_parquet(IMAGES, f"{tmp_path}/table/part-0.parquet".replace("/table", ""))
+    os.makedirs(tmp_path / "hub/data")
+    write_parquet(IMAGES, f"{tmp_path}/hub/data/train-00000-of-00001.parquet", row_group_size=5)
+    write_parquet(synthetic_images(3, 1, 8), f"{tmp_path}/hub/data/test-00000-of-00001.parquet")
+    write_image_folder(IMAGES, "memory://sources-tree")
+    sources = [
+        tree, f"file://{tree}", f"{tree}/*/*.png", f"{tmp_path}/linked", f"{tmp_path}/links", "memory://sources-tree",
+        f"{tmp_path}/part-0.parquet", f"{tmp_path}/*.parquet", f"{tmp_path}/hub",
+    ]  # fmt: skip
+    hashes = {source: _open(source, val=tree).train.content_hash for source in sources}
+    assert hashes == dict.fromkeys(sources, IMAGES.content_hash)
+
+
+def test_a_hub_folder_as_validation_takes_its_test_split(tmp_path: Path) -> None:
+    write_parquet(IMAGES, f"{tmp_path}/train-0.parquet")
+    write_parquet(synthetic_images(3, 1, 8), f"{tmp_path}/test-0.parquet")
+    opened = _open(str(tmp_path), val=str(tmp_path))
+    assert (len(opened.train), len(opened.val)) == (18, 3)
+
+
+@pytest.mark.parametrize("source", ["tree", "table"])
+def test_a_set_over_the_memory_limit_is_decoded_on_demand_alike(
+    tree: str, tmp_path: Path, source: str
+) -> None:
+    if source == "table":
+        write_parquet(IMAGES, f"{tmp_path}/x.parquet", row_group_size=4)
+    spec = DatasetSpec(train=tree if source == "tree" else f"{tmp_path}/x.parquet", val=tree)
+    dense = open_dataset(spec, seed=1)
+    encoded = open_dataset(spec, seed=1, memory_limit=100)
+    assert isinstance(dense.train, DenseImages)
+    assert isinstance(encoded.train, EncodedImages)
+    assert encoded.spec == dense.spec
+    indices = [17, 3, 3, 8]
+    assert np.array_equal(dense.train.fetch(indices), encoded.train.fetch(indices))
+
+
+def test_given_class_names_select_from_both_sets(tree: str) -> None:
+    opened = _open(tree, val=tree, class_names=("class2", "class0"))
+    assert opened.spec.num_classes == 2
+    assert opened.train.labels.tolist() == [1] * 6 + [0] * 6
+    assert opened.val.content_hash == opened.train.content_hash
+
+
+def test_given_size_channels_and_mean_are_kept() -> None:
+    opened = _open("sklearn:digits", image_size=12, channels=3, mean=(0.1, 0.2, 0.3), max_per_class=2)
+    assert opened.train.fetch([0]).shape == (1, 3, 12, 12)
+    assert opened.spec.mean == (0.1, 0.2, 0.3)
+    assert len(opened.spec.std or ()) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("/no/such/folder", "nothing at /no/such/folder"),
+        ("memory://no-such-folder", "nothing at memory://no-such-folder"),
+        ("/no/such/*.png", "no images in"),
+        ("sklearn:iris", "sklearn:digits"),
+        ("nosuchscheme://me:secret@host/x", r"cannot open nosuchscheme://host/x"),
+    ],
+)
+def test_a_missing_source_is_refused(source: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        _open(source)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_spec_without_training_images_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"set dataset\.train"):
+        _open(None)
+
+
+@pytest.mark.parametrize("memory_limit", [1 << 30, 100])
+def test_a_corrupt_file_is_named(memory_limit: int) -> None:
+    write_image_folder(IMAGES, "memory://sources-corrupt")
+    fsspec.filesystem("memory").pipe_file("/sources-corrupt/class1/00007.png", b"junk")
+    with pytest.raises(DataError, match=r"class1/00007\.png"):
+        open_dataset(DatasetSpec(train="memory://sources-corrupt"), seed=1, memory_limit=memory_limit)
+
+
+def test_an_empty_class_folder_is_named(tmp_path: Path) -> None:
+    write_image_folder(synthetic_images(2, 2, 8), str(tmp_path))
+    os.makedirs(tmp_path / "class9")
+    with pytest.raises(DataError, match=r"1 of 3 classes have no image(.|\n)*'class9'"):
+        _open(str(tmp_path))
+
+
+def test_validation_of_other_classes_is_refused(tree: str, tmp_path: Path) -> None:
+    write_image_folder(synthetic_images(2, 2, 8), str(tmp_path))
+    with pytest.raises(DataError, match=r"different classes(.|\n)*without 'class2'"):
+        _open(tree, val=str(tmp_path))
+
+
+def test_a_class_with_one_image_cannot_be_split(tmp_path: Path) -> None:
+    write_image_folder(synthetic_images(2, 1, 8), str(tmp_path))
+    with pytest.raises(DataError, match=r"'class0' can be held out(.|\n)*give dataset\.val"):
+        _open(str(tmp_path))
+
+
+def test_shown_addresses_hold_no_secrets() -> None:
+    assert without_secrets("https://me:pw@host/x.parquet?sig=abc") == "https://host/x.parquet"
+    assert without_secrets("/data/a?b/*.png") == "/data/a?b/*.png"

@@ -1,0 +1,77 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, resize
+
+from edc_ray.data.undecoded import MemoryReader, decode_pixels, decode_rows, is_grey, open_image
+from edc_ray.errors import DataError
+
+
+def _png(array: np.ndarray, **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+RNG = np.random.default_rng(0)
+WIDE = RNG.integers(0, 256, (20, 33, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [8, 20, 31])
+def test_an_oblong_image_is_resized_and_cropped_as_torchvision_does(size: int) -> None:
+    image = Image.fromarray(WIDE)
+    side = round(33 * size / 20)
+    expected = pil_to_tensor(center_crop(resize(image, [size, side]), [size, size])).numpy()
+    found = decode_pixels(_png(WIDE), channels=3, image_size=size)
+    assert found.shape == (3, size, size)
+    assert np.abs(found.astype(int) - expected).mean() < (12 if (side - size) % 2 else 1e-9)
+
+
+def test_an_image_of_the_right_size_keeps_its_pixels() -> None:
+    square = WIDE[:, :20]
+    assert np.array_equal(decode_pixels(_png(square), channels=3, image_size=20), square.transpose(2, 0, 1))
+
+
+def test_encoded_bytes_and_raw_pixels_decode_alike() -> None:
+    for array, channels in ((WIDE, 3), (WIDE[..., 0], 1), (WIDE[..., 0], 3), (WIDE, 1)):
+        raw = decode_pixels(np.ascontiguousarray(array), channels=channels, image_size=10)
+        assert np.array_equal(raw, decode_pixels(_png(array), channels=channels, image_size=10))
+
+
+def test_sixteen_bit_grey_keeps_its_upper_byte() -> None:
+    array = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)
+    assert np.array_equal(decode_pixels(_png(array), channels=1, image_size=8)[0], array >> 8)
+
+
+def test_a_palette_with_transparency_decodes_without_a_warning() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(WIDE).convert("P").save(buffer, "PNG", transparency=b"\0" * 256)
+    assert decode_pixels(buffer.getvalue(), channels=3, image_size=20).shape == (3, 20, 20)
+
+
+def test_grey_is_told_from_colour() -> None:
+    assert is_grey(open_image(_png(WIDE[..., 0])))
+    assert is_grey(open_image(_png(WIDE[..., 0].astype(np.uint16))))
+    assert not is_grey(open_image(_png(WIDE)))
+
+
+def test_rows_are_decoded_in_the_order_asked_for_across_blocks() -> None:
+    pixels = RNG.integers(0, 256, (600, 4, 4), dtype=np.uint8)
+    rows = RNG.permutation(600)
+    decoded = decode_rows(MemoryReader(pixels, "made"), rows, channels=1, image_size=4)
+    assert np.array_equal(decoded[:, 0], pixels[rows])
+
+
+@pytest.mark.parametrize("broken", [b"", b"no image", _png(WIDE)[:200]])
+def test_a_corrupt_image_is_named(broken: bytes) -> None:
+    reader = MemoryReader([_png(WIDE), broken], ["good.png", "bad.png"])
+    with pytest.raises(DataError, match=r"cannot decode image bad\.png"):
+        decode_rows(reader, np.arange(2), channels=3, image_size=8)
+
+
+def test_a_digest_covers_content_and_order() -> None:
+    reader = MemoryReader([b"a", b"b", b"a"], "made")
+    digests = [reader.digest(np.asarray(rows)) for rows in ([0, 1], [2, 1], [1, 0])]
+    assert digests[0] == digests[1] != digests[2]

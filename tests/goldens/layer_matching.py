@@ -1,0 +1,49 @@
+"""Follows one layer's matching over consecutive batches, for the goldens a, b and c."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edc_ray.core.matching import Layout, RunningEstimate, matching_loss, pack
+from edc_ray.core.moments import LayerStatistics, layer_statistics
+
+
+@dataclass
+class Step:
+    loss: float
+    gradient: Tensor
+    estimate: LayerStatistics
+
+
+def momenta(data: dict[str, Any]) -> dict[str, float]:
+    """Names and values of the momenta in a golden file: {"mom0.8": 0.8, ...}."""
+    names = {key.split("_")[1] for key in data if key.startswith("out_mom")}
+    return {name: float(name.removeprefix("mom")) for name in sorted(names)}
+
+
+def follow(
+    x_NBCHW: np.ndarray,
+    patch_side: int | None,
+    momentum: float,
+    global_target: LayerStatistics,
+    class_targets: Sequence[LayerStatistics],
+    **weights: float,
+) -> list[Step]:
+    estimate = RunningEstimate(momentum, "zero")
+    state: Tensor | None = None
+    steps: list[Step] = []
+    for batch, class_target in zip(x_NBCHW, class_targets, strict=True):
+        x = torch.tensor(batch, requires_grad=True)
+        current = layer_statistics(x, patch_side)
+        layout = Layout.of({"layer": current})
+        matched, state = estimate.step(state, pack([current]))
+        loss = matching_loss(layout.unpack(matched)["layer"], global_target, class_target, **weights)
+        (gradient,) = torch.autograd.grad(loss, x)
+        steps.append(Step(loss.item(), gradient, layout.unpack(state)["layer"]))
+    return steps

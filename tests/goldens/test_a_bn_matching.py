@@ -1,0 +1,50 @@
+"""Matching loss of a BatchNorm over three batches: value, gradient, estimate (a global, c local)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edc_ray.core.moments import LayerStatistics
+from tests.goldens.files import TOLERANCE, golden_names, load_golden
+from tests.goldens.layer_matching import follow, momenta
+
+
+def _check(data: dict[str, Any], momentum: str, steps: list[Any]) -> None:
+    prefix = f"out_{momentum}_"
+    for index, step in enumerate(steps):
+        np.testing.assert_allclose(step.loss, data[prefix + "r_feature"][index], **TOLERANCE["loss"])
+        np.testing.assert_allclose(step.gradient, data[prefix + "grad"][index], **TOLERANCE["gradient"])
+        estimate = step.estimate
+        np.testing.assert_allclose(
+            estimate.channel_mean, data[prefix + "ema_mean"][index], **TOLERANCE["statistic"]
+        )
+        np.testing.assert_allclose(
+            estimate.channel_variance, data[prefix + "ema_var"][index], **TOLERANCE["statistic"]
+        )
+
+
+@pytest.mark.parametrize("name", golden_names("a_bn_hook_global_*.npz"))
+def test_bn_matching_with_class_averages_equals_the_official_hook(name: str) -> None:
+    data = load_golden(name)
+    running = LayerStatistics(torch.tensor(data["bn_running_mean"]), torch.tensor(data["bn_running_var"]))
+    classes = LayerStatistics(torch.tensor(data["class_mean"]), torch.tensor(data["class_var"]))
+    rows = torch.tensor(np.searchsorted(data["class_ids"], data["targets"]))
+    for momentum, value in momenta(data).items():
+        steps = follow(data["x"], None, value, running, [classes.mean_over(labels) for labels in rows])
+        _check(data, momentum, steps)
+
+
+@pytest.mark.parametrize("name", golden_names("c_bn_hook_local_*.npz"))
+def test_bn_matching_with_local_targets_equals_the_official_hook(name: str) -> None:
+    data = load_golden(name)
+    running = LayerStatistics(torch.tensor(data["bn_running_mean"]), torch.tensor(data["bn_running_var"]))
+    weights = {"global_weight": 0.0, "class_weight": 1.0} if "in1k" in name else {}
+    for momentum, value in momenta(data).items():
+        local = LayerStatistics(
+            torch.tensor(data[f"out_{momentum}_tea_mean"]), torch.tensor(data[f"out_{momentum}_tea_var"])
+        )
+        _check(data, momentum, follow(data["x"], None, value, running, [local] * len(data["x"]), **weights))

@@ -1,0 +1,169 @@
+"""The whole recover loop of the official programs on two tiny observers: losses, rates, images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edc_ray.core.matching import LayerTarget
+from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.pixels import clip_to_pixel_range, denormalise
+from edc_ray.core.recover_loop import View, recover_images
+from edc_ray.core.recover_state import IterationReport, LoopState, Observer, RecoverSettings
+from edc_ray.core.seeding import Draws, draws
+from edc_ray.core.taps import LayerTaps
+from tests.goldens.files import TOLERANCE, load_golden
+from tests.goldens.test_g_pixels import CONSTANTS
+
+VARIANTS = [
+    ("in10", "plain"),
+    ("in10", "sharedverifier"),
+    ("cifar10", "plain"),
+    ("cifar10", "sharedverifier"),
+    ("cifar10", "flatness"),
+]
+QUANTITIES = ("dd_mean", "dd_var", "patch_mean", "patch_var")
+
+
+def _network(name: str, weights: dict[str, Tensor]) -> nn.Module:
+    if name == "NetA":
+        width, deep = weights["0.weight"].shape[0], weights["4.weight"].shape[0]
+        layers = [
+            nn.Conv2d(3, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.AvgPool2d(2),
+        ]
+        layers += [nn.Conv2d(width, deep, 3, padding=1), nn.BatchNorm2d(deep), nn.ReLU()]
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(deep, 10)]
+    else:
+        width = weights["0.weight"].shape[0]
+        layers = [
+            nn.Conv2d(3, width, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        ]
+        layers += [
+            nn.BatchNorm2d(width),
+            nn.Tanh(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(4 * width, 10),
+        ]
+    network = nn.Sequential(*layers)
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)
+
+
+def _observers(data: dict[str, Any]) -> list[Observer]:
+    observers = []
+    for index, name in enumerate(data["observer_names"].tolist()):
+        prefix = f"net{index}|"
+        weights = {
+            key.removeprefix(prefix): torch.tensor(data[key]) for key in data if key.startswith(prefix)
+        }
+        network = _network(name, weights)
+        observers.append(Observer(name, network, LayerTaps(network)))
+    return observers
+
+
+def _layer_target(data: dict[str, Any], observer: Observer, layer: str) -> LayerTarget:
+    def read(kind: str) -> LayerStatistics:
+        # Keys read "NetA=1" or "NetA_ta=1"; patch keys are taken as they are written, exchanged or not.
+        arrays = {
+            key.split("|running_")[1]: torch.tensor(data[key])
+            for key in data
+            if key.startswith(f"stat|{kind}|{observer.name}") and key.split("=")[1].split("|")[0] == layer
+        }
+        return LayerStatistics(*(arrays[name] for name in QUANTITIES if name in arrays))
+
+    if observer.taps.kinds[layer] == "bn":
+        return LayerTarget(observer.taps.running_statistics(layer), read("bn_class"))
+    return LayerTarget(read("conv_global"), read("conv_class"))
+
+
+def _settings(data: dict[str, Any], program: str, variant: str) -> RecoverSettings:
+    return RecoverSettings(
+        iterations=int(data["opt_iteration"]),
+        learning_rate=float(data["opt_lr"]),
+        matching_weight=float(data["opt_r_loss"]),
+        statistic_momentum=float(data["opt_training_momentum"]),
+        estimate_start="zero",
+        first_multiplier=float(data["first_multiplier"]),
+        flatness_weight=1.0 if variant == "flatness" else 0.0,
+        patch_side=int(data["patch_size"]),
+        verifier_touches_estimate=variant == "sharedverifier",
+        verify_every=20 if program == "in10" else 100,
+        verify_final=program == "cifar10",
+    )
+
+
+def _copying_augment(start: Tensor, clipped: Tensor) -> Callable[[Draws, int, tuple[int, int]], View]:
+    """No view. The official CIFAR program clips only after the first copy has been made."""
+
+    def augment(_: Draws, iteration: int, __: tuple[int, int]) -> View:
+        offset = start - clipped if iteration == 0 else torch.zeros_like(start)
+        return lambda images: images + offset
+
+    return augment
+
+
+def _run(program: str, variant: str) -> tuple[dict[str, Any], list[IterationReport], list[Tensor], Tensor]:
+    data = load_golden(f"e_recover_objective_{program}.npz")
+    mean, std = CONSTANTS["imagenet" if program == "in10" else "cifar"]
+    observers = _observers(data)
+    targets = {o.name: {layer: _layer_target(data, o, layer) for layer in o.taps.names} for o in observers}
+    settings = _settings(data, program, variant)
+    reports: list[IterationReport] = []
+    snapshots: list[Tensor] = []
+
+    def keep(report: IterationReport) -> None:
+        reports.append(report)
+        snapshots.append(report.images.clone())
+
+    size = int(data["opt_batch_size"])
+    state: LoopState | None = None
+    finished: list[Tensor] = []
+    all_images, all_labels = torch.tensor(data["init_images"]), torch.tensor(data["targets_in_order"])
+    for images, labels in zip(all_images.split(size), all_labels.split(size), strict=True):
+        start = clip_to_pixel_range(images, mean, std) if program == "cifar10" else images
+        state = LoopState.start(start) if state is None else state.next_batch(start, carry="chain")
+        state = recover_images(
+            state,
+            labels,
+            observers,
+            targets,
+            settings,
+            mean=mean,
+            std=std,
+            draws=partial(draws, 0),
+            augment=_copying_augment(images, start),
+            on_iteration=keep,
+        )
+        finished.append(denormalise(state.images, mean, std))
+    return data, reports, snapshots, torch.cat(finished)
+
+
+@pytest.mark.parametrize(("program", "variant"), VARIANTS)
+def test_recover_loop_equals_the_official_program(program: str, variant: str) -> None:
+    data, reports, snapshots, finished = _run(program, variant)
+    mean, std = CONSTANTS["imagenet" if program == "in10" else "cifar"]
+
+    def series(name: str) -> list[float]:
+        return [getattr(report, name) for report in reports]
+
+    np.testing.assert_allclose(series("learning_rate"), data[f"{variant}|lr"], **TOLERANCE["schedule"])
+    np.testing.assert_allclose(
+        series("cross_entropy"), data[f"{variant}|loss_ce"], **TOLERANCE["objective_loss"]
+    )
+    np.testing.assert_allclose(series("loss"), data[f"{variant}|loss"], **TOLERANCE["objective_loss"])
+    for step in (0, 1):
+        golden = clip_to_pixel_range(torch.tensor(data[f"{variant}|after_step{step}_batch0"]), mean, std)
+        np.testing.assert_allclose(snapshots[step], golden, **TOLERANCE["image_first_step"])
+    np.testing.assert_allclose(finished, data[f"{variant}|final_denorm"], **TOLERANCE["image_at_end"])

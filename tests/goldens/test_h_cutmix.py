@@ -1,0 +1,66 @@
+"""Boxes, pasting and blending of the official mixing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from edc_ray.core.mixing import CutMixParams, MixUpParams, apply_cutmix_rows, apply_mix, apply_mixup_rows
+from edc_ray.core.official_draws import official_cutmix, official_cutmix_box
+from tests.goldens.files import TOLERANCE, load_golden
+
+FILE = "h_cutmix.npz"
+
+
+def box_from_file(bbox: np.ndarray) -> tuple[int, int, int, int]:
+    row0, column0, row1, column1 = (int(value) for value in bbox)
+    return row0, row1, column0, column1
+
+
+def saved_cases() -> list[str]:
+    return sorted(
+        key.split("|")[0] for key in load_golden(FILE) if key.startswith("save_") and key.endswith("|bbox")
+    )
+
+
+def test_boxes_drawn_from_numpy_equal_the_official_ones():
+    for seed, lam, height, width, *bbox in load_golden(FILE)["bbox_table"]:
+        box = official_cutmix_box(lam, int(height), int(width), np.random.RandomState(int(seed)))
+        assert box == box_from_file(np.array(bbox))
+
+
+@pytest.mark.parametrize("case", ["load_sq", "load_rect"])
+def test_replayed_cutmix_equals_the_official_paste_in_both_forms(case):
+    golden = load_golden(FILE)
+    images, expected = (torch.from_numpy(golden[f"{case}|{name}"]) for name in ("x", "out"))
+    partner, box = torch.from_numpy(golden[f"{case}|index"]), box_from_file(golden[f"{case}|bbox"])
+    assert torch.equal(apply_mix(images, CutMixParams(partner, box, 1.0)), expected)
+    boxes = torch.tensor([box] * len(images))
+    assert torch.equal(apply_cutmix_rows(images, images[partner], boxes), expected)
+
+
+@pytest.mark.parametrize("shape", ["sq", "rect"])
+def test_mixup_equals_the_official_blend_in_both_forms(shape):
+    golden = load_golden(FILE)
+    images = torch.from_numpy(golden[f"load_{shape}|x"])
+    partner = torch.from_numpy(golden[f"load_{shape}|index"])
+    lam, expected = float(golden[f"mixup_{shape}|lam"]), torch.from_numpy(golden[f"mixup_{shape}|out"])
+    mixed = apply_mix(images, MixUpParams(partner, lam))
+    torch.testing.assert_close(mixed, expected, **TOLERANCE["image"])
+    rows = apply_mixup_rows(images, images[partner], torch.full((len(images),), lam, dtype=torch.float64))
+    assert torch.equal(mixed, rows)
+
+
+@pytest.mark.parametrize("case", saved_cases())
+def test_cutmix_drawn_from_the_official_seeds_equals_the_saved_one(case):
+    golden = load_golden(FILE)
+    images = torch.from_numpy(golden[case.rsplit("_", 1)[0].replace("save", "load") + "|x"])
+    generator = torch.Generator().manual_seed(int(golden[f"{case}|torch_seed"]))
+    rng = np.random.RandomState(int(golden[f"{case}|numpy_seed"]))
+    batch, _, height, width = images.shape
+    params = official_cutmix(batch, height, width, 1.0, generator, rng)
+    assert params.partner.tolist() == golden[f"{case}|index"].tolist()
+    assert params.lam == golden[f"{case}|lam"]
+    assert params.box == box_from_file(golden[f"{case}|bbox"])
+    assert torch.equal(apply_mix(images, params), torch.from_numpy(golden[f"{case}|out"]))

@@ -1,0 +1,50 @@
+"""Averaged parameters along a run, and evaluating with them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from edc_ray.core.ema import EmaParameters
+from tests.goldens.files import TOLERANCE, load_golden
+
+FILE = "k_ema_model.npz"
+
+
+def part(prefix: str) -> dict[str, torch.Tensor]:
+    items = load_golden(FILE).items()
+    return {
+        key.removeprefix(prefix + "|"): torch.as_tensor(a) for key, a in items if key.startswith(prefix + "|")
+    }
+
+
+def averaged_network() -> tuple[nn.Module, EmaParameters, int]:
+    """The official run replayed: every live state loaded in turn, averaged after each."""
+    network = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+    network.load_state_dict(part("init"))
+    ema = EmaParameters(network, float(load_golden(FILE)["decay"]))
+    steps = 0
+    while live := part(f"live{steps}"):
+        network.load_state_dict(live, strict=False)
+        ema.update()
+        expected = part(f"ema{steps}")
+        for name, average in ema.state_dict().items():
+            torch.testing.assert_close(average, expected[name], **TOLERANCE["image"])
+        steps += 1
+    return network, ema, steps
+
+
+def test_averages_after_each_step_equal_the_official_ones():
+    _, _, steps = averaged_network()
+    assert steps > 1
+
+
+def test_swapping_puts_averages_beside_live_buffers_and_back():
+    network, ema, _ = averaged_network()
+    with ema.swapped(network):
+        during = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    for state, prefix in ((during, "live_after_swap"), (network.state_dict(), "live_after_unswap")):
+        expected = part(prefix)
+        for name, tensor in state.items():
+            if not name.endswith(("running_var", "num_batches_tracked")):  # the files set running_mean only
+                torch.testing.assert_close(tensor, expected[name], **TOLERANCE["image"])

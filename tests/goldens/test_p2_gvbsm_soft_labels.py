@@ -1,0 +1,26 @@
+"""Norm-balanced soft labels of G-VBSM."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from edc_ray.core.mixing import CutMixParams, apply_mix
+from edc_ray.core.soft_labels import ensemble_logits
+from tests.goldens.files import TOLERANCE, load_golden
+
+FILE = "p2_gvbsm_soft_labels.npz"
+
+
+def test_norm_balanced_labels_of_mixed_images_equal_the_official_ones():
+    golden = {name: torch.as_tensor(array) for name, array in load_golden(FILE).items()}
+    row0, column0, row1, column1 = golden["bbox"].tolist()
+    params = CutMixParams(golden["mix_index"], (row0, row1, column0, column1), float(golden["lam"]))
+    features = apply_mix(golden["images"], params).flatten(1)
+    num_observers = sum(name.endswith("|1.weight") for name in golden)
+    logits = [
+        nn.functional.linear(features, golden[f"net{i}|1.weight"], golden[f"net{i}|1.bias"])
+        for i in range(num_observers)
+    ]
+    labels = ensemble_logits(logits, "frobenius")
+    torch.testing.assert_close(labels, golden["soft_label"], **TOLERANCE["loss"])

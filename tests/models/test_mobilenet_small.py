@@ -1,0 +1,21 @@
+import pytest
+import torch
+from torch import nn
+
+from edc_ray.models.mobilenet_small import mobilenet_v2_small
+
+
+def test_widths_are_exact_halves() -> None:
+    network = mobilenet_v2_small(num_classes=100, image_size=32, channels=3)
+    norms = [m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms[0] == 16
+    assert {8, 12, 16, 32, 48, 80, 160} <= set(norms)
+    assert norms[-1] == 1280
+
+
+@pytest.mark.parametrize(("image_size", "last_side"), [(8, 1), (16, 2), (32, 2), (64, 4)])
+def test_stem_halves_images_of_32_pixels_and_more(image_size: int, last_side: int) -> None:
+    with torch.device("meta"):
+        network = mobilenet_v2_small(num_classes=3, image_size=image_size, channels=1)
+        features = network.features(torch.zeros(2, 1, image_size, image_size))
+    assert features.shape == (2, 1280, last_side, last_side)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from edc_ray.report.table import ROWS, ResultRow, aggregate, to_dicts, to_markdown, to_table
+
+
+def result(row: str, seed: int, top1: float, **more: Any) -> dict[str, Any]:
+    return {"row": row, "ipc": 3, "student": "convnet", "seed": seed, "top1": top1, "top5": None} | more
+
+
+THREE = [result("condensed", seed, top1) for seed, top1 in enumerate([80.0, 82.0, 87.0])]
+
+
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=8))
+def test_mean_and_sample_standard_deviation_equal_numpys(values: list[float]) -> None:
+    (row,) = aggregate(result("condensed", seed, value) for seed, value in enumerate(values))
+    assert row.n == len(values)
+    assert math.isclose(row.top1_mean, np.mean(values), abs_tol=1e-9)
+    assert row.top1_std is not None
+    assert math.isclose(row.top1_std, np.std(values, ddof=1), rel_tol=1e-6, abs_tol=1e-6)
+
+
+def test_one_training_has_no_standard_deviation() -> None:
+    (row,) = aggregate([result("full", 0, 91.0)])
+    assert (row.n, row.top1_std) == (1, None)
+    assert "91.00 ± -" in to_markdown([row])
+
+
+def test_rows_come_in_the_order_of_the_table_student_after_student() -> None:
+    results = [result(row, 0, 1.0, student=name) for name in ("b", "a") for row in reversed(ROWS)]
+    assert [(row.student, row.row) for row in aggregate(results)] == [
+        (name, row) for name in ("b", "a") for row in ROWS
+    ]
+
+
+def test_top5_is_averaged_only_where_every_training_measured_it() -> None:
+    both = [result("init", 0, 1.0, top5=40.0), result("init", 1, 1.0, top5=50.0)]
+    some = [result("random", 0, 1.0, top5=40.0), result("random", 1, 1.0)]
+    assert [row.top5_mean for row in aggregate([*both, *some])] == [45.0, None]
+
+
+def test_a_seed_that_stands_there_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        aggregate([*THREE, THREE[0]])
+
+
+def test_an_unknown_row_is_refused() -> None:
+    with pytest.raises(ValueError, match="'best'"):
+        aggregate([result("best", 0, 1.0)])
+
+
+def test_the_terminal_table_shows_mean_std_and_n() -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(to_table(aggregate(THREE), title="digits"))
+    text = console.export_text()
+    for shown in ("digits", "condensed", "convnet", " 3 ", "83.00 ± 3.61"):
+        assert shown in text
+
+
+def test_markdown_has_one_line_a_row_and_escapes_bars() -> None:
+    cited = ResultRow("full", None, "convnet", 0, 99.0, None, None, note="cited: a|b")
+    text = to_markdown([*aggregate(THREE), cited])
+    assert text.splitlines() == [
+        "| row | ipc | student | n | top-1 (%) | top-5 (%) | note |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| condensed | 3 | convnet | 3 | 83.00 ± 3.61 | - |  |",
+        "| full | - | convnet | cited | 99.00 | - | cited: a\\|b |",
+    ]
+
+
+def test_dicts_are_unrounded_and_keep_what_a_script_needs() -> None:
+    (row,) = to_dicts(aggregate(THREE))
+    assert {"row", "ipc", "student", "n", "top1_mean", "top1_std"} <= row.keys()
+    assert row["top1_std"] == pytest.approx(13.0**0.5)

@@ -5,21 +5,19 @@ A command imports what it needs when it runs: torch and Ray take seconds, and `s
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 from typing import Annotated
 
 import typer
-import yaml
 from rich.console import Console
 from rich.logging import RichHandler
 
 from edc_ray.artifacts.store import open_store
 from edc_ray.config.load import load_recipe, load_yaml, to_yaml
 from edc_ray.config.recipes import RECIPES
-from edc_ray.config.run import STAGE_NAMES, RunConfig
+from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
 from edc_ray.errors import ConfigError, EdcRayError
 
 app = typer.Typer(
@@ -34,14 +32,18 @@ stderr = Console(stderr=True)
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="[RECIPE] [section.field=value ...]", show_default=False)
 ]
-ConfigFile = Annotated[str | None, typer.Option("--config", help="YAML of a whole config, instead of a recipe.")]
+ConfigFile = Annotated[
+    str | None, typer.Option("--config", help="YAML of a whole config, instead of a recipe.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 @app.command()
-def run(words: Words = None, config: ConfigFile = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """The whole pipeline: squeeze, statistics, init, recover, relabel, evaluate. What is complete is reused."""
+def run(
+    words: Words = None, config: ConfigFile = None, as_json: AsJson = False, quiet: Quiet = False
+) -> None:
+    """The whole pipeline: squeeze, statistics, init, recover, relabel, evaluate. What is done is reused."""
     from edc_ray.launch import Output, launch
 
     launch(_config(words, config), STAGE_NAMES, Output(as_json, quiet))
@@ -49,7 +51,9 @@ def run(words: Words = None, config: ConfigFile = None, as_json: AsJson = False,
 
 @app.command()
 def stage(
-    name: Annotated[str, typer.Argument(metavar="STAGE", help="squeeze, statistics, init, recover, relabel, evaluate")],
+    name: Annotated[
+        str, typer.Argument(metavar="STAGE", help="squeeze, statistics, init, recover, relabel, evaluate")
+    ],
     words: Words = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -58,14 +62,16 @@ def stage(
     """One stage alone; the stages it needs must be complete."""
     from edc_ray.launch import Output, launch
 
-    chosen = [known for known in STAGE_NAMES if known == name]
+    chosen: list[StageName] = [known for known in STAGE_NAMES if known == name]
     if not chosen:
         raise ConfigError(f"unknown stage '{name}'", expected=", ".join(STAGE_NAMES))
     launch(_config(words, config), chosen, Output(as_json, quiet))
 
 
 @app.command()
-def sweep(words: Words = None, config: ConfigFile = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
+def sweep(
+    words: Words = None, config: ConfigFile = None, as_json: AsJson = False, quiet: Quiet = False
+) -> None:
     """Many runs over sweep.space, for example sweep.space.recover.matching_weight=[0.001,0.01,0.1]."""
     from edc_ray.launch import Output, launch_sweep
 
@@ -92,7 +98,9 @@ def verify(url: str) -> None:
 
     store = open_store(url, writable=False)
     if not store.list():
-        raise ConfigError(f"there is no run at {store.url}", next="give the run's folder: <storage.root>/<run.name>")
+        raise ConfigError(
+            f"there is no run at {store.url}", next="give the run's folder: <storage.root>/<run.name>"
+        )
     problems = verify_run(store)
     for problem in problems:
         print(f"{problem.path}: {problem.problem}")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS
+from edc_ray.artifacts.layout import REPORT_FOLDER, REPORT_PAGE, STAGE_FOLDERS, join_path
 from edc_ray.artifacts.manifest import read_manifest
 from edc_ray.artifacts.store import Store
 from edc_ray.config.run import RunConfig, StageName
@@ -80,7 +80,8 @@ def summary(store: Store, events: list[dict[str, Any]], *, whole: bool = True) -
     """The object of --json. Without `whole` it holds no accuracy of students."""
     ended = [event for event in events if event["event"] in ("stage_done", "stage_reused", "stage_failed")]
     stages = {
-        event["stage"]: {name: event[name] for name in ("seconds", "units_done", "units_reused")} for event in ended
+        event["stage"]: {name: event[name] for name in ("seconds", "units_done", "units_reused")}
+        for event in ended
     }
     squeeze = read_manifest(store, STAGE_FOLDERS["squeeze"])
     recover = read_manifest(store, STAGE_FOLDERS["recover"])
@@ -99,12 +100,14 @@ def _show(context: StageContext, log: EventLog, output: Output, stderr: Console)
     store = context.store
     made = [event for event in log.events if event["event"] == "stage_done"]
     stderr.print(f"run: {store.url}", highlight=False, soft_wrap=True)
-    if made:
+    if made or not store.exists(join_path(REPORT_FOLDER, REPORT_PAGE)):
         for url in write_report(store, read_events(store), tensorboard=context.config.tracking.tensorboard):
             stderr.print(f"     {url}", highlight=False, soft_wrap=True)
     if output.as_json:
         print(json.dumps(summary(store, log.events)), flush=True)
     elif rows := result_rows(store):
         dataset = context.config.dataset
-        title = f"{dataset.name}, method {context.config.method}: top-1 on {len(context.data.val)} real images"
+        title = (
+            f"{dataset.name}, method {context.config.method}: top-1 on {len(context.data.val)} real images"
+        )
         Console().print(to_table(rows, title))

@@ -12,6 +12,7 @@ import re
 RUN_CONFIG = "run.yaml"
 EVENT_LOG = "events.jsonl"
 REPORT_FOLDER = "report"
+REPORT_PAGE = "report.html"
 MANIFEST_NAME = "manifest.json"
 RECORDS_FOLDER = "records"
 STAGE_FOLDERS = {

@@ -28,7 +28,9 @@ SECONDS_UNTIL_WARNED = 30.0
 class StageActor:
     """Does units of one stage, one after the other, and keeps between them what they share."""
 
-    def __init__(self, stage: Stage, config: RunConfig, store: Store, data: OpenedDataset, gpus: float) -> None:
+    def __init__(
+        self, stage: Stage, config: RunConfig, store: Store, data: OpenedDataset, gpus: float
+    ) -> None:
         self._stage = stage
         self._context = StageContext(config, store, data, choose_device(config.device, gpus=gpus))
 
@@ -50,7 +52,9 @@ class ActorPool:
         size: what each actor holds.
     """
 
-    def __init__(self, stage: Stage, context: StageContext, data: ray.ObjectRef[Any], size: WorkerSize) -> None:
+    def __init__(
+        self, stage: Stage, context: StageContext, data: ray.ObjectRef[Any], size: WorkerSize
+    ) -> None:
         self._arguments = (stage, context.config, context.store, data, size.gpus)
         # No restarts by Ray: those are counted by actor, and the queue must count by unit.
         self._actor_class = ray.remote(
@@ -116,5 +120,5 @@ def cause_of(error: RayTaskError) -> Exception:
     cause = getattr(error, "cause", None)
     if not isinstance(cause, Exception) or isinstance(cause, RayTaskError):
         cause = RuntimeError(str(error))
-    cause.add_note(str(getattr(error, "traceback_str", "")))
+    cause.add_note(str(error))
     return cause

@@ -70,8 +70,8 @@ class UnitDesk:
     def group_failed(self, errors: Mapping[int, Exception]) -> None:
         """Ranks of a group that does each unit together raised or died.
 
-        Where one dies, the others see their connection break and raise as well: only if nothing but the unit's
-        own errors came, the unit is at fault, and it is not tried again.
+        Where one dies, the others see their connection break and raise as well: only if nothing but the
+        unit's own errors came, the unit is at fault, and it is not tried again.
         """
         raised = [error.error for error in errors.values() if isinstance(error, UnitRaisedError)]
         own = [error for error in raised if not _is_broken_connection(error)]
@@ -90,7 +90,9 @@ def portable(error: Exception) -> Exception:
     """The error with its traceback as a note, in a form that survives the way to another process."""
     text = "".join(traceback.format_exception(error))
     try:
-        copy = cloudpickle.loads(cloudpickle.dumps(error))  # own bytes; some errors pickle but do not unpickle
+        copy = cloudpickle.loads(
+            cloudpickle.dumps(error)
+        )  # own bytes; some errors pickle but do not unpickle
     except Exception:
         copy = RuntimeError(f"{type(error).__name__}: {error}")
     copy.add_note(text)

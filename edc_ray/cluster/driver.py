@@ -38,12 +38,12 @@ class RayExecutor:
 
     Args:
         size: what each worker holds.
-        device: type of the device on which the workers compute. The run is opened with it: the driver's own
+        device_type: on which the workers compute. The run is opened with it: the driver's own
             machine may have no GPU.
     """
 
-    def __init__(self, size: WorkerSize, device: str) -> None:
-        self.device = device
+    def __init__(self, size: WorkerSize, device_type: str) -> None:
+        self.device_type = device_type
         self._size = size
         self._shared: tuple[object, ray.ObjectRef[Any]] | None = None
 

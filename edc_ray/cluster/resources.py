@@ -51,8 +51,13 @@ def worker_device(config: RunConfig, size: WorkerSize) -> str:
 
 
 def capacity(nodes: Sequence[Node], size: WorkerSize) -> int:
-    """How many workers of this size the nodes can hold at once. A worker never spans nodes, a fraction never GPUs."""
-    return sum(min(_fit(node.get("CPU", 0), size.cpus), _fit_gpus(node.get("GPU", 0), size.gpus)) for node in nodes)
+    """How many workers of this size the nodes can hold at once.
+
+    A worker never spans nodes, and a fraction of a GPU never spans GPUs.
+    """
+    return sum(
+        min(_fit(node.get("CPU", 0), size.cpus), _fit_gpus(node.get("GPU", 0), size.gpus)) for node in nodes
+    )
 
 
 def check_cluster(config: RunConfig, nodes: Sequence[Node]) -> WorkerSize:

@@ -47,11 +47,13 @@ def checked_address(address: str) -> str:
             "cluster.address cannot be a ray:// client address",
             found=address,
             expected="local, auto, none or HOST:PORT",
-            next="submit the run to the cluster: ray job submit --working-dir . -- python jobs/run_pipeline.py",
+            next="run inside the cluster: ray job submit --working-dir . -- python jobs/run_pipeline.py ...",
         )
     if address not in ("local", "auto") and not _HOST_AND_PORT.fullmatch(address):
         raise ConfigError(
-            "cluster.address is not understood", found=repr(address), expected="local, auto, none or HOST:PORT"
+            "cluster.address is not understood",
+            found=repr(address),
+            expected="local, auto, none or HOST:PORT",
         )
     return address
 

@@ -1,7 +1,7 @@
 """A sweep: the pipeline run once for each point of a search space, on Ray Tune.
 
-The points are fixed before anything starts, so the same config gives the same trials again. A finished trial is
-written to the run's own log, which alone says what need not be run again; Ray's state is never read back.
+The points are fixed before anything starts, so the same config gives the same trials again. A finished trial
+is written to the run's own log, which alone says what need not be run again; Ray's state is never read back.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ class Trial:
 def run_sweep(config: RunConfig, run_trial: RunTrial) -> list[dict[str, Any]]:
     """Run the trials of `config.sweep` that no log proves.
 
-    Each trial is a run of its own, `<storage.root>/<run.name>/sweep/<trial>`, in one process without Ray inside.
+    Each trial is a run of its own, `<storage.root>/<run.name>/sweep/<trial>`, in a process without Ray inside.
 
     Args:
-        config: with `sweep.space`; `cluster.address=none` runs the trials one after the other in this process.
-        run_trial: gets the config of a trial and returns its result as JSON values. Called in another process.
+        config: with `sweep.space`; `cluster.address=none` runs trials one after the other in this process.
+        run_trial: gets the config of a trial and returns its result as JSON values; called in other processes.
 
     Returns:
-        A row for each trial in the order of the plan: `trial`, `fields`, `reused`, and either the result's values
-        and `seconds`, or `error`. A failed trial is no error of the sweep and is run again the next time.
+        A row for each trial in the order of the plan: `trial`, `fields`, `reused`, and either the result's
+        values and `seconds`, or `error`. A failed trial is no error of the sweep and is run again next time.
 
     Raises:
         ConfigError: the space names an unknown field or holds a value that it cannot have.
@@ -74,7 +74,9 @@ def run_sweep(config: RunConfig, run_trial: RunTrial) -> list[dict[str, Any]]:
     trials = planned_trials(config, store.url)
     known = {trial.key: row for trial in trials if (row := _logged(store, trial)) is not None}
     missing = [trial for trial in trials if trial.key not in known]
-    errors = (_run_here if config.cluster.address == "none" else _run_on_ray)(config, store, missing, run_trial)
+    errors = (_run_here if config.cluster.address == "none" else _run_on_ray)(
+        config, store, missing, run_trial
+    )
     rows = []
     for trial in trials:
         row: dict[str, Any] = {"trial": trial.key, "fields": trial.fields, "reused": trial.key in known}
@@ -98,7 +100,9 @@ def planned_trials(config: RunConfig, run_url: str) -> list[Trial]:
         raise ConfigError("sweep.space is empty", next="such as sweep.space.recover.iterations=[100,1000]")
     for field in space:
         if field.split(".")[0] in _NOT_SEARCHED:
-            raise ConfigError(f"sweep.space cannot hold '{field}'", expected="a field that can change a result")
+            raise ConfigError(
+                f"sweep.space cannot hold '{field}'", expected="a field that can change a result"
+            )
     points = _grid(space) if config.sweep.search == "grid" else _random(config)
     trials = (_trial(config, point, run_url) for point in points)
     return list({trial.key: trial for trial in trials}.values())
@@ -118,7 +122,9 @@ def _grid(space: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for field, values in space.items():
         if not isinstance(values, list) or not values:
             raise ConfigError(
-                f"sweep.space.{field} is no list of values", found=repr(values), next="or set sweep.search=random"
+                f"sweep.space.{field} is no list of values",
+                found=repr(values),
+                next="or set sweep.search=random",
             )
     for values in itertools.product(*space.values()):
         yield dict(zip(space, values, strict=True))
@@ -126,8 +132,8 @@ def _grid(space: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _random(config: RunConfig) -> Iterator[dict[str, Any]]:
     for number in range(config.sweep.num_trials):
-        # Python promises the sequence of `random()` for a seed; each value has its own, so that a new field or
-        # more trials leave the others as they were.
+        # Python promises the sequence of `random()` for a seed; each value has its own, so that a new field
+        # or more trials leave the others as they were.
         yield {
             field: _sample(field, law, random.Random(f"{config.seed}/{number}/{field}").random())
             for field, law in config.sweep.space.items()

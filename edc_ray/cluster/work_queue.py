@@ -133,7 +133,7 @@ def worker_died(unit: WorkUnit, times: int, reason: Exception | None) -> Resourc
     """The error of a unit under which worker after worker died."""
     return ResourceError(
         f"{unit.stage}: the worker of unit '{unit.title}' died {times} time{'s' if times > 1 else ''}",
-        found=_brief(reason),
+        found=brief(reason),
         next="most often too little memory: set a smaller cluster.num_actors, or smaller units or batches",
     )
 
@@ -141,12 +141,17 @@ def worker_died(unit: WorkUnit, times: int, reason: Exception | None) -> Resourc
 def _no_actor_starts(reason: Exception | None) -> ResourceError:
     return ResourceError(
         "no actor of the stage can be started",
-        found=_brief(reason),
+        found=brief(reason),
         next="see the worker logs of Ray; the same command with cluster.address=none shows errors directly",
     )
 
 
-def _brief(reason: Exception | None) -> str:
+def brief(reason: Exception | None) -> str:
+    """One line of what an actor or a run died of."""
     lines = [line.strip() for line in str(reason).strip().splitlines() if line.strip()]
     # The last line of a remote traceback holds the error itself; Ray's own messages say it first.
-    return f"{type(reason).__name__}: {lines[-1] if 'Traceback' in str(reason) else lines[0]}" if lines else "unknown"
+    return (
+        f"{type(reason).__name__}: {lines[-1] if 'Traceback' in str(reason) else lines[0]}"
+        if lines
+        else "unknown"
+    )

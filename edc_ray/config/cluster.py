@@ -12,28 +12,40 @@ from edc_ray.config.section import Section
 class ClusterConfig(Section):
     """Ray session and actors."""
 
-    address: str = Field("local", description="local (embedded), auto (the cluster this job runs in), none (no Ray)")
-    num_actors: int = Field(2, ge=1)
-    min_actors: int = Field(1, ge=1, description="with an autoscaler, work starts with so many")
-    autoscaling: bool = Field(False, description="the cluster grows on demand: more actors than it has now may be asked for")
-    cpus_per_actor: float = Field(1.0, gt=0)
-    gpus_per_actor: float | None = Field(None, ge=0, description="None: 1 where the cluster has GPUs, else 0")
-    threads_per_unit: int = Field(1, ge=1, description="CPU threads of one unit, the same in every mode")
-    retries: int = Field(2, ge=0, description="further tries of a unit whose actor died")
-    shared_filesystem: bool = Field(False, description="file:// is the same folder on every node")
+    address: str = Field(
+        default="local", description="local (embedded), auto (the cluster this job runs in), none (no Ray)"
+    )
+    num_actors: int = Field(default=2, ge=1)
+    min_actors: int = Field(default=1, ge=1, description="with an autoscaler, work starts with so many")
+    autoscaling: bool = Field(
+        default=False, description="the cluster grows on demand: more actors than it has now may be asked for"
+    )
+    cpus_per_actor: float = Field(default=1.0, gt=0)
+    gpus_per_actor: float | None = Field(
+        default=None, ge=0, description="None: 1 where the cluster has GPUs, else 0"
+    )
+    threads_per_unit: int = Field(
+        default=1, ge=1, description="CPU threads of one unit, the same in every mode"
+    )
+    retries: int = Field(default=2, ge=0, description="further tries of a unit whose actor died")
+    shared_filesystem: bool = Field(default=False, description="file:// is the same folder on every node")
 
 
 class RunSection(Section):
     """Name of a run: its folder under storage.root."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
 
 class StorageConfig(Section):
     """Where artifacts go. Credentials never stand here; they come from the node's environment."""
 
-    root: str | None = Field(None, description="folder or fsspec URL; None: ./runs, except in a submitted job")
-    options: dict[str, str | int | float | bool] = Field(default_factory=dict, description="non-secret fsspec options")
+    root: str | None = Field(
+        default=None, description="folder or fsspec URL; None: ./runs, except in a submitted job"
+    )
+    options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="non-secret fsspec options"
+    )
 
 
 class TrackingConfig(Section):

@@ -18,21 +18,28 @@ class DatasetSpec(Section):
     A field left at None is inferred from the training images and stored, resolved, with the run.
     """
 
-    name: str = Field("mine", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    train: str | None = Field(None, description="URL, glob or folder of images, Parquet URL, 'sklearn:digits' or 'torchvision:NAME'")
-    val: str | None = Field(None, description="as train; None holds out val_fraction of train")
-    val_fraction: float = Field(0.1, gt=0, lt=1)
-    num_classes: int | None = Field(None, ge=2)
+    name: str = Field(default="mine", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    train: str | None = Field(
+        default=None,
+        description="URL, glob or folder of images, Parquet URL, 'sklearn:digits' or 'torchvision:NAME'",
+    )
+    val: str | None = Field(default=None, description="as train; None holds out val_fraction of train")
+    val_fraction: float = Field(default=0.1, gt=0, lt=1)
+    num_classes: int | None = Field(default=None, ge=2)
     class_names: tuple[str, ...] | None = None
-    image_size: int | None = Field(None, ge=4, le=1024, description="side of the square images the networks see")
+    image_size: int | None = Field(
+        default=None, ge=4, le=1024, description="side of the square images the networks see"
+    )
     channels: Literal[1, 3] | None = None
-    mean: tuple[float, ...] | None = Field(None, description="per channel, of pixels in [0, 1]")
+    mean: tuple[float, ...] | None = Field(default=None, description="per channel, of pixels in [0, 1]")
     std: tuple[float, ...] | None = None
-    max_per_class: int | None = Field(None, ge=1, description="keep only so many training images of a class")
-    max_val_per_class: int | None = Field(None, ge=1)
-    download: bool = Field(False, description="let torchvision fetch a named dataset")
-    cache: str = Field("~/.cache/edc-ray", description="where torchvision's named datasets are kept")
-    flip: bool = Field(True, description="a mirrored image keeps its class (not so for digits)")
+    max_per_class: int | None = Field(
+        default=None, ge=1, description="keep only so many training images of a class"
+    )
+    max_val_per_class: int | None = Field(default=None, ge=1)
+    download: bool = Field(default=False, description="let torchvision fetch a named dataset")
+    cache: str = Field(default="~/.cache/edc-ray", description="where torchvision's named datasets are kept")
+    flip: bool = Field(default=True, description="a mirrored image keeps its class (not so for digits)")
     allow_weak_observers: bool = False
 
 

@@ -38,7 +38,9 @@ def load_yaml(text: str, overrides: Iterable[str] = (), *, source: str = "config
     except yaml.YAMLError as error:
         raise ConfigError(f"{source} is not YAML", found=str(error)) from error
     if not isinstance(tree, dict):
-        raise ConfigError(f"{source} holds no config", found=type(tree).__name__, expected="a mapping of sections")
+        raise ConfigError(
+            f"{source} holds no config", found=type(tree).__name__, expected="a mapping of sections"
+        )
     return _override(validated(tree), list(overrides))
 
 

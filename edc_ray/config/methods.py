@@ -52,7 +52,11 @@ def rded(config: RunConfig) -> RunConfig:
     )
 
 
-METHODS: dict[str, Callable[[RunConfig], RunConfig]] = {"edc": edc, "edc_official": edc_official, "rded": rded}
+METHODS: dict[str, Callable[[RunConfig], RunConfig]] = {
+    "edc": edc,
+    "edc_official": edc_official,
+    "rded": rded,
+}
 
 
 def _with(config: RunConfig, *, method: str, **sections: dict[str, Any]) -> RunConfig:

@@ -24,7 +24,9 @@ def digits() -> RunConfig:
         RunConfig(
             ipc=3,
             run=RunSection(name="digits"),
-            dataset=DatasetSpec(name="digits", train="sklearn:digits", val_fraction=0.25, flip=False),
+            dataset=DatasetSpec(
+                name="digits", train="sklearn:digits", val_fraction=0.25, image_size=16, flip=False
+            ),
             squeeze=SqueezeConfig(
                 observers=("convnet_w32", "wrn_16_2"), epochs=8, batch_size=64, crop_padding=1
             ),
@@ -81,22 +83,39 @@ def cifar100() -> RunConfig:
 
 
 def tiny_imagenet() -> RunConfig:
-    """Tiny-ImageNet, ResNet-18, ipc 10: 51.2 +- 0.5 in Table 1 of the paper. Give dataset.train and dataset.val."""
-    observers = ("resnet18_small", "convnet_w128", "mobilenet_v2_small", "wrn_16_2", "shufflenet_v2_x0_5_small")
+    """Tiny-ImageNet, ResNet-18, ipc 10: 51.2 +- 0.5 in Table 1. Give dataset.train and dataset.val."""
+    observers = (
+        "resnet18_small",
+        "convnet_w128",
+        "mobilenet_v2_small",
+        "wrn_16_2",
+        "shufflenet_v2_x0_5_small",
+    )
     return edc(
         RunConfig(
             ipc=10,
             run=RunSection(name="tiny_imagenet"),
             dataset=DatasetSpec(
-                name="tiny_imagenet", num_classes=200, image_size=64, channels=3, mean=IMAGENET_MEAN, std=IMAGENET_STD
+                name="tiny_imagenet",
+                num_classes=200,
+                image_size=64,
+                channels=3,
+                mean=IMAGENET_MEAN,
+                std=IMAGENET_STD,
             ),
-            squeeze=SqueezeConfig(observers=observers, epochs=50, batch_size=128, learning_rate=0.1, crop_padding=8),
+            squeeze=SqueezeConfig(
+                observers=observers, epochs=50, batch_size=128, learning_rate=0.1, crop_padding=8
+            ),
             statistics=StatisticsConfig(patch_side=4),
             init=InitConfig(kind="real"),
             recover=RecoverConfig(iterations=2000),
             relabel=RelabelConfig(epochs=300, mix_group=100),
             evaluate=EvaluateConfig(
-                students=("resnet18_small",), batch_size=100, optimizer="sgd", learning_rate=0.1, momentum=0.875,
+                students=("resnet18_small",),
+                batch_size=100,
+                optimizer="sgd",
+                learning_rate=0.1,
+                momentum=0.875,
                 weight_decay=5e-4,
             ),
         )

@@ -39,26 +39,28 @@ _SECTIONS: dict[StageName, tuple[str, ...]] = {
     "evaluate": ("squeeze", "statistics", "init", "recover", "relabel", "evaluate"),
 }
 
-# Fields that only say which units there are: a unit carries its own value, so more of them leave the others alone.
+# Fields that only say which units there are: a unit carries its own value, and more leave the others alone.
 _LISTS_OF_UNITS = {
     "squeeze.observers", "evaluate.students", "evaluate.rows", "evaluate.seeds", "evaluate.full",
     "evaluate.full_accuracy",
 }  # fmt: skip
 
 # Where the pixels come from; what they are is covered by the hash of their content.
-_DATASET_LOCATION = {"train", "val", "val_fraction", "max_per_class", "max_val_per_class", "download", "cache",
-                     "allow_weak_observers", "name"}  # fmt: skip
+_DATASET_LOCATION = {
+    "name", "train", "val", "val_fraction", "max_per_class", "max_val_per_class", "download", "cache",
+    "allow_weak_observers",
+}  # fmt: skip
 
 
 class RunConfig(Section):
     """Everything that determines a run. Two equal configs on equal data give equal artifacts."""
 
     method: str = "edc"
-    ipc: int = Field(10, ge=1, description="condensed images per class")
-    seed: int = Field(0, ge=0)
+    ipc: int = Field(default=10, ge=1, description="condensed images per class")
+    seed: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["float32"] = "float32"
-    deterministic: bool = Field(False, description="on CUDA: only deterministic kernels")
+    deterministic: bool = Field(default=False, description="on CUDA: only deterministic kernels")
     run: RunSection = Field(default_factory=RunSection)
     storage: StorageConfig = Field(default_factory=StorageConfig)
     dataset: DatasetSpec
@@ -78,7 +80,9 @@ class RunConfig(Section):
             wanted = getattr(self, section).observers or ()
             missing = [name for name in wanted if name not in self.squeeze.observers]
             if missing:
-                raise ValueError(f"{section}.observers names {missing}, which squeeze.observers does not train")
+                raise ValueError(
+                    f"{section}.observers names {missing}, which squeeze.observers does not train"
+                )
         return self
 
     def observers_of(self, stage: Literal["init", "recover", "relabel"]) -> tuple[str, ...]:

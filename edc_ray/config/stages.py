@@ -15,28 +15,30 @@ class SqueezeConfig(Section):
     """Training of the observers."""
 
     observers: tuple[str, ...] = Field(min_length=1)
-    epochs: int = Field(10, ge=1)
-    batch_size: int = Field(64, ge=2)
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=64, ge=2)
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = Field(0.05, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
+    learning_rate: float = Field(default=0.05, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
     schedule: Schedule = "cos"
-    smoothing_factor: float = Field(1.0, gt=0, description="zeta: the rate would reach 0 after zeta x epochs")
+    smoothing_factor: float = Field(
+        default=1.0, gt=0, description="zeta: the rate would reach 0 after zeta x epochs"
+    )
     augmentation: Literal["none", "crop_pad", "resized_crop"] = "crop_pad"
-    crop_padding: int = Field(4, ge=0, description="pixels of zero padding of crop_pad")
+    crop_padding: int = Field(default=4, ge=0, description="pixels of zero padding of crop_pad")
     crop_scale: tuple[float, float] = (0.08, 1.0)
-    num_workers: int = Field(1, ge=1, description="DDP processes inside one observer's training")
+    num_workers: int = Field(default=1, ge=1, description="DDP processes inside one observer's training")
 
 
 class StatisticsConfig(Section):
     """Statistics of the real images in each observer's layers."""
 
-    patch_side: int = Field(4, ge=1, description="side of a patch in pixels of the feature map")
-    batch_size: int = Field(64, ge=1)
-    batches_per_unit: int = Field(32, ge=1)
+    patch_side: int = Field(default=4, ge=1, description="side of a patch in pixels of the feature map")
+    batch_size: int = Field(default=64, ge=1)
+    batches_per_unit: int = Field(default=32, ge=1)
     augmentation: Literal["none", "crop_pad", "resized_crop"] = "none"
-    crop_padding: int = Field(4, ge=0)
+    crop_padding: int = Field(default=4, ge=0)
     crop_scale: tuple[float, float] = (0.08, 1.0)
 
 
@@ -44,66 +46,82 @@ class InitConfig(Section):
     """Images from which recover starts."""
 
     kind: Literal["mosaic", "real", "noise"] = "mosaic"
-    observers: tuple[str, ...] | None = Field(None, description="networks that score crops; None: all observers")
-    factor: int = Field(2, ge=1, description="a mosaic has factor x factor cells")
-    images_per_class: int = Field(300, ge=1, description="real images of a class that are cropped and scored")
-    crops_per_image: int = Field(5, ge=1)
+    observers: tuple[str, ...] | None = Field(
+        default=None, description="networks that score crops; None: all observers"
+    )
+    factor: int = Field(default=2, ge=1, description="a mosaic has factor x factor cells")
+    images_per_class: int = Field(
+        default=300, ge=1, description="real images of a class that are cropped and scored"
+    )
+    crops_per_image: int = Field(default=5, ge=1)
     crop_scale: tuple[float, float] = (0.08, 1.0)
     mosaic_order: Literal["edc", "rded"] = "edc"
-    replacement: bool = Field(False, description="real images may repeat within a class")
-    classes_per_unit: int = Field(10, ge=1)
-    ipc_per_unit: int = Field(50, ge=1)
+    replacement: bool = Field(default=False, description="real images may repeat within a class")
+    classes_per_unit: int = Field(default=10, ge=1)
+    ipc_per_unit: int = Field(default=50, ge=1)
 
 
 class RecoverConfig(Section):
     """Optimisation of pixels against the observers."""
 
-    enabled: bool = Field(True, description="false keeps the initial images as the condensed ones (RDED)")
-    observers: tuple[str, ...] | None = Field(None, description="None: all of squeeze.observers")
-    iterations: int = Field(1000, ge=1)
-    learning_rate: float = Field(0.05, gt=0)
+    enabled: bool = Field(
+        default=True, description="false keeps the initial images as the condensed ones (RDED)"
+    )
+    observers: tuple[str, ...] | None = Field(default=None, description="None: all of squeeze.observers")
+    iterations: int = Field(default=1000, ge=1)
+    learning_rate: float = Field(default=0.05, gt=0)
     betas: tuple[float, float] = (0.5, 0.9)
-    matching_weight: float = Field(0.01, ge=0)
-    layers: tuple[Literal["bn", "conv"], ...] = Field(("bn", "conv"), min_length=1)
-    statistic_momentum: float = Field(0.8, ge=0, lt=1, description="weight of history in the running estimate")
+    matching_weight: float = Field(default=0.01, ge=0)
+    layers: tuple[Literal["bn", "conv"], ...] = Field(default=("bn", "conv"), min_length=1)
+    statistic_momentum: float = Field(
+        default=0.8, ge=0, lt=1, description="weight of history in the running estimate"
+    )
     estimate_start: Literal["zero", "first"] = "first"
-    variance: Literal["pooled", "official"] = Field("pooled", description="definition of the target statistics")
+    variance: Literal["pooled", "official"] = Field(
+        default="pooled", description="definition of the target statistics"
+    )
     category_aware: Literal["global", "local", "none"] = "global"
-    global_weight: float = Field(0.5, ge=0)
-    class_weight: float = Field(0.5, ge=0)
-    local_images_per_slot: int = Field(10, ge=1, description="real images per condensed image in local mode")
-    drop_rate: float = Field(0.0, ge=0, lt=1)
-    first_multiplier: float = Field(10.0, ge=0)
-    flatness_weight: float = Field(0.0, ge=0)
-    flatness_momentum: float = Field(0.99, ge=0, lt=1)
-    flatness_temperature: float = Field(4.0, gt=0)
+    global_weight: float = Field(default=0.5, ge=0)
+    class_weight: float = Field(default=0.5, ge=0)
+    local_images_per_slot: int = Field(
+        default=10, ge=1, description="real images per condensed image in local mode"
+    )
+    drop_rate: float = Field(default=0.0, ge=0, lt=1)
+    first_multiplier: float = Field(default=10.0, ge=0)
+    flatness_weight: float = Field(default=0.0, ge=0)
+    flatness_momentum: float = Field(default=0.99, ge=0, lt=1)
+    flatness_temperature: float = Field(default=4.0, gt=0)
     crop_scale: tuple[float, float] = (0.5, 1.0)
     order: Literal["blocks", "official"] = "blocks"
     carry: Literal["reset", "chain"] = "reset"
-    virtual_ranks: int = Field(1, ge=1, description="logical GPUs of the official order; not where it runs")
-    batch_size: int = Field(100, ge=1, description="images of one global batch in the official order")
-    classes_per_unit: int = Field(10, ge=1)
-    ipc_per_unit: int = Field(10, ge=1)
+    virtual_ranks: int = Field(
+        default=1, ge=1, description="logical GPUs of the official order; not where it runs"
+    )
+    batch_size: int = Field(default=100, ge=1, description="images of one global batch in the official order")
+    classes_per_unit: int = Field(default=10, ge=1)
+    ipc_per_unit: int = Field(default=10, ge=1)
     verifier_touches_estimate: bool = False
-    verify_every: int = Field(100, ge=1)
+    verify_every: int = Field(default=100, ge=1)
     image_rounding: Literal["trunc", "round"] = "round"
     image_format: Literal["png", "jpeg"] = "png"
-    jpeg_quality: int = Field(75, ge=1, le=100)
+    jpeg_quality: int = Field(default=75, ge=1, le=100)
 
 
 class RelabelConfig(Section):
     """Soft labels of every epoch's augmented views."""
 
-    observers: tuple[str, ...] | None = Field(None, description="None: all of squeeze.observers")
-    epochs: int = Field(300, ge=1)
+    observers: tuple[str, ...] | None = Field(default=None, description="None: all of squeeze.observers")
+    epochs: int = Field(default=300, ge=1)
     crop_scale: tuple[float, float] = (0.5, 1.0)
     mix: Literal["cutmix", "mixup", "none"] = "cutmix"
-    mix_alpha: float = Field(1.0, gt=0)
-    mix_group: int = Field(100, ge=1, description="images that share one mixing box, as a batch does")
+    mix_alpha: float = Field(default=1.0, gt=0)
+    mix_group: int = Field(default=100, ge=1, description="images that share one mixing box, as a batch does")
     label_norm: Literal["none", "frobenius"] = "none"
     codec: Literal["fp16"] = "fp16"
-    batch_size: int = Field(256, ge=1, description="views in one forward pass; does not change the labels' meaning")
-    epochs_per_unit: int = Field(10, ge=1)
+    batch_size: int = Field(
+        default=256, ge=1, description="views in one forward pass; does not change the labels' meaning"
+    )
+    epochs_per_unit: int = Field(default=10, ge=1)
 
 
 class EvaluateConfig(Section):
@@ -113,30 +131,34 @@ class EvaluateConfig(Section):
     rows: tuple[Literal["condensed", "init", "random", "random_hard", "full"], ...] = (
         "condensed", "init", "random", "random_hard", "full",
     )  # fmt: skip
-    seeds: int = Field(3, ge=1, description="students of each row; each draws its own random set")
+    seeds: int = Field(default=3, ge=1, description="students of each row; each draws its own random set")
     full: Literal["auto", "train", "skip"] = "auto"
-    full_accuracy: float | None = Field(None, ge=0, le=100, description="cited for `full` where it is not trained")
+    full_accuracy: float | None = Field(
+        default=None, ge=0, le=100, description="cited for `full` where it is not trained"
+    )
     loss: Literal["kl", "dist", "mse_ce", "mse_ce_flat"] = "mse_ce"
-    temperature: float = Field(20.0, gt=0)
-    ce_weight: float = Field(0.025, ge=0)
+    temperature: float = Field(default=20.0, gt=0)
+    ce_weight: float = Field(default=0.025, ge=0)
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    learning_rate: float = Field(0.001, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(0.01, ge=0)
-    batch_size: int = Field(100, ge=2)
-    accumulation: int = Field(1, ge=1)
+    learning_rate: float = Field(default=0.001, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    batch_size: int = Field(default=100, ge=2)
+    accumulation: int = Field(default=1, ge=1)
     schedule: Schedule = "cos"
-    smoothing_factor: float = Field(2.0, gt=0)
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="0 evaluates the live weights")
-    val_batch_size: int = Field(256, ge=1)
-    num_workers: int = Field(1, ge=1, description="DDP processes inside one student's training")
+    smoothing_factor: float = Field(default=2.0, gt=0)
+    ema_decay: float = Field(default=0.99, ge=0, lt=1, description="0 evaluates the live weights")
+    val_batch_size: int = Field(default=256, ge=1)
+    num_workers: int = Field(default=1, ge=1, description="DDP processes inside one student's training")
 
 
 class SweepConfig(Section):
     """A search over any config fields."""
 
-    space: dict[str, Any] = Field(default_factory=dict, description="field -> list of values, or {uniform: [a, b]}")
+    space: dict[str, Any] = Field(
+        default_factory=dict, description="field -> list of values, or {uniform: [a, b]}"
+    )
     search: Literal["grid", "random"] = "grid"
-    num_trials: int = Field(10, ge=1, description="samples of a random search")
-    max_concurrent: int = Field(1, ge=1)
+    num_trials: int = Field(default=10, ge=1, description="samples of a random search")
+    max_concurrent: int = Field(default=1, ge=1)
     row: Literal["condensed", "init"] = "condensed"

@@ -54,6 +54,8 @@ class StatisticsAccumulator:
         """Images seen of each of `class_ids`, float64 [K]."""
         return self._counts
 
+    # Sums made in inference mode could not be added to outside of it.
+    @torch.inference_mode(mode=False)
     @torch.no_grad()
     def add(self, activations: Mapping[str, Tensor], labels_B: Tensor) -> None:
         """Adds one data batch.
@@ -61,6 +63,9 @@ class StatisticsAccumulator:
         Args:
             activations: layer name to the layer's input [B, C, H, W]. Sizes must stay the same.
             labels_B: int class of each image.
+
+        On CUDA the last bits of the class sums are fixed only under
+        `torch.use_deterministic_algorithms(True)`.
         """
         rows = {
             name: image_statistics(activations[name], self.patch_side if kind == "conv" else None)

@@ -74,7 +74,8 @@ def recover_images(
         targets: observer name -> layer name -> target. May lack what has weight 0.
         settings: see `RecoverSettings`.
         mean, std: of the normalisation, per channel.
-        draws: iteration -> its draws (view first, then dropped layers). Asked once an iteration.
+        draws: iteration -> its draws (view first, then dropped layers). Asked once an iteration, and
+            with `settings.iterations` for the verifying forward on the finished images.
         augment: the view; by default one random crop and flip shared by all images.
         local_targets: observer name -> layer name -> class target ("local" category awareness), from
             `local_class_targets`, in place of the average of the class statistics.
@@ -110,11 +111,8 @@ def recover_images(
         if on_iteration is not None and (iteration % report_every == 0 or iteration == stop - 1):
             on_iteration(_report(done, state.images, settings))
     watch.check()
-    if (
-        settings.verifier_touches_estimate
-        and settings.verify_final
-        and state.iteration == settings.iterations
-    ):
+    finished = state.iteration == settings.iterations
+    if finished and settings.verifier_touches_estimate and settings.verify_final:
         stored = normalise(from_uint8(to_uint8(denormalise(state.images, mean, std))), mean, std)
         _verify(stored, batch, draws(settings.iterations))
     state.estimates.update({name: matcher.estimates for name, matcher in batch.matchers.items()})
@@ -167,22 +165,16 @@ def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
     observer = batch.observers[state.observer_counter % len(batch.observers)]
     images = state.images.detach().requires_grad_()
     view = batch.augment(draws, state.iteration, (images.shape[-2], images.shape[-1]))
-    terms: dict[TermName, Tensor] = {}
-    matcher = batch.matchers.get(observer.name)
-    distances = None
+    matcher, distances = batch.matchers.get(observer.name), None
     with observer.taps.recording() as inputs:
         logits = observer.network(view(images))
-    terms["cross_entropy"] = F.cross_entropy(logits, batch.labels)
+    terms: dict[TermName, Tensor] = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
     if matcher is not None:
         terms["matching"], distances = matcher.observe(inputs, draws)
     if settings.flatness_weight:
         terms["flatness"] = _flatness(state, observer, logits, view, settings)
     loss = weighted_objective(terms, settings.term_weights)
-    if (
-        settings.verifier_touches_estimate
-        and settings.verify_every
-        and state.iteration % settings.verify_every == 0
-    ):
+    if settings.verifies_at(state.iteration):
         _verify(state.images, batch, draws)
     (gradient,) = torch.autograd.grad(loss, images)
     learning_rate = settings.learning_rate * recover_cosine(state.iteration, settings.iterations)

@@ -77,6 +77,10 @@ class RecoverSettings:
                 "global_weight and class_weight are both 0; set matching_weight=0 to match nothing"
             )
 
+    def verifies_at(self, iteration: int) -> bool:
+        """Whether an iteration has a verifying forward that touches the running estimate."""
+        return self.verifier_touches_estimate and self.verify_every > 0 and iteration % self.verify_every == 0
+
     @property
     def term_weights(self) -> dict[TermName, float]:
         return {"cross_entropy": 1.0, "matching": self.matching_weight, "flatness": self.flatness_weight}

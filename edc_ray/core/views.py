@@ -1,6 +1,6 @@
 """The augmented, mixed views of one epoch, as parameters that are drawn once and replayed anywhere.
 
-N images, one view each; a view's row pastes or blends in the un-mixed view of another row of its mixing group.
+N images, one view each; a row pastes or blends in the un-mixed view of another row of its mixing group.
 Relabelling draws and renders; training only renders. Both see the same bits, whatever their batches are.
 """
 
@@ -69,8 +69,8 @@ def draw_epoch_views(
     Args:
         seed: root seed.
         epoch: from 0.
-        keys: (class, ipc_id) of each image: an image's crop is drawn from its key and the epoch alone, so that
-            more images or epochs change no other view's crop. Groups are dealt over all images.
+        keys: (class, ipc_id) of each image: its crop is drawn from the key and the epoch alone, so that more
+            images or epochs change no other view's crop. Groups are dealt over all images.
         image_size: side of the images.
         settings: how.
     """

@@ -42,7 +42,7 @@ def choose_classes(
         count = (
             len(must_equal) if must_equal is not None else (len(given) if given is not None else num_classes)
         )
-        names = tuple(given or must_equal or map(str, range(count or max(2, int(images.labels.max()) + 1))))
+        names = tuple(given or must_equal or map(str, range(count or max(1, int(images.labels.max()) + 1))))
         images = replace(images, class_names=names)
         _refuse_labels_out_of_range(images, names)
     else:

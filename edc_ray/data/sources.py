@@ -25,7 +25,7 @@ from edc_ray.data.undecoded import MemoryReader, UndecodedImages, decode_rows
 from edc_ray.errors import ConfigError, DataError
 
 MEMORY_LIMIT = 4 << 30
-"""Bytes: a set that is larger when decoded is decoded on demand. A constant, for it decides what is hashed."""
+"""Bytes; a set larger than this when decoded is decoded on demand. Constant: it decides what is hashed."""
 
 _log = logging.getLogger(__name__)
 

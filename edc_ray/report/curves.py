@@ -116,11 +116,11 @@ def _panels(curves: Curves) -> dict[str, Curves]:
 def _draw_panel(axis: Any, panel: str, lines: Curves) -> None:
     for line, curve in lines.items():
         axis.plot(np.linspace(0, 100, len(curve)), curve, label=line or "all", linewidth=1.2)
-    if "loss" in panel and min(min(curve) for curve in lines.values()) > 0:
+    if ("loss" in panel or panel == "cross_entropy") and min(min(curve) for curve in lines.values()) > 0:
         axis.set_yscale("log")
     axis.set_title(panel.replace("_", " "), fontsize=10)
     axis.set_xlabel("done (%)", fontsize=8)
-    axis.tick_params(labelsize=8)
+    axis.tick_params(which="both", labelsize=8)
     axis.grid(alpha=0.3)
     if len(lines) > 1:
         axis.legend(fontsize=7)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edc_ray.artifacts.layout import REPORT_FOLDER, RUN_CONFIG, STAGE_FOLDERS, join_path
+from edc_ray.artifacts.layout import REPORT_FOLDER, REPORT_PAGE, RUN_CONFIG, STAGE_FOLDERS, join_path
 from edc_ray.artifacts.manifest import read_manifest
 from edc_ray.artifacts.records import Manifest
 from edc_ray.artifacts.store import Store
@@ -80,13 +80,13 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
         config=store.read(RUN_CONFIG).decode(),
         environment=latest.environment if latest else {},
     )
-    written = {"report.html": page.encode(), "table.md": to_markdown(rows).encode()}
+    written = {REPORT_PAGE: page.encode(), "table.md": to_markdown(rows).encode()}
     written |= {name: picture.png for name, picture in {**images, **curves}.items()}
     if tensorboard:
         written |= _tensorboard_files(events)
     for name, data in written.items():
         store.publish(join_path(REPORT_FOLDER, name), data, replace=True)
-    shown = ["report.html", *images, *curves]
+    shown = [REPORT_PAGE, *images, *curves]
     return [store.join(join_path(REPORT_FOLDER, name)) for name in shown]
 
 

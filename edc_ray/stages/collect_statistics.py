@@ -72,7 +72,9 @@ def accumulate_batches(context: StageContext, unit: WorkUnit) -> UnitOutput:
                 f"statistics: observer '{unit.work['observer']}', layer '{layer}' has NaN or Inf activations",
                 next="train the observer anew with a lower squeeze.learning_rate",
             )
-    return UnitOutput({arrays_name(unit.key): (arrays_to_bytes(arrays), len(arrays))}, {"observer": unit.work["observer"]})
+    return UnitOutput(
+        {arrays_name(unit.key): (arrays_to_bytes(arrays), len(arrays))}, {"observer": unit.work["observer"]}
+    )
 
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
@@ -89,15 +91,19 @@ def _merge_observer(context: StageContext, name: str, records: list[Record]) -> 
     for record in records:
         shard = record.shards[0]
         data = read_shard(context.store, FOLDER, shard)
-        part = StatisticsAccumulator.from_arrays(arrays_from_bytes(data, url=context.store.join(f"{FOLDER}/{shard.path}")))
+        part = StatisticsAccumulator.from_arrays(
+            arrays_from_bytes(data, url=context.store.join(f"{FOLDER}/{shard.path}"))
+        )
         if sums is None:
             sums = part
         else:
             sums.merge(part)
     assert sums is not None
-    spec = context.config.dataset
-    assert spec.class_names
-    table = build_statistics_table(_rows(sums, LayerTaps(context.observer(name))), spec.class_names, dataset=spec.name)
+    table = build_statistics_table(
+        _rows(sums, LayerTaps(context.observer(name))),
+        context.data.train.class_names,
+        dataset=context.config.dataset.name,
+    )
     shards = {table_name(name): (table_to_bytes(table), table.num_rows)}
     fingerprint = digest_of([record.fingerprint for record in records])
     return write_unit(context.store, FOLDER, name, fingerprint, shards, {"observer": name})
@@ -118,7 +124,10 @@ def _rows(sums: StatisticsAccumulator, taps: LayerTaps) -> dict[StatisticKey, di
 def _arrays(statistics: LayerStatistics) -> dict[str, np.ndarray | None]:
     names = ("channel_mean", "channel_variance", "patch_mean", "patch_variance")
     values = (getattr(statistics, name) for name in names)
-    return {name: None if value is None else value.cpu().numpy() for name, value in zip(names, values, strict=True)}
+    return {
+        name: None if value is None else value.cpu().numpy()
+        for name, value in zip(names, values, strict=True)
+    }
 
 
 def load_targets(context: StageContext, name: str) -> dict[str, LayerTarget]:
@@ -145,7 +154,8 @@ def _tensors(arrays: dict[str, np.ndarray | None], context: StageContext) -> Lay
         for name, values in arrays.items()
     }
     mean, variance = moved["channel_mean"], moved["channel_variance"]
-    assert mean is not None and variance is not None
+    assert mean is not None
+    assert variance is not None
     return LayerStatistics(mean, variance, moved["patch_mean"], moved["patch_variance"])
 
 

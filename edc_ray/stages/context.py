@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS, network_name
-from edc_ray.artifacts.manifest import read_manifest
+from edc_ray.artifacts.layout import STAGE_FOLDERS, join_path, network_name
+from edc_ray.artifacts.manifest import read_manifest, read_shard
 from edc_ray.artifacts.records import Manifest
 from edc_ray.artifacts.store import Store
 from edc_ray.config.run import RunConfig, StageName
@@ -81,15 +81,18 @@ class StageContext:
     def observer(self, name: str) -> nn.Module:
         """A trained observer: frozen, in eval mode, on the device."""
         if name not in self._networks:
-            spec = self.config.dataset
-            path = f"{STAGE_FOLDERS['squeeze']}/{network_name(name)}"
+            train = self.data.train
+            folder = STAGE_FOLDERS["squeeze"]
+            shard = next(
+                shard for shard in self.manifest("squeeze").shards if shard.path == network_name(name)
+            )
             network = network_from_bytes(
-                self.store.read(path),
+                read_shard(self.store, folder, shard),
                 name=name,
-                image_size=spec.image_size,
-                channels=spec.channels,
-                class_names=spec.class_names,
-                source=self.store.join(path),
+                image_size=train.image_size,
+                channels=train.channels,
+                class_names=train.class_names,
+                source=self.store.join(join_path(folder, shard.path)),
             )
             self._networks[name] = network.to(self.device)
         return self._networks[name]

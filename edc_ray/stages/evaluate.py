@@ -69,14 +69,13 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
 
 def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
     """Trains one student and judges it, with averaged parameters where ema_decay is not 0."""
-    section, spec, seed = context.config.evaluate, context.config.dataset, context.config.seed
+    section, train, seed = context.config.evaluate, context.data.train, context.config.seed
     row_name, student, student_seed = unit.work["row"], unit.work["student"], unit.work["seed"]
-    assert spec.num_classes and spec.image_size and spec.channels and spec.class_names
     network = build_network(
         student,
-        num_classes=spec.num_classes,
-        image_size=spec.image_size,
-        channels=spec.channels,
+        num_classes=len(train.class_names),
+        image_size=train.image_size,
+        channels=train.channels,
         # The same initial weights for all rows of a seed: the rows then differ by their images alone.
         seed=draws(seed, "evaluate", "weights", student, student_seed).torch_seed(),
     ).to(context.device)
@@ -90,18 +89,27 @@ def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
         with ema.swapped(network):
             judgement = judge(network, context.data.val, context, section.val_batch_size)
     result = {
-        "row": row_name, "ipc": context.config.ipc, "student": student, "seed": student_seed,
+        "row": row_name, "ipc": None if row_name == "full" else context.config.ipc,
+        "student": student, "seed": student_seed,
         "top1": judgement.top1, "top5": judgement.top5, "ece": judgement.ece,
     }  # fmt: skip
     table = build_results_table(
-        [result], spec.class_names, dataset=spec.name, metadata={"per_class": judgement.per_class}
+        [result],
+        train.class_names,
+        dataset=context.config.dataset.name,
+        metadata={"per_class": judgement.per_class},
     )
     meta = {"result": result, "curves": {"loss": losses}}
     return UnitOutput({table_name(unit.key): (table_to_bytes(table), 1)}, meta)
 
 
 def _train(
-    context: StageContext, network: nn.Module, ema: EmaParameters | None, row: Row, student_seed: int, title: str
+    context: StageContext,
+    network: nn.Module,
+    ema: EmaParameters | None,
+    row: Row,
+    student_seed: int,
+    title: str,
 ) -> list[float]:
     section, epochs = context.config.evaluate, context.config.relabel.epochs
     trained = wrapped_for_group(network, context)
@@ -111,7 +119,9 @@ def _train(
         trained.train()
         set_rate(optimizer, section, number, epochs)
         epoch = row.epoch(number)
-        order = draws(context.config.seed, "evaluate", "order", student_seed, number).permutation(len(epoch.views))
+        order = draws(context.config.seed, "evaluate", "order", student_seed, number).permutation(
+            len(epoch.views)
+        )
         total = torch.zeros((), device=context.device)
         batches = list(batches_of(order, section.batch_size, context))
         for step, rows in enumerate(batches):

@@ -35,18 +35,20 @@ def images_output(
         key: of the unit.
         images: uint8 [N, C, S, S].
         slots: of each image.
-        meta: further facts for the record, which also gets the hash of every image's pixels as a reader decodes them.
+        meta: further facts for the record, which also gets the hash of each image as a reader decodes it.
         lossy: store in recover.image_format; else without loss.
     """
     spec, section = context.config.dataset, context.config.recover
-    assert spec.class_names
     labels, ipc_ids = (np.array(values, dtype=np.int64) for values in zip(*slots, strict=True))
     table = build_images_table(
-        images, labels, ipc_ids, spec.class_names,
+        images, labels, ipc_ids, context.data.train.class_names,
         section.image_format if lossy else "png", section.jpeg_quality, dataset=spec.name,
     )  # fmt: skip
     stored = read_images_table(table).images
-    hashes = [[int(label), int(ipc_id), pixel_hash(image)] for (label, ipc_id), image in zip(slots, stored, strict=True)]
+    hashes = [
+        [int(label), int(ipc_id), pixel_hash(image)]
+        for (label, ipc_id), image in zip(slots, stored, strict=True)
+    ]
     return UnitOutput({table_name(key): (table_to_bytes(table), len(slots))}, meta | {"image_sha256": hashes})
 
 
@@ -64,7 +66,7 @@ def slot_hashes(context: StageContext, stage: Literal["init", "recover"]) -> dic
 def read_stage_images(
     context: StageContext, stage: Literal["init", "recover"], wanted: set[Slot] | None = None
 ) -> ImageRows:
-    """Images of a finished stage in the order of (class, ipc_id); only shards that hold wanted slots are read."""
+    """Images of a finished stage by (class, ipc_id); only shards that hold wanted slots are read."""
     manifest = context.manifest(stage)
     if wanted is not None:
         held = [record for record in manifest.records if _slots_of(record) & wanted]

@@ -11,7 +11,14 @@ from torch import Tensor
 from edc_ray.artifacts.layout import block_key
 from edc_ray.artifacts.records import Record
 from edc_ray.config.run import RunConfig
-from edc_ray.core.crops import assemble_mosaics, best_crop_of_each, cross_entropy_of_each, cut_crops, lowest_losses, sample_crops
+from edc_ray.core.crops import (
+    assemble_mosaics,
+    best_crop_of_each,
+    cross_entropy_of_each,
+    cut_crops,
+    lowest_losses,
+    sample_crops,
+)
 from edc_ray.core.pixels import denormalise, to_uint8
 from edc_ray.core.seeding import draws
 from edc_ray.data.sources import OpenedDataset
@@ -26,8 +33,7 @@ _IMAGES_AT_ONCE = 32  # scored in one forward, times crops_per_image
 
 def plan(context: StageContext) -> list[WorkUnit]:
     """Blocks whose sizes do not depend on the number of classes or of images per class."""
-    section, spec = context.config.init, context.config.dataset
-    assert spec.num_classes
+    section, num_classes = context.config.init, len(context.data.train.class_names)
     return [
         WorkUnit(
             "init",
@@ -35,7 +41,7 @@ def plan(context: StageContext) -> list[WorkUnit]:
             f"{span('classes', first, end)}, {span('ipc', first_ipc, end_ipc)}",
             {"classes": [first, end], "ipc": [first_ipc, end_ipc]},
         )
-        for first, end in blocks(spec.num_classes, section.classes_per_unit)
+        for first, end in blocks(num_classes, section.classes_per_unit)
         for first_ipc, end_ipc in blocks(context.config.ipc, section.ipc_per_unit)
     ]
 
@@ -142,7 +148,9 @@ def real_choice(context: StageContext, label: int) -> np.ndarray:
 def noise_images(context: StageContext, slots: list[Slot]) -> Tensor:
     """Standard normal noise in normalised pixels, drawn for each slot by itself: float32 [N, C, S, S]."""
     size, channels = context.data.train.image_size, context.data.train.channels
-    drawn = [draws(context.config.seed, "init", "noise", *slot).normal(channels, size, size) for slot in slots]
+    drawn = [
+        draws(context.config.seed, "init", "noise", *slot).normal(channels, size, size) for slot in slots
+    ]
     return torch.from_numpy(np.stack(drawn).astype(np.float32)).to(context.device)
 
 

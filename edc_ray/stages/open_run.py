@@ -1,4 +1,4 @@
-"""Opening a run: everything that can be wrong with a config, the data or the folder is found here, before work starts."""
+"""Opening a run: what can be wrong with a config, the data or the folder is found here, before work starts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def open_inputs(config: RunConfig) -> Inputs:
     store = open_store(run_url(config), dict(config.storage.options))
     data = open_dataset(config.dataset, config.seed)
     resolved = config.model_copy(update={"dataset": data.spec})
-    _check_networks(resolved)
+    _check_networks(resolved, data)
     check_class_sizes(resolved, data)
     return Inputs(resolved, store, data)
 
@@ -104,8 +104,9 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[An
     return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
 
 
-def _check_networks(config: RunConfig) -> None:
-    spec = config.dataset
-    assert spec.num_classes and spec.image_size and spec.channels
+def _check_networks(config: RunConfig, data: OpenedDataset) -> None:
+    train = data.train
     for name in dict.fromkeys((*config.squeeze.observers, *config.evaluate.students)):
-        check_network(name, num_classes=spec.num_classes, image_size=spec.image_size, channels=spec.channels)
+        check_network(
+            name, num_classes=len(train.class_names), image_size=train.image_size, channels=train.channels
+        )

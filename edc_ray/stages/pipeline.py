@@ -15,7 +15,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edc_ray.artifacts.layout import STAGE_FOLDERS
-from edc_ray.artifacts.manifest import manifest_is_intact, read_manifest, read_record, write_manifest, write_unit
+from edc_ray.artifacts.manifest import (
+    manifest_is_intact,
+    read_manifest,
+    read_record,
+    write_manifest,
+    write_unit,
+)
 from edc_ray.artifacts.records import Record
 from edc_ray.config.run import StageName, digest_of
 from edc_ray.errors import UnitsFailedError
@@ -63,7 +69,11 @@ def run_pipeline(
         UnitsFailedError: some units failed; the others of that stage are done and recorded.
     """
     wanted = set(stages)
-    return [run_stage(context, STAGES[name], execute or execute_here, on_event) for name in STAGES if name in wanted]
+    return [
+        run_stage(context, STAGES[name], execute or execute_here, on_event)
+        for name in STAGES
+        if name in wanted
+    ]
 
 
 def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: OnEvent) -> StageReport:
@@ -75,7 +85,11 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
     units = planned_units(context, stage)
     whole = digest_of([unit.fingerprint for unit in units])
     manifest = read_manifest(context.store, folder)
-    if manifest is not None and manifest.fingerprint == whole and manifest_is_intact(context.store, manifest, folder):
+    if (
+        manifest is not None
+        and manifest.fingerprint == whole
+        and manifest_is_intact(context.store, manifest, folder)
+    ):
         report = StageReport(stage.name, time.monotonic() - started, 0, len(units))
         on_event({"event": "stage_reused", **asdict(report)})
         return report
@@ -148,7 +162,9 @@ def _unit_event(outcome: Outcome) -> dict[str, Any]:
 
 
 def _units_failed(stage: Stage, units: list[WorkUnit], failures: list[Outcome]) -> Exception:
-    listed = "\n".join(f"    {one.unit.title}: {type(one.error).__name__}: {one.error}" for one in failures[:10])
+    listed = "\n".join(
+        f"    {one.unit.title}: {type(one.error).__name__}: {one.error}" for one in failures[:10]
+    )
     return UnitsFailedError(
         f"{stage.name}: {len(failures)} of {len(units)} units failed; the others are done and kept",
         found="\n" + listed,

@@ -6,6 +6,7 @@ virtual rank (order "official"). Units exchange nothing, so where they run canno
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from torch import Tensor
 from edc_ray.artifacts.layout import block_key
 from edc_ray.artifacts.records import Record
 from edc_ray.config.run import digest_of
+from edc_ray.core.local_targets import local_class_targets
 from edc_ray.core.moments import LayerStatistics
 from edc_ray.core.pixels import denormalise, to_uint8
-from edc_ray.core.recover_loop import local_class_targets, recover_images
+from edc_ray.core.recover_loop import recover_images
 from edc_ray.core.recover_state import IterationReport, LoopState, Observer, RecoverSettings
-from edc_ray.core.seeding import draws
+from edc_ray.core.seeding import Draws, draws
 from edc_ray.core.taps import LayerTaps
 from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
@@ -37,10 +39,9 @@ def plan(context: StageContext) -> list[WorkUnit]:
 
 
 def _block_units(context: StageContext) -> list[WorkUnit]:
-    section, spec = context.config.recover, context.config.dataset
-    assert spec.num_classes
+    section, num_classes = context.config.recover, len(context.data.train.class_names)
     units = []
-    for first, end in blocks(spec.num_classes, section.classes_per_unit):
+    for first, end in blocks(num_classes, section.classes_per_unit):
         for first_ipc, end_ipc in blocks(context.config.ipc, section.ipc_per_unit):
             slots = [[label, ipc_id] for label in range(first, end) for ipc_id in range(first_ipc, end_ipc)]
             key = block_key(first, end - 1, first_ipc, end_ipc - 1)
@@ -53,14 +54,17 @@ def _official_units(context: StageContext) -> list[WorkUnit]:
     """Global batches in class-major order, each split evenly over the virtual ranks.
 
     Deviations:
-        where the batch does not divide by the ranks the official code never makes the rest; here no slot is lost.
+        where the batch does not divide by the ranks, the official code never makes the rest.
     """
-    section, spec, ranks = context.config.recover, context.config.dataset, context.config.recover.virtual_ranks
-    assert spec.num_classes
-    slots = [[label, ipc_id] for label in range(spec.num_classes) for ipc_id in range(context.config.ipc)]
-    chains: list[list[list[list[int]]]] = [[] for _ in range(ranks)]
+    section = context.config.recover
+    slots = [
+        [label, ipc_id]
+        for label in range(len(context.data.train.class_names))
+        for ipc_id in range(context.config.ipc)
+    ]
+    chains: list[list[list[list[int]]]] = [[] for _ in range(section.virtual_ranks)]
     for first, end in blocks(len(slots), section.batch_size):
-        for rank, part in enumerate(np.array_split(np.arange(first, end), ranks)):
+        for rank, part in enumerate(np.array_split(np.arange(first, end), section.virtual_ranks)):
             if len(part):
                 chains[rank].append([slots[index] for index in part])
     return [
@@ -84,7 +88,9 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
 
 def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
     """Optimises the unit's images, one batch after the other."""
-    batches: list[list[Slot]] = [[(label, ipc_id) for label, ipc_id in batch] for batch in unit.work["batches"]]
+    batches: list[list[Slot]] = [
+        [(label, ipc_id) for label, ipc_id in batch] for batch in unit.work["batches"]
+    ]
     slots = [slot for batch in batches for slot in batch]
     if not context.config.recover.enabled:
         kept = read_stage_images(context, "init", set(slots))
@@ -99,7 +105,6 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
     for number, batch in enumerate(batches):
         start = _start_images(context, batch)
         state = LoopState.start(start) if state is None else state.next_batch(start, section.carry)
-        first_slot = batch[0]
         state = recover_images(
             state,
             torch.tensor([label for label, _ in batch], device=context.device),
@@ -108,15 +113,18 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
             settings,
             mean=mean_std[0],
             std=mean_std[1],
-            draws=lambda iteration, first_slot=first_slot, size=len(batch): draws(
-                context.config.seed, "recover", *first_slot, size, iteration
-            ),
+            draws=partial(_draws_of, context.config.seed, batch),
             local_targets=_local_targets(context, observers, batch),
             on_iteration=reports.append if number == 0 else None,
         )
         images.append(state.images)
     pixels = to_uint8(denormalise(torch.cat(images), *mean_std), section.image_rounding).cpu().numpy()
     return images_output(context, unit.key, pixels, slots, _facts(reports, len(observers)), lossy=True)
+
+
+def _draws_of(seed: int, batch: list[Slot], iteration: int) -> Draws:
+    """A batch shares one view an iteration: keyed by the slots at its ends."""
+    return draws(seed, "recover", *batch[0], *batch[-1], iteration)
 
 
 def load_observers(context: StageContext) -> list[Observer]:
@@ -157,7 +165,9 @@ def _start_images(context: StageContext, batch: list[Slot]) -> Tensor:
     if context.config.init.kind == "noise":
         return noise_images(context, batch)
     rows = read_stage_images(context, "init", set(batch))
-    by_slot = {(int(a), int(b)): row for row, (a, b) in enumerate(zip(rows.labels, rows.ipc_ids, strict=True))}
+    by_slot = {
+        (int(a), int(b)): row for row, (a, b) in enumerate(zip(rows.labels, rows.ipc_ids, strict=True))
+    }
     return normalised(rows.images[[by_slot[slot] for slot in batch]], context)
 
 
@@ -192,7 +202,9 @@ def _facts(reports: list[IterationReport], num_observers: int) -> dict[str, Any]
     }
     for name in dict.fromkeys(report.observer for report in reports):
         own = [report.matching_loss for report in reports if report.observer == name]
-        curves[f"matching_loss/{name}"] = [round(value, 6) for value in own[:: max(1, len(own) // _POINTS_OF_A_CURVE)]]
+        curves[f"matching_loss/{name}"] = [
+            round(value, 6) for value in own[:: max(1, len(own) // _POINTS_OF_A_CURVE)]
+        ]
     ends = {"first": float(np.mean(matching[:turn])), "last": float(np.mean(matching[-turn:]))}
     return {"matching_loss": ends, "curves": curves}
 
@@ -200,9 +212,16 @@ def _facts(reports: list[IterationReport], num_observers: int) -> dict[str, Any]
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
     """Mean matching loss of all units at the beginning and at the end; what a reader of the images needs."""
     ends = [record.meta["matching_loss"] for record in records if record.meta["matching_loss"]]
-    matching = {end: float(np.mean([one[end] for one in ends])) for end in ("first", "last")} if ends else None
+    matching = (
+        {end: float(np.mean([one[end] for one in ends])) for end in ("first", "last")} if ends else None
+    )
     mean, std = mean_and_std(context)
-    return records, {"matching_loss": matching, "mean": list(mean), "std": list(std), "ipc": context.config.ipc}
+    return records, {
+        "matching_loss": matching,
+        "mean": list(mean),
+        "std": list(std),
+        "ipc": context.config.ipc,
+    }
 
 
 STAGE = Stage(

@@ -27,7 +27,9 @@ def plan(context: StageContext) -> list[WorkUnit]:
     """Ranges of epochs; more epochs add units."""
     section = context.config.relabel
     return [
-        WorkUnit("relabel", epochs_key(first, end - 1), span("epochs", first, end), {"first": first, "end": end})
+        WorkUnit(
+            "relabel", epochs_key(first, end - 1), span("epochs", first, end), {"first": first, "end": end}
+        )
         for first, end in blocks(section.epochs, section.epochs_per_unit)
     ]
 
@@ -49,10 +51,13 @@ def label_epochs(context: StageContext, unit: WorkUnit) -> UnitOutput:
         parts.append(_label_rows(epoch, rows, views, label_views(context, images, views)))
     joined = LabelRows.concatenate(parts)
     spec = context.config.dataset
-    assert spec.class_names
-    table = build_labels_table(joined, spec.class_names, dataset=spec.name, codec=context.config.relabel.codec)
+    table = build_labels_table(
+        joined, rows.class_names, dataset=spec.name, codec=context.config.relabel.codec
+    )
     data = table_to_bytes(table, rows_per_group=len(rows.labels))
-    return UnitOutput({table_name(unit.key): (data, len(joined))}, {"epochs": [epochs.start, epochs.stop - 1]})
+    return UnitOutput(
+        {table_name(unit.key): (data, len(joined))}, {"epochs": [epochs.start, epochs.stop - 1]}
+    )
 
 
 def view_settings(context: StageContext) -> ViewSettings:
@@ -85,7 +90,9 @@ def label_views(context: StageContext, images: Tensor, views: EpochViews) -> np.
     mean, std = mean_and_std(context)
     for first, end in blocks(len(views), at_once):
         batch = render_views(images, views, np.arange(first, end), mean=mean, std=std)
-        logits.append(ensemble_logits([observer(batch).float() for observer in observers], section.label_norm))
+        logits.append(
+            ensemble_logits([observer(batch).float() for observer in observers], section.label_norm)
+        )
     values = torch.cat(logits).cpu().numpy()
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
@@ -131,5 +138,10 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
 
 
 STAGE = Stage(
-    name="relabel", needs=("squeeze", "recover"), plan=plan, inputs=inputs, run_unit=label_epochs, finish=finish
+    name="relabel",
+    needs=("squeeze", "recover"),
+    plan=plan,
+    inputs=inputs,
+    run_unit=label_epochs,
+    finish=finish,
 )

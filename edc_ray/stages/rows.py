@@ -26,7 +26,7 @@ from edc_ray.stages.relabel import label_views, slots_of, view_settings
 
 @dataclass(frozen=True)
 class EpochOfRow:
-    """One epoch: uint8 images [M, C, S, S], N views of them, logits [N, K] and own labels [N] of the views."""
+    """One epoch: uint8 images [M, C, S, S], N views of them, their logits [N, K] and own labels [N]."""
 
     images: Tensor
     views: EpochViews
@@ -62,7 +62,9 @@ class StoredRow:
 class LabelledRow:
     """Any images; views are drawn and labelled as relabel does, when they are needed."""
 
-    def __init__(self, context: StageContext, images: np.ndarray, slots: list[Slot], *, hard: bool = False) -> None:
+    def __init__(
+        self, context: StageContext, images: np.ndarray, slots: list[Slot], *, hard: bool = False
+    ) -> None:
         self.hard = hard
         self._context = context
         self._images = torch.from_numpy(np.array(images)).to(context.device)
@@ -82,7 +84,9 @@ class FullRow:
 
     def epoch(self, number: int) -> EpochOfRow:
         train = self._context.data.train
-        chosen = [self._index(position) for position in range(number * self._count, (number + 1) * self._count)]
+        chosen = [
+            self._index(position) for position in range(number * self._count, (number + 1) * self._count)
+        ]
         images = torch.from_numpy(train.fetch(chosen)).to(self._context.device)
         slots = [(int(train.labels[index]), index) for index in chosen]
         return labelled_epoch(self._context, number, images, slots)
@@ -127,7 +131,7 @@ def row_of(context: StageContext, name: str, student_seed: int) -> Row:
 
 
 def random_slots(context: StageContext, student_seed: int) -> list[Slot]:
-    """(class, index) of ipc real images of each class, drawn for one student seed; repeated in small classes."""
+    """(class, index) of ipc real images of each class, drawn for a student seed; repeated in small classes."""
     train, slots = context.data.train, []
     for label in range(len(train.class_names)):
         members = train.class_indices(label)

@@ -35,7 +35,8 @@ from edc_ray.stages.training import (
 def plan(context: StageContext) -> list[WorkUnit]:
     """One unit for each observer."""
     return [
-        WorkUnit("squeeze", name, f"observer {name}", {"observer": name}) for name in context.config.squeeze.observers
+        WorkUnit("squeeze", name, f"observer {name}", {"observer": name})
+        for name in context.config.squeeze.observers
     ]
 
 
@@ -45,20 +46,19 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
 
 def train_observer(context: StageContext, unit: WorkUnit) -> UnitOutput:
     """Trains one observer with cross entropy on augmented real images and judges it on validation images."""
-    name, section, spec = unit.work["observer"], context.config.squeeze, context.config.dataset
+    name, section = unit.work["observer"], context.config.squeeze
     seed, train = context.config.seed, context.data.train
-    assert spec.num_classes and spec.image_size and spec.channels and spec.class_names
     network = build_network(
         name,
-        num_classes=spec.num_classes,
-        image_size=spec.image_size,
-        channels=spec.channels,
+        num_classes=len(train.class_names),
+        image_size=train.image_size,
+        channels=train.channels,
         seed=draws(seed, "squeeze", "weights", name).torch_seed(),
     ).to(context.device)
     torch.manual_seed(draws(seed, "squeeze", "dropout", name).torch_seed())
     trained = wrapped_for_group(network, context)
     optimizer = make_optimizer(trained, section)
-    labels = torch.from_numpy(np.asarray(train.labels)).to(context.device)
+    labels = torch.from_numpy(np.array(train.labels)).to(context.device)
     losses, rates = [], []
     for epoch in range(section.epochs):
         trained.train()
@@ -67,7 +67,9 @@ def train_observer(context: StageContext, unit: WorkUnit) -> UnitOutput:
         total = torch.zeros((), device=context.device)
         num_batches = 0
         for number, batch in enumerate(batches_of(order, section.batch_size, context)):
-            images = augmented(context, train.fetch(batch), section, ("squeeze", name, epoch, number, context.group.rank))
+            images = augmented(
+                context, train.fetch(batch), section, ("squeeze", name, epoch, number, context.group.rank)
+            )
             loss = F.cross_entropy(trained(images), labels[torch.from_numpy(batch).to(context.device)])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -77,7 +79,11 @@ def train_observer(context: StageContext, unit: WorkUnit) -> UnitOutput:
         losses.append(check_loss(total / num_batches, f"squeeze: observer {name}", epoch))
     judgement = judge(network, context.data.val, context, 256)
     data = network_to_bytes(
-        network, name=name, image_size=spec.image_size, channels=spec.channels, class_names=spec.class_names
+        network,
+        name=name,
+        image_size=train.image_size,
+        channels=train.channels,
+        class_names=train.class_names,
     )
     meta = {
         "observer": name, "top1": judgement.top1, "top5": judgement.top5, "ece": judgement.ece,
@@ -88,14 +94,13 @@ def train_observer(context: StageContext, unit: WorkUnit) -> UnitOutput:
 
 def augmented(context: StageContext, images: np.ndarray, section: Any, key: tuple[str | int, ...]) -> Tensor:
     """Real images with the section's augmentation, normalised. The draw is keyed by `key`."""
-    pixels, spec = pixels_of(images, context), context.config.dataset
-    assert spec.image_size
-    stream, flip = draws(context.config.seed, *key), 0.5 if spec.flip else 0.0
+    pixels, size = pixels_of(images, context), context.data.train.image_size
+    stream, flip = draws(context.config.seed, *key), 0.5 if context.config.dataset.flip else 0.0
     if section.augmentation == "crop_pad":
-        params = sample_crop_pad(stream, len(pixels), spec.image_size, section.crop_padding, flip)
+        params = sample_crop_pad(stream, len(pixels), size, section.crop_padding, flip)
         pixels = apply_crop_pad(pixels, params)
     elif section.augmentation == "resized_crop":
-        params = sample_views(stream, len(pixels), spec.image_size, section.crop_scale, flip_probability=flip)
+        params = sample_views(stream, len(pixels), size, section.crop_scale, flip_probability=flip)
         pixels = apply_views(pixels, params)
     return normalise(pixels, *mean_and_std(context))
 
@@ -110,12 +115,12 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
 
 
 def refuse_weak_observer(name: str, top1: float, images: int, context: StageContext) -> None:
-    """Mismatched class orders show as an observer at chance level, and everything after it would be worthless.
+    """Mismatched class orders show as an observer at chance level; all that follows would be worthless.
 
     Raises:
         DataError: accuracy is not above 1/K by three binomial standard deviations.
     """
-    chance = 1 / (context.config.dataset.num_classes or 1)
+    chance = 1 / len(context.data.train.class_names)
     bar = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / images))
     if top1 <= bar:
         raise DataError(

@@ -1,4 +1,4 @@
-"""What the trainings of observers and of students share: optimiser, rate, batches, accuracy on real images."""
+"""What trainings of observers and of students share: optimiser, rate, batches, accuracy on real images."""
 
 from __future__ import annotations
 
@@ -106,7 +106,8 @@ def normalised(images: np.ndarray, context: StageContext) -> Tensor:
 def mean_and_std(context: StageContext) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The dataset's mean and std, which an opened dataset always has."""
     spec = context.config.dataset
-    assert spec.mean is not None and spec.std is not None
+    assert spec.mean is not None
+    assert spec.std is not None
     return spec.mean, spec.std
 
 
@@ -133,14 +134,15 @@ def judge(network: nn.Module, images: ImageSet, context: StageContext, batch_siz
     for first in range(0, len(images), batch_size):
         batch = images.fetch(np.arange(first, min(first + batch_size, len(images))))
         logits.append(network(normalised(batch, context)).float().cpu())
-    logits_BK, labels_B = torch.cat(logits), torch.from_numpy(np.asarray(images.labels))
+    logits_BK, labels_B = torch.cat(logits), torch.from_numpy(np.array(images.labels))
     correct_B = topk_correct(logits_BK, labels_B)
     return Judgement(
         top1=100 * float(correct_B.double().mean()),
         top5=100 * float(topk_correct(logits_BK, labels_B, 5).double().mean()),
         ece=expected_calibration_error(logits_BK, labels_B),
         per_class=tuple(
-            round(100 * value, 4) for value in per_class_accuracy(correct_B, labels_B, logits_BK.shape[1]).tolist()
+            round(100 * value, 4)
+            for value in per_class_accuracy(correct_B, labels_B, logits_BK.shape[1]).tolist()
         ),
         images=len(images),
     )

@@ -10,7 +10,6 @@ import pytest
 
 from edc_ray.artifacts.store import Store, open_store
 
-
 SECRET = "a-secret-that-no-message-shows"
 
 

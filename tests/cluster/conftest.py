@@ -12,8 +12,9 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 @pytest.fixture(scope="session")
 def ray_of_tests() -> Iterator[None]:
-    import edc_ray.cluster  # noqa: F401  (what must be set before ray is imported)
     import ray
+
+    import edc_ray.cluster  # noqa: F401  (what must be set before ray is imported)
 
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield

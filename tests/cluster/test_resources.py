@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from edc_ray.cluster.resources import WorkerSize, capacity, check_cluster, check_fit, check_storage, worker_size
+from edc_ray.cluster.resources import (
+    WorkerSize,
+    capacity,
+    check_cluster,
+    check_fit,
+    check_storage,
+    worker_size,
+)
 from edc_ray.errors import ConfigError, ResourceError
 from tests.cluster.fake_stage import fake_config
 

@@ -38,5 +38,8 @@ def test_joining_where_no_cluster_runs_says_so(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(ResourceError, match=r"no Ray cluster to join[\s\S]*ray job submit"), ray_session("auto"):
+    with (
+        pytest.raises(ResourceError, match=r"no Ray cluster to join[\s\S]*ray job submit"),
+        ray_session("auto"),
+    ):
         pass

@@ -28,9 +28,7 @@ def test_units_spread_over_two_workers_are_done_once_and_failures_are_reported(t
     outcomes = ended_on_train(tmp_path, 1, a="work", b="raise", c="kill once", d="work", e="kill")
     assert isinstance(outcomes["b"].error, NumericalError)
     assert isinstance(outcomes["e"].error, ResourceError)
-    assert {
-        key for key, outcome in outcomes.items() if outcome.record
-    } == {"a", "c", "d"}
+    assert {key for key, outcome in outcomes.items() if outcome.record} == {"a", "c", "d"}
     assert [tries_of(tmp_path / "marks", key) for key in "abce"] == [1, 1, 2, 2]
     assert (tmp_path / "run/squeeze/a.txt").read_text() == "6 1"
 

@@ -14,10 +14,15 @@ from tests.cluster.fake_stage import fake_config
 def fake_trial(config: RunConfig) -> dict[str, Any]:
     runs = Path(config.storage.root or "")
     (runs / "tries").mkdir(parents=True, exist_ok=True)
-    (runs / "tries" / f"{config.recover.iterations}").open("a").write("x")
+    with (runs / "tries" / f"{config.recover.iterations}").open("a") as tries:
+        tries.write("x")
     if config.recover.iterations == 3:
         raise NumericalError("recover: the loss is NaN")
-    return {"top1": 10.0 * config.recover.iterations, "root": config.storage.root, "address": config.cluster.address}
+    return {
+        "top1": 10.0 * config.recover.iterations,
+        "root": config.storage.root,
+        "address": config.cluster.address,
+    }
 
 
 def sweep_config(folder: Path, space: dict[str, Any], **fields: Any) -> RunConfig:
@@ -63,7 +68,9 @@ def test_a_random_search_is_the_same_every_time_and_grows_at_its_end(tmp_path: P
         "recover.class_weight": {"uniform": [0.0, 1.0]},
     }
     few = planned_trials(sweep_config(tmp_path, space, sweep__search="random", sweep__num_trials=3), "/runs")
-    many = planned_trials(sweep_config(tmp_path, space, sweep__search="random", sweep__num_trials=20), "/runs")
+    many = planned_trials(
+        sweep_config(tmp_path, space, sweep__search="random", sweep__num_trials=20), "/runs"
+    )
     assert [trial.fields for trial in many[:3]] == [trial.fields for trial in few]
     assert [trial.key for trial in many[:3]] == [trial.key for trial in few]
     assert all(0.001 <= trial.config.recover.learning_rate <= 0.1 for trial in many)
@@ -74,7 +81,9 @@ def test_a_random_search_is_the_same_every_time_and_grows_at_its_end(tmp_path: P
 def test_what_changes_no_result_changes_no_key(tmp_path: Path) -> None:
     space = {"ipc": [1]}
     one = planned_trials(sweep_config(tmp_path, space), "/runs")
-    other = planned_trials(sweep_config(tmp_path, space, cluster__num_actors=7, sweep__max_concurrent=4), "/moved")
+    other = planned_trials(
+        sweep_config(tmp_path, space, cluster__num_actors=7, sweep__max_concurrent=4), "/moved"
+    )
     assert one[0].key == other[0].key
     assert planned_trials(sweep_config(tmp_path, space, seed=1), "/runs")[0].key != one[0].key
 

@@ -69,7 +69,7 @@ def test_a_unit_that_raises_is_reported_at_once_and_its_actor_kept() -> None:
     pool = ScriptedPool({"b": ["raised"]})
     outcomes = ended(pool, units_called("a", "b", "c"))
     assert isinstance(outcomes["b"].error, RuntimeError)
-    assert outcomes["a"].record and outcomes["c"].record
+    assert all(outcomes[key].record for key in "ac")
     assert pool.tries.count("b") == 1
     assert pool.started == 2
 
@@ -85,9 +85,11 @@ def test_a_unit_whose_actor_died_is_tried_again_after_the_others() -> None:
 def test_a_deadly_unit_is_reported_after_its_retries_and_the_others_are_done() -> None:
     pool = ScriptedPool({"b": ["lost"] * 9})
     outcomes = ended(pool, units_called("a", "b", "c"), retries=2)
-    with pytest.raises(ResourceError, match=r"recover: the worker of unit 'unit b' died 3 times[\s\S]*b lost"):
+    with pytest.raises(
+        ResourceError, match=r"recover: the worker of unit 'unit b' died 3 times[\s\S]*b lost"
+    ):
         raise outcomes["b"].error or AssertionError
-    assert outcomes["a"].record and outcomes["c"].record
+    assert all(outcomes[key].record for key in "ac")
     assert pool.tries.count("b") == 3
 
 

@@ -121,3 +121,12 @@ def test_images_of_another_size_are_refused() -> None:
         part.add(activations, torch.tensor([0]))
     with pytest.raises(ValueError, match="different layers"):
         part.merge(StatisticsAccumulator({"norm": "bn"}, 4))
+
+
+def test_sums_made_in_inference_mode_can_be_added_to_outside_of_it() -> None:
+    part = StatisticsAccumulator(KINDS, 4)
+    with torch.inference_mode():
+        part.add(_activations(), LABELS)
+    (other,) = _accumulate([10])
+    part.merge(other)
+    assert part.counts.sum() == 20

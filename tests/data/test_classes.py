@@ -46,6 +46,7 @@ def test_numbered_validation_images_take_the_names_of_training() -> None:
         (_images([0, 1], ("a", "b")), ("a", "a"), None, "repeats a name"),
         (_images([0, 1], ("a", "b")), None, 3, r"num_classes contradicts(.|\n)*2 classes"),
         (_images([0, 0], ("a",)), None, None, "single class"),
+        (_images([0, 0], None), None, None, "single class"),
     ],
 )
 def test_labels_and_names_that_contradict_are_refused(images, given, num_classes, message) -> None:

@@ -34,7 +34,7 @@ def test_written_folder_and_parquet_read_back_as_the_same_images(tmp_path, chann
     write_image_folder(images, f"{tmp_path}/tree")
     write_parquet(images, f"{tmp_path}/table.parquet")
     for source in (f"{tmp_path}/tree", f"{tmp_path}/table.parquet"):
-        opened = open_dataset(DatasetSpec(train=source, val=source), seed=0)
+        opened = open_dataset(DatasetSpec.model_validate({"train": source, "val": source}), seed=0)
         assert opened.train.content_hash == images.content_hash
 
 

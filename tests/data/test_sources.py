@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from edc_ray.config.dataset import DatasetSpec
 from edc_ray.data.fake import synthetic_images, write_image_folder, write_parquet
 from edc_ray.data.images import DenseImages, EncodedImages
-from edc_ray.data.sources import open_dataset, without_secrets
+from edc_ray.data.sources import OpenedDataset, open_dataset, without_secrets
 from edc_ray.errors import ConfigError, DataError
 
 IMAGES = synthetic_images(3, 6, 8, 3)
@@ -21,8 +22,12 @@ def tree(tmp_path_factory) -> str:
     return root
 
 
-def _open(source: str | None, **fields):
-    return open_dataset(DatasetSpec(train=source, **fields), seed=1)
+def _spec(source: str | None, **fields: Any) -> DatasetSpec:
+    return DatasetSpec.model_validate({"train": source, **fields})
+
+
+def _open(source: str | None, **fields: Any) -> OpenedDataset:
+    return open_dataset(_spec(source, **fields), seed=1)
 
 
 def test_digits_are_described_and_split_by_class() -> None:
@@ -46,7 +51,7 @@ def test_opening_a_resolved_spec_gives_the_same_sets(tree: str) -> None:
 
 
 def test_held_out_images_follow_the_seed_and_ignore_the_limit(tree: str) -> None:
-    spec = DatasetSpec(train=tree, val_fraction=0.5)
+    spec = _spec(tree, val_fraction=0.5)
     val = open_dataset(spec, seed=1).val
     limited = open_dataset(spec.model_copy(update={"max_per_class": 1}), seed=1)
     assert limited.val.content_hash == val.content_hash
@@ -91,7 +96,7 @@ def test_a_set_over_the_memory_limit_is_decoded_on_demand_alike(
 ) -> None:
     if source == "table":
         write_parquet(IMAGES, f"{tmp_path}/x.parquet", row_group_size=4)
-    spec = DatasetSpec(train=tree if source == "tree" else f"{tmp_path}/x.parquet", val=tree)
+    spec = _spec(tree if source == "tree" else f"{tmp_path}/x.parquet", val=tree)
     dense = open_dataset(spec, seed=1)
     encoded = open_dataset(spec, seed=1, memory_limit=100)
     assert isinstance(dense.train, DenseImages)
@@ -141,7 +146,7 @@ def test_a_corrupt_file_is_named(memory_limit: int) -> None:
     write_image_folder(IMAGES, "memory://sources-corrupt")
     fsspec.filesystem("memory").pipe_file("/sources-corrupt/class1/00007.png", b"junk")
     with pytest.raises(DataError, match=r"class1/00007\.png"):
-        open_dataset(DatasetSpec(train="memory://sources-corrupt"), seed=1, memory_limit=memory_limit)
+        open_dataset(_spec("memory://sources-corrupt"), seed=1, memory_limit=memory_limit)
 
 
 def test_an_empty_class_folder_is_named(tmp_path: Path) -> None:

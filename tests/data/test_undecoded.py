@@ -1,4 +1,5 @@
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ WIDE = RNG.integers(0, 256, (20, 33, 3), dtype=np.uint8)
 
 @pytest.mark.parametrize("size", [8, 20, 31])
 def test_an_oblong_image_is_resized_and_cropped_as_torchvision_does(size: int) -> None:
-    image = Image.fromarray(WIDE)
+    image: Any = Image.fromarray(WIDE)
     side = round(33 * size / 20)
     expected = pil_to_tensor(center_crop(resize(image, [size, side]), [size, size])).numpy()
     found = decode_pixels(_png(WIDE), channels=3, image_size=size)

@@ -47,8 +47,8 @@ def test_building_leaves_the_random_state_of_the_process_alone() -> None:
 def test_small_networks_take_all_small_images_and_give_logits_in_both_modes(name: str) -> None:
     for image_size, channels in [(16, 3), (28, 1), (32, 3), (64, 3)]:
         check_network(name, num_classes=5, image_size=image_size, channels=channels)
-    network = build_network(name, num_classes=5, image_size=8, channels=1, seed=0)
-    images = torch.zeros(2, 1, 8, 8)
+    network = build_network(name, num_classes=5, image_size=8, channels=1, seed=0).to("meta")
+    images = torch.zeros(2, 1, 8, 8, device="meta")
     with torch.no_grad():
         assert network(images).shape == (2, 5)
         assert network.eval()(images).shape == (2, 5)

@@ -31,7 +31,7 @@ def read_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     data, scalars = file.read_bytes(), {}
     while data:  # length u64, checksum u32, event, checksum u32
         length = int.from_bytes(data[:8], "little")
-        event = event_pb2.Event.FromString(data[12 : 12 + length])
+        event = event_pb2.Event.FromString(data[12 : 12 + length])  # pyright: ignore[reportAttributeAccessIssue]
         data = data[16 + length :]
         for value in event.summary.value:
             scalars.setdefault(value.tag, []).append((event.step, value.simple_value))

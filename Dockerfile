@@ -1,0 +1,25 @@
+# One image for a single machine, for nodes started with `ray start`, and for Ray on Kubernetes.
+#   docker build -t edc-ray .
+#   docker run --rm -v "$PWD/runs:/home/ray/runs" edc-ray run digits
+# With NVIDIA GPUs add `--gpus all`: the CUDA libraries come with torch, the driver with the host.
+FROM python:3.11-slim
+
+# Object stores to install for, such as EXTRAS=s3,gcs. Only those of requirements.lock are pinned.
+ARG EXTRAS=s3
+
+# wget: the health probes of Ray on Kubernetes call it. procps: Ray looks at processes with it.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends procps wget \
+    && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /opt/edc-ray
+COPY pyproject.toml requirements.lock README.md LICENSE ./
+COPY edc_ray ./edc_ray
+RUN pip install --no-cache-dir --constraint requirements.lock ".[${EXTRAS}]"
+COPY jobs ./jobs
+
+RUN useradd --create-home ray
+USER ray
+WORKDIR /home/ray
+ENTRYPOINT ["edc-ray"]
+CMD ["--help"]

@@ -1,0 +1,89 @@
+"""The loop of one Ray Train worker: whole units of its own, or its part of each unit under DDP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.train.torch
+from ray.train.collective import broadcast_from_rank_zero
+
+from edc_ray.artifacts.layout import STAGE_FOLDERS
+from edc_ray.artifacts.manifest import Record, read_record
+from edc_ray.artifacts.store import Store
+from edc_ray.cluster.desk import UnitRaisedError, portable
+from edc_ray.config.run import RunConfig
+from edc_ray.stages.context import Group, StageContext, choose_device
+from edc_ray.stages.numerics import unit_numerics
+from edc_ray.stages.pipeline import do_unit
+from edc_ray.stages.plan import Stage, WorkUnit
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What every worker of a Ray Train run is told.
+
+    Args:
+        stage: whose units they are.
+        config: of the run.
+        store: of the run.
+        data: reference to the opened dataset in Ray's object store.
+        units: by key.
+        gpus: of each worker.
+        group_size: ranks that do each unit together under DDP; 1: each rank does units of its own.
+    """
+
+    stage: Stage
+    config: RunConfig
+    store: Store
+    data: ray.ObjectRef[Any]
+    units: Mapping[str, WorkUnit]
+    gpus: float
+    group_size: int
+
+
+def work(job: TrainJob, desk: Any) -> None:
+    """Do units that the desk hands out until it has none; called on every rank."""
+    rank, together = ray.train.get_context().get_world_rank(), job.group_size > 1
+    device = choose_device(job.config.device, gpus=job.gpus)
+    if device.type == "cuda":
+        device = ray.train.torch.get_device()  # all GPUs of the node are visible here; this is the rank's own
+    group = Group(rank, job.group_size) if together else Group()
+    context = StageContext(job.config, job.store, ray.get(job.data), device, group)
+    next_unit, do = (_next_of_group, _do_with_group) if together else (_next_of_rank, _do_alone)
+    while (key := next_unit(desk, rank)) is not None:
+        record = error = None
+        try:
+            record = do(context, job.units[key], job.stage)
+        except Exception as raised:
+            error = portable(raised)
+        if error and together:
+            # The other ranks wait for this one in a collective call; only a new group frees them.
+            raise UnitRaisedError(error)
+        if error or record:
+            ray.get(desk.finish.remote(key, record, error))
+
+
+def _next_of_rank(desk: Any, rank: int) -> str | None:
+    return ray.get(desk.next_unit.remote(rank))
+
+
+def _next_of_group(desk: Any, rank: int) -> str | None:
+    return broadcast_from_rank_zero(_next_of_rank(desk, 0) if rank == 0 else None)
+
+
+def _do_alone(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
+    # A worker of an earlier group may have died between writing the record and saying so.
+    record = read_record(context.store, STAGE_FOLDERS[stage.name], unit.key, unit.fingerprint)
+    return record or do_unit(context, unit, stage)
+
+
+def _do_with_group(context: StageContext, unit: WorkUnit, stage: Stage) -> Record | None:
+    """Every rank computes, the first one writes."""
+    if context.group.rank == 0:
+        return do_unit(context, unit, stage)
+    with unit_numerics(context):
+        stage.run_unit(context, unit)
+    return None

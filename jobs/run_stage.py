@@ -1,0 +1,16 @@
+"""Job script of one stage: `edc-ray stage` on the cluster that it is submitted to.
+
+ray job submit --working-dir . -- python jobs/run_stage.py recover cifar10 storage.root=s3://bucket/runs
+"""
+
+from __future__ import annotations
+
+import sys
+
+from job_words import as_submitted_job
+
+from edc_ray.cli import main
+
+if __name__ == "__main__":
+    sys.argv = as_submitted_job("stage")
+    main()

@@ -63,8 +63,8 @@ format: $(VENV)/.dev ## rewrite the code in the project's format
 docs: $(VENV)/.dev ## check the documents: every link resolves, every edc-ray command in them is understood
 	$(BIN)/python docs/check_documents.py
 
-lock: | $(UV) ## resolve requirements.lock anew
-	$(UV) pip compile --quiet --universal --upgrade pyproject.toml --extra s3 --extra dev \
+lock: | $(UV) ## bring requirements.lock up to pyproject.toml; LOCK_FLAGS=--upgrade takes newer versions
+	$(UV) pip compile --quiet --universal $(LOCK_FLAGS) pyproject.toml --extra s3 --extra dev \
 		--no-emit-index-url --no-header --no-annotate -p 3.11 -o requirements.lock
 
 install: $(VENV)/.dev ## only install, with the tools of a developer

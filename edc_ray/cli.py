@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from edc_ray.artifacts.store import open_store
-from edc_ray.config.load import load_recipe, load_yaml, to_yaml
+from edc_ray.artifacts.store import Store, open_store
+from edc_ray.config.load import load_recipe, load_yaml, to_yaml, unknown_name
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
 from edc_ray.errors import ConfigError, EdcRayError
@@ -64,7 +64,7 @@ def stage(
 
     chosen: list[StageName] = [known for known in STAGE_NAMES if known == name]
     if not chosen:
-        raise ConfigError(f"unknown stage '{name}'", expected=", ".join(STAGE_NAMES))
+        raise unknown_name("stage", name, STAGE_NAMES)
     launch(_config(words, config), chosen, Output(as_json, quiet))
 
 
@@ -96,11 +96,7 @@ def verify(url: str) -> None:
     """Compare every stored file with its recorded size and hash. Status 1 if any is wrong."""
     from edc_ray.artifacts.manifest import verify_run
 
-    store = open_store(url, writable=False)
-    if not store.list():
-        raise ConfigError(
-            f"there is no run at {store.url}", next="give the run's folder: <storage.root>/<run.name>"
-        )
+    store = _stored_run(url)
     problems = verify_run(store)
     for problem in problems:
         print(f"{problem.path}: {problem.problem}")
@@ -114,7 +110,7 @@ def status(url: str) -> None:
     from edc_ray.artifacts.layout import STAGE_FOLDERS, records_folder
     from edc_ray.artifacts.manifest import read_manifest
 
-    store = open_store(url, writable=False)
+    store = _stored_run(url)
     for name, folder in STAGE_FOLDERS.items():
         manifest = read_manifest(store, folder)
         units = len(manifest.records) if manifest else len(store.list(records_folder(folder)))
@@ -127,6 +123,7 @@ def report(url: str) -> None:
     from edc_ray.report.run_report import write_report
     from edc_ray.stages.event_log import read_events
 
+    _stored_run(url)  # before opening it for writing, which would make the folder
     store = open_store(url)
     for written in write_report(store, read_events(store)):
         print(written)
@@ -143,6 +140,15 @@ def main() -> None:
     except EdcRayError as error:
         stderr.print(f"{type(error).__name__}: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_status)
+
+
+def _stored_run(url: str) -> Store:
+    store = open_store(url, writable=False)
+    if not store.list():
+        raise ConfigError(
+            f"there is no run at {store.url}", next="give the run's folder: <storage.root>/<run.name>"
+        )
+    return store
 
 
 def _config(words: list[str] | None, config_file: str | None) -> RunConfig:

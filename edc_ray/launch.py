@@ -10,18 +10,19 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.table import Table
 
 from edc_ray.artifacts.layout import REPORT_FOLDER, REPORT_PAGE, STAGE_FOLDERS, join_path
 from edc_ray.artifacts.manifest import read_manifest
 from edc_ray.artifacts.store import Store
 from edc_ray.config.run import RunConfig, StageName
-from edc_ray.errors import EdcRayError
+from edc_ray.errors import EdcRayError, UnitsFailedError
 from edc_ray.report.progress import ProgressDisplay
 from edc_ray.report.run_report import result_rows, write_report
 from edc_ray.report.table import to_table
 from edc_ray.stages.context import StageContext, choose_device
 from edc_ray.stages.event_log import EventLog, read_events
-from edc_ray.stages.open_run import open_inputs, open_run
+from edc_ray.stages.open_run import open_inputs, open_run, run_url
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.plan import Execute
 
@@ -74,6 +75,52 @@ def _executor(config: RunConfig) -> Iterator[tuple[Execute | None, torch.device]
 
     with ray_executor(config) as execute:
         yield execute, torch.device(execute.device_type)
+
+
+def launch_sweep(config: RunConfig, output: Output) -> None:
+    """Run the trials of a sweep that are not done yet and print all of them, the best first.
+
+    Raises:
+        EdcRayError: bad input, or failed trials; those that succeeded are kept and printed.
+    """
+    # Ray Tune takes seconds to import.
+    from edc_ray.cluster.tune import run_sweep
+
+    trials = run_sweep(config, run_trial)
+    if output.as_json:
+        print(json.dumps({"run": run_url(config), "trials": trials}), flush=True)
+    else:
+        Console().print(_trials_table(config, trials))
+    failed = [trial for trial in trials if "error" in trial]
+    if failed:
+        raise UnitsFailedError(
+            f"sweep: {len(failed)} of {len(trials)} trials failed; the others are done and kept",
+            found="\n" + "\n".join(f"    {trial['fields']}: {trial['error']}" for trial in failed[:10]),
+            next="mend the cause and run the same command again: only the failed trials are run",
+        )
+
+
+def run_trial(config: RunConfig) -> dict[str, Any]:
+    """One point of a sweep: the whole pipeline in this process; the line of sweep.row for its first student."""
+    inputs = open_inputs(config)
+    context = open_run(inputs, choose_device(config.device))
+    run_pipeline(context, on_event=EventLog(context.store))
+    row = next(row for row in result_rows(context.store) if row.row == config.sweep.row)
+    return {name: getattr(row, name) for name in ("row", "student", "n", "top1_mean", "top1_std")}
+
+
+def _trials_table(config: RunConfig, trials: list[dict[str, Any]]) -> Table:
+    table = Table(title=f"sweep of {config.run.name}: top-1 of row {config.sweep.row} (%)")
+    for heading in (*config.sweep.space, "n", "top-1 (%)", "trial"):
+        table.add_column(heading, overflow="fold")
+    for trial in sorted(trials, key=lambda trial: -trial.get("top1_mean", -1.0)):
+        values = [str(trial["fields"][name]) for name in config.sweep.space]
+        spread = "-" if trial.get("top1_std") is None else f"{trial['top1_std']:.2f}"
+        shown = (
+            ["-", "failed"] if "error" in trial else [str(trial["n"]), f"{trial['top1_mean']:.2f} ± {spread}"]
+        )
+        table.add_row(*values, *shown, trial["trial"])
+    return table
 
 
 def summary(store: Store, events: list[dict[str, Any]], *, whole: bool = True) -> dict[str, Any]:

@@ -7,5 +7,7 @@ import os
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 # The second generation of Ray Train; the default since Ray 2.51.
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+# One process less: a unit that a preempted node interrupts is tried again as after any other death.
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 # Workers stay in the folder they start in: nothing here writes files by relative names.
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")

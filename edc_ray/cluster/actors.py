@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import ray
-from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 
 from edc_ray.artifacts.manifest import Record
@@ -60,7 +59,7 @@ class ActorPool:
         self._actor_class = ray.remote(
             num_cpus=size.cpus, num_gpus=size.gpus, max_restarts=0, max_task_retries=0
         )(StageActor)  # fmt: skip
-        self._actors: dict[int, ActorHandle[StageActor]] = {}
+        self._actors: dict[int, Any] = {}
         self._pending: dict[ray.ObjectRef[Any], int] = {}
         self._pings: set[ray.ObjectRef[Any]] = set()
         self._started = 0

@@ -90,9 +90,9 @@ def portable(error: Exception) -> Exception:
     """The error with its traceback as a note, in a form that survives the way to another process."""
     text = "".join(traceback.format_exception(error))
     try:
-        copy = cloudpickle.loads(
-            cloudpickle.dumps(error)
-        )  # own bytes; some errors pickle but do not unpickle
+        # Our own bytes: some errors can be pickled but not unpickled.
+        sent = cloudpickle.dumps(error)  # pyright: ignore[reportPrivateImportUsage]
+        copy = cloudpickle.loads(sent)
     except Exception:
         copy = RuntimeError(f"{type(error).__name__}: {error}")
     copy.add_note(text)

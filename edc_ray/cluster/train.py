@@ -60,8 +60,8 @@ def train_units(
 def _start_desk(units: list[WorkUnit], retries: int) -> Any:
     # Beside the driver, and without a CPU, so that the workers may hold all there are.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(num_cpus=0, scheduling_strategy=here, concurrency_groups={"run": 1})(TrainRun)
-    return actor.remote(units, retries)
+    actor: Any = ray.remote(concurrency_groups={"run": 1})(TrainRun)  # type: ignore[call-overload]
+    return actor.options(num_cpus=0, scheduling_strategy=here).remote(units, retries)
 
 
 def _plan(

@@ -45,8 +45,8 @@ class TrainRun(UnitDesk):
         from ray.train.torch import TorchConfig, TorchTrainer
 
         desk, gpus = ray.get_runtime_context().current_actor, plan.size.gpus
-        # No checkpoint is reported, so only the controller, which stays on this node, uses the scratch folder:
-        # it need not be shared by the nodes.
+        # No checkpoint is reported, so only the controller, which stays on this node, uses the scratch
+        # folder: it need not be shared by the nodes.
         run_config = RunConfig(
             name=plan.name,
             storage_path=plan.scratch,
@@ -59,7 +59,9 @@ class TrainRun(UnitDesk):
             train_loop_config={"job": job, "desk": desk},
             # Without DDP the ranks never talk to each other, and nccl would refuse two of them on one GPU.
             torch_config=TorchConfig(backend=None if plan.together else "gloo"),
-            scaling_config=ScalingConfig(plan.num_workers, gpus > 0, resources_per_worker=resources),
+            scaling_config=ScalingConfig(
+                num_workers=plan.num_workers, use_gpu=gpus > 0, resources_per_worker=resources
+            ),
             run_config=run_config,
         ).fit()
 

@@ -149,9 +149,8 @@ def _no_actor_starts(reason: Exception | None) -> ResourceError:
 def brief(reason: Exception | None) -> str:
     """One line of what an actor or a run died of."""
     lines = [line.strip() for line in str(reason).strip().splitlines() if line.strip()]
+    if not lines:
+        return "unknown"
     # The last line of a remote traceback holds the error itself; Ray's own messages say it first.
-    return (
-        f"{type(reason).__name__}: {lines[-1] if 'Traceback' in str(reason) else lines[0]}"
-        if lines
-        else "unknown"
-    )
+    line = lines[-1] if "Traceback" in str(reason) else lines[0]
+    return f"{type(reason).__name__}: {line[:300]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -27,21 +27,21 @@ def load_recipe(name: str, overrides: Iterable[str] = ()) -> RunConfig:
         ConfigError: unknown recipe, method or field, or a value of the wrong type.
     """
     if name not in RECIPES:
-        raise _unknown("recipe", name, RECIPES)
-    return _override(RECIPES[name](), list(overrides))
+        raise unknown_name("recipe", name, RECIPES)
+    return _override(RECIPES[name](), overrides)
 
 
 def load_yaml(text: str, overrides: Iterable[str] = (), *, source: str = "config") -> RunConfig:
     """The config in a YAML text, with overrides applied. Raises ConfigError as `load_recipe` does."""
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{source} is not YAML", found=str(error)) from error
     if not isinstance(tree, dict):
         raise ConfigError(
             f"{source} holds no config", found=type(tree).__name__, expected="a mapping of sections"
         )
-    return _override(validated(tree), list(overrides))
+    return _override(validated(tree), overrides)
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -50,8 +50,19 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
-    """A copy of `config` with `{"section.field": value}` set and validated."""
+    """A copy of `config` with `{"section.field": value}` set and validated; `method` is applied first.
+
+    Raises:
+        ConfigError: unknown method or field, or a value of the wrong type.
+    """
+    fields = dict(fields)
+    if "method" in fields:
+        config = _method(fields.pop("method"))(config)
     tree = config.model_dump(mode="json")
+    if fields.get("dataset.train", config.dataset.train) != config.dataset.train:
+        # Other images: what the recipe knew of the old ones does not hold for them.
+        for name in (*INFERRED_FIELDS, "val", "max_per_class", "max_val_per_class"):
+            tree["dataset"][name] = None
     for path, value in fields.items():
         _set(tree, path, value)
     return validated(tree)
@@ -60,9 +71,11 @@ def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
 def validated(tree: Mapping[str, Any]) -> RunConfig:
     """RunConfig of a plain mapping; every problem becomes one ConfigError."""
     try:
-        return RunConfig.model_validate(dict(tree))
+        config = RunConfig.model_validate(dict(tree))
     except ValidationError as error:
         raise _explained(error) from error
+    _method(config.method)
+    return config
 
 
 def field_paths(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:
@@ -77,21 +90,25 @@ def field_paths(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[st
     return paths
 
 
-def _override(config: RunConfig, overrides: list[str]) -> RunConfig:
-    fields = dict(_parsed(text) for text in overrides)
-    if "method" in fields:
-        method = fields.pop("method")
-        if method not in METHODS:
-            raise _unknown("method", str(method), METHODS)
-        config = METHODS[method](config)
-    tree = config.model_dump(mode="json")
-    if fields.get("dataset.train", config.dataset.train) != config.dataset.train:
-        # Other images: what the recipe knew of the old ones does not hold for them.
-        for name in (*INFERRED_FIELDS, "val", "max_per_class", "max_val_per_class"):
-            tree["dataset"][name] = None
-    for path, value in fields.items():
-        _set(tree, path, value)
-    return validated(tree)
+def unknown_name(what: str, name: str, known: Iterable[str]) -> ConfigError:
+    """The error for a name that is not among the known ones; says which is nearest."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not near and "." not in name:
+        near = [path for path in known if path.rsplit(".", 1)[-1] == name][:1]
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    few = known if len(known) <= 12 else None
+    return ConfigError(f"unknown {what} '{name}'.{hint}", expected=", ".join(few) if few else None)
+
+
+def _override(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
+    return with_fields(config, dict(_parsed(text) for text in overrides))
+
+
+def _method(name: Any) -> Callable[[RunConfig], RunConfig]:
+    if str(name) not in METHODS:
+        raise unknown_name("method", str(name), METHODS)
+    return METHODS[str(name)]
 
 
 def _parsed(text: str) -> tuple[str, Any]:
@@ -100,8 +117,10 @@ def _parsed(text: str) -> tuple[str, Any]:
         raise ConfigError(f"override '{text}' is not understood", expected="section.field=value", found=text)
     try:
         return path, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the value of override '{path}' is not YAML", found=value) from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, such as 2024-13-45
+        # A slip in a storage option may hold a credential.
+        found = None if path.startswith("storage.") else value
+        raise ConfigError(f"the value of override '{path}' is not YAML", found=found) from error
 
 
 def _set(tree: dict[str, Any], path: str, value: Any) -> None:
@@ -113,21 +132,11 @@ def _set(tree: dict[str, Any], path: str, value: Any) -> None:
         if rest and f"{parent}.{section}" in ("sweep.space", "storage.options"):
             tree[parent][section] = {**tree[parent][section], rest: value}
             return
-        raise _unknown("field", path, known)
+        raise unknown_name("field", path, known)
     *sections, name = path.split(".")
     for section in sections:
         tree = tree[section]
     tree[name] = value
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not near and "." not in name:
-        near = [path for path in known if path.rsplit(".", 1)[-1] == name][:1]
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    few = known if len(known) <= 12 else None
-    return ConfigError(f"unknown {what} '{name}'.{hint}", expected=", ".join(few) if few else None)
 
 
 def _explained(error: ValidationError) -> ConfigError:
@@ -137,9 +146,9 @@ def _explained(error: ValidationError) -> ConfigError:
         if problem["type"] == "extra_forbidden":
             unknown.append(path)
         else:
-            wrong.append((path, problem["msg"], problem["input"]))
+            wrong.append((path, problem["msg"].removeprefix("Value error, "), problem["input"]))
     if unknown:
-        return _unknown("field", unknown[0], field_paths())
+        return unknown_name("field", unknown[0], field_paths())
     if len(wrong) == 1 and wrong[0][0]:
         path, message, value = wrong[0]
         return ConfigError(f"config field '{path}' cannot be used", found=repr(value), expected=message)

@@ -22,7 +22,9 @@ def edc(config: RunConfig) -> RunConfig:
             "enabled": True, "layers": ("bn", "conv"), "category_aware": "global", "global_weight": 0.5,
             "class_weight": 0.5, "statistic_momentum": 0.8, "estimate_start": "first", "variance": "pooled",
             "order": "blocks", "carry": "reset", "image_rounding": "round", "image_format": "png",
+            "verifier_touches_estimate": False,
         },
+        init={"replacement": False, "mosaic_order": "edc"},
         relabel={"mix": "cutmix", "label_norm": "none"},
         evaluate={"loss": "mse_ce", "ce_weight": 0.025, "smoothing_factor": 2.0, "ema_decay": 0.99},
     )  # fmt: skip

@@ -59,7 +59,9 @@ class RunConfig(Section):
     ipc: int = Field(default=10, ge=1, description="condensed images per class")
     seed: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["float32"] = "float32"
+    precision: Literal["float32", "tf32"] = Field(
+        default="float32", description="tf32: CUDA may round the factors of products to 10 bits"
+    )
     deterministic: bool = Field(default=False, description="on CUDA: only deterministic kernels")
     run: RunSection = Field(default_factory=RunSection)
     storage: StorageConfig = Field(default_factory=StorageConfig)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from edc_ray.config.section import Section
 
 Schedule = Literal["cos", "linear", "cos2", "cos2_official", "ssrs", "multistep", "constant"]
+
+
+def _share_of_area(scale: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError("Input should be two shares of the area, 0 < smallest <= largest <= 1")
+    return scale
+
+
+CropScale = Annotated[tuple[float, float], AfterValidator(_share_of_area)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class SqueezeConfig(Section):
@@ -27,7 +37,7 @@ class SqueezeConfig(Section):
     )
     augmentation: Literal["none", "crop_pad", "resized_crop"] = "crop_pad"
     crop_padding: int = Field(default=4, ge=0, description="pixels of zero padding of crop_pad")
-    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_scale: CropScale = (0.08, 1.0)
     num_workers: int = Field(default=1, ge=1, description="DDP processes inside one observer's training")
 
 
@@ -39,7 +49,7 @@ class StatisticsConfig(Section):
     batches_per_unit: int = Field(default=32, ge=1)
     augmentation: Literal["none", "crop_pad", "resized_crop"] = "none"
     crop_padding: int = Field(default=4, ge=0)
-    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_scale: CropScale = (0.08, 1.0)
 
 
 class InitConfig(Section):
@@ -54,7 +64,7 @@ class InitConfig(Section):
         default=300, ge=1, description="real images of a class that are cropped and scored"
     )
     crops_per_image: int = Field(default=5, ge=1)
-    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_scale: CropScale = (0.08, 1.0)
     mosaic_order: Literal["edc", "rded"] = "edc"
     replacement: bool = Field(default=False, description="real images may repeat within a class")
     classes_per_unit: int = Field(default=10, ge=1)
@@ -70,7 +80,7 @@ class RecoverConfig(Section):
     observers: tuple[str, ...] | None = Field(default=None, description="None: all of squeeze.observers")
     iterations: int = Field(default=1000, ge=1)
     learning_rate: float = Field(default=0.05, gt=0)
-    betas: tuple[float, float] = (0.5, 0.9)
+    betas: tuple[Beta, Beta] = (0.5, 0.9)
     matching_weight: float = Field(default=0.01, ge=0)
     layers: tuple[Literal["bn", "conv"], ...] = Field(default=("bn", "conv"), min_length=1)
     statistic_momentum: float = Field(
@@ -91,7 +101,7 @@ class RecoverConfig(Section):
     flatness_weight: float = Field(default=0.0, ge=0)
     flatness_momentum: float = Field(default=0.99, ge=0, lt=1)
     flatness_temperature: float = Field(default=4.0, gt=0)
-    crop_scale: tuple[float, float] = (0.5, 1.0)
+    crop_scale: CropScale = (0.5, 1.0)
     order: Literal["blocks", "official"] = "blocks"
     carry: Literal["reset", "chain"] = "reset"
     virtual_ranks: int = Field(
@@ -112,7 +122,7 @@ class RelabelConfig(Section):
 
     observers: tuple[str, ...] | None = Field(default=None, description="None: all of squeeze.observers")
     epochs: int = Field(default=300, ge=1)
-    crop_scale: tuple[float, float] = (0.5, 1.0)
+    crop_scale: CropScale = (0.5, 1.0)
     mix: Literal["cutmix", "mixup", "none"] = "cutmix"
     mix_alpha: float = Field(default=1.0, gt=0)
     mix_group: int = Field(default=100, ge=1, description="images that share one mixing box, as a batch does")

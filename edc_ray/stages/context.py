@@ -10,7 +10,7 @@ from torch import nn
 
 from edc_ray.artifacts.layout import STAGE_FOLDERS, join_path, network_name
 from edc_ray.artifacts.manifest import read_manifest, read_shard
-from edc_ray.artifacts.records import Manifest
+from edc_ray.artifacts.records import Manifest, ShardInfo
 from edc_ray.artifacts.store import Store
 from edc_ray.config.run import RunConfig, StageName
 from edc_ray.data.sources import OpenedDataset
@@ -74,18 +74,19 @@ class StageContext:
             self._networks.clear()
 
     def observer_digests(self, names: Iterable[str]) -> dict[str, str]:
-        """SHA-256 of the weights of the named observers."""
-        by_name = {shard.path: shard.sha256 for shard in self.manifest("squeeze").shards}
-        return {name: by_name[network_name(name)] for name in names}
+        """SHA-256 of the weights of the named observers.
+
+        Raises:
+            ArtifactError: one of them is not trained.
+        """
+        return {name: self._weights_of(name).sha256 for name in names}
 
     def observer(self, name: str) -> nn.Module:
         """A trained observer: frozen, in eval mode, on the device."""
         if name not in self._networks:
             train = self.data.train
             folder = STAGE_FOLDERS["squeeze"]
-            shard = next(
-                shard for shard in self.manifest("squeeze").shards if shard.path == network_name(name)
-            )
+            shard = self._weights_of(name)
             network = network_from_bytes(
                 read_shard(self.store, folder, shard),
                 name=name,
@@ -96,6 +97,17 @@ class StageContext:
             )
             self._networks[name] = network.to(self.device)
         return self._networks[name]
+
+    def _weights_of(self, name: str) -> ShardInfo:
+        for shard in self.manifest("squeeze").shards:
+            if shard.path == network_name(name):
+                return shard
+        raise ArtifactError(
+            f"squeeze: observer '{name}' is not trained in {self.store.url}",
+            found=", ".join(shard.path for shard in self.manifest("squeeze").shards),
+            expected=network_name(name),
+            next="edc-ray stage squeeze with the same config, or edc-ray run",
+        )
 
 
 def choose_device(wanted: str, *, gpus: float | None = None) -> torch.device:

@@ -21,7 +21,9 @@ class EventLog:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lines = store.read(EVENT_LOG).decode().splitlines() if store.exists(EVENT_LOG) else []
+        stored = store.read(EVENT_LOG) if store.exists(EVENT_LOG) else b""
+        # A damaged log stops no run.
+        self._lines = stored.decode(errors="replace").splitlines()
         self._written = time.monotonic()
         self.events: list[dict[str, Any]] = []
 

@@ -83,8 +83,8 @@ def mosaics_of_class(context: StageContext, label: int) -> np.ndarray:
     Source:
         RDED, Sun et al., CVPR 2024; EDC, arXiv:2404.13733, real image initialisation.
     Deviations:
-        crops are scored at the size in which they will stand in the mosaic, padded as RDED does, for both orders;
-        where a class has too few images for all cells, further crops of its images fill them.
+        crops are scored at the size in which they will stand in the mosaic, padded as RDED does, for both
+        orders; where a class has too few images for all cells, further crops of its images fill them.
     """
     section, train, seed = context.config.init, context.data.train, context.config.seed
     members = train.class_indices(label)

@@ -12,21 +12,35 @@ from edc_ray.stages.context import StageContext
 
 @contextmanager
 def unit_numerics(context: StageContext) -> Iterator[None]:
-    """Threads and determinism of one unit; restored afterwards.
+    """Threads, precision and determinism of one unit; restored afterwards.
 
     Ray sets OMP_NUM_THREADS=1 in a task of one CPU and a plain process has all cores: the number of
     threads changes the order of sums, so it comes from the config. Library code that draws from torch's
     global generator (dropout) finds a fork of it.
     """
-    threads = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
+    before = _settings()
     cuda = [context.device] if context.device.type == "cuda" else []
-    torch.set_num_threads(context.config.cluster.threads_per_unit)
-    if context.config.deterministic:
-        torch.use_deterministic_algorithms(True)
+    tf32 = context.config.precision == "tf32"
+    _apply(context.config.cluster.threads_per_unit, context.config.deterministic or before[1], tf32, tf32)
     try:
         with torch.random.fork_rng(devices=cuda):
             yield
     finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        _apply(*before)
+
+
+def _settings() -> tuple[int, bool, bool, bool]:
+    return (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32,
+    )
+
+
+def _apply(threads: int, deterministic: bool, matmul_tf32: bool, cudnn_tf32: bool) -> None:
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    # torch lets cuDNN round to TF32 unless told otherwise; float32 is to mean float32.
+    torch.backends.cuda.matmul.allow_tf32 = matmul_tf32
+    torch.backends.cudnn.allow_tf32 = cudnn_tf32

@@ -1,4 +1,4 @@
-"""Opening a run: what can be wrong with a config, the data or the folder is found here, before work starts."""
+"""Opening a run: what is wrong with a config, the data or the folder is found here, before work starts."""
 
 from __future__ import annotations
 

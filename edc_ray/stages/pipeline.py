@@ -14,17 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS
-from edc_ray.artifacts.manifest import (
-    manifest_is_intact,
-    read_manifest,
-    read_record,
-    write_manifest,
-    write_unit,
-)
-from edc_ray.artifacts.records import Record
+from edc_ray.artifacts.layout import STAGE_FOLDERS, manifest_path
+from edc_ray.artifacts.manifest import manifest_is_intact, read_record, write_manifest, write_unit
+from edc_ray.artifacts.records import Manifest, Record, parse_manifest
 from edc_ray.config.run import StageName, digest_of
-from edc_ray.errors import UnitsFailedError
+from edc_ray.errors import ArtifactError, UnitsFailedError
 from edc_ray.stages import collect_statistics, evaluate, init_images, recover, relabel, squeeze
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.numerics import unit_numerics
@@ -66,14 +60,19 @@ def run_pipeline(
     """Bring the named stages to completion, in order; what is complete is left alone.
 
     Raises:
+        ArtifactError: a stage that is needed and not named is not complete.
         UnitsFailedError: some units failed; the others of that stage are done and recorded.
     """
     wanted = set(stages)
-    return [
-        run_stage(context, STAGES[name], execute or execute_here, on_event)
-        for name in STAGES
-        if name in wanted
-    ]
+    reports = []
+    for name, stage in STAGES.items():
+        if name not in wanted:
+            continue
+        for needed in stage.needs:
+            if needed not in wanted:
+                require_complete(context, STAGES[needed])
+        reports.append(run_stage(context, stage, execute or execute_here, on_event))
+    return reports
 
 
 def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: OnEvent) -> StageReport:
@@ -83,13 +82,9 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
     for needed in stage.needs:
         context.manifest(needed)
     units = planned_units(context, stage)
-    whole = digest_of([unit.fingerprint for unit in units])
-    manifest = read_manifest(context.store, folder)
-    if (
-        manifest is not None
-        and manifest.fingerprint == whole
-        and manifest_is_intact(context.store, manifest, folder)
-    ):
+    whole = _fingerprint_of(units)
+    manifest = _own_manifest(context, folder)
+    if manifest is not None and _problem_of(context, manifest, whole) is None:
         report = StageReport(stage.name, time.monotonic() - started, 0, len(units))
         on_event({"event": "stage_reused", **asdict(report)})
         return report
@@ -125,6 +120,43 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
     report = StageReport(stage.name, time.monotonic() - started, len(missing), reused)
     on_event({"event": "stage_done", **asdict(report), "meta": meta})
     return report
+
+
+def require_complete(context: StageContext, stage: Stage) -> None:
+    """Refuse to build on a stage of which units are missing, damaged or made by another config or data.
+
+    Raises:
+        ArtifactError: it is not complete.
+    """
+    manifest = context.manifest(stage.name)
+    problem = _problem_of(context, manifest, _fingerprint_of(planned_units(context, stage)))
+    if problem is not None:
+        raise ArtifactError(
+            f"{stage.name}: the artifact in {context.store.url} is not complete",
+            found=problem,
+            expected="all units of this config, with the recorded bytes",
+            next=f"edc-ray stage {stage.name} with the same config, or edc-ray run",
+        )
+
+
+def _own_manifest(context: StageContext, folder: str) -> Manifest | None:
+    """The manifest of the stage that is run: a damaged one counts as none, for it is about to be made."""
+    path = manifest_path(folder)
+    if not context.store.exists(path):
+        return None
+    return parse_manifest(context.store.read(path), context.store.join(path))
+
+
+def _fingerprint_of(units: list[WorkUnit]) -> str:
+    return digest_of([unit.fingerprint for unit in units])
+
+
+def _problem_of(context: StageContext, manifest: Manifest, fingerprint: str) -> str | None:
+    if manifest.fingerprint != fingerprint:
+        return "it was made of other units: by another config, from other data, or for another ipc"
+    if not manifest_is_intact(context.store, manifest):
+        return "a file is missing or damaged; edc-ray verify names it"
+    return None
 
 
 def planned_units(context: StageContext, stage: Stage) -> list[WorkUnit]:

@@ -23,6 +23,7 @@ from edc_ray.core.recover_loop import recover_images
 from edc_ray.core.recover_state import IterationReport, LoopState, Observer, RecoverSettings
 from edc_ray.core.seeding import Draws, draws
 from edc_ray.core.taps import LayerTaps
+from edc_ray.errors import ArtifactError
 from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, images_output, read_stage_images, slot_hashes
@@ -77,7 +78,15 @@ def _official_units(context: StageContext) -> list[WorkUnit]:
 def inputs(context: StageContext, unit: WorkUnit) -> Any:
     """Initial pixels of the unit's own slots, the observers and their statistics."""
     hashes = slot_hashes(context, "init")
-    own = [hashes[label, ipc_id] for batch in unit.work["batches"] for label, ipc_id in batch]
+    slots = [(label, ipc_id) for batch in unit.work["batches"] for label, ipc_id in batch]
+    if missing := [slot for slot in slots if slot not in hashes]:
+        raise ArtifactError(
+            f"init: initial images are missing in {context.store.url}",
+            found=f"no image of class {missing[0][0]}, ipc id {missing[0][1]}",
+            expected=f"ipc = {context.config.ipc} images of each class",
+            next="edc-ray stage init with the same config, or edc-ray run",
+        )
+    own = [hashes[slot] for slot in slots]
     if not context.config.recover.enabled:
         return own
     names = context.config.observers_of("recover")

@@ -131,7 +131,7 @@ def row_of(context: StageContext, name: str, student_seed: int) -> Row:
 
 
 def random_slots(context: StageContext, student_seed: int) -> list[Slot]:
-    """(class, index) of ipc real images of each class, drawn for a student seed; repeated in small classes."""
+    """(class, index) of ipc real images of each class, drawn for a student seed; small classes repeat."""
     train, slots = context.data.train, []
     for label in range(len(train.class_names)):
         members = train.class_indices(label)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from edc_ray.artifacts.layout import network_name
 from edc_ray.artifacts.records import Record
+from edc_ray.config.stages import SqueezeConfig, StatisticsConfig
 from edc_ray.core.augment import apply_crop_pad, apply_views, sample_crop_pad, sample_views
 from edc_ray.core.pixels import normalise
 from edc_ray.core.seeding import draws
@@ -92,7 +93,7 @@ def train_observer(context: StageContext, unit: WorkUnit) -> UnitOutput:
     return UnitOutput({network_name(name): (data, 1)}, meta)
 
 
-def augmented(context: StageContext, images: np.ndarray, section: Any, key: tuple[str | int, ...]) -> Tensor:
+def augmented(context: StageContext, images: np.ndarray, section: SqueezeConfig | StatisticsConfig, key: tuple[str | int, ...]) -> Tensor:
     """Real images with the section's augmentation, normalised. The draw is keyed by `key`."""
     pixels, size = pixels_of(images, context), context.data.train.image_size
     stream, flip = draws(context.config.seed, *key), 0.5 if context.config.dataset.flip else 0.0

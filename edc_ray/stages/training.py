@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,12 +41,15 @@ class OptimizerConfig(Protocol):
 
 @dataclass(frozen=True)
 class Judgement:
-    """Accuracy of a network on real validation images, in percent; `ece` in [0, 1]."""
+    """Accuracy of a network on real validation images, in percent; `ece` in [0, 1].
+
+    `per_class` holds None for a class without validation images.
+    """
 
     top1: float
     top5: float
     ece: float
-    per_class: tuple[float, ...]
+    per_class: tuple[float | None, ...]
     images: int
 
 
@@ -141,7 +145,7 @@ def judge(network: nn.Module, images: ImageSet, context: StageContext, batch_siz
         top5=100 * float(topk_correct(logits_BK, labels_B, 5).double().mean()),
         ece=expected_calibration_error(logits_BK, labels_B),
         per_class=tuple(
-            round(100 * value, 4)
+            None if math.isnan(value) else round(100 * value, 4)
             for value in per_class_accuracy(correct_B, labels_B, logits_BK.shape[1]).tolist()
         ),
         images=len(images),

@@ -9,7 +9,7 @@ import fnmatch
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -34,8 +34,15 @@ def load_golden(name: str) -> Any:
         return {key: arrays[key] for key in arrays.files}
 
 
+class Tolerance(TypedDict):
+    """Keyword arguments of every allclose."""
+
+    rtol: float
+    atol: float
+
+
 # From the goldens' own listing: (rtol, atol) on a CPU of the same torch version or another.
-TOLERANCE: dict[str, dict[str, float]] = {
+TOLERANCE: dict[str, Tolerance] = {
     "statistic": {"rtol": 1e-5, "atol": 1e-6},
     "loss": {"rtol": 1e-5, "atol": 1e-6},
     "gradient": {"rtol": 1e-4, "atol": 1e-7},

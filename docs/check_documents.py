@@ -1,0 +1,100 @@
+"""Checks what the Markdown files say that a program can know. Status 1 and a line for each mistake.
+
+Every relative link leads to a file; every `edc-ray` command is understood by the command line, and its
+recipe and overrides by the config; every `section.field` is a field; every `make` target exists. Links to
+the web are not followed.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer.main
+
+from edc_ray.cli import app
+from edc_ray.config.load import field_paths, load_recipe
+from edc_ray.config.run import RunConfig
+from edc_ray.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+SKIPPED = {".venv", ".uv", "node_modules", "runs", "scratch", ".git"}
+
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_CODE = re.compile(r"`([^`\n]+)`|^ {4,}(\S.*)$", re.MULTILINE)
+_PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_]{2,}\b|\.\.\.|\[")
+
+
+def documents() -> list[Path]:
+    """The repository's Markdown files."""
+    return sorted(path for path in ROOT.rglob("*.md") if not SKIPPED & set(path.relative_to(ROOT).parts))
+
+
+def mistakes_in(path: Path) -> Iterator[str]:
+    """A sentence for each mistake of a document."""
+    text = path.read_text(encoding="utf-8")
+    for link in _LINK.findall(text):
+        target = link.partition("#")[0]
+        if "://" not in link and target and not (path.parent / target).exists():
+            yield f"the link {link} leads nowhere"
+    for code in (inline or block for inline, block in _CODE.findall(text)):
+        command = code.partition("  #")[0].removeprefix("$ ").strip()
+        if command.startswith("edc-ray "):
+            yield from _mistakes_of_command(command)
+        elif command.startswith("make "):
+            yield from _mistakes_of_make(command)
+        else:
+            yield from _mistakes_of_field(command)
+
+
+def _mistakes_of_command(command: str) -> Iterator[str]:
+    _, name, *words = shlex.split(command.partition(" > ")[0])
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    if name not in commands:
+        yield f"`{command}`: there is no such command"
+        return
+    if not words:  # the command's name in a sentence
+        return
+    try:
+        parsed = commands[name].make_context(name, list(words)).params
+    except Exception as error:  # click's, of which typer may carry a copy of its own
+        yield f"`{command}`: {error}"
+        return
+    given = parsed.get("words") or []
+    if given and "=" not in given[0] and not any(_PLACEHOLDER.search(word) for word in given[:1]):
+        try:
+            load_recipe(given[0], [word for word in given[1:] if "=" in word])
+        except ConfigError as error:
+            yield f"`{command}`: {error}"
+
+
+def _mistakes_of_make(command: str) -> Iterator[str]:
+    targets = set(
+        re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    target = command.split()[1]
+    if target not in targets:
+        yield f"`{command}`: the Makefile has no target {target}"
+
+
+def _mistakes_of_field(code: str) -> Iterator[str]:
+    found = re.fullmatch(r"([a-z]+)\.([a-z0-9_]+)(=.*)?", code)
+    if not found or found[1] not in RunConfig.model_fields:
+        return
+    # `run.yaml` and the like are files.
+    if found[2] not in ("yaml", "py") and f"{found[1]}.{found[2]}" not in field_paths():
+        yield f"`{code}`: there is no such field"
+
+
+def main() -> None:
+    """Check all documents."""
+    mistakes = [f"{path.relative_to(ROOT)}: {text}" for path in documents() for text in mistakes_in(path)]
+    print("\n".join(mistakes) or f"{len(documents())} documents: links, commands and fields are sound")
+    sys.exit(bool(mistakes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The points of a sweep, fixed before anything starts: the same config gives the same trials again."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from edc_ray.config.load import with_fields
+from edc_ray.config.run import RunConfig, digest_of
+from edc_ray.errors import ConfigError
+
+SWEEP_FOLDER = "sweep"
+_NOT_SEARCHED = ("run", "storage", "cluster", "sweep", "tracking")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the search space.
+
+    Args:
+        key: name of its run, below the sweep's folder; a hash of all that changes its result.
+        fields: what differs from the sweep's config.
+        config: its own, complete.
+    """
+
+    key: str
+    fields: dict[str, Any]
+    config: RunConfig
+
+    @property
+    def log_path(self) -> str:
+        """Where its result stands in the store of the sweep's run."""
+        return f"{SWEEP_FOLDER}/trials/{self.key}.json"
+
+
+def planned_trials(config: RunConfig, run_url: str) -> list[Trial]:
+    """All trials of a sweep; equal ones once.
+
+    Args:
+        config: of the sweep.
+        run_url: folder of the sweep's run.
+
+    Raises:
+        ConfigError: as `run_sweep`.
+    """
+    space = config.sweep.space
+    if not space:
+        raise ConfigError("sweep.space is empty", next="such as sweep.space.recover.iterations=[100,1000]")
+    for field in space:
+        if field.split(".")[0] in _NOT_SEARCHED:
+            raise ConfigError(
+                f"sweep.space cannot hold '{field}'", expected="a field that can change a result"
+            )
+    points = _grid(space) if config.sweep.search == "grid" else _random(config)
+    trials = (_trial(config, point, run_url) for point in points)
+    return list({trial.key: trial for trial in trials}.values())
+
+
+def _trial(config: RunConfig, fields: dict[str, Any], run_url: str) -> Trial:
+    alone = {"cluster.address": "none", "tracking.progress": "none", "sweep.space": {}}
+    config = with_fields(config, alone | fields | {"storage.root": f"{run_url}/{SWEEP_FOLDER}"})
+    tree = config.model_dump(mode="json")
+    counted = {name: value for name, value in tree.items() if name not in _NOT_SEARCHED}
+    counted |= {"row": config.sweep.row, "threads_per_unit": config.cluster.threads_per_unit}
+    key = f"trial-{digest_of(counted)}"
+    return Trial(key, fields, with_fields(config, {"run.name": key}))
+
+
+def _grid(space: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for field, values in space.items():
+        if not isinstance(values, list) or not values:
+            raise ConfigError(
+                f"sweep.space.{field} is no list of values",
+                found=repr(values),
+                next="or set sweep.search=random",
+            )
+    for values in itertools.product(*space.values()):
+        yield dict(zip(space, values, strict=True))
+
+
+def _random(config: RunConfig) -> Iterator[dict[str, Any]]:
+    for number in range(config.sweep.num_trials):
+        # Python promises the sequence of `random()` for a seed; each value has its own, so that a new field
+        # or more trials leave the others as they were.
+        yield {
+            field: _sample(field, law, random.Random(f"{config.seed}/{number}/{field}").random())
+            for field, law in config.sweep.space.items()
+        }
+
+
+def _sample(field: str, law: Any, u: float) -> Any:
+    if isinstance(law, list):
+        law = {"choice": law}
+    match law:
+        case {"choice": [_, *_] as values}:
+            return values[int(u * len(values))]
+        case {"uniform": [int() | float() as low, int() | float() as high]} if low < high:
+            return low + u * (high - low)
+        case {"loguniform": [int() | float() as low, int() | float() as high]} if 0 < low < high:
+            return math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
+        case {"randint": [int() as low, int() as high]} if low < high:
+            return low + int(u * (high - low + 1))
+    raise ConfigError(
+        f"sweep.space.{field} is not understood",
+        found=repr(law),
+        expected="[values] or {choice: [values]}, {uniform: [low, high]}, {loguniform: [low, high]}, "
+        "{randint: [low, high]} with both ends",
+    )

@@ -1,0 +1,50 @@
+"""Every field of the config is read by the program: a field that does nothing is a lie to its user."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+from edc_ray.config.load import field_paths
+from edc_ray.config.run import RunConfig
+from tests.architecture.source_tree import ROOT, layer_of, parsed, python_files
+
+READERS = [path for path in python_files("edc_ray") if layer_of(path) != "config"]
+
+# Field -> the method of RunConfig through which it is read.
+READ_THROUGH_METHOD = {
+    "init.observers": "observers_of",
+    "recover.observers": "observers_of",
+    "relabel.observers": "observers_of",
+}
+
+
+@cache
+def attributes_read(path: Path) -> set[str]:
+    nodes = ast.walk(parsed(path))
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+
+
+def class_of_section(section: str) -> str:
+    """'RecoverConfig' for 'recover'."""
+    kind = RunConfig.model_fields[section].annotation
+    assert isinstance(kind, type)
+    return kind.__name__
+
+
+def is_read_in(path: Path, field: str) -> bool:
+    """By attributes of both names, or by the field's alone where the file names the section's class."""
+    if field in READ_THROUGH_METHOD:
+        return READ_THROUGH_METHOD[field] in attributes_read(path)
+    section, _, name = field.rpartition(".")
+    if name not in attributes_read(path):
+        return False
+    if not section or section in attributes_read(path):
+        return True
+    return class_of_section(section) in (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_every_config_field_is_read_outside_the_config() -> None:
+    unread = [field for field in field_paths() if not any(is_read_in(path, field) for path in READERS)]
+    assert not unread

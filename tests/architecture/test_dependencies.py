@@ -1,0 +1,87 @@
+"""Which layer may import which, and which third-party packages. ARCHITECTURE.md shows the same table."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.architecture.source_tree import ROOT, imported_modules, layer_of, python_files
+
+
+@dataclass(frozen=True)
+class Allowed:
+    ours: frozenset[str]
+    third_party: frozenset[str]
+
+
+def allowed(ours: str, third_party: str) -> Allowed:
+    return Allowed(frozenset(ours.split()), frozenset(third_party.split()))
+
+
+LAYERS = {
+    "": allowed("", ""),
+    "errors": allowed("", ""),
+    "config": allowed("errors", "pydantic yaml"),
+    "core": allowed("errors", "numpy torch torchvision"),
+    "models": allowed("errors", "torch torchvision safetensors"),
+    "artifacts": allowed("errors", "fsspec numpy pyarrow PIL"),
+    "data": allowed("errors config artifacts core", "fsspec numpy pyarrow PIL sklearn torch torchvision"),
+    "stages": allowed("errors config artifacts core models data", "numpy torch"),
+    "cluster": allowed("errors config artifacts data stages", "ray torch"),
+    "report": allowed("errors config artifacts data", "jinja2 matplotlib numpy PIL rich tensorboardX"),
+    # Puts a run together for the command line and nothing else.
+    "launch": allowed("errors config artifacts stages cluster report", "rich torch"),
+    "cli": allowed("errors config artifacts data stages cluster report launch", "rich typer"),
+}
+
+
+def imports_of(path: Path) -> Allowed:
+    """What a file imports: layers of ours other than its own, and packages of others."""
+    ours, third_party = set(), set()
+    for module in imported_modules(path):
+        top, _, below = module.partition(".")
+        if top == "edc_ray":
+            ours.add(below.partition(".")[0])
+        elif top not in sys.stdlib_module_names:
+            third_party.add(top)
+    # The package itself holds its version and nothing else.
+    return Allowed(frozenset(ours - {"", "__version__", layer_of(path)}), frozenset(third_party))
+
+
+def test_every_file_belongs_to_a_layer() -> None:
+    assert {layer_of(path) for path in python_files("edc_ray")} == set(LAYERS)
+
+
+def test_a_file_imports_only_what_its_layer_may() -> None:
+    refused = {}
+    for path in python_files("edc_ray"):
+        found, layer = imports_of(path), LAYERS[layer_of(path)]
+        if extra := (found.ours - layer.ours) | (found.third_party - layer.third_party):
+            refused[str(path)] = sorted(extra)
+    assert not refused
+
+
+def test_only_cluster_may_import_ray() -> None:
+    assert [layer for layer, allowed in LAYERS.items() if "ray" in allowed.third_party] == ["cluster"]
+
+
+def test_the_table_has_no_cycle() -> None:
+    done: set[str] = set()
+    while len(done) < len(LAYERS):
+        ready = {layer for layer, allowed in LAYERS.items() if layer not in done and allowed.ours <= done}
+        assert ready, f"a cycle among {sorted(set(LAYERS) - done)}"
+        done |= ready
+
+
+def test_a_job_only_calls_the_command_line() -> None:
+    ours = {module for path in python_files("jobs") for module in imported_modules(path)}
+    assert {module for module in ours if module.startswith("edc_ray")} <= {"edc_ray.cli"}
+
+
+def test_architecture_md_shows_the_same_table() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
+    shown = {cells[0].strip(): cells[2] for cells in lines if cells[0].strip() in LAYERS}
+    table = {layer: frozenset(cell.replace(",", " ").split()) for layer, cell in shown.items()}
+    assert table == {name: layer.ours for name, layer in LAYERS.items() if name}

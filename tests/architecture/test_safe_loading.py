@@ -1,0 +1,40 @@
+"""Nothing that is read from storage can run code."""
+
+from __future__ import annotations
+
+import ast
+
+from tests.architecture.source_tree import calls, imported_names, place, python_files
+
+UNPICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+REFUSED_CALLS = {"eval", "exec", "yaml.load", "yaml.load_all"}
+REFUSED_METHODS = {"read_pickle", "unsafe_load", "full_load"}
+FILES = python_files("edc_ray", "jobs", "benchmarks")
+
+# File -> why it may. Ray serialises what passes between processes of one run; nothing of it is stored.
+WITHIN_A_RUN = {"edc_ray/cluster/desk.py": "tests whether an exception can travel to the driver"}
+
+
+def literal(call: ast.Call, name: str) -> object:
+    for keyword in call.keywords:
+        if keyword.arg == name and isinstance(keyword.value, ast.Constant):
+            return keyword.value.value
+    return None
+
+
+def is_refused(name: str, call: ast.Call) -> bool:
+    if name == "torch.load":
+        return literal(call, "weights_only") is not True
+    if name in ("np.load", "numpy.load"):
+        return literal(call, "allow_pickle") is not False
+    return name in REFUSED_CALLS or name.rpartition(".")[2] in REFUSED_METHODS
+
+
+def test_nothing_imports_an_unpickler() -> None:
+    users = {str(path) for path in FILES if imported_names(path) & UNPICKLERS}
+    assert users == set(WITHIN_A_RUN)
+
+
+def test_arrays_weights_and_yaml_are_loaded_only_as_data() -> None:
+    found = [(path, name, call) for path in FILES for name, call in calls(path)]
+    assert not [f"{place(path, call)} {name}" for path, name, call in found if is_refused(name, call)]

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edc_ray.config.dataset import INFERRED_FIELDS
+from edc_ray.config.load import field_paths, load_recipe, load_yaml, to_yaml, with_fields
+from edc_ray.config.methods import METHODS
+from edc_ray.config.recipes import RECIPES
+from edc_ray.config.run import RunConfig
+from edc_ray.errors import ConfigError
+
+NAMES = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,8}\Z")
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "ipc": st.integers(1, 10**6),
+        "run.name": NAMES,
+        "dataset.name": NAMES,
+        "dataset.val": st.none() | st.text(max_size=8),
+        "dataset.class_names": st.none() | st.lists(st.text(max_size=4), max_size=3),
+        "recover.learning_rate": st.floats(1e-300, 1e300),
+        "recover.class_weight": st.floats(0, 1e6),
+        "storage.options": st.dictionaries(
+            st.sampled_from(["anon", "region"]), st.booleans() | st.integers() | st.text(max_size=5)
+        ),
+        "sweep.space": st.dictionaries(st.just("seed"), st.lists(st.integers() | st.text(max_size=3))),
+    },
+)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_yaml_of_every_recipe_and_method_is_read_back_as_the_same_config(recipe: str, method: str) -> None:
+    config = load_recipe(recipe, [f"method={method}"])
+    assert config == METHODS[method](RECIPES[recipe]())
+    assert load_yaml(to_yaml(config)) == config
+
+
+@given(FIELDS)
+def test_yaml_of_any_fields_is_read_back_as_the_same_config(fields: dict[str, Any]) -> None:
+    config = with_fields(RECIPES["digits"](), fields)
+    assert load_yaml(to_yaml(config)) == config
+
+
+@given(st.sampled_from(field_paths()))
+def test_overriding_a_field_with_its_own_value_changes_nothing(path: str) -> None:
+    config = RECIPES["digits"]()
+    value: Any = config.model_dump(mode="json")
+    for part in path.split("."):
+        value = value[part]
+    assert load_recipe("digits", [f"{path}={yaml.safe_dump(value, default_flow_style=True)}"]) == config
+
+
+def test_an_override_takes_yaml_values_and_the_last_of_two_wins() -> None:
+    config = load_recipe("digits", ["ipc=2", "squeeze.observers=[wrn_16_2]", "init.factor=3", "ipc=5"])
+    assert (config.ipc, config.squeeze.observers, config.init.factor) == (5, ("wrn_16_2",), 3)
+    assert load_recipe("digits", ["recover.learning_rate=1e-3"]).recover.learning_rate == 0.001
+
+
+def test_a_method_is_applied_before_the_overrides_wherever_it_stands() -> None:
+    first = load_recipe("digits", ["method=rded", "evaluate.temperature=4"])
+    last = load_recipe("digits", ["evaluate.temperature=4", "method=rded"])
+    assert first == last
+    assert (first.evaluate.temperature, first.recover.enabled) == (4.0, False)
+
+
+def test_setting_the_method_as_a_field_applies_it_and_not_its_name_alone() -> None:
+    assert with_fields(RECIPES["digits"](), {"method": "rded"}) == METHODS["rded"](RECIPES["digits"]())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["recover.learning_rat=1"],
+            r"unknown field 'recover.learning_rat'. Did you mean 'recover.learning_rate'\?",
+        ),
+        (["learning_rate=1"], r"unknown field 'learning_rate'. Did you mean '\w+.learning_rate'\?"),
+        (["recovr.iterations=1"], r"Did you mean 'recover.iterations'\?"),
+        (["recover=3"], r"unknown field 'recover'"),
+        (["ipc.x=3"], r"unknown field 'ipc.x'"),
+        (["method=edc_offical"], r"unknown method 'edc_offical'. Did you mean 'edc_official'\?"),
+        (["method=[edc]"], r"unknown method"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe("digits", overrides)
+
+
+def test_an_unknown_recipe_is_answered_with_the_nearest_and_all_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"unknown recipe 'cifar1'. Did you mean 'cifar10'\?") as caught:
+        load_recipe("cifar1")
+    assert caught.value.expected == ", ".join(RECIPES)
+
+
+def test_a_name_like_no_other_gets_no_suggestion() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("zzzz")
+    assert "Did you mean" not in str(caught.value)
+
+
+def test_a_yaml_file_with_an_unknown_field_or_method_is_answered_with_the_nearest() -> None:
+    text = to_yaml(RECIPES["digits"]())
+    with pytest.raises(ConfigError, match=r"'recover.iteration'. Did you mean 'recover.iterations'\?"):
+        load_yaml(text.replace("  iterations: 200", "  iteration: 200"))
+    with pytest.raises(ConfigError, match=r"unknown method 'edcc'. Did you mean 'edc'\?"):
+        load_yaml(text.replace("method: edc", "method: edcc"))
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "found"),
+    [
+        ("ipc=0", "ipc", "0"),
+        ("ipc=many", "ipc", "'many'"),
+        ("ipc=2.5", "ipc", "2.5"),
+        ("ipc=", "ipc", "None"),
+        ("seed=-1", "seed", "-1"),
+        ("recover.iterations=[1]", r"recover\.iterations", "[1]"),
+        ("recover.learning_rate=.nan", r"recover\.learning_rate", "nan"),
+        ("squeeze.observers=convnet_d1", r"squeeze\.observers", "'convnet_d1'"),
+        ("recover.enabled=maybe", r"recover\.enabled", "'maybe'"),
+        ("device=tpu", "device", "'tpu'"),
+        ("run.name=a/b", r"run\.name", "'a/b'"),
+    ],
+)
+def test_a_value_of_the_wrong_type_names_its_field_and_what_was_found(
+    override: str, field: str, found: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"config field '{field}' cannot be used") as caught:
+        load_recipe("digits", [override])
+    assert caught.value.found == found
+    assert caught.value.expected
+
+
+def test_several_wrong_values_are_told_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)ipc: .*recover\.iterations: "):
+        load_recipe("digits", ["ipc=0", "recover.iterations=0"])
+
+
+@pytest.mark.parametrize("text", ["ipc", "=3", "ipc:3", ""])
+def test_an_override_that_is_no_assignment_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)is not understood.*section\.field=value"):
+        load_recipe("digits", [text])
+
+
+@pytest.mark.parametrize("value", ["[1", "{a", "2024-13-45", "a: b: c"])
+def test_an_override_whose_value_is_not_yaml_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"value of override 'run\.name' is not YAML"):
+        load_recipe("digits", [f"run.name={value}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "file.yaml is not YAML"),
+        ("day: 2024-13-45", "file.yaml is not YAML"),
+        ("!!python/object/apply:os.getcwd []", "file.yaml is not YAML"),
+        ("", "file.yaml holds no config"),
+        ("- 1", "file.yaml holds no config"),
+        ("ipc: 3", "dataset: Field required"),
+    ],
+)
+def test_a_text_that_holds_no_config_is_refused_with_its_source(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_yaml(text, source="file.yaml")
+
+
+def test_overriding_the_training_images_drops_what_the_recipe_knew_of_them() -> None:
+    config = load_recipe("cifar10", ["dataset.train=/my/images", "dataset.max_per_class=null"])
+    assert [getattr(config.dataset, name) for name in (*INFERRED_FIELDS, "val")] == [None] * 7
+    assert config.dataset.train == "/my/images"
+    assert config.dataset.name == "cifar10"
+
+
+def test_fields_given_beside_the_training_images_are_kept() -> None:
+    fields = ["dataset.image_size=24", "dataset.train=/my/images", "dataset.val=/my/val"]
+    spec = load_recipe("cifar10", fields).dataset
+    assert (spec.image_size, spec.val, spec.num_classes) == (24, "/my/val", None)
+
+
+def test_naming_the_recipes_own_training_images_drops_nothing() -> None:
+    assert load_recipe("cifar10", ["dataset.train=torchvision:cifar10"]) == RECIPES["cifar10"]()
+
+
+def test_overriding_the_training_images_of_a_file_drops_what_it_knew_of_the_old_ones() -> None:
+    resolved = with_fields(
+        RECIPES["digits"](), {"dataset.mean": [0.3], "dataset.max_per_class": 30, "dataset.val": "old"}
+    )
+    spec = load_yaml(to_yaml(resolved), ["dataset.train=/my/images"]).dataset
+    assert (spec.mean, spec.max_per_class, spec.val, spec.image_size) == (None, None, None, None)
+
+
+def test_a_field_of_the_search_space_is_set_by_its_own_name() -> None:
+    config = load_recipe("digits", ["sweep.space.recover.iterations=[1,2]", "sweep.space.seed=[0]"])
+    assert config.sweep.space == {"recover.iterations": [1, 2], "seed": [0]}
+
+
+def test_field_paths_name_every_field_of_every_section_once() -> None:
+    paths = field_paths()
+    tree = RECIPES["digits"]().model_dump()
+    expected = [
+        f"{name}.{field}" if isinstance(value, dict) else name
+        for name, value in tree.items()
+        for field in (value if isinstance(value, dict) else [name])
+    ]
+    assert paths == expected
+    assert len(set(paths)) == len(paths)
+
+
+def test_an_observer_that_is_not_trained_is_refused_with_the_stage_that_asks_for_it() -> None:
+    with pytest.raises(ConfigError, match=r"relabel.observers names \['resnet18'\]"):
+        load_recipe("digits", ["relabel.observers=[resnet18]"])
+    assert isinstance(load_recipe("digits", ["relabel.observers=[wrn_16_2]"]), RunConfig)

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from edc_ray.config.recipes import RECIPES, SMALL_OBSERVERS
+from edc_ray.models.registry import check_network
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_a_value_named_after_its_dataset(name: str) -> None:
+    config = RECIPES[name]()
+    assert config == RECIPES[name]()
+    assert (config.run.name, config.dataset.name, config.method) == (name, name, "edc")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_docstring_of_a_recipe_is_one_line_that_states_its_aim(name: str) -> None:
+    lines = (RECIPES[name].__doc__ or "").splitlines()
+    assert len(lines) == 1
+    assert "digits" in lines[0] or "Table 1" in lines[0]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_network_of_a_recipe_can_be_built_for_its_images(name: str) -> None:
+    config = RECIPES[name]()
+    spec = config.dataset
+    for network in {*config.squeeze.observers, *config.evaluate.students}:
+        check_network(
+            network,
+            num_classes=spec.num_classes or 10,
+            image_size=spec.image_size or 16,
+            channels=spec.channels or 1,
+        )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_mixing_group_is_a_students_batch_or_a_multiple_of_it(name: str) -> None:
+    config = RECIPES[name]()
+    assert config.relabel.mix_group % config.evaluate.batch_size == 0
+
+
+def test_cifar_recipes_train_the_eight_small_observers_each_once() -> None:
+    assert len(set(SMALL_OBSERVERS)) == 8
+    assert RECIPES["cifar10"]().squeeze.observers == SMALL_OBSERVERS
+    assert RECIPES["cifar100"]().observers_of("relabel") == SMALL_OBSERVERS[:5]
+
+
+def test_digits_are_never_mirrored() -> None:
+    assert not RECIPES["digits"]().dataset.flip

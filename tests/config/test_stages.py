@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edc_ray.config.load import load_recipe, with_fields
+from edc_ray.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("squeeze.observers", []),
+        ("squeeze.epochs", 0),
+        ("squeeze.batch_size", 1),
+        ("squeeze.learning_rate", 0.0),
+        ("squeeze.momentum", 1.0),
+        ("squeeze.schedule", "cosine"),
+        ("statistics.patch_side", 0),
+        ("init.kind", "mosaics"),
+        ("init.factor", 0),
+        ("recover.iterations", 0),
+        ("recover.layers", []),
+        ("recover.layers", ["linear"]),
+        ("recover.drop_rate", 1.0),
+        ("recover.statistic_momentum", -0.1),
+        ("recover.matching_weight", -1.0),
+        ("recover.jpeg_quality", 101),
+        ("relabel.mix", "cut"),
+        ("relabel.mix_group", 0),
+        ("evaluate.rows", ["condensd"]),
+        ("evaluate.students", []),
+        ("evaluate.seeds", 0),
+        ("evaluate.full_accuracy", 101.0),
+        ("sweep.search", "bayes"),
+    ],
+)
+def test_values_that_a_stage_cannot_use_are_refused_with_the_name_of_the_field(
+    field: str, value: Any
+) -> None:
+    with pytest.raises(ConfigError, match=field):
+        with_fields(load_recipe("digits"), {field: value})
+
+
+@pytest.mark.parametrize("section", ["squeeze", "statistics", "init", "recover", "relabel"])
+@pytest.mark.parametrize("scale", [[1.0, 0.5], [0.0, 1.0], [0.5, 1.1], [0.5], 0.5])
+def test_a_crop_scale_that_is_no_range_of_shares_is_refused(section: str, scale: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"{section}\.crop_scale"):
+        with_fields(load_recipe("digits"), {f"{section}.crop_scale": scale})
+
+
+@pytest.mark.parametrize("betas", [[0.5, 1.0], [-0.1, 0.9], [0.5]])
+def test_betas_outside_of_0_to_1_are_refused(betas: list[float]) -> None:
+    with pytest.raises(ConfigError, match=r"recover\.betas"):
+        with_fields(load_recipe("digits"), {"recover.betas": betas})
+
+
+def test_a_crop_scale_of_one_size_is_accepted() -> None:
+    assert load_recipe("digits", ["relabel.crop_scale=[1,1]"]).relabel.crop_scale == (1.0, 1.0)

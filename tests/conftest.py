@@ -1,0 +1,87 @@
+"""What holds for every test: none may reach the network. And one finished run that tests may read."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from edc_ray.config.load import load_recipe, with_fields
+from edc_ray.config.run import STAGE_NAMES, RunConfig
+
+# A busy machine makes a test slow, not wrong.
+settings.register_profile("edc_ray", deadline=None, max_examples=50)
+settings.load_profile("edc_ray")
+
+TINY_DIGITS: dict[str, Any] = {
+    "ipc": 1,
+    "device": "cpu",
+    "dataset.max_per_class": 30,
+    "dataset.max_val_per_class": 20,
+    "dataset.allow_weak_observers": True,
+    "squeeze.observers": ["convnet_d1"],
+    "squeeze.epochs": 1,
+    "init.images_per_class": 4,
+    "recover.iterations": 3,
+    "relabel.epochs": 2,
+    "evaluate.students": ["convnet_d1"],
+    "evaluate.seeds": 2,
+    "cluster.address": "none",
+}
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host in ("localhost", socket.gethostname())
+    if not address.is_global:
+        return True
+    # Ray connects to the machine's own address, which may be a public one.
+    with socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network() -> Any:
+    connect = socket.socket.connect
+
+    def connect_here_only(self: socket.socket, address: Any) -> None:
+        over_tcp = self.family in (socket.AF_INET, socket.AF_INET6) and self.type & socket.SOCK_STREAM
+        if over_tcp and not _is_this_machine(address[0]):
+            self.close()
+            raise RuntimeError(f"a test tried to reach {address[0]}: tests do without the network")
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect_here_only)
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Callable[..., RunConfig]:
+    """`tiny_config(tmp_path, ipc=2, **{"recover.iterations": 5})`: the smallest digits, stored there."""
+
+    def config(root: Path, **fields: Any) -> RunConfig:
+        return with_fields(load_recipe("digits"), TINY_DIGITS | {"storage.root": str(root)} | fields)
+
+    return config
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished run of `tiny_config`. The session shares it: copy it before changing anything."""
+    from edc_ray.launch import Output, launch
+
+    root = tmp_path_factory.mktemp("tiny")
+    launch(tiny_config(root), STAGE_NAMES, Output(quiet=True))
+    return root / "digits"

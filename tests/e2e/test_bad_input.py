@@ -1,0 +1,314 @@
+"""What a user can get wrong: a clear error, status 2, and no work started."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from edc_ray.artifacts.layout import MANIFEST_NAME
+from edc_ray.data.fake import synthetic_images, write_image_folder, write_parquet
+from edc_ray.data.images import DenseImages
+from tests.e2e.command_line import TINY_SETTINGS, CommandLine, Ended
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(monkeypatch, capsys)
+
+
+@pytest.fixture
+def run(shown: CommandLine, tmp_path: Path) -> Run:
+    """`edc-ray run digits` with tiny settings and storage of its own, without Ray."""
+
+    def run(*overrides: str) -> Ended:
+        return shown("run", "digits", *TINY_SETTINGS, f"storage.root={tmp_path / 'runs'}", *overrides)
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A sound folder of 8x8 images, eight of each of three classes."""
+    write_image_folder(synthetic_images(3, 8, 8, 3), str(tmp_path / "images"))
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Asserts that nothing was computed or recorded."""
+    started: list[object] = []
+    monkeypatch.setattr("edc_ray.stages.pipeline.run_stage", lambda *words: started.append(words))
+
+    def check() -> None:
+        assert not started
+        assert not [path for path in tmp_path.rglob("*.json") if path.parent != tmp_path]
+
+    return check
+
+
+def _refused(ended: Ended, kind: str, *words: str) -> None:
+    assert ended.status == 2, ended.err
+    assert ended.out == ""
+    assert ended.err.startswith(f"{kind}: ") or f"\n{kind}: " in ended.err
+    for word in words:
+        assert word in ended.err
+    # At least one of the further parts of a message: what was found, what was expected, what to do.
+    assert any(part in ended.err for part in ("\n  found:", "\n  expected:", "\n  next:", "Did you mean"))
+    assert "Traceback" not in ended.err
+
+
+def _mine(folder: Path | str) -> tuple[str, str]:
+    return f"dataset.train={folder}", "dataset.name=mine"
+
+
+def test_a_missing_dataset(run: Run, no_work: Callable[[], None], tmp_path: Path) -> None:
+    _refused(run(*_mine(tmp_path / "nowhere")), "DataError", "nothing at", "nowhere", "dataset.train")
+    no_work()
+
+
+def test_missing_validation_images(run: Run, no_work: Callable[[], None], folder: Path) -> None:
+    ended = run(*_mine(folder), f"dataset.val={folder.parent / 'no-val'}")
+    _refused(ended, "DataError", "nothing at", "no-val")
+    no_work()
+
+
+def test_an_empty_dataset(run: Run, no_work: Callable[[], None], tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    _refused(run(*_mine(tmp_path / "images")), "DataError", "images")
+    empty = DenseImages(np.zeros((0, 3, 8, 8), np.uint8), [], ["a", "b"])
+    write_parquet(empty, str(tmp_path / "empty.parquet"))
+    _refused(run(*_mine(tmp_path / "empty.parquet")), "DataError", "empty.parquet")
+    no_work()
+
+
+@pytest.mark.parametrize("harm", ["truncated", "not an image"])
+def test_a_corrupt_image(run: Run, no_work: Callable[[], None], folder: Path, harm: str) -> None:
+    path = folder / "class1" / "00012.png"
+    path.write_bytes(path.read_bytes()[:-30] if harm == "truncated" else b"not an image at all")
+    _refused(run(*_mine(folder)), "DataError", "00012.png")
+    no_work()
+
+
+def test_a_class_with_no_image(run: Run, no_work: Callable[[], None], folder: Path) -> None:
+    for path in (folder / "class1").iterdir():
+        path.unlink()
+    ended = run(*_mine(folder), "dataset.class_names=[class0,class1,class2]")
+    _refused(ended, "DataError", "class1")
+    images = synthetic_images(3, 8, 8, 3)
+    write_parquet(images.subset(np.flatnonzero(images.labels != 1)), str(folder.parent / "two.parquet"))
+    _refused(run(*_mine(folder.parent / "two.parquet")), "DataError", "class1", "no image")
+    no_work()
+
+
+def test_a_single_class(run: Run, no_work: Callable[[], None], tmp_path: Path) -> None:
+    write_image_folder(synthetic_images(1, 8, 8, 3), str(tmp_path / "images"))
+    _refused(run(*_mine(tmp_path / "images")), "DataError", "single class", "two classes or more")
+    no_work()
+
+
+def test_a_validation_set_of_other_classes(run: Run, no_work: Callable[[], None], folder: Path) -> None:
+    write_image_folder(synthetic_images(2, 4, 8, 3), str(folder.parent / "val"))
+    ended = run(*_mine(folder), f"dataset.val={folder.parent / 'val'}")
+    _refused(ended, "DataError", "different classes", "'class2'")
+    no_work()
+
+
+def test_ipc_zero(run: Run, no_work: Callable[[], None]) -> None:
+    _refused(run("ipc=0"), "ConfigError", "'ipc'", "greater than or equal to 1")
+    no_work()
+
+
+def test_ipc_above_the_class_size_with_real_initial_images(
+    run: Run, no_work: Callable[[], None], folder: Path
+) -> None:
+    ended = run(*_mine(folder), "init.kind=real", "ipc=8")
+    _refused(ended, "DataError", "class 'class0' has fewer images than ipc", "6 training", "init.replacement")
+    no_work()
+
+
+def test_an_unknown_recipe(shown: CommandLine, no_work: Callable[[], None]) -> None:
+    _refused(shown("run", "digitz"), "ConfigError", "unknown recipe 'digitz'", "Did you mean 'digits'?")
+    no_work()
+
+
+@pytest.mark.parametrize(
+    ("override", "nearest"),
+    [("recover.learning_rat=1", "recover.learning_rate"), ("reciver.iterations=1", "recover.iterations")],
+)
+def test_an_unknown_field(run: Run, no_work: Callable[[], None], override: str, nearest: str) -> None:
+    _refused(run(override), "ConfigError", override.split("=")[0], f"Did you mean '{nearest}'?")
+    no_work()
+
+
+def test_an_unknown_stage(shown: CommandLine, no_work: Callable[[], None]) -> None:
+    _refused(shown("stage", "recovr", "digits"), "ConfigError", "unknown stage 'recovr'", "recover")
+    no_work()
+
+
+@pytest.mark.parametrize("field", ["squeeze.observers", "evaluate.students"])
+def test_an_unknown_observer_or_student(run: Run, no_work: Callable[[], None], field: str) -> None:
+    _refused(run(f"{field}=[resnet18_smal]"), "ConfigError", "'resnet18_smal'", "resnet18_small")
+    no_work()
+
+
+def test_an_observer_that_is_not_squeezed(run: Run, no_work: Callable[[], None]) -> None:
+    ended = run("relabel.observers=[wrn_16_2]")
+    _refused(ended, "ConfigError", "relabel.observers", "wrn_16_2", "squeeze.observers")
+    no_work()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("ipc=many", ("'ipc'", "'many'", "integer")),
+        ("ipc=1.5", ("'ipc'", "1.5")),
+        ("squeeze.observers=convnet_d1", ("squeeze.observers", "convnet_d1")),
+        ("recover.learning_rate=fast", ("recover.learning_rate", "'fast'", "number")),
+        ("recover.learning_rate=.nan", ("recover.learning_rate",)),
+        ("recover.enabled=maybe", ("recover.enabled", "'maybe'")),
+        ("evaluate.rows=[condensed,best]", ("evaluate.rows", "'best'", "random_hard")),
+        ("init.kind=[a", ("init.kind", "[a")),
+        ("just-words", ("just-words", "section.field=value")),
+    ],
+)
+def test_a_wrong_type(run: Run, no_work: Callable[[], None], override: str, words: tuple[str, ...]) -> None:
+    _refused(run(override), "ConfigError", *words)
+    no_work()
+
+
+def test_a_config_file_that_is_missing_or_no_config(
+    shown: CommandLine, no_work: Callable[[], None], tmp_path: Path
+) -> None:
+    _refused(shown("run", "--config", str(tmp_path / "no.yaml")), "ConfigError", "no.yaml")
+    (tmp_path / "list.yaml").write_text("- a\n- b\n")
+    _refused(shown("run", "--config", str(tmp_path / "list.yaml")), "ConfigError", "list.yaml", "mapping")
+    no_work()
+
+
+def test_storage_that_cannot_be_written(run: Run, no_work: Callable[[], None], tmp_path: Path) -> None:
+    (tmp_path / "a-file").write_text("in the way")
+    _refused(run(f"storage.root={tmp_path / 'a-file' / 'runs'}"), "ArtifactError", "a-file")
+    no_work()
+
+
+def test_storage_of_a_kind_nobody_knows(run: Run, no_work: Callable[[], None]) -> None:
+    ended = run("storage.root=nosuchkind://bucket/runs")
+    assert ended.status == 2
+    assert "nosuchkind" in ended.err
+    assert "Traceback" not in ended.err
+    no_work()
+
+
+def test_a_truncated_parquet_file_of_images(run: Run, no_work: Callable[[], None], tmp_path: Path) -> None:
+    path = tmp_path / "train.parquet"
+    write_parquet(synthetic_images(3, 8, 8, 3), str(path))
+    path.write_bytes(path.read_bytes()[:-100])
+    _refused(run(*_mine(path)), "DataError", "train.parquet")
+    no_work()
+
+
+# A run that exists already.
+
+
+@pytest.fixture
+def made(run: Run, folder: Path) -> Path:
+    """The folder of a finished run."""
+    ended = run(*_mine(folder), "evaluate.rows=[condensed]")
+    assert ended.status == 0, ended.err
+    return folder.parent / "runs" / "digits"
+
+
+def _contents(place: Path) -> dict[str, bytes]:
+    names = ("events.jsonl", "report")
+    return {
+        str(path.relative_to(place)): path.read_bytes()
+        for path in sorted(place.rglob("*"))
+        if path.is_file() and path.relative_to(place).parts[0] not in names
+    }
+
+
+def test_a_run_folder_of_another_config(run: Run, made: Path, folder: Path) -> None:
+    before = _contents(made)
+    ended = run(*_mine(folder), "evaluate.rows=[condensed]", "seed=3", "recover.iterations=5")
+    _refused(ended, "ConfigError", "made by another config", "seed=0", "seed=3", "run.name")
+    ended = run(
+        *_mine(folder), "evaluate.rows=[condensed]", "recover.iterations=5", "recover.betas=[0.1,0.2]"
+    )
+    _refused(ended, "ConfigError", "recover.iterations=2", "recover.iterations=5", "recover.betas=[0.1, 0.2]")
+    assert _contents(made) == before
+
+
+@pytest.mark.parametrize("stage_folder", ["condensed", "init", "labels"])
+def test_a_truncated_shard_of_a_stage_that_is_needed(
+    shown: CommandLine, made: Path, folder: Path, stage_folder: str
+) -> None:
+    shard = next((made / stage_folder).glob("*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-40])
+    for path in (made / "results").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    words = (*TINY_SETTINGS, f"storage.root={made.parent}", *_mine(folder), "evaluate.rows=[condensed]")
+    _refused(shown("stage", "evaluate", "digits", *words), "ArtifactError", "not complete", "edc-ray verify")
+    assert not (made / "results" / MANIFEST_NAME).exists()
+    verified = shown("verify", str(made))
+    assert verified.status == 1
+    assert f"{stage_folder}/{shard.name}" in verified.out
+
+
+def test_a_truncated_shard_is_made_again_by_a_run(run: Run, made: Path, folder: Path) -> None:
+    before = _contents(made)
+    shard = next((made / "condensed").glob("*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-40])
+    assert run(*_mine(folder), "evaluate.rows=[condensed]").status == 0
+    # Records and manifests hold times.
+    after = _contents(made)
+    assert after.keys() == before.keys()
+    assert {name: data for name, data in after.items() if not name.endswith(".json")} == {
+        name: data for name, data in before.items() if not name.endswith(".json")
+    }
+
+
+@pytest.mark.parametrize("kind", ["manifest", "record"])
+def test_a_manifest_or_record_of_a_newer_schema(run: Run, made: Path, folder: Path, kind: str) -> None:
+    path = made / "condensed" / MANIFEST_NAME
+    if kind == "record":
+        path.unlink()
+        path = next((made / "condensed" / "records").glob("*.json"))
+    path.write_bytes(path.read_bytes().replace(b'"schema_version":1', b'"schema_version":2'))
+    newer = path.read_bytes()
+    ended = run(*_mine(folder), "evaluate.rows=[condensed]")
+    _refused(ended, "ArtifactError", "written by a newer edc-ray", "schema version 2", "upgrade")
+    assert path.read_bytes() == newer
+
+
+def test_a_stage_without_the_stages_it_needs(shown: CommandLine, folder: Path, tmp_path: Path) -> None:
+    words = (*TINY_SETTINGS, f"storage.root={tmp_path / 'runs'}", *_mine(folder))
+    ended = shown("stage", "recover", "digits", *words)
+    _refused(ended, "ArtifactError", "squeeze: no complete artifact", "edc-ray stage squeeze")
+    assert not list((tmp_path / "runs").rglob(MANIFEST_NAME))
+
+
+def test_verifying_what_is_no_run(shown: CommandLine, tmp_path: Path) -> None:
+    _refused(shown("verify", str(tmp_path / "nothing")), "ConfigError", "no run at", "nothing")
+
+
+def test_a_corrupt_image_in_memory_is_named_by_its_row(run: Run, no_work: Callable[[], None]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(buffer, "PNG")
+    cells = [{"bytes": buffer.getvalue(), "path": None}] * 5 + [{"bytes": b"no image", "path": None}]
+    url = "memory://bad-input/corrupt.parquet"
+    with fsspec.open(url, "wb") as file:
+        pq.write_table(pa.table({"image": cells, "label": [0, 1, 0, 1, 0, 1]}), file)
+    _refused(run(*_mine(url)), "DataError", "corrupt.parquet", "5")
+    no_work()

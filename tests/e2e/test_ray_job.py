@@ -1,0 +1,150 @@
+"""The job scripts on a Ray cluster of this machine's own: a head with its dashboard, and jobs submitted to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edc_ray.artifacts.layout import MANIFEST_NAME, STAGE_FOLDERS
+
+REPOSITORY = Path(__file__).parents[2]
+RAY = str(Path(sys.executable).with_name("ray"))
+SMALL = (
+    "ipc=1", "dataset.max_per_class=20", "dataset.allow_weak_observers=true", "squeeze.observers=[convnet_w32]",
+    "squeeze.epochs=1", "statistics.batches_per_unit=2", "init.images_per_class=10", "recover.iterations=3",
+    "recover.classes_per_unit=5", "relabel.epochs=4", "relabel.mix_group=10", "relabel.epochs_per_unit=2",
+    "evaluate.rows=[condensed]", "evaluate.seeds=2", "evaluate.full=skip", "tracking.tensorboard=false",
+)  # fmt: skip
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def environment() -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return inherited | {"RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1"}
+
+
+def processes_of(folder: str) -> list[int]:
+    """Processes whose command line names a folder: those of the Ray that keeps its files there."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if folder.encode() in entry.read_bytes():
+                found.append(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def end_ray(head: subprocess.Popen[bytes], folder: str) -> None:
+    """End the head and what it started, and no other Ray of this machine, as `ray stop` would."""
+    head.terminate()
+    try:
+        head.wait(30)
+    except subprocess.TimeoutExpired:
+        head.kill()
+        head.wait()
+    for pid in processes_of(folder):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+@pytest.fixture(scope="module")
+def dashboard() -> Iterator[str]:
+    """Address of a head that lives as long as the tests of this file."""
+    port, dashboard_port, client_port, agent_port = free_ports(4)
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        command = [
+            RAY, "start", "--head", "--block", f"--port={port}", f"--temp-dir={folder}", "--num-cpus=4",
+            "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}", "--disable-usage-stats",
+            f"--ray-client-server-port={client_port}", f"--dashboard-agent-listen-port={agent_port}",
+            "--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=200000000",
+        ]  # fmt: skip
+        with open(f"{folder}/head.log", "wb") as log:
+            head = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment(), start_new_session=True
+            )
+        try:
+            wait_until_listening(dashboard_port, head, Path(folder, "head.log"))
+            yield f"http://127.0.0.1:{dashboard_port}"
+        finally:
+            end_ray(head, folder)
+
+
+def wait_until_listening(port: int, head: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if head.poll() is not None:
+            pytest.fail(f"ray start ended with {head.returncode}:\n{log.read_text()}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"the head did not listen within two minutes:\n{log.read_text()}")
+
+
+def submit(dashboard: str, *words: str) -> subprocess.CompletedProcess[str]:
+    job = [sys.executable, *words]
+    command = [RAY, "job", "submit", f"--address={dashboard}", "--working-dir=.", "--", *job]
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=400, check=False
+    )
+
+
+def summary_in(logs: str) -> dict[str, Any]:
+    lines = [line for line in logs.splitlines() if re.match(r'\{.*"stages"', line)]
+    return json.loads(lines[-1])
+
+
+@pytest.mark.timeout(900)
+def test_a_submitted_job_makes_every_stage_and_submitted_again_reuses_all(
+    dashboard: str, tmp_path: Path
+) -> None:
+    words = ("jobs/run_pipeline.py", "digits", "--json", f"storage.root={tmp_path}", *SMALL)
+    first = submit(dashboard, *words)
+    assert first.returncode == 0, first.stdout + first.stderr
+    run = tmp_path / "digits"
+    manifests = {stage: run / folder / MANIFEST_NAME for stage, folder in STAGE_FOLDERS.items()}
+    assert all(manifest.exists() for manifest in manifests.values())
+    made = summary_in(first.stdout)
+    assert made["stages"].keys() == STAGE_FOLDERS.keys()
+    assert all(stage["units_done"] > 0 for stage in made["stages"].values())
+    before = {stage: manifest.read_bytes() for stage, manifest in manifests.items()}
+
+    second = submit(dashboard, *words)
+    assert second.returncode == 0, second.stdout + second.stderr
+    reused = summary_in(second.stdout)
+    assert all(stage["units_done"] == 0 for stage in reused["stages"].values())
+    assert reused["rows"] == made["rows"]
+    assert {stage: manifest.read_bytes() for stage, manifest in manifests.items()} == before
+
+
+@pytest.mark.parametrize("script", ["run_pipeline.py", "run_stage.py", "run_sweep.py"])
+def test_a_job_without_a_storage_root_is_refused(script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, f"jobs/{script}", "digits"],
+        cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "a job needs storage.root" in done.stderr

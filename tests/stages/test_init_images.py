@@ -1,0 +1,181 @@
+"""init: where recover starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edc_ray.core.pixels import denormalise, normalise
+from edc_ray.stages import init_images
+from edc_ray.stages.context import StageContext
+from edc_ray.stages.image_shards import read_stage_images, slot_hashes
+from edc_ray.stages.init_images import mosaics_of_class, noise_images, real_choice
+from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.training import mean_and_std, normalised
+from tests.stages.tiny_runs import image_hashes, tiny_context, units_of
+
+Copied = Callable[..., StageContext]
+FROM_INIT = ("init", "recover", "relabel", "evaluate")
+
+
+def _made(copied: Copied, **fields: Any) -> StageContext:
+    context = copied(*FROM_INIT, **fields)
+    run_pipeline(context, ["init"])
+    return context
+
+
+KINDS = {
+    "mosaic": {},
+    "real": {"init__kind": "real"},
+    "real again": {"init__kind": "real", "init__replacement": True},
+    "noise": {"init__kind": "noise"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ipc", [3, 5])
+def test_raising_ipc_leaves_the_earlier_initial_images_alone(copied: Copied, kind: str, ipc: int) -> None:
+    few, many = _made(copied, **KINDS[kind]), _made(copied, ipc=ipc, **KINDS[kind])
+    before, after = image_hashes(few, "init"), image_hashes(many, "init")
+    assert len(after) == 3 * ipc
+    assert {slot: after[slot] for slot in before} == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_initial_images_do_not_depend_on_how_work_is_cut(copied: Copied, kind: str) -> None:
+    whole = _made(copied, init__classes_per_unit=9, init__ipc_per_unit=9, **KINDS[kind])
+    single = _made(copied, init__classes_per_unit=1, init__ipc_per_unit=1, **KINDS[kind])
+    assert (len(units_of(whole, "init")), len(units_of(single, "init"))) == (1, 6)
+    assert image_hashes(whole, "init") == image_hashes(single, "init")
+
+
+def test_every_slot_gets_an_image_of_its_own(finished: StageContext) -> None:
+    assert len(set(image_hashes(finished, "init").values())) == 6
+
+
+def test_real_images_are_training_images_of_the_class_and_do_not_repeat(copied: Copied) -> None:
+    context = _made(copied, init__kind="real", ipc=12)
+    train, rows = context.data.train, read_stage_images(context, "init")
+    for label in range(3):
+        mine = {image.tobytes() for image in rows.images[rows.labels == label]}
+        assert mine == {image.tobytes() for image in train.fetch(train.class_indices(label))}
+
+
+def test_real_images_with_replacement_may_outnumber_the_class(copied: Copied) -> None:
+    context = copied(*FROM_INIT, init__kind="real", init__replacement=True, ipc=40)
+    chosen = real_choice(context, 1)
+    assert len(chosen) == 40
+    assert set(chosen.tolist()) <= set(context.data.train.class_indices(1).tolist())
+    assert len(set(chosen.tolist())) < 40
+
+
+def test_a_mosaic_of_one_cell_holds_the_best_known_crop_first(copied: Copied) -> None:
+    context = copied(*FROM_INIT, init__factor=1, ipc=8)
+    observers = [context.observer(name) for name in context.config.observers_of("init")]
+    for label in range(3):
+        images = normalised(mosaics_of_class(context, label), context)
+        with torch.no_grad():
+            logits = torch.stack([observer(images) for observer in observers]).mean(0)
+        losses = torch.nn.functional.cross_entropy(logits, torch.full((8,), label), reduction="none")
+        # Stored in 8 bits, hence sorted up to what half a grey level does to a loss.
+        assert (losses.diff() > -0.02).all()
+
+
+def test_cells_of_a_mosaic_are_crops_of_the_class(copied: Copied) -> None:
+    """Without a crop a cell is a whole image at half its size."""
+    context = copied(*FROM_INIT, init__crop_scale=[1.0, 1.0], init__images_per_class=12)
+    train = context.data.train
+    pixels = torch.from_numpy(train.fetch(train.class_indices(0))).float()
+    halves = torch.nn.functional.interpolate(
+        pixels, size=(4, 4), mode="bilinear", antialias=True, align_corners=False
+    ).numpy()
+    cells = mosaics_of_class(context, 0).astype(np.float32).reshape(2, 1, 2, 4, 2, 4)
+    for mosaic in cells.transpose(0, 2, 4, 1, 3, 5).reshape(8, 1, 4, 4):
+        assert np.abs(halves - mosaic).max((1, 2, 3)).min() <= 0.51
+
+
+def test_the_two_orders_deal_the_same_crops_differently(copied: Copied) -> None:
+    edc, rded = (
+        mosaics_of_class(copied(*FROM_INIT, init__mosaic_order=order, init__images_per_class=8), 1)
+        for order in ("edc", "rded")
+    )
+
+    def cells(mosaics: np.ndarray) -> list[bytes]:
+        cut = mosaics.reshape(2, 1, 2, 4, 2, 4).transpose(0, 2, 4, 1, 3, 5).reshape(8, 16)
+        return sorted(cell.tobytes() for cell in cut)
+
+    assert cells(edc) == cells(rded)
+    assert not np.array_equal(edc, rded)
+
+
+def test_ipc_is_part_of_the_fingerprint_of_rded_mosaics_only(copied: Copied) -> None:
+    def print_of(**fields: Any) -> str:
+        return units_of(copied(*FROM_INIT, **fields), "init")[0].fingerprint
+
+    assert print_of(init__mosaic_order="rded") != print_of(init__mosaic_order="rded", ipc=4)
+    assert print_of() == print_of(ipc=4)
+
+
+def test_noise_is_standard_normal_and_keyed_by_its_slot(finished: StageContext) -> None:
+    slots = [(label, ipc_id) for label in range(3) for ipc_id in range(50)]
+    noise = noise_images(finished, slots)
+    assert noise.dtype == torch.float32
+    assert noise.shape == (150, 1, 8, 8)
+    assert noise.mean().item() == pytest.approx(0, abs=0.05)
+    assert noise.std().item() == pytest.approx(1, abs=0.05)
+    assert torch.equal(noise_images(finished, [slots[70]])[0], noise[70])
+
+
+def test_stored_noise_is_the_noise_as_a_picture(copied: Copied) -> None:
+    context = _made(copied, init__kind="noise")
+    rows, (mean, std) = read_stage_images(context, "init"), mean_and_std(context)
+    slots = list(zip(rows.labels.tolist(), rows.ipc_ids.tolist(), strict=True))
+    picture = denormalise(noise_images(context, slots), mean, std) * 255
+    assert np.abs(rows.images - picture.numpy()).max() <= 0.5 + 1e-3
+    assert normalise(picture / 255, mean, std).shape == rows.images.shape
+
+
+def test_only_mosaics_depend_on_the_observers(copied: Copied, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prints(**fields: Any) -> list[str]:
+        return [unit.fingerprint for unit in units_of(copied(*FROM_INIT, **fields), "init")]
+
+    mosaic, real = prints(), prints(init__kind="real")
+    monkeypatch.setattr(StageContext, "observer_digests", lambda self, names: dict.fromkeys(names, "other"))
+    assert prints() != mosaic
+    assert prints(init__kind="real") == real
+
+
+def test_observers_that_score_crops_can_be_chosen(copied: Copied, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: set[str] = set()
+    real = StageContext.observer
+
+    def spying(self: StageContext, name: str) -> Any:
+        asked.add(name)
+        return real(self, name)
+
+    monkeypatch.setattr(StageContext, "observer", spying)
+    context = _made(copied, init__observers=["wrn_16_2"])
+    assert asked == {"wrn_16_2"}
+    assert len(slot_hashes(context, "init")) == 6
+
+
+def test_images_are_scored_in_chunks_that_change_nothing(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = copied(*FROM_INIT)
+    whole = mosaics_of_class(context, 2)
+    monkeypatch.setattr(init_images, "_IMAGES_AT_ONCE", 4)
+    np.testing.assert_array_equal(mosaics_of_class(context, 2), whole)
+
+
+def test_the_seed_decides_the_images() -> None:
+    hashes = []
+    for seed in (0, 1):
+        context = tiny_context(seed=seed, squeeze__observers=["convnet_d1"], init__kind="real")
+        run_pipeline(context, ["squeeze", "init"])
+        hashes.append(image_hashes(context, "init"))
+    assert hashes[0] != hashes[1]

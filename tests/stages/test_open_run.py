@@ -1,0 +1,162 @@
+"""Opening a run: the config is resolved, and what cannot work is refused before work starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edc_ray.artifacts.layout import RUN_CONFIG, STAGE_FOLDERS, manifest_path, record_path
+from edc_ray.config.dataset import INFERRED_FIELDS
+from edc_ray.config.load import load_yaml
+from edc_ray.errors import ArtifactError, ConfigError, DataError
+from edc_ray.stages.context import StageContext
+from edc_ray.stages.open_run import check_same_run, open_inputs, run_url
+from tests.stages.tiny_runs import copy_root, new_root, run_until, tiny_config, tiny_context, units_of
+
+
+def _root_of(context: StageContext) -> str:
+    return context.store.url.rsplit("/", 1)[0]
+
+
+def test_a_relative_root_is_made_absolute_and_a_url_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_url(tiny_config("here/there")) == str(tmp_path / "here/there/digits")
+    assert run_url(tiny_config("memory://somewhere/")) == "memory://somewhere/digits"
+    assert run_url(tiny_config(run__name="other", storage__root=None)) == str(tmp_path / "runs/other")
+
+
+def test_the_resolved_config_states_what_was_inferred_and_is_stored_with_the_run() -> None:
+    context = tiny_context()
+    spec = context.config.dataset
+    assert all(getattr(spec, field) is not None for field in INFERRED_FIELDS)
+    assert (spec.num_classes, spec.image_size, spec.channels) == (3, 8, 1)
+    assert context.config.device == "cpu"
+    assert load_yaml(context.store.read(RUN_CONFIG).decode()) == context.config
+
+
+def test_a_stored_config_opens_the_same_run_again(finished: StageContext) -> None:
+    config = load_yaml(finished.store.read(RUN_CONFIG).decode())
+    assert open_inputs(config).config == config
+
+
+CHANGES: list[tuple[str, Any, str, tuple[str, str]]] = [
+    ("seed", 5, "squeeze", ("seed=0", "seed=5")),
+    ("squeeze__epochs", 2, "squeeze", ("squeeze.epochs=1", "squeeze.epochs=2")),
+    ("recover__iterations", 7, "recover", ("recover.iterations=3", "recover.iterations=7")),
+    ("recover__observers", ["wrn_16_2"], "recover", ("convnet_d1", "recover.observers=['wrn_16_2']")),
+    ("relabel__mix", "mixup", "relabel", ("relabel.mix='cutmix'", "relabel.mix='mixup'")),
+    ("ipc", 3, "relabel", ("ipc=2", "ipc=3")),
+    ("evaluate__learning_rate", 0.5, "evaluate", ("evaluate.learning_rate=0.005", "=0.5")),
+    ("cluster__threads_per_unit", 2, "squeeze", ("threads_per_unit=1", "threads_per_unit=2")),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "stage", "words"), CHANGES, ids=[c[0] for c in CHANGES])
+def test_a_folder_of_another_config_is_refused_with_the_fields_that_differ(
+    finished: StageContext, field: str, value: Any, stage: str, words: tuple[str, str]
+) -> None:
+    with pytest.raises(ConfigError, match=f"{stage}: the run folder .* made by another config") as caught:
+        tiny_context(_root_of(finished), **{field: value})
+    assert words[0] in str(caught.value.found)
+    assert words[1] in str(caught.value.expected)
+    assert "run.name" in str(caught.value.next)
+    differing = str(caught.value.found).split("; ")
+    assert len(differing) == 1, "a field that agrees is listed"
+
+
+def test_a_folder_of_another_config_is_left_as_it_was(finished: StageContext) -> None:
+    before = finished.store.read(RUN_CONFIG)
+    with pytest.raises(ConfigError):
+        tiny_context(_root_of(finished), seed=9)
+    assert finished.store.read(RUN_CONFIG) == before
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cluster__num_actors": 9},
+        {"evaluate__seeds": 5},
+        {"evaluate__rows": ["condensed"]},
+        {"evaluate__students": ["wrn_16_2", "convnet_d1"]},
+        {"evaluate__full_accuracy": 50.0},
+        {"tracking__tensorboard": False},
+        {"dataset__name": "renamed"},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_what_changes_no_unit_is_no_other_config(finished: StageContext, fields: dict[str, Any]) -> None:
+    tiny_context(copy_root(finished.store), **fields)
+
+
+def test_more_students_and_seeds_leave_the_units_there_are_alone(finished: StageContext) -> None:
+    more = tiny_context(
+        copy_root(finished.store), evaluate__seeds=3, evaluate__students=["wrn_16_2", "convnet_d1"]
+    )
+    there = {unit.fingerprint for unit in units_of(finished, "evaluate")}
+    assert there < {unit.fingerprint for unit in units_of(more, "evaluate")}
+
+
+def test_fields_of_a_stage_without_results_may_change() -> None:
+    context = tiny_context()
+    run_until(context, "init")
+    tiny_context(_root_of(context), recover__iterations=9, relabel__mix="none")
+    with pytest.raises(ConfigError, match=r"init\.factor"):
+        tiny_context(_root_of(context), init__factor=1)
+
+
+def test_half_a_stage_counts_as_results() -> None:
+    context = tiny_context()
+    context.store.publish(record_path(STAGE_FOLDERS["recover"], "classes-0"), b"{}")
+    with pytest.raises(ConfigError, match=r"recover\.iterations"):
+        tiny_context(_root_of(context), recover__iterations=9)
+
+
+def test_a_stored_config_that_cannot_be_read_is_refused(finished: StageContext) -> None:
+    for damaged in (b"seed: [", b"\xff\xfe", b"dataset: 5", b"no_such_field: 1"):
+        root = copy_root(finished.store)
+        store = tiny_context(root).store
+        store.publish(RUN_CONFIG, damaged, replace=True)
+        with pytest.raises(ConfigError, match=r"run\.yaml cannot be read") as caught:
+            check_same_run(store, finished.config)
+        assert "run.name" in str(caught.value.next)
+
+
+def test_an_observer_or_student_nobody_knows_is_refused_with_the_nearest() -> None:
+    for field in ("squeeze__observers", "evaluate__students"):
+        root = new_root()
+        with pytest.raises(ConfigError, match="convnet_d9") as caught:
+            tiny_context(root, **{field: ["convnet_d9"]})
+        assert "convnet_d1" in str(caught.value)
+
+
+def test_a_network_that_pools_the_images_away_is_refused() -> None:
+    with pytest.raises(ConfigError, match="network 'alexnet' cannot take images of 8x8"):
+        tiny_context(evaluate__students=["alexnet"])
+
+
+def test_ipc_above_the_class_size_is_refused_only_where_real_images_start_recover() -> None:
+    with pytest.raises(DataError, match="class 'class0' has fewer images than ipc") as caught:
+        open_inputs(tiny_config(ipc=13, init__kind="real"))
+    assert "12 training images" in str(caught.value.found)
+    open_inputs(tiny_config(ipc=12, init__kind="real"))
+    open_inputs(tiny_config(ipc=13, init__kind="real", init__replacement=True))
+    open_inputs(tiny_config(ipc=13, init__kind="mosaic"))
+
+
+def test_storage_below_a_regular_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ArtifactError, match="file"):
+        open_inputs(tiny_config(str(tmp_path / "file" / "runs")))
+
+
+def test_a_refused_run_writes_no_manifest_and_no_config() -> None:
+    root = new_root()
+    with pytest.raises(DataError):
+        tiny_context(root, ipc=13, init__kind="real")
+    context = tiny_context(root)
+    assert context.store.list() == [RUN_CONFIG]
+    assert not any(context.store.exists(manifest_path(folder)) for folder in STAGE_FOLDERS.values())

@@ -1,0 +1,145 @@
+"""squeeze: training observers and refusing those that know nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import fsspec
+import numpy as np
+import pytest
+import torch
+
+from edc_ray.artifacts.layout import STAGE_FOLDERS, manifest_path
+from edc_ray.data.fake import synthetic_images, write_parquet
+from edc_ray.data.images import DenseImages
+from edc_ray.errors import DataError, UnitsFailedError
+from edc_ray.stages.context import StageContext
+from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.squeeze import augmented, refuse_weak_observer
+from edc_ray.stages.training import judge, normalised
+from tests.stages.tiny_runs import manifest_of, new_root, run_until, shapes_url, tiny_context, units_of
+
+Copied = Callable[..., StageContext]
+LEARNS = {"squeeze__observers": ["convnet_d1"], "squeeze__epochs": 6, "dataset__allow_weak_observers": False}
+
+
+def test_one_unit_is_one_observer(finished: StageContext) -> None:
+    assert [unit.key for unit in units_of(finished, "squeeze")] == ["convnet_d1", "wrn_16_2"]
+    assert [unit.title for unit in units_of(finished, "squeeze")][1] == "observer wrn_16_2"
+
+
+def test_the_recorded_accuracy_is_that_of_the_stored_network(finished: StageContext) -> None:
+    for record in manifest_of(finished, "squeeze").records:
+        judgement = judge(finished.observer(record.unit), finished.data.val, finished, 256)
+        assert record.meta["top1"] == judgement.top1
+        assert record.meta["ece"] == judgement.ece
+        assert record.meta["images"] == len(finished.data.val)
+    accuracies = manifest_of(finished, "squeeze").meta["observers"]
+    assert accuracies == {r.unit: r.meta["top1"] for r in manifest_of(finished, "squeeze").records}
+
+
+def test_an_observer_does_not_depend_on_the_others(copied: Copied, finished: StageContext) -> None:
+    alone = tiny_context(squeeze__observers=["wrn_16_2"])
+    run_until(alone, "squeeze")
+    assert alone.observer_digests(["wrn_16_2"]) == finished.observer_digests(["wrn_16_2"])
+    more = copied("statistics", "init", "recover", "relabel", "evaluate",
+                  squeeze__observers=["convnet_d2", "wrn_16_2", "convnet_d1"])  # fmt: skip
+    (report,) = run_until(more, "squeeze")
+    assert (report.units_done, report.units_reused) == (1, 2)
+
+
+def test_another_seed_trains_another_network(finished: StageContext) -> None:
+    other = tiny_context(squeeze__observers=["convnet_d1"], seed=1)
+    run_until(other, "squeeze")
+    assert other.observer_digests(["convnet_d1"]) != finished.observer_digests(["convnet_d1"])
+
+
+def test_training_teaches_the_observer_its_classes() -> None:
+    context = tiny_context(**LEARNS)
+    run_until(context, "squeeze")
+    record = manifest_of(context, "squeeze").records[0]
+    assert record.meta["top1"] > 70
+    losses = record.meta["curves"]["cross_entropy"]
+    assert len(losses) == len(record.meta["curves"]["learning_rate"]) == 6
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def _shuffled_val() -> str:
+    """Validation images whose classes are in another order than their names say."""
+    images = synthetic_images(3, 8, 8, 1, seed=1)
+    url = f"{new_root()}/val.parquet"
+    write_parquet(DenseImages(images.images, (images.labels + 1) % 3, images.class_names), url)
+    return url
+
+
+def test_an_observer_at_chance_level_on_shuffled_labels_stops_the_run() -> None:
+    context = tiny_context(**LEARNS, dataset__val=_shuffled_val())
+    with pytest.raises(DataError, match="observer 'convnet_d1' does not know the classes") as caught:
+        run_pipeline(context)
+    assert caught.value.exit_status == 2
+    assert "on 24 validation images" in str(caught.value.found)
+    assert "chance 33.33%" in str(caught.value.expected)
+    assert "dataset.allow_weak_observers=true" in str(caught.value.next)
+    assert not context.store.exists(manifest_path(STAGE_FOLDERS["squeeze"]))
+    assert not context.store.list(STAGE_FOLDERS["statistics"])
+
+
+def test_a_weak_observer_goes_on_when_it_is_allowed_and_trains_nothing_again() -> None:
+    val, root = _shuffled_val(), new_root()
+    with pytest.raises(DataError):
+        run_until(tiny_context(root, **LEARNS, dataset__val=val), "squeeze")
+    allowed = LEARNS | {"dataset__allow_weak_observers": True}
+    reports = run_until(tiny_context(root, **allowed, dataset__val=val), "statistics")
+    assert (reports[0].units_done, reports[0].units_reused) == (0, 1)
+
+
+@pytest.mark.parametrize("images", [24, 1000])
+def test_the_bar_is_three_binomial_deviations_above_chance(finished: StageContext, images: int) -> None:
+    bar = 100 * (1 / 3 + 3 * (2 / 9 / images) ** 0.5)
+    refuse_weak_observer("x", bar + 0.01, images, finished)
+    with pytest.raises(DataError, match="observer 'x'"):
+        refuse_weak_observer("x", bar - 0.01, images, finished)
+
+
+def test_a_training_that_diverges_names_the_observer_and_the_epoch() -> None:
+    context = tiny_context(squeeze__observers=["convnet_d1"], squeeze__learning_rate=1e30)
+    with pytest.raises(UnitsFailedError, match="observer convnet_d1: the training loss is nan in epoch 0"):
+        run_until(context, "squeeze")
+
+
+@pytest.mark.parametrize("kind", ["none", "crop_pad", "resized_crop"])
+def test_augmentation_is_a_function_of_its_key(finished: StageContext, kind: str) -> None:
+    images = finished.data.train.fetch(np.arange(6))
+    section = finished.config.squeeze.model_copy(update={"augmentation": kind})
+    first, again, other = (augmented(finished, images, section, ("a", key)) for key in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert first.shape == (6, 1, 8, 8)
+    plain = normalised(images, finished)
+    assert torch.equal(first, plain) == (kind == "none")
+    assert torch.equal(first, other) == (kind == "none")
+
+
+def test_a_validation_set_without_a_class_does_not_stop_the_run() -> None:
+    images = synthetic_images(3, 8, 8, 1, seed=1)
+    url = f"{new_root()}/val.parquet"
+    write_parquet(images.subset(np.flatnonzero(images.labels != 1)), url)
+    context = tiny_context(
+        dataset__val=url, squeeze__observers=["convnet_d1"], evaluate__seeds=1, evaluate__rows=["condensed"]
+    )
+    run_pipeline(context)
+    assert len(manifest_of(context, "evaluate").meta["results"]) == 1
+
+
+def test_other_pixels_under_the_same_config_train_the_observer_again() -> None:
+    root, train = new_root(), f"{new_root()}/train.parquet"
+    with fsspec.open(f"{shapes_url()}/train.parquet", "rb") as source, fsspec.open(train, "wb") as target:
+        target.write(source.read())
+    fields = {
+        "dataset__train": train, "squeeze__observers": ["convnet_d1"],
+        "dataset__mean": [0.4], "dataset__std": [0.3],
+    }  # fmt: skip
+    (report,) = run_until(tiny_context(root, **fields), "squeeze")
+    assert report.units_done == 1
+    write_parquet(synthetic_images(3, 12, 8, 1, seed=7), train)
+    (report,) = run_until(tiny_context(root, **fields), "squeeze")
+    assert (report.units_done, report.units_reused) == (1, 0)

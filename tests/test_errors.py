@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from edc_ray.errors import (
+    ArtifactError,
+    ConfigError,
+    DataError,
+    EdcRayError,
+    NumericalError,
+    ResourceError,
+    UnitsFailedError,
+)
+
+KINDS = [ConfigError, DataError, ArtifactError, ResourceError, NumericalError, UnitsFailedError]
+
+
+def test_a_message_shows_its_parts_in_order_and_leaves_out_those_not_given() -> None:
+    error = DataError("train is empty", next="give images", found=0)
+    assert str(error) == "train is empty\n  found:    0\n  next:     give images"
+    assert str(DataError("train is empty")) == "train is empty"
+
+
+def test_the_four_parts_stand_in_the_order_summary_found_expected_next() -> None:
+    error = EdcRayError("summary", next="do", expected="this", found="that")
+    assert [line.split(":")[0].strip() for line in str(error).splitlines()] == [
+        "summary", "found", "expected", "next",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_that_crosses_a_process_keeps_its_kind_and_parts(kind: type[EdcRayError]) -> None:
+    error = kind("recover: broken", found=3, expected="none", next="try again")
+    error.add_note("in unit 4")
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is kind
+    assert str(copy) == str(error)
+    assert (copy.summary, copy.found, copy.expected, copy.next) == ("recover: broken", 3, "none", "try again")
+    assert copy.__notes__ == ["in unit 4"]
+
+
+def test_a_child_with_its_own_constructor_crosses_a_process() -> None:
+    copy = pickle.loads(pickle.dumps(BrokenUnitError("classes 0-1")))
+    assert (str(copy), copy.unit) == ("unit classes 0-1 is broken", "classes 0-1")
+
+
+class BrokenUnitError(EdcRayError):
+    def __init__(self, unit: str) -> None:
+        super().__init__(f"unit {unit} is broken")
+        self.unit = unit
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [*((kind, 2) for kind in KINDS[:4]), (NumericalError, 1), (UnitsFailedError, 3), (EdcRayError, 1)],
+)
+def test_a_users_mistake_ends_with_2_failed_units_with_3_and_anything_else_with_1(
+    kind: type[EdcRayError], status: int
+) -> None:
+    assert kind("broken").exit_status == status

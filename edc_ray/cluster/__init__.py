@@ -9,5 +9,7 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 # One process less: a unit that a preempted node interrupts is tried again as after any other death.
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+# Seconds between two looks of Ray Train at its workers; its default is 2.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 # Workers stay in the folder they start in: nothing here writes files by relative names.
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")

@@ -1,4 +1,4 @@
-"""Actors that do the units of one stage, and the pool of them on Ray."""
+"""Actors that do the units of stages, and the pool of them on Ray."""
 
 from __future__ import annotations
 
@@ -25,59 +25,66 @@ SECONDS_UNTIL_WARNED = 30.0
 
 
 class StageActor:
-    """Does units of one stage, one after the other, and keeps between them what they share."""
+    """Does units, one after the other, and keeps what units of one stage share."""
 
-    def __init__(
-        self, stage: Stage, config: RunConfig, store: Store, data: OpenedDataset, gpus: float
-    ) -> None:
-        self._stage = stage
+    def __init__(self, config: RunConfig, store: Store, data: OpenedDataset, gpus: float) -> None:
         self._context = StageContext(config, store, data, choose_device(config.device, gpus=gpus))
 
-    def ping(self) -> None:
-        """Answers once the actor runs."""
+    def begin_stage(self) -> None:
+        """Answers once the actor runs. Forgets what it has read: an earlier stage may have been made anew."""
+        old = self._context
+        self._context = StageContext(old.config, old.store, old.data, old.device)
 
-    def run(self, unit: WorkUnit) -> Record:
+    def run(self, stage: Stage, unit: WorkUnit) -> Record:
         """Do a unit and store its result."""
-        return do_unit(self._context, unit, self._stage)
+        return do_unit(self._context, unit, stage)
 
 
 class ActorPool:
-    """StageActors on Ray; the `Pool` of a `WorkQueue`.
+    """StageActors on Ray; the `Pool` of a `WorkQueue`, for one stage after the other.
+
+    Starting a process that imports torch takes longer than many a unit, so the actors of a stage serve the
+    next one too.
 
     Args:
-        stage: may be any value; it travels to the actors.
         context: the driver's.
         data: reference to `context.data` in Ray's object store.
         size: what each actor holds.
     """
 
-    def __init__(
-        self, stage: Stage, context: StageContext, data: ray.ObjectRef[Any], size: WorkerSize
-    ) -> None:
-        self._arguments = (stage, context.config, context.store, data, size.gpus)
+    def __init__(self, context: StageContext, data: ray.ObjectRef[Any], size: WorkerSize) -> None:
+        self.context = context
+        self._arguments = (context.config, context.store, data, size.gpus)
         # No restarts by Ray: those are counted by actor, and the queue must count by unit.
         self._actor_class = ray.remote(
             num_cpus=size.cpus, num_gpus=size.gpus, max_restarts=0, max_task_retries=0
         )(StageActor)  # fmt: skip
+        self._stage: Stage | None = None
         self._actors: dict[int, Any] = {}
+        self._spare: list[Any] = []
         self._pending: dict[ray.ObjectRef[Any], int] = {}
-        self._pings: set[ray.ObjectRef[Any]] = set()
+        self._beginnings: set[ray.ObjectRef[Any]] = set()
         self._started = 0
         self._has_answered = False
 
+    def serving(self, stage: Stage) -> ActorPool:
+        """This pool, from now on for units of `stage`, which may be any value: it travels to the actors."""
+        self._stage = stage
+        return self
+
     def start(self) -> int:
-        """Ask for one more actor."""
-        actor = self._actor_class.remote(*self._arguments)
+        """Ask for one more actor: a spare one, else a new one."""
+        actor = self._spare.pop() if self._spare else self._actor_class.remote(*self._arguments)
         self._started += 1
         self._actors[self._started] = actor
-        ping = actor.ping.remote()
-        self._pending[ping] = self._started
-        self._pings.add(ping)
+        beginning = actor.begin_stage.remote()
+        self._pending[beginning] = self._started
+        self._beginnings.add(beginning)
         return self._started
 
     def submit(self, actor: int, unit: WorkUnit) -> None:
         """Give an idle actor a unit."""
-        self._pending[self._actors[actor].run.remote(unit)] = actor
+        self._pending[self._actors[actor].run.remote(self._stage, unit)] = actor
 
     def wait(self) -> PoolEvent:
         """The next event; warns where no actor has answered for long."""
@@ -87,16 +94,26 @@ class ActorPool:
                 self._warn(time.monotonic() - started)
         return self._event(done[0])
 
+    def release(self) -> None:
+        """End the actors that are at work; keep the idle ones for the next stage."""
+        at_work = set(self._pending.values())
+        for number, actor in self._actors.items():
+            if number in at_work:
+                ray.kill(actor)
+            else:
+                self._spare.append(actor)
+        for state in (self._actors, self._pending, self._beginnings):
+            state.clear()
+
     def close(self) -> None:
-        """End all actors, whatever they do."""
-        for actor in self._actors.values():
-            ray.kill(actor)
-        self._actors.clear()
-        self._pending.clear()
+        """End all actors."""
+        self.release()
+        while self._spare:
+            ray.kill(self._spare.pop())
 
     def _event(self, done: ray.ObjectRef[Any]) -> PoolEvent:
-        actor, is_ping = self._pending.pop(done), done in self._pings
-        self._pings.discard(done)
+        actor, is_beginning = self._pending.pop(done), done in self._beginnings
+        self._beginnings.discard(done)
         try:
             record = ray.get(done)
         except RayTaskError as error:
@@ -106,7 +123,7 @@ class ActorPool:
             ray.kill(self._actors.pop(actor))
             return PoolEvent(actor, "lost", error=error)
         self._has_answered = True
-        return PoolEvent(actor, "ready") if is_ping else PoolEvent(actor, "done", record=record)
+        return PoolEvent(actor, "ready") if is_beginning else PoolEvent(actor, "done", record=record)
 
     def _warn(self, seconds: float) -> None:
         free = ray.available_resources()

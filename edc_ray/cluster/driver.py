@@ -30,7 +30,11 @@ def ray_executor(config: RunConfig) -> Iterator[RayExecutor]:
     """
     with ray_session(checked_address(config.cluster.address)):
         size = check_cluster(config, alive_nodes())
-        yield RayExecutor(size, worker_device(config, size))
+        executor = RayExecutor(size, worker_device(config, size))
+        try:
+            yield executor
+        finally:
+            executor.close()
 
 
 class RayExecutor:
@@ -46,17 +50,31 @@ class RayExecutor:
         self.device_type = device_type
         self._size = size
         self._shared: tuple[object, ray.ObjectRef[Any]] | None = None
+        self._pool: ActorPool | None = None
 
     def __call__(self, stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterable[Outcome]:
         """One Outcome for each unit, as they end."""
         data, cluster = self._reference_to(context.data), context.config.cluster
         if stage.spread == "train":
+            self.close()  # the workers of Ray Train need what the actors hold
             return train_units(stage, context, data, units, self._size)
-        pool = ActorPool(stage, context, data, self._size)
+        if self._pool is None or self._pool.context is not context:
+            self.close()
+            self._pool = ActorPool(context, data, self._size)
         queue = WorkQueue(
-            pool, units, num_actors=cluster.num_actors, min_actors=cluster.min_actors, retries=cluster.retries
+            self._pool.serving(stage),
+            units,
+            num_actors=cluster.num_actors,
+            min_actors=cluster.min_actors,
+            retries=cluster.retries,
         )
         return queue.outcomes()
+
+    def close(self) -> None:
+        """End the actors that wait for a next stage."""
+        if self._pool is not None:
+            self._pool.close()
+        self._pool = None
 
     def _reference_to(self, data: object) -> ray.ObjectRef[Any]:
         """The data in Ray's object store: put once, read without a copy by all workers of a node."""

@@ -42,8 +42,8 @@ class Pool(Protocol):
         """The next event."""
         ...
 
-    def close(self) -> None:
-        """End all actors, whatever they do."""
+    def release(self) -> None:
+        """The queue is done with all actors; those that are at work are to be ended."""
         ...
 
 
@@ -74,7 +74,7 @@ class WorkQueue:
         self._is_open = False
 
     def outcomes(self) -> Iterator[Outcome]:
-        """One Outcome for each unit, as they end. All actors are ended when the iterator is.
+        """One Outcome for each unit, as they end. The actors are released when the iterator ends.
 
         Raises:
             ResourceError: no actor can be started.
@@ -88,7 +88,7 @@ class WorkQueue:
                 if outcome is not None:
                     yield outcome
         finally:
-            self._pool.close()
+            self._pool.release()
 
     def _keep_up_actors(self) -> None:
         wanted = min(self._num_actors, len(self._waiting) + len(self._busy))

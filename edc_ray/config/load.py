@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,15 @@ from edc_ray.config.methods import METHODS
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that reads 1e-3 as a number, as everybody but YAML 1.1 does."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
 
 
 def load_recipe(name: str, overrides: Iterable[str] = ()) -> RunConfig:
@@ -34,7 +44,7 @@ def load_recipe(name: str, overrides: Iterable[str] = ()) -> RunConfig:
 def load_yaml(text: str, overrides: Iterable[str] = (), *, source: str = "config") -> RunConfig:
     """The config in a YAML text, with overrides applied. Raises ConfigError as `load_recipe` does."""
     try:
-        tree = yaml.safe_load(text)
+        tree = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{source} is not YAML", found=str(error)) from error
     if not isinstance(tree, dict):
@@ -116,7 +126,7 @@ def _parsed(text: str) -> tuple[str, Any]:
     if not sign or not path:
         raise ConfigError(f"override '{text}' is not understood", expected="section.field=value", found=text)
     try:
-        return path, yaml.safe_load(value)
+        return path, yaml.load(value, _Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, such as 2024-13-45
         # A slip in a storage option may hold a credential.
         found = None if path.startswith("storage.") else value

@@ -22,7 +22,7 @@ def digits() -> RunConfig:
     """8x8 grey digits that ship inside scikit-learn: the demo. Aims at no published row, only at minutes."""
     return edc(
         RunConfig(
-            ipc=3,
+            ipc=1,
             run=RunSection(name="digits"),
             dataset=DatasetSpec(
                 name="digits", train="sklearn:digits", val_fraction=0.25, image_size=16, flip=False
@@ -33,7 +33,7 @@ def digits() -> RunConfig:
             statistics=StatisticsConfig(patch_side=4, batches_per_unit=6),
             init=InitConfig(images_per_class=60, crops_per_image=3, crop_scale=(0.5, 1.0), factor=1),
             recover=RecoverConfig(iterations=200, classes_per_unit=2, ipc_per_unit=5),
-            relabel=RelabelConfig(epochs=120, mix_group=30, epochs_per_unit=30),
+            relabel=RelabelConfig(epochs=200, mix_group=10, epochs_per_unit=50),
             evaluate=EvaluateConfig(students=("convnet_w32",), batch_size=10, learning_rate=0.005),
         )
     )

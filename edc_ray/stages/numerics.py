@@ -33,7 +33,7 @@ def _settings() -> tuple[int, bool, bool, bool]:
     return (
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
-        torch.backends.cuda.matmul.allow_tf32,
+        bool(torch.backends.cuda.matmul.allow_tf32),
         torch.backends.cudnn.allow_tf32,
     )
 

@@ -93,7 +93,12 @@ def train_observer(context: StageContext, unit: WorkUnit) -> UnitOutput:
     return UnitOutput({network_name(name): (data, 1)}, meta)
 
 
-def augmented(context: StageContext, images: np.ndarray, section: SqueezeConfig | StatisticsConfig, key: tuple[str | int, ...]) -> Tensor:
+def augmented(
+    context: StageContext,
+    images: np.ndarray,
+    section: SqueezeConfig | StatisticsConfig,
+    key: tuple[str | int, ...],
+) -> Tensor:
     """Real images with the section's augmentation, normalised. The draw is keyed by `key`."""
     pixels, size = pixels_of(images, context), context.data.train.image_size
     stream, flip = draws(context.config.seed, *key), 0.5 if context.config.dataset.flip else 0.0

@@ -24,7 +24,7 @@ class ScriptedPool:
         self.events: deque[PoolEvent] = deque()
         self.started = 0
         self.tries: list[str] = []
-        self.closed = False
+        self.released = False
 
     def start(self) -> int:
         self.started += 1
@@ -42,8 +42,8 @@ class ScriptedPool:
     def wait(self) -> PoolEvent:
         return self.events.popleft()
 
-    def close(self) -> None:
-        self.closed = True
+    def release(self) -> None:
+        self.released = True
 
 
 def units_called(*keys: str) -> list[WorkUnit]:
@@ -54,7 +54,7 @@ def ended(pool: ScriptedPool, units: list[WorkUnit], **settings: Any) -> dict[st
     queue = WorkQueue(pool, units, **{"num_actors": 2, "retries": 1} | settings)
     outcomes = list(queue.outcomes())
     assert len(outcomes) == len({outcome.unit.key for outcome in outcomes})
-    assert pool.closed
+    assert pool.released
     return {outcome.unit.key: outcome for outcome in outcomes}
 
 
@@ -112,15 +112,15 @@ def test_actors_that_never_start_end_the_stage_with_the_reason() -> None:
     with pytest.raises(ResourceError, match=r"no actor of the stage can be started[\s\S]*no such module"):
         ended(pool, units_called("a", "b"))
     assert pool.started <= 4
-    assert pool.closed
+    assert pool.released
 
 
-def test_the_pool_is_closed_when_the_caller_stops_early() -> None:
+def test_the_pool_is_released_when_the_caller_stops_early() -> None:
     pool = ScriptedPool()
     outcomes = WorkQueue(pool, units_called("a", "b", "c"), num_actors=1).outcomes()
     next(outcomes)
     outcomes.close()  # type: ignore[attr-defined]
-    assert pool.closed
+    assert pool.released
     assert pool.tries != ["a", "b", "c"]
 
 
@@ -133,9 +133,11 @@ def on_ray(ray_of_tests: None, tmp_path_factory: pytest.TempPathFactory) -> tupl
     context = fake_context(folder / "run", np.arange(4), cluster__retries=1)
     doings = {"a": "work", "b": "raise", "c": "kill once", "d": "kill", "e": "work", "f": "work"}
     units = fake_units(folder / "marks", "recover", **doings)
+    earlier = fake_units(folder / "marks", "init", first="work")
     with ray_executor(fake_config(folder)) as execute:
-        outcomes = list(execute(fake_stage("recover"), context, units))
-    assert len(outcomes) == len(units)
+        outcomes = list(execute(fake_stage("init"), context, earlier))
+        outcomes += execute(fake_stage("recover"), context, units)
+    assert len(outcomes) == len(units) + len(earlier)
     for unit in units:
         record = read_record(context.store, STAGE_FOLDERS["recover"], unit.key, unit.fingerprint)
         assert (record is not None) == (unit.key in "acef")
@@ -166,3 +168,11 @@ def test_a_unit_that_always_kills_its_actor_is_reported_after_the_retries(
     marks, outcomes = on_ray
     assert isinstance(outcomes["d"].error, ResourceError)
     assert tries_of(marks, "d") == 2
+
+
+def test_the_actor_of_a_stage_serves_the_next_one(on_ray: tuple[Path, dict[str, Outcome]]) -> None:
+    marks, _ = on_ray
+    earlier = {path.name.split(".")[1] for path in marks.glob("first.*")}
+    later = {path.name.split(".")[1] for path in marks.iterdir() if not path.name.startswith("first.")}
+    assert earlier
+    assert earlier <= later

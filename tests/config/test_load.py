@@ -217,3 +217,8 @@ def test_an_observer_that_is_not_trained_is_refused_with_the_stage_that_asks_for
     with pytest.raises(ConfigError, match=r"relabel.observers names \['resnet18'\]"):
         load_recipe("digits", ["relabel.observers=[resnet18]"])
     assert isinstance(load_recipe("digits", ["relabel.observers=[wrn_16_2]"]), RunConfig)
+
+
+def test_a_number_with_an_exponent_and_no_point_is_a_number():
+    config = load_recipe("digits", ["sweep.space.recover.learning_rate={loguniform: [1e-3, 1E-1]}"])
+    assert config.sweep.space == {"recover.learning_rate": {"loguniform": [0.001, 0.1]}}

@@ -15,8 +15,9 @@ from edc_ray import cli
 TINY_SETTINGS = (
     "cluster.address=none", "ipc=1", "squeeze.observers=[convnet_d1]", "squeeze.epochs=1",
     "statistics.batches_per_unit=100", "init.images_per_class=4", "init.crops_per_image=1",
-    "recover.iterations=2", "recover.classes_per_unit=10", "relabel.epochs=2", "evaluate.students=[convnet_d1]",
-    "evaluate.seeds=1", "evaluate.rows=[condensed,init]", "dataset.allow_weak_observers=true",
+    "recover.iterations=2", "recover.classes_per_unit=10", "relabel.epochs=2",
+    "evaluate.students=[convnet_d1]", "evaluate.seeds=1", "evaluate.rows=[condensed,init]",
+    "dataset.allow_weak_observers=true",
 )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""The job scripts on a Ray cluster of this machine's own: a head with its dashboard, and jobs submitted to it."""
+"""The job scripts on a real Ray head with its dashboard, to which jobs are submitted."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,10 +23,11 @@ from edc_ray.artifacts.layout import MANIFEST_NAME, STAGE_FOLDERS
 REPOSITORY = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
 SMALL = (
-    "ipc=1", "dataset.max_per_class=20", "dataset.allow_weak_observers=true", "squeeze.observers=[convnet_w32]",
-    "squeeze.epochs=1", "statistics.batches_per_unit=2", "init.images_per_class=10", "recover.iterations=3",
-    "recover.classes_per_unit=5", "relabel.epochs=4", "relabel.mix_group=10", "relabel.epochs_per_unit=2",
-    "evaluate.rows=[condensed]", "evaluate.seeds=2", "evaluate.full=skip", "tracking.tensorboard=false",
+    "ipc=1", "dataset.max_per_class=20", "dataset.allow_weak_observers=true", "squeeze.epochs=1",
+    "squeeze.observers=[convnet_w32]", "statistics.batches_per_unit=2", "init.images_per_class=10",
+    "recover.iterations=3", "recover.classes_per_unit=5", "relabel.epochs=4", "relabel.mix_group=10",
+    "relabel.epochs_per_unit=2", "evaluate.rows=[condensed]", "evaluate.seeds=2", "evaluate.full=skip",
+    "tracking.tensorboard=false",
 )  # fmt: skip
 
 
@@ -42,31 +44,26 @@ def environment() -> dict[str, str]:
     return inherited | {"RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1"}
 
 
-def processes_of(folder: str) -> list[int]:
-    """Processes whose command line names a folder: those of the Ray that keeps its files there."""
+def processes_of_session(leader: int) -> list[int]:
+    """Processes that a command started in a session of its own, and what those started."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if folder.encode() in entry.read_bytes():
-                found.append(int(entry.parent.name))
-        except OSError:
+            if os.getsid(int(entry.name)) == leader:
+                found.append(int(entry.name))
+        except ProcessLookupError:
             continue
     return found
 
 
-def end_ray(head: subprocess.Popen[bytes], folder: str) -> None:
+def end_ray(head: subprocess.Popen[bytes]) -> None:
     """End the head and what it started, and no other Ray of this machine, as `ray stop` would."""
-    head.terminate()
-    try:
-        head.wait(30)
-    except subprocess.TimeoutExpired:
-        head.kill()
-        head.wait()
-    for pid in processes_of(folder):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    while left := processes_of_session(head.pid):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        head.poll()
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +85,7 @@ def dashboard() -> Iterator[str]:
             wait_until_listening(dashboard_port, head, Path(folder, "head.log"))
             yield f"http://127.0.0.1:{dashboard_port}"
         finally:
-            end_ray(head, folder)
+            end_ray(head)
 
 
 def wait_until_listening(port: int, head: subprocess.Popen[bytes], log: Path) -> None:
@@ -118,9 +115,7 @@ def summary_in(logs: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(900)
-def test_a_submitted_job_makes_every_stage_and_submitted_again_reuses_all(
-    dashboard: str, tmp_path: Path
-) -> None:
+def test_a_job_makes_every_stage_and_submitted_again_reuses_all(dashboard: str, tmp_path: Path) -> None:
     words = ("jobs/run_pipeline.py", "digits", "--json", f"storage.root={tmp_path}", *SMALL)
     first = submit(dashboard, *words)
     assert first.returncode == 0, first.stdout + first.stderr

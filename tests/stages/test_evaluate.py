@@ -41,7 +41,7 @@ class Watch:
         def watched_train(
             context: StageContext, network: nn.Module, ema: Any, row: Any, seed: int, title: str
         ) -> Any:
-            self._title, self._network = title, network
+            self._title = title
             self.initial[title], self.steps[title] = _weights(network), []
             return train(context, network, ema, row, seed, title)
 
@@ -118,8 +118,8 @@ def test_gradients_of_several_batches_make_one_step_and_the_rest_of_an_epoch_its
 @pytest.mark.parametrize("student", ["convnet_d1", "wrn_16_2"])
 def test_every_loss_trains_a_student(copied: Copied, loss: str, student: str) -> None:
     context = _evaluated(
-        copied, evaluate__loss=loss, evaluate__students=[student], evaluate__rows=["condensed", "random_hard"],
-        evaluate__seeds=1,
+        copied, evaluate__loss=loss, evaluate__students=[student], evaluate__seeds=1,
+        evaluate__rows=["condensed", "random_hard"],
     )  # fmt: skip
     soft, hard = manifest_of(context, "evaluate").records
     assert 0 <= soft.meta["result"]["top1"] <= 100

@@ -78,7 +78,7 @@ def test_each_needed_manifest_is_missed(copied: Copied, stage: StageName, needed
 
 def test_a_stage_alone_does_not_build_on_fewer_images_than_ipc_asks_for(copied: Copied) -> None:
     context = copied("recover", "relabel", "evaluate", ipc=3)
-    with pytest.raises(ArtifactError, match="init: the artifact in .* is not complete") as caught:
+    with pytest.raises(ArtifactError, match=r"init: the artifact in .* is not complete") as caught:
         run_pipeline(context, ["recover"])
     assert "edc-ray stage init" in str(caught.value.next)
     context = copied("relabel", "evaluate", ipc=3)
@@ -91,7 +91,7 @@ def test_a_stage_alone_does_not_build_on_an_observer_that_is_not_trained(copied:
         "statistics", "init", "recover", "relabel", "evaluate",
         squeeze__observers=["convnet_d1", "wrn_16_2", "convnet_d2"],
     )  # fmt: skip
-    with pytest.raises(ArtifactError, match="squeeze: the artifact in .* is not complete"):
+    with pytest.raises(ArtifactError, match=r"squeeze: the artifact in .* is not complete"):
         run_pipeline(context, ["init"])
 
 
@@ -100,7 +100,7 @@ def test_a_stage_alone_does_not_build_on_a_damaged_file(copied: Copied) -> None:
     shard = manifest_of(context, "relabel").shards[0]
     path = join_path(STAGE_FOLDERS["relabel"], shard.path)
     context.store.publish(path, context.store.read(path)[:-20], replace=True)
-    with pytest.raises(ArtifactError, match="relabel: the artifact in .* is not complete") as caught:
+    with pytest.raises(ArtifactError, match=r"relabel: the artifact in .* is not complete") as caught:
         run_pipeline(context, ["evaluate"])
     assert "edc-ray verify" in str(caught.value.found)
     assert not context.store.list(STAGE_FOLDERS["evaluate"])

@@ -125,8 +125,7 @@ def test_a_chain_equals_the_loop_driven_by_hand(copied: Copied) -> None:
     init, stored = read_stage_images(context, "init"), image_hashes(context)
     observers = recover.load_observers(context)
     targets = {observer.name: load_targets(context, observer.name) for observer in observers}
-    threads, state = torch.get_num_threads(), None
-    torch.set_num_threads(context.config.cluster.threads_per_unit)
+    state = None
     for batch in unit.work["batches"]:
         places = [2 * label + ipc_id for label, ipc_id in batch]
         start = normalised(init.images[places], context)
@@ -143,7 +142,6 @@ def test_a_chain_equals_the_loop_driven_by_hand(copied: Copied) -> None:
         )
         pixels = to_uint8(denormalise(state.images, mean, std), "round").numpy()
         assert [pixel_hash(image) for image in pixels] == [stored[tuple(slot)] for slot in batch]
-    torch.set_num_threads(threads)
     assert state is not None
     # Three iterations a batch: the turn of the observers goes on.
     assert state.observer_counter == 3 * len(unit.work["batches"]) == 6

@@ -38,8 +38,6 @@ def test_stored_logits_are_those_of_the_replayed_views(copied: Copied, mix: str)
     context = _labelled(copied, relabel__mix=mix)
     stored = CondensedViews(context.store.url)
     assert stored.num_epochs == 3
-    threads = torch.get_num_threads()
-    torch.set_num_threads(context.config.cluster.threads_per_unit)
     for epoch in range(3):
         stored.set_epoch(epoch)
         views, logits, labels = stored.batch(np.arange(len(stored)))
@@ -47,7 +45,6 @@ def test_stored_logits_are_those_of_the_replayed_views(copied: Copied, mix: str)
             now = torch.stack([context.observer(name)(views) for name in OBSERVERS]).mean(0)
         assert torch.equal(logits, now.half().float())
         assert sorted(labels.tolist()) == [0, 0, 1, 1, 2, 2]
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("mix", MIXES)

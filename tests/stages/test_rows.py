@@ -44,10 +44,7 @@ def test_labels_of_a_row_are_the_observers_of_its_own_views(finished: StageConte
 
 def test_the_condensed_row_has_the_labels_that_relabelling_now_would_give(finished: StageContext) -> None:
     epoch = row_of(finished, "condensed", 0).epoch(1)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     now = label_views(finished, epoch.images, epoch.views)
-    torch.set_num_threads(threads)
     np.testing.assert_array_equal(epoch.logits.numpy(), now.astype(np.float32))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import fsspec
 import numpy as np
 import pytest
 import torch
@@ -17,7 +16,7 @@ from edc_ray.stages.context import StageContext
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.squeeze import augmented, refuse_weak_observer
 from edc_ray.stages.training import judge, normalised
-from tests.stages.tiny_runs import manifest_of, new_root, run_until, shapes_url, tiny_context, units_of
+from tests.stages.tiny_runs import manifest_of, new_root, run_until, tiny_context, units_of
 
 Copied = Callable[..., StageContext]
 LEARNS = {"squeeze__observers": ["convnet_d1"], "squeeze__epochs": 6, "dataset__allow_weak_observers": False}
@@ -132,8 +131,7 @@ def test_a_validation_set_without_a_class_does_not_stop_the_run() -> None:
 
 def test_other_pixels_under_the_same_config_train_the_observer_again() -> None:
     root, train = new_root(), f"{new_root()}/train.parquet"
-    with fsspec.open(f"{shapes_url()}/train.parquet", "rb") as source, fsspec.open(train, "wb") as target:
-        target.write(source.read())
+    write_parquet(synthetic_images(3, 12, 8, 1, seed=0), train)
     fields = {
         "dataset__train": train, "squeeze__observers": ["convnet_d1"],
         "dataset__mean": [0.4], "dataset__std": [0.3],

@@ -51,10 +51,10 @@ TINY: dict[str, Any] = {
 
 
 @cache
-def shapes_url(per_class: int = 12) -> str:
-    """Folder in memory with Parquet files of training (`per_class` images a class) and validation images."""
+def shapes_url() -> str:
+    """Folder in memory with Parquet files: twelve training images of each class, eight for validation."""
     folder = f"memory://{uuid.uuid4().hex}"
-    write_parquet(synthetic_images(3, per_class, 8, 1, seed=0), f"{folder}/train.parquet")
+    write_parquet(synthetic_images(3, 12, 8, 1, seed=0), f"{folder}/train.parquet")
     write_parquet(synthetic_images(3, 8, 8, 1, seed=1), f"{folder}/val.parquet")
     return folder
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from hypothesis import settings
 
 from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 # A busy machine makes a test slow, not wrong.
 settings.register_profile("edc_ray", deadline=None, max_examples=50)
@@ -85,3 +89,15 @@ def tiny_run(tiny_config: Callable[..., RunConfig], tmp_path_factory: pytest.Tem
     root = tmp_path_factory.mktemp("tiny")
     launch(tiny_config(root), STAGE_NAMES, Output(quiet=True))
     return root / "digits"
+
+
+@pytest.fixture(scope="session")
+def ray_of_tests() -> Iterator[None]:
+    """One small Ray for all tests that need one in their own process."""
+    import ray
+
+    import edc_ray.cluster  # noqa: F401  (what must be set before ray is imported)
+
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()

@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.util.placement_group import remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from edc_ray.cluster.actors import cause_of
@@ -45,8 +46,8 @@ def train_units(
         desk = _start_desk(units, context.config.cluster.retries)
         plan = _plan(context, stage, len(units), group_size, size, scratch)
         run = desk.fit.remote(plan, [ray.put(job)])
+        has_ended = False
         try:
-            has_ended = False
             while not has_ended:
                 has_ended = bool(ray.wait([run], timeout=SECONDS_BETWEEN_LOOKS)[0])
                 for outcome in ray.get(desk.take.remote()):
@@ -54,7 +55,7 @@ def train_units(
                     yield outcome
             yield from _unfinished(run, left)
         finally:
-            ray.kill(desk)
+            _end(desk, early=not has_ended)
 
 
 def _start_desk(units: list[WorkUnit], retries: int) -> Any:
@@ -62,6 +63,15 @@ def _start_desk(units: list[WorkUnit], retries: int) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(concurrency_groups={"run": 1})(TrainRun)  # type: ignore[call-overload]
     return actor.options(num_cpus=0, scheduling_strategy=here).remote(units, retries)
+
+
+def _end(desk: Any, *, early: bool) -> None:
+    # A run that ends by itself gives back what its workers held. Of one that is ended the processes go with the
+    # desk, but Ray would keep their places reserved for as long as this driver lives.
+    workplace = ray.get(desk.workplace.remote()) if early else None
+    ray.kill(desk)
+    if workplace is not None:
+        remove_placement_group(workplace)
 
 
 def _plan(

@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.util.placement_group import PlacementGroup
 
 from edc_ray.cluster.desk import UnitDesk, portable
 from edc_ray.cluster.resources import WorkerSize
@@ -37,7 +38,17 @@ class RunPlan:
 
 
 class TrainRun(UnitDesk):
-    """The desk as an actor, with `fit` in a thread of its own. Ending the actor ends the whole run."""
+    """The desk as an actor, with `fit` in a thread of its own. Ending the actor ends the run's processes."""
+
+    _workplace: PlacementGroup | None = None
+
+    def set_workplace(self, workplace: PlacementGroup | None) -> None:
+        """A worker says what its group holds of the cluster."""
+        self._workplace = workplace
+
+    def workplace(self) -> PlacementGroup | None:
+        """What the workers hold of the cluster; None where none has started yet."""
+        return self._workplace
 
     @ray.method(concurrency_group="run")
     def fit(self, plan: RunPlan, job: list[ray.ObjectRef[Any]]) -> None:

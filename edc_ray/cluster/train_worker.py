@@ -47,6 +47,8 @@ class TrainJob:
 def work(job: TrainJob, desk: Any) -> None:
     """Do units that the desk hands out until it has none; called on every rank."""
     rank, together = ray.train.get_context().get_world_rank(), job.group_size > 1
+    if rank == 0:
+        ray.get(desk.set_workplace.remote(ray.util.get_current_placement_group()))
     device = choose_device(job.config.device, gpus=job.gpus)
     if device.type == "cuda":
         device = ray.train.torch.get_device()  # all GPUs of the node are visible here; this is the rank's own

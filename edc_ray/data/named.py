@@ -7,7 +7,6 @@ import posixpath
 from typing import Any
 
 import numpy as np
-from torchvision import datasets
 
 from edc_ray.data.undecoded import MemoryReader, UndecodedImages
 from edc_ray.errors import DataError
@@ -68,6 +67,9 @@ def read_torchvision(name: str, role: str, *, cache: str, download: bool) -> Und
             expected=f"torchvision: with one of {', '.join(_TORCHVISION)}",
             next=f"did you mean 'torchvision:{nearest[0]}'?" if nearest else None,
         )
+    # Imported here: it takes seconds, in every worker too.
+    from torchvision import datasets
+
     kind, option = _TORCHVISION[name]
     split: Any = role == "train" if option == "train" else {"train": "train", "val": "test"}[role]
     folder = posixpath.join(posixpath.expanduser(cache), "torchvision")

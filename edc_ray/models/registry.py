@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import importlib
 from typing import Any
 
 import torch
 from torch import nn
-from torchvision import models
 
 from edc_ray.errors import ConfigError
-from edc_ray.models.convnet import convnet_d1, convnet_d2, convnet_w32, convnet_w128
-from edc_ray.models.mobilenet_small import mobilenet_v2_small
-from edc_ray.models.resnet_small import resnet18_small, resnet50_small, resnet101_small
-from edc_ray.models.shufflenet_small import shufflenet_v2_x0_5_small
-from edc_ray.models.wide_resnet import wrn_16_2
 
-_SMALL_NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "convnet_d1": convnet_d1,
-    "convnet_d2": convnet_d2,
-    "convnet_w128": convnet_w128,
-    "convnet_w32": convnet_w32,
-    "mobilenet_v2_small": mobilenet_v2_small,
-    "resnet101_small": resnet101_small,
-    "resnet18_small": resnet18_small,
-    "resnet50_small": resnet50_small,
-    "shufflenet_v2_x0_5_small": shufflenet_v2_x0_5_small,
-    "wrn_16_2": wrn_16_2,
+# Name -> the module that has a function of that name. Imported when asked for: torchvision, which some of
+# them build on, takes longer to import than all else that a worker needs.
+_SMALL_NETWORKS: dict[str, str] = {
+    "convnet_d1": "convnet",
+    "convnet_d2": "convnet",
+    "convnet_w128": "convnet",
+    "convnet_w32": "convnet",
+    "mobilenet_v2_small": "mobilenet_small",
+    "resnet101_small": "resnet_small",
+    "resnet18_small": "resnet_small",
+    "resnet50_small": "resnet_small",
+    "shufflenet_v2_x0_5_small": "shufflenet_small",
+    "wrn_16_2": "wide_resnet",
 }
 
 
 def network_names() -> list[str]:
     """Names that `build_network` knows: networks for small images, then torchvision's classifiers."""
+    from torchvision import models
+
     return [*_SMALL_NETWORKS, *models.list_models(module=models)]
 
 
@@ -66,8 +64,7 @@ def check_network(name: str, *, num_classes: int, image_size: int, channels: int
     Raises:
         ConfigError: as `build_network`.
     """
-    names = network_names()
-    if name not in names:
+    if name not in _SMALL_NETWORKS and name not in (names := network_names()):
         nearest = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         raise ConfigError(
             f"unknown network '{name}'",
@@ -93,7 +90,10 @@ def check_network(name: str, *, num_classes: int, image_size: int, channels: int
 
 def _construct(name: str, num_classes: int, image_size: int, channels: int) -> nn.Module:
     if name in _SMALL_NETWORKS:
-        return _SMALL_NETWORKS[name](num_classes=num_classes, image_size=image_size, channels=channels)
+        module = importlib.import_module(f"edc_ray.models.{_SMALL_NETWORKS[name]}")
+        return getattr(module, name)(num_classes=num_classes, image_size=image_size, channels=channels)
+    from torchvision import models
+
     options: dict[str, Any] = {"weights": None, "num_classes": num_classes}
     if name.startswith("vit_"):
         options["image_size"] = image_size

@@ -1,0 +1,26 @@
+"""What a run has stored, for comparing runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edc_ray.artifacts.layout import STAGE_FOLDERS
+from edc_ray.artifacts.manifest import read_manifest, verify_run
+from edc_ray.artifacts.store import open_store
+
+
+def stored_hashes(run: Path, stages: tuple[str, ...] = tuple(STAGE_FOLDERS)) -> dict[str, str]:
+    """SHA-256 of every shard of the named stages, all of which must be complete and sound."""
+    store = open_store(str(run), writable=False)
+    assert verify_run(store) == []
+    hashes = {}
+    for stage in stages:
+        manifest = read_manifest(store, STAGE_FOLDERS[stage])
+        assert manifest is not None, f"{stage} is not complete"
+        hashes |= {f"{stage}/{shard.path}": shard.sha256 for shard in manifest.shards}
+    return hashes
+
+
+def recover_records(run: Path) -> list[str]:
+    """Keys of the recover units that are done."""
+    return sorted(path.stem for path in (run / STAGE_FOLDERS["recover"] / "records").glob("*.json"))

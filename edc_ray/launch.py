@@ -101,7 +101,7 @@ def launch_sweep(config: RunConfig, output: Output) -> None:
 
 
 def run_trial(config: RunConfig) -> dict[str, Any]:
-    """One point of a sweep: the whole pipeline in this process; the line of sweep.row for its first student."""
+    """One point of a sweep: the whole pipeline in this process; the first line of sweep.row."""
     inputs = open_inputs(config)
     context = open_run(inputs, choose_device(config.device))
     run_pipeline(context, on_event=EventLog(context.store))

@@ -16,8 +16,8 @@ from edc_ray.cluster.work_queue import PoolEvent
 from edc_ray.config.run import RunConfig
 from edc_ray.data.sources import OpenedDataset
 from edc_ray.stages.context import StageContext, choose_device
-from edc_ray.stages.pipeline import do_unit
 from edc_ray.stages.plan import Stage, WorkUnit
+from edc_ray.stages.unit_work import do_unit
 
 logger = logging.getLogger(__name__)
 

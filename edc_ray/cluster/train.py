@@ -6,12 +6,13 @@ unit has `num_workers` above 1, all ranks do each unit together under DDP. An in
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.util.placement_group import remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -48,14 +49,23 @@ def train_units(
         run = desk.fit.remote(plan, [ray.put(job)])
         has_ended = False
         try:
-            while not has_ended:
-                has_ended = bool(ray.wait([run], timeout=SECONDS_BETWEEN_LOOKS)[0])
-                for outcome in ray.get(desk.take.remote()):
-                    del left[outcome.unit.key]
-                    yield outcome
-            yield from _unfinished(run, left)
+            for outcome in _outcomes(desk, run):
+                del left[outcome.unit.key]
+                yield outcome
+            has_ended = True
+            yield from _unfinished(_failure_of(run), left)
+        except RayActorError as error:  # the desk itself is gone
+            yield from _unfinished(error, left)
         finally:
             _end(desk, early=not has_ended)
+
+
+def _outcomes(desk: Any, run: ray.ObjectRef[Any]) -> Iterator[Outcome]:
+    while True:
+        has_ended = bool(ray.wait([run], timeout=SECONDS_BETWEEN_LOOKS)[0])
+        yield from ray.get(desk.take.remote())
+        if has_ended:
+            return
 
 
 def _start_desk(units: list[WorkUnit], retries: int) -> Any:
@@ -66,9 +76,12 @@ def _start_desk(units: list[WorkUnit], retries: int) -> Any:
 
 
 def _end(desk: Any, *, early: bool) -> None:
-    # A run that ends by itself gives back what its workers held. Of one that is ended the processes go with the
-    # desk, but Ray would keep their places reserved for as long as this driver lives.
-    workplace = ray.get(desk.workplace.remote()) if early else None
+    # A run that ends by itself gives back what its workers held. Of one that is ended the processes go with
+    # the desk, but Ray would keep their places reserved for as long as this driver lives.
+    workplace: Any = None
+    if early:
+        with contextlib.suppress(RayActorError):
+            workplace = ray.get(desk.workplace.remote())
     ray.kill(desk)
     if workplace is not None:
         remove_placement_group(workplace)
@@ -84,17 +97,16 @@ def _plan(
     return RunPlan(stage.name, num_workers, together, size, max_failures, scratch)
 
 
-def _unfinished(run: ray.ObjectRef[Any], left: Mapping[str, WorkUnit]) -> Iterator[Outcome]:
-    """Outcomes of the units that a run left behind when it gave up."""
-    if not left:
-        return
-    reason: Exception | None = None
+def _failure_of(run: ray.ObjectRef[Any]) -> Exception | None:
     try:
         ray.get(run)
     except RayTaskError as error:
-        reason = cause_of(error)
-    except RayError as error:
-        reason = error
+        return cause_of(error)
+    return None
+
+
+def _unfinished(reason: Exception | None, left: Mapping[str, WorkUnit]) -> Iterator[Outcome]:
+    """Outcomes of the units that a run left behind when it gave up."""
     for unit in left.values():
         error = ResourceError(
             f"{unit.stage}: the Ray Train run ended before unit '{unit.title}' was done",

@@ -17,8 +17,8 @@ from edc_ray.cluster.desk import UnitRaisedError, portable
 from edc_ray.config.run import RunConfig
 from edc_ray.stages.context import Group, StageContext, choose_device
 from edc_ray.stages.numerics import unit_numerics
-from edc_ray.stages.pipeline import do_unit
 from edc_ray.stages.plan import Stage, WorkUnit
+from edc_ray.stages.unit_work import do_unit
 
 
 @dataclass(frozen=True)

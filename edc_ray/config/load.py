@@ -44,7 +44,7 @@ def load_recipe(name: str, overrides: Iterable[str] = ()) -> RunConfig:
 def load_yaml(text: str, overrides: Iterable[str] = (), *, source: str = "config") -> RunConfig:
     """The config in a YAML text, with overrides applied. Raises ConfigError as `load_recipe` does."""
     try:
-        tree = yaml.load(text, _Loader)
+        tree = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{source} is not YAML", found=str(error)) from error
     if not isinstance(tree, dict):
@@ -126,7 +126,7 @@ def _parsed(text: str) -> tuple[str, Any]:
     if not sign or not path:
         raise ConfigError(f"override '{text}' is not understood", expected="section.field=value", found=text)
     try:
-        return path, yaml.load(value, _Loader)
+        return path, yaml.load(value, Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, such as 2024-13-45
         # A slip in a storage option may hold a credential.
         found = None if path.startswith("storage.") else value

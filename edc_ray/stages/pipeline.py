@@ -10,20 +10,26 @@ exists. `execute` says where units run: `execute_here` does them one after the o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS, manifest_path
-from edc_ray.artifacts.manifest import manifest_is_intact, read_record, write_manifest, write_unit
-from edc_ray.artifacts.records import Manifest, Record, parse_manifest
-from edc_ray.config.run import StageName, digest_of
-from edc_ray.errors import ArtifactError, UnitsFailedError
+from edc_ray.artifacts.layout import STAGE_FOLDERS
+from edc_ray.artifacts.manifest import write_manifest
+from edc_ray.config.run import StageName
+from edc_ray.errors import UnitsFailedError
 from edc_ray.stages import collect_statistics, evaluate, init_images, recover, relabel, squeeze
+from edc_ray.stages.completeness import (
+    fingerprint_of,
+    is_complete,
+    planned_units,
+    proven_records,
+    require_complete,
+)
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.numerics import unit_numerics
-from edc_ray.stages.plan import Execute, Outcome, Stage, WorkUnit
+from edc_ray.stages.plan import Execute, Outcome, Stage
 from edc_ray.stages.provenance import environment_facts
+from edc_ray.stages.unit_work import execute_here
 
 STAGES: dict[StageName, Stage] = {
     stage.name: stage
@@ -78,24 +84,19 @@ def run_pipeline(
 def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: OnEvent) -> StageReport:
     """Do the units of one stage that no record proves, then put them together under a manifest."""
     started = time.monotonic()
-    folder = STAGE_FOLDERS[stage.name]
     for needed in stage.needs:
         context.manifest(needed)
     units = planned_units(context, stage)
-    whole = _fingerprint_of(units)
-    manifest = _own_manifest(context, folder)
-    if manifest is not None and _problem_of(context, manifest, whole) is None:
-        report = StageReport(stage.name, time.monotonic() - started, 0, len(units))
-        on_event({"event": "stage_reused", **asdict(report)})
+
+    def reported(kind: str, done: int, reused: int, **facts: Any) -> StageReport:
+        report = StageReport(stage.name, time.monotonic() - started, done, reused)
+        on_event({"event": kind, **asdict(report), **facts})
         return report
 
-    records: dict[str, Record] = {}
-    for unit in units:
-        record = read_record(context.store, folder, unit.key, unit.fingerprint)
-        if record is not None:
-            records[unit.key] = record
-    missing = [unit for unit in units if unit.key not in records]
-    reused = len(records)
+    if is_complete(context, stage, units):
+        return reported("stage_reused", 0, len(units))
+    records = proven_records(context, stage, units)
+    missing, reused = [unit for unit in units if unit.key not in records], len(records)
     on_event({"event": "stage_started", "stage": stage.name, "units": len(units), "reused": reused})
     failures: list[Outcome] = []
     for outcome in execute(stage, context, missing) if missing else ():
@@ -105,84 +106,18 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
             failures.append(outcome)
         on_event(_unit_event(outcome))
     if failures:
-        failed = StageReport(stage.name, time.monotonic() - started, len(missing) - len(failures), reused)
-        on_event({"event": "stage_failed", **asdict(failed)})
-        raise _units_failed(stage, units, failures)
-
+        reported("stage_failed", len(missing) - len(failures), reused)
+        raise _units_failed(stage, len(units), failures)
     named, meta = stage.finish(context, [records[unit.key] for unit in units])
     dataset = context.config.dataset
     write_manifest(
-        context.store, folder, named, fingerprint=whole, config_digest=context.config.fingerprint(stage.name),
+        context.store, STAGE_FOLDERS[stage.name], named, fingerprint=fingerprint_of(units),
+        config_digest=context.config.fingerprint(stage.name), meta=meta,
         dataset={"name": dataset.name, "class_names": list(dataset.class_names or ())},
-        meta=meta, environment=environment_facts(context.device),
+        environment=environment_facts(context.device),
     )  # fmt: skip
     context.forget_manifest(stage.name)
-    report = StageReport(stage.name, time.monotonic() - started, len(missing), reused)
-    on_event({"event": "stage_done", **asdict(report), "meta": meta})
-    return report
-
-
-def require_complete(context: StageContext, stage: Stage) -> None:
-    """Refuse to build on a stage of which units are missing, damaged or made by another config or data.
-
-    Raises:
-        ArtifactError: it is not complete.
-    """
-    manifest = context.manifest(stage.name)
-    problem = _problem_of(context, manifest, _fingerprint_of(planned_units(context, stage)))
-    if problem is not None:
-        raise ArtifactError(
-            f"{stage.name}: the artifact in {context.store.url} is not complete",
-            found=problem,
-            expected="all units of this config, with the recorded bytes",
-            next=f"edc-ray stage {stage.name} with the same config, or edc-ray run",
-        )
-
-
-def _own_manifest(context: StageContext, folder: str) -> Manifest | None:
-    """The manifest of the stage that is run: a damaged one counts as none, for it is about to be made."""
-    path = manifest_path(folder)
-    if not context.store.exists(path):
-        return None
-    return parse_manifest(context.store.read(path), context.store.join(path))
-
-
-def _fingerprint_of(units: list[WorkUnit]) -> str:
-    return digest_of([unit.fingerprint for unit in units])
-
-
-def _problem_of(context: StageContext, manifest: Manifest, fingerprint: str) -> str | None:
-    if manifest.fingerprint != fingerprint:
-        return "it was made of other units: by another config, from other data, or for another ipc"
-    if not manifest_is_intact(context.store, manifest):
-        return "a file is missing or damaged; edc-ray verify names it"
-    return None
-
-
-def planned_units(context: StageContext, stage: Stage) -> list[WorkUnit]:
-    """The stage's units with their fingerprints."""
-    fingerprint = context.config.fingerprint(stage.name)
-    return [unit.fingerprinted(fingerprint, stage.inputs(context, unit)) for unit in stage.plan(context)]
-
-
-def do_unit(context: StageContext, unit: WorkUnit, stage: Stage | None = None) -> Record:
-    """Run one unit and store its shards, then its record. The same call in every mode."""
-    started = time.monotonic()
-    with unit_numerics(context):
-        output = (stage or STAGES[unit.stage]).run_unit(context, unit)
-    return write_unit(
-        context.store, STAGE_FOLDERS[unit.stage], unit.key, unit.fingerprint, dict(output.shards),
-        dict(output.meta), time.monotonic() - started,
-    )  # fmt: skip
-
-
-def execute_here(stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterator[Outcome]:
-    """One unit after the other in this process; a failing unit does not stop the others."""
-    for unit in units:
-        try:
-            yield Outcome(unit, record=do_unit(context, unit, stage))
-        except Exception as error:
-            yield Outcome(unit, error=error)
+    return reported("stage_done", len(missing), reused, meta=meta)
 
 
 def _unit_event(outcome: Outcome) -> dict[str, Any]:
@@ -193,12 +128,12 @@ def _unit_event(outcome: Outcome) -> dict[str, Any]:
     return event | {"seconds": round(record.seconds, 3), "curves": record.meta.get("curves", {})}
 
 
-def _units_failed(stage: Stage, units: list[WorkUnit], failures: list[Outcome]) -> Exception:
+def _units_failed(stage: Stage, num_units: int, failures: list[Outcome]) -> Exception:
     listed = "\n".join(
         f"    {one.unit.title}: {type(one.error).__name__}: {one.error}" for one in failures[:10]
     )
     return UnitsFailedError(
-        f"{stage.name}: {len(failures)} of {len(units)} units failed; the others are done and kept",
+        f"{stage.name}: {len(failures)} of {num_units} units failed; the others are done and kept",
         found="\n" + listed,
         next="mend the cause and run the same command again: only the failed units are made",
     )

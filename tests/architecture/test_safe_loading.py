@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ast
 
+import yaml
+
+from edc_ray.config import load
 from tests.architecture.source_tree import calls, imported_names, place, python_files
 
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-REFUSED_CALLS = {"eval", "exec", "yaml.load", "yaml.load_all"}
+REFUSED_CALLS = {"eval", "exec", "yaml.load_all"}
+SAFE_YAML_LOADERS = {"edc_ray/config/load.py": "_Loader, a SafeLoader with one more way to write numbers"}
 REFUSED_METHODS = {"read_pickle", "unsafe_load", "full_load"}
 FILES = python_files("edc_ray", "jobs", "benchmarks")
 
@@ -38,3 +42,9 @@ def test_nothing_imports_an_unpickler() -> None:
 def test_arrays_weights_and_yaml_are_loaded_only_as_data() -> None:
     found = [(path, name, call) for path in FILES for name, call in calls(path)]
     assert not [f"{place(path, call)} {name}" for path, name, call in found if is_refused(name, call)]
+
+
+def test_yaml_is_loaded_by_safe_loaders_only() -> None:
+    users = {str(path) for path in FILES for name, _ in calls(path) if name == "yaml.load"}
+    assert users == set(SAFE_YAML_LOADERS)
+    assert issubclass(load._Loader, yaml.SafeLoader)

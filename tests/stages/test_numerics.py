@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from edc_ray.config.load import with_fields
-from edc_ray.stages import pipeline
+from edc_ray.stages import unit_work
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.numerics import unit_numerics
-from edc_ray.stages.pipeline import STAGES, do_unit, run_pipeline
+from edc_ray.stages.pipeline import STAGES, run_pipeline
 from edc_ray.stages.plan import UnitOutput, WorkUnit
+from edc_ray.stages.unit_work import do_unit
 from tests.stages.tiny_runs import tiny_context, units_of
 
 
@@ -70,7 +71,7 @@ def test_every_stage_runs_its_units_with_the_threads_of_the_config(monkeypatch: 
 
         return do_unit(context, unit, replace(STAGES[unit.stage], run_unit=watched))
 
-    monkeypatch.setattr(pipeline, "do_unit", do_watched)
+    monkeypatch.setattr(unit_work, "do_unit", do_watched)
     run_pipeline(tiny_context(evaluate__seeds=1, evaluate__rows=["condensed"], relabel__epochs=1))
     assert seen == {stage: {1} for stage in STAGES}
     assert torch.get_num_threads() == 2

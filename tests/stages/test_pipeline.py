@@ -17,7 +17,8 @@ from edc_ray.core.recover_state import LoopState
 from edc_ray.errors import ArtifactError, NumericalError, UnitsFailedError
 from edc_ray.stages import recover, relabel
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.pipeline import STAGES, execute_here, run_pipeline, run_stage
+from edc_ray.stages.pipeline import STAGES, run_pipeline, run_stage
+from edc_ray.stages.unit_work import execute_here
 from tests.stages.tiny_runs import (
     image_hashes,
     manifest_of,

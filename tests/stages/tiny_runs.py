@@ -15,9 +15,10 @@ from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
 from edc_ray.data.fake import synthetic_images, write_parquet
+from edc_ray.stages.completeness import planned_units
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.open_run import open_inputs, open_run
-from edc_ray.stages.pipeline import STAGES, StageReport, planned_units, run_pipeline
+from edc_ray.stages.pipeline import STAGES, StageReport, run_pipeline
 from edc_ray.stages.plan import WorkUnit
 
 OBSERVERS = ("convnet_d1", "wrn_16_2")

@@ -9,7 +9,7 @@ from edc_ray.artifacts.manifest import read_manifest, verify_run
 from edc_ray.artifacts.store import open_store
 
 
-def stored_hashes(run: Path, stages: tuple[str, ...] = tuple(STAGE_FOLDERS)) -> dict[str, str]:
+def stored_hashes(run: Path | str, stages: tuple[str, ...] = tuple(STAGE_FOLDERS)) -> dict[str, str]:
     """SHA-256 of every shard of the named stages, all of which must be complete and sound."""
     store = open_store(str(run), writable=False)
     assert verify_run(store) == []

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from edc_ray.cluster.actors import ActorPool
-from edc_ray.cluster.resources import WorkerSize, check_cluster, worker_device
+from edc_ray.cluster.resources import WorkerSize, check_cluster, num_actors, worker_device
 from edc_ray.cluster.session import alive_nodes, checked_address, ray_session
 from edc_ray.cluster.train import train_units
 from edc_ray.cluster.work_queue import WorkQueue
@@ -29,8 +29,9 @@ def ray_executor(config: RunConfig) -> Iterator[RayExecutor]:
         ResourceError: the cluster is not there, or cannot hold what the config asks for.
     """
     with ray_session(checked_address(config.cluster.address)):
-        size = check_cluster(config, alive_nodes())
-        executor = RayExecutor(size, worker_device(config, size))
+        nodes = alive_nodes()
+        size = check_cluster(config, nodes)
+        executor = RayExecutor(size, num_actors(config, nodes, size), worker_device(config, size))
         try:
             yield executor
         finally:
@@ -42,12 +43,14 @@ class RayExecutor:
 
     Args:
         size: what each worker holds.
+        num_actors: at most so many at once.
         device_type: on which the workers compute. The run is opened with it: the driver's own
             machine may have no GPU.
     """
 
-    def __init__(self, size: WorkerSize, device_type: str) -> None:
+    def __init__(self, size: WorkerSize, num_actors: int, device_type: str) -> None:
         self.device_type = device_type
+        self._num_actors = num_actors
         self._size = size
         self._shared: tuple[object, ray.ObjectRef[Any]] | None = None
         self._pool: ActorPool | None = None
@@ -57,14 +60,14 @@ class RayExecutor:
         data, cluster = self._reference_to(context.data), context.config.cluster
         if stage.spread == "train":
             self.close()  # the workers of Ray Train need what the actors hold
-            return train_units(stage, context, data, units, self._size)
+            return train_units(stage, context, data, units, self._size, self._num_actors)
         if self._pool is None or self._pool.context is not context:
             self.close()
             self._pool = ActorPool(context, data, self._size)
         queue = WorkQueue(
             self._pool.serving(stage),
             units,
-            num_actors=cluster.num_actors,
+            num_actors=self._num_actors,
             min_actors=cluster.min_actors,
             retries=cluster.retries,
         )

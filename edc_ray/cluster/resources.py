@@ -73,7 +73,7 @@ def check_cluster(config: RunConfig, nodes: Sequence[Node]) -> WorkerSize:
     check_storage(config, len(nodes))
     size = worker_size(config, nodes)
     asked = {
-        "cluster.num_actors": ("the run", config.cluster.num_actors, "actors"),
+        "cluster.num_actors": ("the run", config.cluster.num_actors or 1, "actors"),
         "squeeze.num_workers": ("squeeze", config.squeeze.num_workers, "workers"),
         "evaluate.num_workers": ("evaluate", config.evaluate.num_workers, "workers"),
     }
@@ -81,6 +81,11 @@ def check_cluster(config: RunConfig, nodes: Sequence[Node]) -> WorkerSize:
         for field, (who, count, noun) in asked.items():
             check_fit(who, count, size, nodes, field=field, noun=noun)
     return size
+
+
+def num_actors(config: RunConfig, nodes: Sequence[Node], size: WorkerSize) -> int:
+    """How many actors a run uses: cluster.num_actors, or as many as the nodes hold now."""
+    return config.cluster.num_actors or max(config.cluster.min_actors, capacity(nodes, size))
 
 
 def check_fit(

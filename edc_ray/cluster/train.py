@@ -29,7 +29,12 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def train_units(
-    stage: Stage, context: StageContext, data: ray.ObjectRef[Any], units: list[WorkUnit], size: WorkerSize
+    stage: Stage,
+    context: StageContext,
+    data: ray.ObjectRef[Any],
+    units: list[WorkUnit],
+    size: WorkerSize,
+    num_actors: int,
 ) -> Iterator[Outcome]:
     """Do units on Ray Train; one Outcome for each, as they end.
 
@@ -39,13 +44,15 @@ def train_units(
         data: reference to `context.data` in Ray's object store.
         units: to be done.
         size: what each worker holds.
+        num_actors: at most so many workers, where each does whole units.
     """
     left = {unit.key: unit for unit in units}
     group_size = stage.num_workers(context)
     job = TrainJob(stage, context.config, context.store, data, dict(left), size.gpus, group_size)
     with tempfile.TemporaryDirectory(prefix="edc-ray-train-", ignore_cleanup_errors=True) as scratch:
         desk = _start_desk(units, context.config.cluster.retries)
-        plan = _plan(context, stage, len(units), group_size, size, scratch)
+        num_workers = group_size if group_size > 1 else min(num_actors, len(units))
+        plan = _plan(context, stage, len(units), num_workers, size, scratch)
         run = desk.fit.remote(plan, [ray.put(job)])
         has_ended = False
         try:
@@ -88,12 +95,11 @@ def _end(desk: Any, *, early: bool) -> None:
 
 
 def _plan(
-    context: StageContext, stage: Stage, num_units: int, group_size: int, size: WorkerSize, scratch: str
+    context: StageContext, stage: Stage, num_units: int, num_workers: int, size: WorkerSize, scratch: str
 ) -> RunPlan:
-    cluster, together = context.config.cluster, group_size > 1
+    cluster, together = context.config.cluster, stage.num_workers(context) > 1
     # A unit is blamed for at most retries + 1 deaths, and in a group for one error; the rest is spare.
     max_failures = num_units * (cluster.retries + 1) + cluster.retries
-    num_workers = group_size if together else min(cluster.num_actors, num_units)
     return RunPlan(stage.name, num_workers, together, size, max_failures, scratch)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-import ray.train.torch
+import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
 from edc_ray.artifacts.layout import STAGE_FOLDERS
@@ -51,7 +51,9 @@ def work(job: TrainJob, desk: Any) -> None:
         ray.get(desk.set_workplace.remote(ray.util.get_current_placement_group()))
     device = choose_device(job.config.device, gpus=job.gpus)
     if device.type == "cuda":
-        device = ray.train.torch.get_device()  # all GPUs of the node are visible here; this is the rank's own
+        from ray.train.torch import get_device  # seconds to import, and the driver needs none of it
+
+        device = get_device()  # all GPUs of the node are visible here; this is the rank's own
     group = Group(rank, job.group_size) if together else Group()
     context = StageContext(job.config, job.store, ray.get(job.data), device, group)
     next_unit, do = (_next_of_group, _do_with_group) if together else (_next_of_rank, _do_alone)

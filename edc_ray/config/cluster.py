@@ -21,7 +21,7 @@ class ClusterConfig(Section):
     address: str = Field(
         default="local", description="local (embedded), auto (the cluster this job runs in), none (no Ray)"
     )
-    num_actors: int = Field(default=2, ge=1)
+    num_actors: int | None = Field(default=None, ge=1, description="None: as many as the cluster holds")
     min_actors: int = Field(default=1, ge=1, description="with an autoscaler, work starts with so many")
     autoscaling: bool = Field(
         default=False, description="the cluster grows on demand: more actors than it has now may be asked for"

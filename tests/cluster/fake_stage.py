@@ -62,9 +62,12 @@ def fake_context(folder: Path, data: object, **fields: Any) -> StageContext:
     return StageContext(config, open_store(str(folder)), data, torch.device("cpu"))  # type: ignore[arg-type]
 
 
+_DEFAULTS = {"device": "cpu", "cluster.num_actors": 2}
+
+
 def fake_config(folder: Path, **fields: Any) -> RunConfig:
     settings = {name.replace("__", "."): value for name, value in fields.items()}
-    return with_fields(load_recipe("digits"), {"storage.root": str(folder), "device": "cpu"} | settings)
+    return with_fields(load_recipe("digits"), _DEFAULTS | {"storage.root": str(folder)} | settings)
 
 
 def tries_of(marks: Path, key: str) -> int:

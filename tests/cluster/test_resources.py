@@ -10,6 +10,7 @@ from edc_ray.cluster.resources import (
     check_cluster,
     check_fit,
     check_storage,
+    num_actors,
     worker_size,
 )
 from edc_ray.errors import ConfigError, ResourceError
@@ -101,3 +102,10 @@ def test_local_files_on_several_nodes_are_refused_unless_shared(tmp_path: Path, 
     check_storage(fake_config(tmp_path, storage__root=root, cluster__shared_filesystem=True), 2)
     check_storage(fake_config(tmp_path, storage__root=root), 1)
     check_storage(fake_config(tmp_path, storage__root="s3://bucket/runs"), 2)
+
+
+def test_without_a_number_a_run_uses_as_many_actors_as_the_nodes_hold(tmp_path: Path) -> None:
+    nodes, size = [{"CPU": 3.0}, {"CPU": 2.0}], WorkerSize(2, 0)
+    assert num_actors(fake_config(tmp_path, cluster__num_actors=None), nodes, size) == 2
+    assert num_actors(fake_config(tmp_path, cluster__num_actors=1), nodes, size) == 1
+    assert num_actors(fake_config(tmp_path, cluster__num_actors=None), [{"CPU": 1.0}], WorkerSize(1, 0)) == 1

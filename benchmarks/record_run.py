@@ -65,7 +65,7 @@ def page(record: dict[str, Any], store: Store) -> str:
         "Mean ± sample standard deviation over n students. `full` sees all real training images with as many "
         "images an epoch and as many steps as the other rows.\n\n"
         f"Observers on the real validation images: {observers}.\n\n"
-        f"Wall time of the stages: {seconds}.\n\n{facts}\n\n"
+        f"Wall time of the stages: {seconds}.\n\n{record['note']}\n\n{facts}\n\n"
         f"## Config\n\n```yaml\n{yaml.safe_dump(record['config'], sort_keys=False, width=110)}```\n"
     )
 
@@ -81,7 +81,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     store = open_store(arguments.run, writable=False)
-    record = recorded(store, arguments.dataset)
+    record = recorded(store, arguments.dataset) | {"note": arguments.note}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{arguments.name}.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     (RESULTS / f"{arguments.name}.md").write_text(page(record, store))

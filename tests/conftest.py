@@ -18,6 +18,8 @@ from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# Ray gives its workers a low priority, and a test then waits for whatever else the machine does.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 # A busy machine makes a test slow, not wrong.
 settings.register_profile("edc_ray", deadline=None, max_examples=50)

@@ -30,7 +30,7 @@ def environment_facts(device: torch.device) -> dict[str, str]:
 
 
 def _hardware(device: torch.device) -> str:
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.cuda.is_available():  # the driver's own node may have no GPU
         return torch.cuda.get_device_name(device)
     return f"{os.cpu_count()} x {platform.machine()} cores, {device.type}"
 

@@ -13,9 +13,10 @@ NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "sh
 # Source file -> why it has no test file of its own.
 NOT_MIRRORED = {
     "edc_ray/config/section.py": "a class without behaviour; every test of a config goes through it",
-    "edc_ray/config/cluster.py": "fields only; tests/config/test_load.py and test_run.py validate them",
-    "edc_ray/config/dataset.py": "fields only; as above",
-    "edc_ray/config/stages.py": "fields only; as above",
+    "edc_ray/cluster/actors.py": "needs a queue to feed it: test_work_queue.py runs both on a real Ray",
+    "edc_ray/cluster/driver.py": "test_work_queue.py and test_train.py go through ray_executor",
+    "edc_ray/cluster/train_run.py": "one half of what test_train.py runs on a real Ray Train",
+    "edc_ray/cluster/train_worker.py": "the other half",
 }
 # Folders of tests that follow no source file, but a question of their own.
 FREE_TESTS = ("architecture", "goldens", "e2e", "s3")

@@ -24,6 +24,7 @@ def test_a_done_unit_is_proven_by_its_record(copied: Callable[..., StageContext]
 
 def test_a_failing_unit_does_not_stop_the_units_after_it(copied: Callable[..., StageContext]) -> None:
     context = copied()
+
     def fail_at_first(_: StageContext, unit: WorkUnit) -> UnitOutput:
         if unit.key == "first":
             raise ValueError("broken")

@@ -76,6 +76,7 @@ def main() -> None:
     )
     parser.add_argument("run", help="URL of the run")
     parser.add_argument("name", help="<theme>_<hardware>_<yyyymm>")
+    parser.add_argument("--note", default="", help="what a reader must know of how it was measured")
     parser.add_argument(
         "--dataset", default="", help="how the result calls the dataset, such as 'CIFAR-10 (JPEG)'"
     )

@@ -35,7 +35,8 @@ def documents() -> list[Path]:
 
 def mistakes_in(path: Path) -> Iterator[str]:
     """A sentence for each mistake of a document."""
-    text = path.read_text(encoding="utf-8")
+    # A command that goes on in the next line is one command.
+    text = re.sub(r"\\\n\s*", "", path.read_text(encoding="utf-8"))
     for link in _LINK.findall(text):
         target = link.partition("#")[0]
         if "://" not in link and target and not (path.parent / target).exists():

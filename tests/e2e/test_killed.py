@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,8 @@ def test_a_killed_actor_is_replaced_and_the_images_are_those_of_a_calm_run(
             killed.append(next(actor_processes()))
             os.kill(killed[0], signal.SIGKILL)
 
+    for folder in ("squeeze", "statistics", "init"):
+        shutil.copytree(calm_run / folder, tmp_path / "digits" / folder)
     inputs = open_inputs(tiny_config(tmp_path, **on_ray))
     with ray_executor(inputs.config) as execute:
         context = open_run(inputs, torch.device("cpu"))

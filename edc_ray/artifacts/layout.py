@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 RUN_CONFIG = "run.yaml"
+RUN_DATA = "data.json"
 EVENT_LOG = "events.jsonl"
 REPORT_FOLDER = "report"
 REPORT_PAGE = "report.html"

@@ -25,7 +25,7 @@ from edc_ray.core.views import render_views
 from edc_ray.models.registry import build_network
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit
-from edc_ray.stages.rows import EpochOfRow, Row, row_digest, row_of
+from edc_ray.stages.rows import HARD_ROWS, EpochOfRow, Row, row_digest, row_of
 from edc_ray.stages.training import (
     batches_of,
     check_loss,
@@ -47,7 +47,8 @@ def plan(context: StageContext) -> list[WorkUnit]:
             "evaluate",
             f"{row}_{student}_seed-{seed:03d}",
             f"row {row}, student {student}, seed {seed}",
-            {"row": row, "student": student, "seed": seed},
+            # What a hard row does otherwise than its recipe stands in its unit, and so in its fingerprint.
+            {"row": row, "student": student, "seed": seed} | ({"mix": "none"} if row in HARD_ROWS else {}),
         )
         for row in section.rows
         if row != "full" or trains_full(context)

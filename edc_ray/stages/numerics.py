@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,8 @@ def unit_numerics(context: StageContext) -> Iterator[None]:
     threads changes the order of sums, so it comes from the config. Library code that draws from torch's
     global generator (dropout) finds a fork of it.
     """
+    if context.config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
     before = _settings()
     cuda = [context.device] if context.device.type == "cuda" else []
     tf32 = context.config.precision == "tf32"

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from edc_ray.artifacts.layout import RUN_CONFIG, STAGE_FOLDERS, join_path, manifest_path, records_folder
+from edc_ray.artifacts.layout import (
+    RUN_CONFIG,
+    RUN_DATA,
+    STAGE_FOLDERS,
+    join_path,
+    manifest_path,
+    records_folder,
+)
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import load_yaml, to_yaml
-from edc_ray.config.run import RunConfig, StageName
+from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
 from edc_ray.data.sources import OpenedDataset, open_dataset
-from edc_ray.errors import ConfigError, EdcRayError
+from edc_ray.errors import ConfigError, DataError, EdcRayError
 from edc_ray.models.registry import check_network
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.init_images import check_class_sizes
@@ -40,6 +49,8 @@ def open_inputs(config: RunConfig) -> Inputs:
     data = open_dataset(config.dataset, config.seed)
     resolved = config.model_copy(update={"dataset": data.spec})
     _check_networks(resolved, data)
+    _check_groups(resolved)
+    _check_validation(data)
     check_class_sizes(resolved, data)
     return Inputs(resolved, store, data)
 
@@ -56,12 +67,19 @@ def open_run(inputs: Inputs, device: torch.device) -> StageContext:
     """
     config = inputs.config.model_copy(update={"device": device.type})
     check_same_run(inputs.store, config)
+    check_same_data(inputs.store, inputs.data)
     inputs.store.publish(RUN_CONFIG, to_yaml(config).encode(), replace=True)
+    inputs.store.publish(RUN_DATA, _data_facts(inputs.data), replace=True)
     return StageContext(config, inputs.store, inputs.data, device)
 
 
 def run_url(config: RunConfig) -> str:
     """<storage.root>/<run.name>; a relative folder is made absolute here, in the driver."""
+    if config.storage.root is None and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        raise ConfigError(
+            "a job needs storage.root: its folder is thrown away with it",
+            next="storage.root=URL, a place that outlives the job and that every node sees",
+        )
     root = config.storage.root or DEFAULT_ROOT
     if "://" not in root:
         root = str(Path(root).expanduser().absolute())
@@ -94,6 +112,29 @@ def check_same_run(store: Store, config: RunConfig) -> None:
             )
 
 
+def check_same_data(store: Store, data: OpenedDataset) -> None:
+    """Refuse to mix results of other images in one folder, also where no field of the config differs.
+
+    Raises:
+        ConfigError: the folder has results of other training or validation images.
+    """
+    if not store.exists(RUN_DATA) or store.read(RUN_DATA) == _data_facts(data):
+        return
+    if any(_has_results(store, stage) for stage in STAGE_NAMES):
+        raise ConfigError(
+            f"the run folder {store.url} was made from other images",
+            found=store.read(RUN_DATA).decode(errors="replace"),
+            expected=_data_facts(data).decode(),
+            next="give another run.name, or the same dataset fields and files",
+        )
+
+
+def _data_facts(data: OpenedDataset) -> bytes:
+    sets = {"train": data.train, "val": data.val}
+    facts = {name: {"images": len(images), "sha256": images.content_hash} for name, images in sets.items()}
+    return json.dumps(facts, sort_keys=True).encode()
+
+
 def _has_results(store: Store, stage: StageName) -> bool:
     folder = STAGE_FOLDERS[stage]
     return store.exists(manifest_path(folder)) or bool(store.list(records_folder(folder)))
@@ -102,6 +143,25 @@ def _has_results(store: Store, stage: StageName) -> bool:
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     names = sorted(old.keys() | new.keys())
     return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
+
+
+def _check_groups(config: RunConfig) -> None:
+    for name, workers in (("squeeze", config.squeeze.num_workers), ("evaluate", config.evaluate.num_workers)):
+        if config.cluster.address == "none" and workers > 1:
+            raise ConfigError(
+                f"{name}.num_workers={workers} trains one network in several processes, which needs Ray",
+                found="cluster.address=none",
+                next=f"set {name}.num_workers=1, or cluster.address=local",
+            )
+
+
+def _check_validation(data: OpenedDataset) -> None:
+    if data.train.content_hash == data.val.content_hash:
+        raise DataError(
+            "the validation images are the training images",
+            expected="images that no network was trained on",
+            next="give other images, or leave dataset.val unset to hold out a part of the training images",
+        )
 
 
 def _check_networks(config: RunConfig, data: OpenedDataset) -> None:

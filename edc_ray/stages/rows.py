@@ -3,13 +3,13 @@
 condensed    the condensed images with their stored labels
 init         the images before recovery
 random       real images of the same number per class, drawn anew for each student seed
-random_hard  the same images with hard labels
+random_hard  the same images with hard labels; not mixed, for a class label does not tell what was pasted
 full         all real images: every epoch shows the next ones, as many as there are condensed images
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +22,8 @@ from edc_ray.data.condensed import CondensedViews
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, read_stage_images, slot_hashes
 from edc_ray.stages.relabel import label_views, slots_of, view_settings
+
+HARD_ROWS = frozenset({"random_hard"})
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,10 @@ def labelled_epoch(
     context: StageContext, number: int, images: Tensor, slots: list[Slot], *, hard: bool = False
 ) -> EpochOfRow:
     """Draws one epoch's views of some images and labels them with the observers of relabel."""
-    views = draw_epoch_views(context.config.seed, number, slots, images.shape[-1], view_settings(context))
+    settings = view_settings(context)
+    if hard:
+        settings = replace(settings, mix="none")
+    views = draw_epoch_views(context.config.seed, number, slots, images.shape[-1], settings)
     labels = torch.tensor([slots[image][0] for image in views.image], device=context.device)
     if hard:
         logits = torch.zeros(len(views), 1, device=context.device)
@@ -127,7 +132,7 @@ def row_of(context: StageContext, name: str, student_seed: int) -> Row:
         return FullRow(context, student_seed, count)
     train, slots = context.data.train, random_slots(context, student_seed)
     images = train.fetch([index for _, index in slots])
-    return LabelledRow(context, images, slots, hard=name == "random_hard")
+    return LabelledRow(context, images, slots, hard=name in HARD_ROWS)
 
 
 def random_slots(context: StageContext, student_seed: int) -> list[Slot]:

@@ -7,6 +7,7 @@ import pytest
 from edc_ray.config.load import field_paths, load_recipe, with_fields
 from edc_ray.config.methods import METHODS
 from edc_ray.config.run import CODE_VERSION, STAGE_NAMES, RunConfig, StageName, digest_of
+from edc_ray.errors import ConfigError
 
 # Which stages see another result when a section changes.
 REACH: dict[str, set[str]] = {
@@ -177,3 +178,15 @@ def test_a_digest_depends_on_values_and_not_on_the_order_of_names() -> None:
 def test_a_digest_of_a_number_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         digest_of({"a": float("nan")})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"evaluate.loss": "mse_ce_flat", "evaluate.ema_decay": 0},
+        {"recover.category_aware": "none", "recover.global_weight": 0},
+    ],
+)
+def test_an_objective_that_cannot_be_computed_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        with_fields(load_recipe("digits"), fields)

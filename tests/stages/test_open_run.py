@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from edc_ray.artifacts.layout import RUN_CONFIG, STAGE_FOLDERS, manifest_path, record_path
+from edc_ray.artifacts.layout import RUN_CONFIG, RUN_DATA, STAGE_FOLDERS, manifest_path, record_path
 from edc_ray.config.dataset import INFERRED_FIELDS
-from edc_ray.config.load import load_yaml
+from edc_ray.config.load import load_recipe, load_yaml, with_fields
 from edc_ray.errors import ArtifactError, ConfigError, DataError
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.open_run import check_same_run, open_inputs, run_url
+from edc_ray.stages.open_run import Inputs, check_same_run, open_inputs, open_run, run_url
 from tests.stages.tiny_runs import copy_root, new_root, run_until, tiny_config, tiny_context, units_of
 
 
@@ -153,10 +155,41 @@ def test_storage_below_a_regular_file_is_refused(tmp_path: Path) -> None:
         open_inputs(tiny_config(str(tmp_path / "file" / "runs")))
 
 
-def test_a_refused_run_writes_no_manifest_and_no_config() -> None:
+def test_a_refused_run_writes_no_manifest() -> None:
     root = new_root()
     with pytest.raises(DataError):
         tiny_context(root, ipc=13, init__kind="real")
     context = tiny_context(root)
-    assert context.store.list() == [RUN_CONFIG]
+    assert context.store.list() == [RUN_DATA, RUN_CONFIG]
     assert not any(context.store.exists(manifest_path(folder)) for folder in STAGE_FOLDERS.values())
+
+
+def test_a_folder_with_results_of_other_images_is_refused_though_the_config_is_the_same(
+    copied: Callable[..., StageContext],
+) -> None:
+    context = copied()
+    context.store.publish(RUN_DATA, b'{"train": {"images": 1}}', replace=True)
+    with pytest.raises(ConfigError, match="made from other images"):
+        open_run(Inputs(context.config, context.store, context.data), torch.device("cpu"))
+
+
+def test_several_processes_for_one_network_are_refused_without_ray(
+    copied: Callable[..., StageContext],
+) -> None:
+    config = with_fields(copied().config, {"squeeze.num_workers": 2})
+    with pytest.raises(ConfigError, match="needs Ray"):
+        open_inputs(config)
+
+
+def test_validation_images_that_are_the_training_images_are_refused(
+    copied: Callable[..., StageContext],
+) -> None:
+    config = copied().config
+    with pytest.raises(DataError, match="the validation images are the training images"):
+        open_inputs(with_fields(config, {"dataset.val": config.dataset.train}))
+
+
+def test_a_job_without_a_storage_root_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(ConfigError, match="a job needs storage"):
+        run_url(load_recipe("digits"))

@@ -11,7 +11,7 @@ import torch
 from edc_ray.artifacts.layout import STAGE_FOLDERS, manifest_path
 from edc_ray.data.fake import synthetic_images, write_parquet
 from edc_ray.data.images import DenseImages
-from edc_ray.errors import DataError, UnitsFailedError
+from edc_ray.errors import ConfigError, DataError
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.squeeze import augmented, refuse_weak_observer
@@ -129,7 +129,7 @@ def test_a_validation_set_without_a_class_does_not_stop_the_run() -> None:
     assert len(manifest_of(context, "evaluate").meta["results"]) == 1
 
 
-def test_other_pixels_under_the_same_config_train_the_observer_again() -> None:
+def test_other_pixels_under_the_same_config_are_refused_in_the_same_run_folder() -> None:
     root, train = new_root(), f"{new_root()}/train.parquet"
     write_parquet(synthetic_images(3, 12, 8, 1, seed=0), train)
     fields = {
@@ -139,5 +139,5 @@ def test_other_pixels_under_the_same_config_train_the_observer_again() -> None:
     (report,) = run_until(tiny_context(root, **fields), "squeeze")
     assert report.units_done == 1
     write_parquet(synthetic_images(3, 12, 8, 1, seed=7), train)
-    (report,) = run_until(tiny_context(root, **fields), "squeeze")
-    assert (report.units_done, report.units_reused) == (1, 0)
+    with pytest.raises(ConfigError, match="made from other images"):
+        tiny_context(root, **fields)

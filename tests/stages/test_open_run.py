@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import torch
 
@@ -185,8 +186,11 @@ def test_validation_images_that_are_the_training_images_are_refused(
     copied: Callable[..., StageContext],
 ) -> None:
     config = copied().config
+    train = config.dataset.train or ""
+    copy = train.replace("train.parquet", "copy-of-train.parquet")
+    fsspec.filesystem("memory").copy(train, copy)
     with pytest.raises(DataError, match="the validation images are the training images"):
-        open_inputs(with_fields(config, {"dataset.val": config.dataset.train}))
+        open_inputs(with_fields(config, {"dataset.val": copy}))
 
 
 def test_validation_images_too_few_to_pass_any_observer_are_refused_unless_weak_ones_are_allowed() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from edc_ray.config.credentials import holds_secret
 from edc_ray.config.dataset import INFERRED_FIELDS
 from edc_ray.config.methods import METHODS
 from edc_ray.config.recipes import RECIPES
@@ -124,12 +125,15 @@ def _method(name: Any) -> Callable[[RunConfig], RunConfig]:
 def _parsed(text: str) -> tuple[str, Any]:
     path, sign, value = text.partition("=")
     if not sign or not path:
-        raise ConfigError(f"override '{text}' is not understood", expected="section.field=value", found=text)
+        shown = "(a URL with a secret)" if holds_secret(text) else text
+        raise ConfigError(
+            f"override '{shown}' is not understood", expected="section.field=value", found=shown
+        )
     try:
         return path, yaml.load(value, Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, such as 2024-13-45
-        # A slip in a storage option may hold a credential.
-        found = None if path.startswith("storage.") else value
+        # A slip in a storage option or a URL may hold a credential.
+        found = None if path.startswith("storage.") or holds_secret(text) else value
         raise ConfigError(f"the value of override '{path}' is not YAML", found=found) from error
 
 

@@ -149,6 +149,14 @@ def test_an_override_that_is_no_assignment_is_refused(text: str) -> None:
         load_recipe("digits", [text])
 
 
+@pytest.mark.parametrize("text", ["https://host/x?sig=hidden: [", "https://me:hidden@host/x"])
+def test_an_override_that_is_not_understood_shows_no_secret(text: str) -> None:
+    for override in (f"dataset.train={text}", text):
+        with pytest.raises(ConfigError) as caught:
+            load_recipe("digits", [override])
+        assert "hidden" not in str(caught.value)
+
+
 @pytest.mark.parametrize("value", ["[1", "{a", "2024-13-45", "a: b: c"])
 def test_an_override_whose_value_is_not_yaml_is_refused(value: str) -> None:
     with pytest.raises(ConfigError, match=r"value of override 'run\.name' is not YAML"):

@@ -91,5 +91,5 @@ def bar_above_chance(num_classes: int, num_images: int) -> float:
 
 
 def fewest_images_above_chance(num_classes: int) -> int:
-    """The smallest number of images on which an accuracy can be above `bar_above_chance`: 10 for 2 classes."""
+    """How many images let an accuracy be above `bar_above_chance` at all: 10 for 2 classes."""
     return next(images for images in itertools.count(1) if bar_above_chance(num_classes, images) < 1)

@@ -143,14 +143,24 @@ def _set(tree: dict[str, Any], path: str, value: Any) -> None:
         # A field below one whose value is a mapping, such as sweep.space.
         parent, _, key = path.partition(".")
         section, _, rest = key.partition(".")
-        if rest and f"{parent}.{section}" in ("sweep.space", "storage.options"):
+        if rest and path.startswith("sweep.space."):
             tree[parent][section] = {**tree[parent][section], rest: value}
+            return
+        if rest and path.startswith("storage.options."):
+            tree[parent][section] = _nested(tree[parent][section], rest, value)
             return
         raise unknown_name("field", path, known)
     *sections, name = path.split(".")
     for section in sections:
         tree = tree[section]
     tree[name] = value
+
+
+def _nested(options: Any, path: str, value: Any) -> dict[str, Any]:
+    """The options with the one at a dotted path set, inside those that its first words name."""
+    name, _, rest = path.partition(".")
+    options = options if isinstance(options, dict) else {}
+    return {**options, name: _nested(options.get(name), rest, value) if rest else value}
 
 
 def _explained(error: ValidationError) -> ConfigError:

@@ -121,6 +121,11 @@ def test_a_yaml_file_with_an_unknown_field_or_method_is_answered_with_the_neares
         ("ipc=2.5", "ipc", "2.5"),
         ("ipc=", "ipc", "None"),
         ("seed=-1", "seed", "-1"),
+        ("ipc=true", "ipc", "True"),
+        ("recover.learning_rate=yes", r"recover\.learning_rate", "True"),
+        ("cluster.num_actors=false", r"cluster\.num_actors", "False"),
+        ("dataset.channels=true", r"dataset\.channels", "True"),
+        ("dataset.mean=[true]", r"dataset\.mean", "[True]"),
         ("recover.iterations=[1]", r"recover\.iterations", "[1]"),
         ("recover.learning_rate=.nan", r"recover\.learning_rate", "nan"),
         ("squeeze.observers=convnet_d1", r"squeeze\.observers", "'convnet_d1'"),
@@ -207,6 +212,16 @@ def test_overriding_the_training_images_of_a_file_drops_what_it_knew_of_the_old_
 def test_a_field_of_the_search_space_is_set_by_its_own_name() -> None:
     config = load_recipe("digits", ["sweep.space.recover.iterations=[1,2]", "sweep.space.seed=[0]"])
     assert config.sweep.space == {"recover.iterations": [1, 2], "seed": [0]}
+
+
+def test_a_storage_option_inside_another_is_set_there_beside_its_neighbours() -> None:
+    inner = ["storage.options.client_kwargs.region_name=x", "storage.options.client_kwargs.use.ssl=true"]
+    config = load_recipe("digits", ["storage.options={anon: true, client_kwargs: {verify: false}}", *inner])
+    kwargs = {"verify": False, "region_name": "x", "use": {"ssl": True}}
+    assert config.storage.options == {"anon": True, "client_kwargs": kwargs}
+    assert load_yaml(to_yaml(config)) == config
+    replaced = load_recipe("digits", ["storage.options.a=1", "storage.options.a.b=2"])
+    assert replaced.storage.options == {"a": {"b": 2}}
 
 
 def test_field_paths_name_every_field_of_every_section_once() -> None:

@@ -43,7 +43,7 @@ def holds_secret(text: str, *, may_be_pattern: bool = False) -> bool:
 
 
 def secret_names(options: Mapping[object, object]) -> list[str]:
-    """Options whose name says that they are secrets or whose value is a URL with one; inner ones with dots."""
+    """Options whose names say that they are secrets or whose values are URLs with one; inner ones dotted."""
     names = []
     for name, value in options.items():
         if looks_like_credential(str(name)) or (isinstance(value, str) and holds_secret(value)):

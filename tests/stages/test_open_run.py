@@ -194,7 +194,7 @@ def test_validation_images_that_are_the_training_images_are_refused(
 
 
 def test_validation_images_too_few_to_pass_any_observer_are_refused_unless_weak_ones_are_allowed() -> None:
-    few = {"dataset__max_val_per_class": 1, "dataset__allow_weak_observers": False}
+    few: dict[str, Any] = {"dataset__max_val_per_class": 1, "dataset__allow_weak_observers": False}
     with pytest.raises(DataError, match="too few validation images") as caught:
         open_inputs(tiny_config(**few))
     assert caught.value.found == "3 validation images"

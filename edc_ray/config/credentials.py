@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 _CREDENTIAL_WORDS = {"key", "auth", "authorization", "passphrase", "pwd", "sas", "pat"}
 _CREDENTIAL_PARTS = ("secret", "token", "passw", "credential", "apikey", "accesskey", "connectionstring")
@@ -42,7 +43,7 @@ def holds_secret(text: str, *, may_be_pattern: bool = False) -> bool:
     return "?" in text
 
 
-def secret_names(options: Mapping[object, object]) -> list[str]:
+def secret_names(options: Mapping[Any, Any]) -> list[str]:
     """Options whose names say that they are secrets or whose values are URLs with one; inner ones dotted."""
     names = []
     for name, value in options.items():

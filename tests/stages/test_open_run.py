@@ -200,8 +200,9 @@ def test_validation_images_too_few_to_pass_any_observer_are_refused_unless_weak_
     assert caught.value.found == "3 validation images"
     assert caught.value.expected == "at least 5 for 3 classes"
     assert "dataset.allow_weak_observers=true" in str(caught.value.next)
-    open_inputs(tiny_config(**few | {"dataset__max_val_per_class": 2}))
-    open_inputs(tiny_config(**few | {"dataset__allow_weak_observers": True}))
+    for enough in ({"dataset__max_val_per_class": 2}, {"dataset__allow_weak_observers": True}):
+        fields = few | enough
+        open_inputs(tiny_config(**fields))
 
 
 def test_a_job_without_a_storage_root_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

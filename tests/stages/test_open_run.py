@@ -201,7 +201,7 @@ def test_validation_images_too_few_to_pass_any_observer_are_refused_unless_weak_
     assert caught.value.expected == "at least 5 for 3 classes"
     assert "dataset.allow_weak_observers=true" in str(caught.value.next)
     for enough in ({"dataset__max_val_per_class": 2}, {"dataset__allow_weak_observers": True}):
-        fields = few | enough
+        fields: dict[str, Any] = few | enough
         open_inputs(tiny_config(**fields))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 from pydantic import Field, field_validator
 
+from edc_ray.config.credentials import holds_secret
 from edc_ray.config.section import Section
 from edc_ray.errors import ConfigError
 
@@ -48,7 +48,7 @@ class DatasetSpec(Section):
     @classmethod
     def _holds_no_credentials(cls, url: str | None) -> str | None:
         # ConfigError passes through pydantic, whose own error would quote the URL.
-        if url is not None and "://" in url and re.search(r"://[^/]*@|\?.*=", url):
+        if url is not None and holds_secret(url, may_be_pattern=True):
             raise ConfigError(
                 "a dataset URL holds a password or a signature, and a config is stored with its run",
                 expected="a plain URL",

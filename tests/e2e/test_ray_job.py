@@ -21,7 +21,10 @@ import pytest
 
 from edc_ray.artifacts.layout import MANIFEST_NAME, STAGE_FOLDERS
 from edc_ray.config.load import load_recipe, to_yaml
+from edc_ray.config.run import STAGE_NAMES
+from edc_ray.launch import Output, launch
 from tests.e2e.command_line import CommandLine
+from tests.e2e.stored import stored_hashes
 
 pytestmark = pytest.mark.xdist_group("job")
 
@@ -32,7 +35,7 @@ SMALL = (
     "squeeze.observers=[convnet_w32]", "statistics.batches_per_unit=2", "init.images_per_class=10",
     "recover.iterations=3", "recover.classes_per_unit=5", "relabel.epochs=4", "relabel.mix_group=10",
     "relabel.epochs_per_unit=2", "evaluate.rows=[condensed]", "evaluate.seeds=2", "evaluate.full=skip",
-    "tracking.tensorboard=false", "cluster.num_actors=1",
+    "tracking.tensorboard=false", "cluster.num_actors=2", "device=cpu",
 )  # fmt: skip
 
 
@@ -120,7 +123,9 @@ def summary_in(logs: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(900)
-def test_a_job_makes_every_stage_and_submitted_again_reuses_all(dashboard: str, tmp_path: Path) -> None:
+def test_a_job_makes_the_bytes_of_a_run_without_ray_and_submitted_again_reuses_all(
+    dashboard: str, tmp_path: Path
+) -> None:
     words = ("jobs/run_pipeline.py", "digits", "--json", f"storage.root={tmp_path}", *SMALL)
     first = submit(dashboard, *words)
     assert first.returncode == 0, first.stdout + first.stderr
@@ -131,6 +136,10 @@ def test_a_job_makes_every_stage_and_submitted_again_reuses_all(dashboard: str, 
     assert made["stages"].keys() == STAGE_FOLDERS.keys()
     assert all(stage["units_done"] > 0 for stage in made["stages"].values())
     before = {stage: manifest.read_bytes() for stage, manifest in manifests.items()}
+    alone = tmp_path / "without_ray"
+    words_alone = (*SMALL, f"storage.root={alone}", "cluster.address=none")
+    launch(load_recipe("digits", words_alone), STAGE_NAMES, Output(quiet=True))
+    assert stored_hashes(run) == stored_hashes(alone / "digits")
 
     second = submit(dashboard, *words)
     assert second.returncode == 0, second.stdout + second.stderr

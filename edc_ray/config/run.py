@@ -45,6 +45,9 @@ _LISTS_OF_UNITS = {
     "evaluate.full_accuracy",
 }  # fmt: skip
 
+# Where stored results are taken from: only whether they are; what they hold is in the units' fingerprints.
+_SOURCES = {"statistics.source", "init.source", "relabel.source"}
+
 # Where the pixels come from; what they are is covered by the hash of their content.
 _DATASET_LOCATION = {
     "name", "train", "val", "val_fraction", "max_per_class", "max_val_per_class", "download", "cache",
@@ -116,6 +119,8 @@ class RunConfig(Section):
         for section in _SECTIONS[stage]:
             for name, value in getattr(self, section).model_dump(mode="json").items():
                 fields[f"{section}.{name}"] = value
+        for name in _SOURCES & fields.keys():
+            fields[name] = fields[name] is not None
         for section in ("init", "recover", "relabel"):
             if f"{section}.observers" in fields:
                 fields[f"{section}.observers"] = list(self.observers_of(section))

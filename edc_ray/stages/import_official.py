@@ -47,10 +47,17 @@ def import_images(config: RunConfig, url: str, dest: str, *, labels: str | None 
         What was imported, as a sentence.
 
     Raises:
+        ConfigError: labels are given and the dataset's mean or std is not.
         DataError, ArtifactError: the files are no whole set, damaged, or do not fit the dataset or each
             other. Nothing was written then, unless a later image or epoch is the damaged one: its stage has
             no manifest.
     """
+    if labels is not None and (config.dataset.mean is None or config.dataset.std is None):
+        raise ConfigError(
+            "labels were made of normalised images, and the files do not say how",
+            found=f"dataset {config.dataset.name} without mean or std",
+            next="give dataset.mean=[...] and dataset.std=[...], or the recipe of the dataset",
+        )
     folder = open_official_folder(open_store(url, writable=False))
     spec = _fitting(config.dataset, folder)
     label_store = None if labels is None else open_store(labels, writable=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -81,9 +82,11 @@ def test_labels_of_other_images_are_refused(copied: Copied, finished: StageConte
     ],
 )
 def test_what_cannot_be_of_this_run_is_refused_before_work_starts(
-    finished: StageContext, fields: dict[str, object], match: str
+    finished: StageContext, fields: dict[str, Any], match: str
 ) -> None:
-    given = {name: finished.store.url if value == "{}" else value for name, value in fields.items()}
+    given: dict[str, Any] = {
+        name: finished.store.url if value == "{}" else value for name, value in fields.items()
+    }
     with pytest.raises(ArtifactError, match=match):
         tiny_context(**given)
 

@@ -5,6 +5,7 @@ C channels, P patches, K classes.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -35,6 +36,9 @@ from edc_ray.models.registry import build_network
 from edc_ray.stages.stored_runs import check_classes
 
 FOLDER = STAGE_FOLDERS["statistics"]
+_SOUND_RATIOS = (0.67, 1.5)  # generous: classes may differ in size
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,15 @@ class TreeSource:
 
     def read(self, wanted: Wanted) -> tuple[Rows, str]:
         """See StatisticsSource."""
-        return self._read(wanted, range(len(wanted.class_names)))
+        rows, digest = self._read(wanted, range(len(wanted.class_names)))
+        ratio = global_to_class_ratio(rows)
+        if ratio is not None and not _SOUND_RATIOS[0] < ratio < _SOUND_RATIOS[1]:
+            _log.warning(
+                "%s: the global statistics of %s are %.2f times the mean of its classes; the official "
+                "program adds to files that it finds (2), and divides by the full set's size (less)",
+                self.store.url, wanted.observer, ratio,
+            )  # fmt: skip
+        return rows, digest
 
     def weights(self, observer: str) -> str | None:
         """See StatisticsSource: a tree does not say."""
@@ -105,6 +117,7 @@ class TreeSource:
         return find_network_name(self.store, names, wanted.layers)
 
     def _read(self, wanted: Wanted, labels: Sequence[int]) -> tuple[Rows, str]:
+        """Statistics of some classes."""
         network = self.network_name(wanted)
         refuse_more_classes(self.store, network, wanted.layers, len(wanted.class_names))
         return read_official_statistics(
@@ -152,6 +165,24 @@ class RunSource:
             expected=observer,
             next="give statistics of the observers that recover uses, or set recover.observers",
         )
+
+
+def global_to_class_ratio(rows: Rows) -> float | None:
+    """How many times the mean over the classes the global channel means are: 1 where classes are of one size.
+
+    The median over layers; None where the rows hold no classes.
+    """
+    ratios = []
+    for (layer, kind, definition, scope), values in rows.items():
+        classes = rows.get((layer, kind, definition, "class"))
+        if scope == "global" and classes is not None:
+            whole, by_class = values["channel_mean"], classes["channel_mean"]
+            assert whole is not None
+            assert by_class is not None
+            mean = by_class.mean(0, dtype=np.float64)
+            if (energy := float(mean @ mean)) > 0:
+                ratios.append(float(whole @ mean) / energy)
+    return float(np.median(ratios)) if ratios else None
 
 
 def open_source(url: str, *, class_patch_swapped: bool = True) -> StatisticsSource:

@@ -85,6 +85,12 @@ def test_a_tree_is_read_as_one_array_for_each_layer_with_the_exchanged_keys_put_
     assert_same(rows, made_statistics(LAYERS, 3))
 
 
+def test_a_tree_of_a_hundred_classes_is_read_class_by_class(tmp_path: Path) -> None:
+    write_as_the_official_program(tmp_path, made_statistics(LAYERS, 100), "ResNet")
+    rows, _ = read_official_statistics(open_store(str(tmp_path)), "ResNet", LAYERS, range(100))
+    assert_same(rows, made_statistics(LAYERS, 100))
+
+
 def test_keys_that_are_said_not_to_be_exchanged_are_taken_as_they_are(tree: Store) -> None:
     rows, _ = read_official_statistics(tree, NAME, LAYERS, range(3), class_patch_swapped=False)
     by_class, made = rows["conv1", "conv", "official", "class"], made_statistics(LAYERS, 3)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from edc_ray.artifacts.codec import arrays_from_bytes, arrays_to_bytes
 from edc_ray.artifacts.official_statistics import LayerShape
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.core.matching import LayerTarget
@@ -165,6 +167,20 @@ def test_statistics_of_an_observer_with_other_weights_are_refused(
     run_pipeline(context, ["squeeze"])
     with pytest.raises(ArtifactError, match=r"'convnet_d1' in .* are of other weights"):
         run_pipeline(context, ["statistics"])
+
+
+@pytest.mark.parametrize(("scale", "warned"), [(1.0, False), (2.0, True), (0.1, True)])
+def test_global_files_that_were_collected_twice_or_divided_by_another_size_are_told(
+    finished: StageContext, damaged: Store, caplog: pytest.LogCaptureFixture, scale: float, warned: bool
+) -> None:
+    for path in damaged.list("ConvFeatureHook"):
+        if "/class_" not in path:
+            arrays = arrays_from_bytes(damaged.read(path), url=path)
+            scaled = {key: array * np.float32(scale) for key, array in arrays.items()}
+            damaged.publish(path, arrays_to_bytes(scaled), replace=True)
+    with caplog.at_level("WARNING", "edc_ray"):
+        import_statistics(finished.config, damaged.url, new_root())
+    assert (f"are {scale:.2f} times the mean of its classes" in caplog.text) == warned
 
 
 def test_two_observers_under_one_name_are_refused() -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -129,6 +130,77 @@ def report(url: str) -> None:
         print(written)
 
 
+@app.command("import")
+def import_(
+    url: Annotated[str, typer.Argument(help="Folder of new000/class000_id000.jpg, or RDED's 00000/...")],
+    dest: Annotated[str, typer.Argument(help="Folder to write; it then reads like a run.")],
+    words: Words = None,
+    config: ConfigFile = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Official label files of these images: folder of epoch_0/.")
+    ] = None,
+) -> None:
+    """Import official condensed images (and their labels) for the dataset of a recipe."""
+    from edc_ray.stages.import_official import import_images
+
+    print(import_images(_config(words, config), url, dest, labels=labels))
+
+
+@app.command("import-statistics")
+def import_statistics(
+    url: Annotated[str, typer.Argument(help="Folder that holds ConvFeatureHook/.")],
+    dest: Annotated[str, typer.Argument(help="Folder to write, for statistics.source.")],
+    words: Words = None,
+    config: ConfigFile = None,
+    class_patch_swapped: Annotated[
+        bool, typer.Option(help="Class files hold patch mean and variance under each other's key.")
+    ] = True,
+) -> None:
+    """Import official statistics of a recipe's observers: one table each instead of many small files."""
+    from edc_ray.stages.import_official import import_statistics
+
+    told = import_statistics(_config(words, config), url, dest, class_patch_swapped=class_patch_swapped)
+    print(told)
+
+
+@app.command()
+def export(
+    url: Annotated[str, typer.Argument(help="Of a run, or of what was imported.")],
+    dest: Annotated[str, typer.Argument(help="Folder to write: images/, labels/, statistics/.")],
+    style: Annotated[str, typer.Option("--format", help="official or rded (images only)")] = "official",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="images, labels or statistics; once for each; default: all that there are."),
+    ] = None,
+    image_format: Annotated[
+        str | None, typer.Option(help="png or jpeg: encode anew; default: bytes as stored.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Of the official student; must be the size of the mixing groups.")
+    ] = None,
+    class_patch_swapped: Annotated[
+        bool, typer.Option(help="Exchange patch mean and variance in class files, as the official writer.")
+    ] = True,
+    network_names: Annotated[
+        bool, typer.Option(help="ResNet_ResNet18=layer (CIFAR) instead of ResNet=layer (Tiny-ImageNet).")
+    ] = True,
+) -> None:
+    """Write a run's images, labels and statistics as the official programs or RDED keep them."""
+    from edc_ray.stages.export_official import PARTS, STYLES, ExportOptions, export_run
+
+    options = ExportOptions(
+        _one_of("format", style, STYLES),
+        [_one_of("part", part, PARTS) for part in only] if only else None,
+        _one_of("image format", image_format, ("png", "jpeg")) if image_format else None,
+        batch_size,
+        class_patch_swapped,
+        network_names,
+    )
+    _stored_run(url)
+    for told in export_run(url, dest, options):
+        print(told)
+
+
 def main() -> None:
     """Entry point: an error becomes its four-part message on stderr and its exit status."""
     # uv would build a new environment in every Ray worker; read when ray is imported.
@@ -149,6 +221,12 @@ def _stored_run(url: str) -> Store:
             f"there is no run at {store.url}", next="give the run's folder: <storage.root>/<run.name>"
         )
     return store
+
+
+def _one_of(kind: str, name: str, known: Sequence[str]) -> Any:
+    if name not in known:
+        raise unknown_name(kind, name, known)
+    return name
 
 
 def _config(words: list[str] | None, config_file: str | None) -> RunConfig:

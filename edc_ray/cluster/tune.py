@@ -20,16 +20,15 @@ from edc_ray.artifacts.store import Store, open_store
 from edc_ray.cluster.resources import WorkerSize, check_fit, check_storage, worker_device, worker_size
 from edc_ray.cluster.session import alive_nodes, ray_session
 from edc_ray.cluster.sweep_plan import Trial, planned_trials
-from edc_ray.config.run import RunConfig
+from edc_ray.config.run import RunConfig, digest_of
+from edc_ray.data.sources import open_dataset
 from edc_ray.errors import ArtifactError
 from edc_ray.stages.open_run import run_url
 
 RunTrial = Callable[[RunConfig], dict[str, Any]]
 
 
-def run_sweep(
-    config: RunConfig, run_trial: RunTrial, images_of: Callable[[RunConfig], Any]
-) -> list[dict[str, Any]]:
+def run_sweep(config: RunConfig, run_trial: RunTrial) -> list[dict[str, Any]]:
     """Run the trials of `config.sweep` that no log proves.
 
     Each trial is a run of its own, `<storage.root>/<run.name>/sweep/<trial>`, in one process without Ray.
@@ -37,18 +36,18 @@ def run_sweep(
     Args:
         config: with `sweep.space`; `cluster.address=none` runs trials one after the other in this process.
         run_trial: gets a trial's config, returns its result as JSON values; called in other processes.
-        images_of: digest of the images of a trial's config: a result belongs to the images it was made from.
 
     Returns:
         A row for each trial in the order of the plan: `trial`, `fields`, `reused`, and either the result's
         values and `seconds`, or `error`. A failed trial is no error of the sweep and is run again next time.
 
     Raises:
+        DataError: images of a trial cannot be read.
         ConfigError: the space names an unknown field or holds a value that it cannot have.
         ResourceError: more trials at once than the cluster can hold.
     """
     store = open_store(run_url(config), dict(config.storage.options))
-    trials = planned_trials(config, store.url, images_of)
+    trials = planned_trials(config, store.url, _images_of_trials())
     known = {trial.key: row for trial in trials if (row := _logged(store, trial))}
     missing = [trial for trial in trials if trial.key not in known]
     errors = (_run_here if config.cluster.address == "none" else _run_on_ray)(
@@ -60,6 +59,20 @@ def run_sweep(
         found = known.get(trial.key) or _logged(store, trial)
         rows.append(row | (found or {"error": errors.get(trial.key, "the trial left no result")}))
     return rows
+
+
+def _images_of_trials() -> Callable[[RunConfig], list[str]]:
+    """Digests of a config's images; each dataset is opened once, however many trials use it."""
+    known: dict[str, list[str]] = {}
+
+    def images_of(config: RunConfig) -> list[str]:
+        key = digest_of([config.dataset.model_dump(mode="json"), config.seed])
+        if key not in known:
+            data = open_dataset(config.dataset, config.seed)
+            known[key] = [data.train.content_hash, data.val.content_hash]
+        return known[key]
+
+    return images_of
 
 
 def _run_here(config: RunConfig, store: Store, trials: list[Trial], run_trial: RunTrial) -> dict[str, str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from edc_ray.config.credentials import holds_secret
+from edc_ray.config.plain_url import PlainUrl
 from edc_ray.config.section import Section
-from edc_ray.errors import ConfigError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
@@ -21,11 +20,11 @@ class DatasetSpec(Section):
     """
 
     name: str = Field(default="mine", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    train: str | None = Field(
+    train: PlainUrl | None = Field(
         default=None,
         description="URL, glob or folder of images, Parquet URL, 'sklearn:digits' or 'torchvision:NAME'",
     )
-    val: str | None = Field(default=None, description="as train; None holds out val_fraction of train")
+    val: PlainUrl | None = Field(default=None, description="as train; None holds out val_fraction of train")
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
     num_classes: int | None = Field(default=None, ge=2)
     class_names: tuple[str, ...] | None = None
@@ -43,18 +42,6 @@ class DatasetSpec(Section):
     cache: str = Field(default="~/.cache/edc-ray", description="where torchvision's named datasets are kept")
     flip: bool = Field(default=True, description="a mirrored image keeps its class (not so for digits)")
     allow_weak_observers: bool = False
-
-    @field_validator("train", "val")
-    @classmethod
-    def _holds_no_credentials(cls, url: str | None) -> str | None:
-        # ConfigError passes through pydantic, whose own error would quote the URL.
-        if url is not None and holds_secret(url, may_be_pattern=True):
-            raise ConfigError(
-                "a dataset URL holds a password or a signature, and a config is stored with its run",
-                expected="a plain URL",
-                next="remove it: credentials come from the environment or the identity of each node",
-            )
-        return url
 
 
 INFERRED_FIELDS = ("num_classes", "class_names", "image_size", "channels", "mean", "std")

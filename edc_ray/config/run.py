@@ -47,6 +47,8 @@ _LISTS_OF_UNITS = {
 
 # Fields that may rise in a folder with results: units are added, and what builds on all is made anew.
 GROWING_FIELDS = ("ipc", "relabel.epochs")
+# Where stored results are taken from: only whether they are; what they hold is in the units' fingerprints.
+_SOURCES = {"statistics.source", "init.source", "relabel.source"}
 
 # Where the pixels come from; what they are is covered by the hash of their content.
 _DATASET_LOCATION = {
@@ -119,6 +121,8 @@ class RunConfig(Section):
         for section in _SECTIONS[stage]:
             for name, value in getattr(self, section).model_dump(mode="json").items():
                 fields[f"{section}.{name}"] = value
+        for name in _SOURCES & fields.keys():
+            fields[name] = fields[name] is not None
         for section in ("init", "recover", "relabel"):
             if f"{section}.observers" in fields:
                 fields[f"{section}.observers"] = list(self.observers_of(section))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
+from edc_ray.config.plain_url import PlainUrl
 from edc_ray.config.section import Section
 
 Schedule = Literal["cos", "linear", "cos2", "cos2_official", "ssrs", "multistep", "constant"]
@@ -50,12 +51,23 @@ class StatisticsConfig(Section):
     augmentation: Literal["none", "crop_pad", "resized_crop"] = "none"
     crop_padding: int = Field(default=4, ge=0)
     crop_scale: CropScale = (0.08, 1.0)
+    source: PlainUrl | None = Field(
+        default=None,
+        description="official tree, or a run, whose statistics are taken; None: a pass over the data",
+    )
+    class_patch_swapped: bool = Field(
+        default=False,
+        description="match patch means with class variances and the reverse, as the official files make it",
+    )
 
 
 class InitConfig(Section):
     """Images from which recover starts."""
 
     kind: Literal["mosaic", "real", "noise"] = "mosaic"
+    source: PlainUrl | None = Field(
+        default=None, description="a run whose condensed images are the initial ones, whatever kind says"
+    )
     observers: tuple[str, ...] | None = Field(
         default=None, description="networks that score crops; None: all observers"
     )
@@ -69,6 +81,12 @@ class InitConfig(Section):
     replacement: bool = Field(default=False, description="real images may repeat within a class")
     classes_per_unit: int = Field(default=10, ge=1)
     ipc_per_unit: int = Field(default=50, ge=1)
+
+    @model_validator(mode="after")
+    def _source_is_not_noise(self) -> InitConfig:
+        if self.source is not None and self.kind == "noise":
+            raise ValueError("init.kind=noise starts from the noise itself: init.source wants another kind")
+        return self
 
 
 class RecoverConfig(Section):
@@ -120,6 +138,9 @@ class RecoverConfig(Section):
 class RelabelConfig(Section):
     """Soft labels of every epoch's augmented views."""
 
+    source: PlainUrl | None = Field(
+        default=None, description="a run whose labels of the same images are taken; None: the observers label"
+    )
     observers: tuple[str, ...] | None = Field(default=None, description="None: all of squeeze.observers")
     epochs: int = Field(default=300, ge=1)
     crop_scale: CropScale = (0.5, 1.0)

@@ -60,7 +60,7 @@ class CondensedImages(Dataset[tuple[Any, int]]):
         transform: Callable[[Tensor], Any] | None = None,
         stage: str = "recover",
     ) -> None:
-        store, folder, manifest = _open_stage(url, storage_options, stage)
+        store, folder, manifest = open_stage(url, storage_options, stage)
         rows = read_condensed_images(store, folder, manifest)
         self.images, self.labels, self.ipc_ids = rows.images, rows.labels, rows.ipc_ids
         self.class_names = rows.class_names
@@ -98,7 +98,7 @@ class CondensedViews(Dataset[View]):
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None, *, epoch: int = 0) -> None:
         condensed = CondensedImages(url, storage_options)
-        self._store, self._folder, manifest = _open_stage(url, storage_options, "relabel")
+        self._store, self._folder, manifest = open_stage(url, storage_options, "relabel")
         self.images, self.class_names = condensed.images, condensed.class_names
         self.mean: list[float] = manifest.meta.get("mean") or condensed.mean or []
         self.std: list[float] = manifest.meta.get("std") or condensed.std or []
@@ -149,6 +149,21 @@ class CondensedViews(Dataset[View]):
         return images_BCHW, logits_BK, torch.from_numpy(self.rows.label[chosen])
 
 
+def open_stage(url: str, options: dict[str, Any] | None, stage: str) -> tuple[Store, str, Manifest]:
+    """A complete stage, found by the URL of its run or of its own folder: store, folder in it, manifest.
+
+    Raises:
+        ArtifactError: the stage is not complete there.
+    """
+    store = open_store(url, options, writable=False)
+    for folder in (layout.STAGE_FOLDERS[stage], ""):
+        manifest = read_manifest(store, folder)
+        if manifest is not None and manifest.stage == stage:
+            return store, folder, manifest
+    hint = f"edc-ray stage {stage} RECIPE, with the storage.root and run.name of this run"
+    raise ArtifactError(f"stage {stage} is not complete in {store.url}", expected="its manifest", next=hint)
+
+
 def read_condensed_images(store: Store, folder: str, manifest: Manifest) -> ImageRows:
     """All images of a complete stage, by label, then ipc id.
 
@@ -180,16 +195,6 @@ def read_label_rows(store: Store, folder: str, record: Record) -> LabelRows:
         url = store.join(layout.join_path(folder, shard.path))
         parts.append(read_labels_table(table_from_bytes(read_shard(store, folder, shard), url=url), url=url))
     return LabelRows.concatenate(parts)
-
-
-def _open_stage(url: str, options: dict[str, Any] | None, stage: str) -> tuple[Store, str, Manifest]:
-    store = open_store(url, options, writable=False)
-    for folder in (layout.STAGE_FOLDERS[stage], ""):
-        manifest = read_manifest(store, folder)
-        if manifest is not None and manifest.stage == stage:
-            return store, folder, manifest
-    hint = f"edc-ray stage {stage} RECIPE, with the storage.root and run.name of this run"
-    raise ArtifactError(f"stage {stage} is not complete in {store.url}", expected="its manifest", next=hint)
 
 
 def _epochs(record: Record) -> range:

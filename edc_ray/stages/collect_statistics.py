@@ -2,10 +2,12 @@
 
 One unit is one observer and a range of data batches; its sums are merged in plan order, so that the
 result does not depend on where or in which order units ran. Both definitions of the variance are kept.
+With `statistics.source` nothing is collected: a unit is one observer, whose statistics are taken from there.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +24,11 @@ from edc_ray.core.matching import LayerTarget
 from edc_ray.core.moments import LayerStatistics
 from edc_ray.core.seeding import draws
 from edc_ray.core.taps import LayerTaps
-from edc_ray.errors import NumericalError
+from edc_ray.errors import ArtifactError, NumericalError
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks, span
 from edc_ray.stages.squeeze import augmented
+from edc_ray.stages.statistics_source import Wanted, open_source, wanted_of
 
 FOLDER = STAGE_FOLDERS["statistics"]
 
@@ -33,6 +36,11 @@ FOLDER = STAGE_FOLDERS["statistics"]
 def plan(context: StageContext) -> list[WorkUnit]:
     """Each observer sees all training images once, in the same fixed order, in batches of one fixed size."""
     section = context.config.statistics
+    if section.source is not None:
+        return [
+            WorkUnit("statistics", name, f"observer {name}", {"observer": name})
+            for name in _observers(context)
+        ]
     num_batches = -(-len(context.data.train) // section.batch_size)
     return [
         WorkUnit(
@@ -47,7 +55,55 @@ def plan(context: StageContext) -> list[WorkUnit]:
 
 
 def inputs(context: StageContext, unit: WorkUnit) -> Any:
-    return [context.data.train.content_hash, context.observer_digests([unit.work["observer"]])]
+    """The observer's weights, and the images or the files that its statistics are taken from."""
+    name, url = unit.work["observer"], context.config.statistics.source
+    weights = context.observer_digests([name])
+    if url is None:
+        return [context.data.train.content_hash, weights]
+    source = open_source(url)
+    known = source.weights(name)
+    if known not in (None, weights[name]):
+        raise ArtifactError(
+            f"statistics: those of observer '{name}' in {url} are of other weights",
+            found=known,
+            expected=weights[name],
+            next="take statistics of the same observers, or unset statistics.source to collect them",
+        )
+    return [source.read(_wanted(context, name))[1], weights]
+
+
+def collect(context: StageContext, unit: WorkUnit) -> UnitOutput:
+    """Statistics of one unit, collected or taken."""
+    taken = context.config.statistics.source is not None
+    return take_statistics(context, unit) if taken else accumulate_batches(context, unit)
+
+
+def take_statistics(context: StageContext, unit: WorkUnit) -> UnitOutput:
+    """One observer's statistics from `statistics.source`.
+
+    The official global target of a BatchNorm is not in any file: it is the observer's own running estimate.
+    """
+    name, url = unit.work["observer"], context.config.statistics.source
+    assert url is not None
+    wanted = _wanted(context, name)
+    found, _ = open_source(url).read(wanted)
+    taps, rows = LayerTaps(context.observer(name)), dict[StatisticKey, dict[str, np.ndarray | None]]()
+    for layer in wanted.layers:
+        key = layer.name, layer.kind
+        if layer.kind == "bn":
+            found[*key, "official", "global"] = _arrays(taps.running_statistics(layer.name))
+        rows |= {full: values for full, values in found.items() if full[:2] == key}
+    table = build_statistics_table(rows, wanted.class_names, dataset=context.config.dataset.name)
+    shards = {table_name(name): (table_to_bytes(table), table.num_rows)}
+    return UnitOutput(shards, _facts(context, name))
+
+
+def _wanted(context: StageContext, name: str) -> Wanted:
+    return wanted_of(context.config, name, context.observer(name), context.data.train.class_names)
+
+
+def _facts(context: StageContext, name: str) -> dict[str, str]:
+    return {"observer": name, "weights": context.observer_digests([name])[name]}
 
 
 @torch.no_grad()
@@ -79,11 +135,14 @@ def accumulate_batches(context: StageContext, unit: WorkUnit) -> UnitOutput:
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
     """Merges the sums of each observer in plan order and stores one table for each."""
+    meta = {"patch_side": context.config.statistics.patch_side}
+    if context.config.statistics.source is not None:
+        return records, meta
     tables = [
         _merge_observer(context, name, [record for record in records if record.meta["observer"] == name])
         for name in _observers(context)
     ]
-    return tables, {"patch_side": context.config.statistics.patch_side}
+    return tables, meta
 
 
 def _merge_observer(context: StageContext, name: str, records: list[Record]) -> Record:
@@ -108,7 +167,7 @@ def _merge_observer(context: StageContext, name: str, records: list[Record]) -> 
     )
     shards = {table_name(name): (table_to_bytes(table), table.num_rows)}
     fingerprint = digest_of([record.fingerprint for record in records])
-    return write_unit(context.store, FOLDER, name, fingerprint, shards, {"observer": name})
+    return write_unit(context.store, FOLDER, name, fingerprint, shards, _facts(context, name))
 
 
 def _rows(sums: StatisticsAccumulator, taps: LayerTaps) -> dict[StatisticKey, dict[str, np.ndarray | None]]:
@@ -133,7 +192,12 @@ def _arrays(statistics: LayerStatistics) -> dict[str, np.ndarray | None]:
 
 
 def load_targets(context: StageContext, name: str) -> dict[str, LayerTarget]:
-    """Targets of recover for one observer, by layer, in the definition that recover.variance asks for."""
+    """Targets of recover for one observer, by layer, in the definition that recover.variance asks for.
+
+    Deviations:
+        the official program matches patch means with class variances and the reverse, because its writer
+        exchanges their keys; `statistics.class_patch_swapped` does so, for collected statistics too.
+    """
     manifest = context.manifest("statistics")
     shard = next(shard for shard in manifest.shards if shard.path == table_name(name))
     url = context.store.join(f"{FOLDER}/{shard.path}")
@@ -146,6 +210,9 @@ def load_targets(context: StageContext, name: str) -> dict[str, LayerTarget]:
             continue
         whole = _tensors(rows[layer, kind, definition, "global"], context)
         classes = _tensors(rows[layer, kind, definition, "class"], context) if by_class else None
+        if classes is not None and context.config.statistics.class_patch_swapped:
+            # The official class files hold the two under each other's key, and its recovery never knew.
+            classes = replace(classes, patch_mean=classes.patch_variance, patch_variance=classes.patch_mean)
         targets[layer] = LayerTarget(whole, classes)
     return targets
 
@@ -171,6 +238,6 @@ STAGE = Stage(
     needs=("squeeze",),
     plan=plan,
     inputs=inputs,
-    run_unit=accumulate_batches,
+    run_unit=collect,
     finish=finish,
 )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
-from edc_ray.artifacts.codec import table_to_bytes
+from edc_ray.artifacts.codec import ImageFormat, table_to_bytes
 from edc_ray.artifacts.layout import STAGE_FOLDERS, table_name
-from edc_ray.artifacts.records import Record
+from edc_ray.artifacts.records import Manifest, Record
 from edc_ray.artifacts.schema import ImageRows, build_images_table, read_images_table
+from edc_ray.artifacts.store import Store
 from edc_ray.data.condensed import read_condensed_images
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.plan import UnitOutput
@@ -39,11 +41,26 @@ def images_output(
         lossy: store in recover.image_format; else without loss.
     """
     spec, section = context.config.dataset, context.config.recover
-    labels, ipc_ids = (np.array(values, dtype=np.int64) for values in zip(*slots, strict=True))
-    table = build_images_table(
-        images, labels, ipc_ids, context.data.train.class_names,
-        section.image_format if lossy else "png", section.jpeg_quality, dataset=spec.name,
+    return encoded_output(
+        key, images, slots, meta, class_names=context.data.train.class_names, dataset=spec.name,
+        format=section.image_format if lossy else "png", quality=section.jpeg_quality,
     )  # fmt: skip
+
+
+def encoded_output(
+    key: str,
+    images: np.ndarray,
+    slots: list[Slot],
+    meta: dict[str, Any],
+    *,
+    class_names: Sequence[str],
+    dataset: str,
+    format: ImageFormat = "png",
+    quality: int = 75,
+) -> UnitOutput:
+    """As `images_output`, for images that belong to no run's config."""
+    labels, ipc_ids = (np.array(values, dtype=np.int64) for values in zip(*slots, strict=True))
+    table = build_images_table(images, labels, ipc_ids, class_names, format, quality, dataset=dataset)
     stored = read_images_table(table).images
     hashes = [
         [int(label), int(ipc_id), pixel_hash(image)]
@@ -59,7 +76,12 @@ def pixel_hash(image: np.ndarray) -> str:
 
 def slot_hashes(context: StageContext, stage: Literal["init", "recover"]) -> dict[Slot, str]:
     """Pixel hash of every slot of a finished stage, read from its manifest."""
-    records = context.manifest(stage).records
+    return manifest_hashes(context.manifest(stage))
+
+
+def manifest_hashes(manifest: Manifest) -> dict[Slot, str]:
+    """Pixel hash of every slot that a manifest of images vouches for."""
+    records = manifest.records
     return {(label, ipc_id): sha for record in records for label, ipc_id, sha in record.meta["image_sha256"]}
 
 
@@ -67,11 +89,15 @@ def read_stage_images(
     context: StageContext, stage: Literal["init", "recover"], wanted: set[Slot] | None = None
 ) -> ImageRows:
     """Images of a finished stage by (class, ipc_id); only shards that hold wanted slots are read."""
-    manifest = context.manifest(stage)
+    return read_images(context.store, STAGE_FOLDERS[stage], context.manifest(stage), wanted)
+
+
+def read_images(store: Store, folder: str, manifest: Manifest, wanted: set[Slot] | None) -> ImageRows:
+    """Images that a manifest vouches for, as `read_stage_images`."""
     if wanted is not None:
         held = [record for record in manifest.records if _slots_of(record) & wanted]
         manifest = replace(manifest, records=tuple(held))
-    rows = read_condensed_images(context.store, STAGE_FOLDERS[stage], manifest)
+    rows = read_condensed_images(store, folder, manifest)
     if wanted is None:
         return rows
     kept = [slot in wanted for slot in zip(rows.labels.tolist(), rows.ipc_ids.tolist(), strict=True)]

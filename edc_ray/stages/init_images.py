@@ -26,6 +26,7 @@ from edc_ray.errors import DataError
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, images_output
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks, span
+from edc_ray.stages.stored_runs import stored_hashes, stored_images
 from edc_ray.stages.training import mean_and_std, normalised
 
 _IMAGES_AT_ONCE = 32  # scored in one forward, times crops_per_image
@@ -47,6 +48,8 @@ def plan(context: StageContext) -> list[WorkUnit]:
 
 
 def inputs(context: StageContext, unit: WorkUnit) -> Any:
+    if context.config.init.source is not None:
+        return stored_hashes(context.config.init.source, _slots_of(unit))
     if context.config.init.kind != "mosaic":
         return context.data.train.content_hash
     return [context.data.train.content_hash, context.observer_digests(context.config.observers_of("init"))]
@@ -54,12 +57,15 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
 
 def make_images(context: StageContext, unit: WorkUnit) -> UnitOutput:
     """Initial images of one block."""
-    first_ipc, end_ipc = unit.work["ipc"]
-    images, slots = [], []
-    for label in range(*unit.work["classes"]):
-        images.append(_images_of_class(context, label, first_ipc, end_ipc))
-        slots += [(label, ipc_id) for ipc_id in range(first_ipc, end_ipc)]
+    slots, source = _slots_of(unit), context.config.init.source
+    if source is not None:
+        return images_output(context, unit.key, stored_images(source, slots), slots, {})
+    images = [_images_of_class(context, label, *unit.work["ipc"]) for label in range(*unit.work["classes"])]
     return images_output(context, unit.key, np.concatenate(images), slots, {})
+
+
+def _slots_of(unit: WorkUnit) -> list[Slot]:
+    return [(label, ipc_id) for label in range(*unit.work["classes"]) for ipc_id in range(*unit.work["ipc"])]
 
 
 def _images_of_class(context: StageContext, label: int, first_ipc: int, end_ipc: int) -> np.ndarray:
@@ -160,7 +166,7 @@ def check_class_sizes(config: RunConfig, data: OpenedDataset) -> None:
     Raises:
         DataError: a class is smaller than ipc.
     """
-    if config.init.kind != "real" or config.init.replacement:
+    if config.init.source is not None or config.init.kind != "real" or config.init.replacement:
         return
     sizes = np.bincount(data.train.labels, minlength=len(data.train.class_names))
     label = int(sizes.argmin())

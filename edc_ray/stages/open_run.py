@@ -29,6 +29,8 @@ from edc_ray.models.registry import check_network
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.init_images import check_class_sizes
 from edc_ray.stages.provenance import environment_facts
+from edc_ray.stages.statistics_source import check_statistics_source
+from edc_ray.stages.stored_runs import check_sources
 
 DEFAULT_ROOT = "runs"
 
@@ -55,6 +57,8 @@ def open_inputs(config: RunConfig) -> Inputs:
     _check_groups(resolved)
     _check_validation(resolved, data)
     check_class_sizes(resolved, data)
+    check_statistics_source(resolved, data)
+    check_sources(resolved, data)
     return Inputs(resolved, store, data)
 
 

@@ -20,6 +20,7 @@ from edc_ray.errors import NumericalError
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, read_stage_images, slot_hashes
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks, span
+from edc_ray.stages.stored_runs import stored_labels, stored_labels_digest
 from edc_ray.stages.training import mean_and_std
 
 
@@ -36,11 +37,18 @@ def plan(context: StageContext) -> list[WorkUnit]:
 
 def inputs(context: StageContext, unit: WorkUnit) -> Any:
     pixels = sorted(slot_hashes(context, "recover").items())
+    if context.config.relabel.source is not None:
+        epochs = range(unit.work["first"], unit.work["end"])
+        return digest_of([pixels, stored_labels_digest(context, epochs)])
     return digest_of([pixels, context.observer_digests(context.config.observers_of("relabel"))])
 
 
 def label_epochs(context: StageContext, unit: WorkUnit) -> UnitOutput:
-    """Draws, renders and labels the views of some epochs of the condensed set."""
+    """Draws, renders and labels the views of some epochs, or takes labels from relabel.source."""
+    if context.config.relabel.source is not None:
+        first, end = unit.work["first"], unit.work["end"]
+        shard = stored_labels(context, range(first, end))
+        return UnitOutput({table_name(unit.key): shard}, {"epochs": [first, end - 1]})
     rows = read_stage_images(context, "recover")
     images = torch.from_numpy(rows.images).to(context.device)
     slots = slots_of(rows)

@@ -7,13 +7,20 @@ import ast
 import yaml
 
 from edc_ray.config import load
+from edc_ray.data import official_labels
 from tests.architecture.source_tree import calls, imported_names, place, python_files
 
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 REFUSED_CALLS = {"eval", "exec", "yaml.load_all"}
 SAFE_YAML_LOADERS = {"edc_ray/config/load.py": "_Loader, a SafeLoader with one more way to write numbers"}
-REFUSED_METHODS = {"read_pickle", "unsafe_load", "full_load"}
+REFUSED_METHODS = {"read_pickle", "unsafe_load", "full_load", "add_safe_globals"}
 FILES = python_files("edc_ray", "jobs", "benchmarks")
+
+
+# File -> why it may widen what torch.load accepts, for the length of one call.
+ALLOW_LISTS = {"edc_ray/data/official_labels.py": "numpy's integers and floats, which official labels hold"}
+# A name on an allow-list can be called with any arguments: none of these may do anything but make a value.
+HARMLESS = {"numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar", "numpy.dtype", "_codecs.encode"}
 
 
 def literal(call: ast.Call, name: str) -> object:
@@ -44,3 +51,14 @@ def test_yaml_is_loaded_by_safe_loaders_only() -> None:
     users = {str(path) for path in FILES for name, _ in calls(path) if name == "yaml.load"}
     assert users == set(SAFE_YAML_LOADERS)
     assert issubclass(load._Loader, yaml.SafeLoader)
+
+
+def test_types_are_allowed_to_torch_only_where_it_is_said_and_they_make_values() -> None:
+    users = {str(path) for path in FILES for name, _ in calls(path) if name.endswith("safe_globals")}
+    assert users == set(ALLOW_LISTS)
+    names = set()
+    for allowed in official_labels._ALLOWED:
+        made, name = allowed if isinstance(allowed, tuple) else (allowed, None)
+        names.add(name or f"{made.__module__}.{made.__qualname__}")
+    assert {name for name in names if not name.startswith("numpy.dtypes.")} <= HARMLESS
+    assert not {name for name in names if "object" in name.lower() or "void" in name.lower()}

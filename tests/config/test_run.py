@@ -37,6 +37,9 @@ OTHER_VALUES: dict[str, Any] = {
     "evaluate.rows": ["condensed"],
     "evaluate.full_accuracy": 99.0,
     "recover.layers": ["bn"],
+    "statistics.source": "memory://a/run",
+    "init.source": "memory://a/run",
+    "relabel.source": "memory://a/run",
 }
 HAVE_ONE_VALUE = {"relabel.codec"}
 STAGE_FIELDS = [p for p in field_paths() if p.split(".")[0] in REACH and p not in HAVE_ONE_VALUE]
@@ -191,3 +194,15 @@ def test_a_digest_of_a_number_that_is_none_is_refused() -> None:
 def test_an_objective_that_cannot_be_computed_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         with_fields(load_recipe("digits"), fields)
+
+
+@pytest.mark.parametrize("field", ["statistics.source", "init.source", "relabel.source"])
+def test_where_a_source_lies_is_not_in_the_fingerprint(field: str) -> None:
+    one, other = (with_fields(load_recipe("digits"), {field: url}) for url in ("memory://a", "memory://b"))
+    assert fingerprints(one) == fingerprints(other) != fingerprints(load_recipe("digits"))
+
+
+def test_initial_images_of_another_run_are_no_noise() -> None:
+    with pytest.raises(ConfigError, match="init") as caught:
+        load_recipe("digits", ["init.source=memory://a", "init.kind=noise"])
+    assert "noise" in str(caught.value)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from edc_ray.core.accumulator import LayerKind, StatisticsAccumulator
@@ -130,3 +132,51 @@ def test_sums_made_in_inference_mode_can_be_added_to_outside_of_it() -> None:
     (other,) = _accumulate([10])
     part.merge(other)
     assert part.counts.sum() == 20
+
+
+@st.composite
+def data_in_parts(draw: st.DrawFn) -> tuple[dict[str, Tensor], Tensor, list[int], int]:
+    """Activations of both kinds of layers in any sizes, labels, sizes of three parts, a patch side."""
+    sizes = draw(st.lists(st.integers(1, 4), min_size=3, max_size=3))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
+    offset = draw(st.sampled_from([0.0, 30.0]))
+
+    def layer() -> Tensor:
+        channels, height, width = (draw(st.integers(1, most)) for most in (3, 9, 9))
+        return torch.randn(sum(sizes), channels, height, width, generator=generator) + offset
+
+    labels = torch.tensor(draw(st.lists(st.integers(0, 3), min_size=sum(sizes), max_size=sum(sizes))))
+    return {"stem": layer(), "norm": layer()}, labels, sizes, draw(st.sampled_from([2, 4]))
+
+
+@settings(max_examples=12)
+@given(data_in_parts())
+def test_merging_is_associative_and_equals_one_pass(
+    data: tuple[dict[str, Tensor], Tensor, list[int], int],
+) -> None:
+    activations, labels, sizes, patch_side = data
+    starts = [0, sizes[0], sizes[0] + sizes[1]]
+
+    def of(*batches: slice) -> StatisticsAccumulator:
+        made = StatisticsAccumulator(KINDS, patch_side)
+        for where in batches:
+            made.add({name: x[where] for name, x in activations.items()}, labels[where])
+        return made
+
+    cuts = [slice(start, start + size) for start, size in zip(starts, sizes, strict=True)]
+    left, right, tail = of(cuts[0]), of(cuts[0]), of(cuts[1])
+    left.merge(of(cuts[1]))
+    left.merge(of(cuts[2]))
+    tail.merge(of(cuts[2]))
+    right.merge(tail)
+    for key, array in left.to_arrays().items():
+        np.testing.assert_allclose(array, right.to_arrays()[key], rtol=1e-12, atol=1e-12, err_msg=key)
+    whole = of(slice(0, len(labels)))
+    for name in KINDS:
+        for mine, once in (
+            (left.pooled_global(name), whole.pooled_global(name)),
+            (left.pooled_class(name), whole.pooled_class(name)),
+            (left.official_class(name), whole.official_class(name)),
+        ):
+            for merged, expected in zip(mine.quantities, once.quantities, strict=True):
+                torch.testing.assert_close(merged, expected, rtol=1e-6, atol=1e-6)

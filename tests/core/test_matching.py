@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edc_ray.core.matching import Layout, RunningEstimate, matching_distances, matching_loss, pack
-from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.moments import LayerStatistics, layer_statistics
 
 
 def _statistics(seed: int, channels: int = 3) -> LayerStatistics:
@@ -67,3 +67,53 @@ def test_running_estimate_without_history_is_the_batch() -> None:
     matched, state = RunningEstimate(0.0).step(torch.full((50,), 1e3), current)
     assert torch.equal(matched, current)
     assert torch.equal(state, current)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 5), (1, 1), (4, 9)])
+@pytest.mark.parametrize("patch_side", [None, 4])
+def test_gradient_of_the_matching_loss_by_pixels_is_that_of_finite_differences(
+    height: int, width: int, patch_side: int | None
+) -> None:
+    """float64, through the statistics; several images, since a variance over one 1x1 image is constant."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (3, 2, height, width)
+    images = torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
+    whole, classes = (
+        layer_statistics(torch.randn(shape, dtype=torch.float64, generator=generator), patch_side)
+        for _ in range(2)
+    )
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return matching_loss(
+            layer_statistics(x, patch_side), whole, classes, global_weight=0.3, class_weight=0.7
+        )
+
+    assert torch.autograd.gradcheck(loss, images)
+
+
+def test_the_running_estimate_passes_the_gradient_of_the_matched_value_whole() -> None:
+    """Its value is the estimate's, its gradient the batch's: as if history were a constant shift."""
+    generator = torch.Generator().manual_seed(1)
+    current, previous, target = (torch.randn(6, dtype=torch.float64, generator=generator) for _ in range(3))
+    current.requires_grad_()
+    matched, state = RunningEstimate(0.8).step(previous, current)
+    lengths, shift = torch.tensor([2, 4]), (state - current).detach()
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return matching_distances(x + shift, target.unsqueeze(1), lengths).sum()
+
+    assert torch.autograd.gradcheck(loss, current)
+    (ours,) = torch.autograd.grad(matching_distances(matched, target.unsqueeze(1), lengths).sum(), current)
+    (expected,) = torch.autograd.grad(loss(current), current)
+    torch.testing.assert_close(ours, expected, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("patch_side", [None, 4])
+def test_matching_loss_and_its_gradient_are_zero_at_the_target(patch_side: int | None) -> None:
+    images = torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    batch = layer_statistics(images, patch_side)
+    target = batch.map(torch.Tensor.detach)
+    loss = matching_loss(batch, target, target)
+    assert loss.item() == 0.0
+    (gradient,) = torch.autograd.grad(loss, images)
+    assert not gradient.any()

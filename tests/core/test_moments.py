@@ -33,6 +33,23 @@ def test_merging_uneven_parts_equals_one_pass_over_all_values(sizes: list[int], 
     torch.testing.assert_close(merged.variance, values.var(0, correction=0), rtol=1e-6, atol=1e-9)
 
 
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=3, max_size=3),
+    shape=st.lists(st.integers(1, 4), max_size=3),
+    offset=st.floats(-1000, 1000),
+)
+def test_merging_is_associative_and_commutative_over_any_shape(
+    sizes: list[int], shape: list[int], offset: float
+) -> None:
+    values = _images(sum(sizes), *shape).double() + offset
+    a, b, c = (Moments(part.mean(0), part.var(0, correction=0), len(part)) for part in values.split(sizes))
+    one, other = a.merge(b).merge(c), c.merge(b).merge(a)
+    for merged in (a.merge(b.merge(c)), other):
+        assert merged.count == one.count
+        torch.testing.assert_close(merged.mean, one.mean, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(merged.variance, one.variance, rtol=1e-8, atol=1e-9)
+
+
 def test_channel_variance_is_exact_for_a_mean_of_a_hundred_deviations() -> None:
     x = _images(8, 3, 16, 16) + 100
     _, variance = channel_moments(x)

@@ -100,3 +100,18 @@ def test_a_weight_of_zero_needs_no_targets() -> None:
 def test_targets_of_another_image_size_are_refused() -> None:
     with pytest.raises(ValueError, match=r"layer '0'.*one image size"):
         _matcher(replace(SETTINGS, patch_side=2)).observe(_inputs(0), draws(0))
+
+
+def test_the_loss_of_an_observer_is_zero_where_the_images_have_the_target_statistics() -> None:
+    images = random_images(3, 0).requires_grad_()
+    with OBSERVER.taps.recording() as inputs:
+        OBSERVER.network(images)
+    sides = {name: 4 if kind == "conv" else None for name, kind in OBSERVER.taps.kinds.items()}
+    own = {name: layer_statistics(x, sides[name]).map(torch.Tensor.detach) for name, x in inputs.items()}
+    # Without classes: a mean over equal rows of three labels is not exactly that row.
+    settings = replace(SETTINGS, estimate_start="first", class_weight=0.0)
+    targets = {name: LayerTarget(one) for name, one in own.items()}
+    loss, _ = _matcher(settings, targets).observe(inputs, draws(0))
+    assert loss.item() == 0.0
+    (gradient,) = torch.autograd.grad(loss, images)
+    assert not gradient.any()

@@ -1,0 +1,168 @@
+"""What a run takes from another one (or from what `edc-ray import` wrote): initial images, labels.
+
+The other run must be of the same classes and of images of the same size; its labels, of the same images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edc_ray.artifacts.codec import table_to_bytes
+from edc_ray.artifacts.records import Manifest
+from edc_ray.artifacts.schema import LabelRows, build_labels_table
+from edc_ray.config.run import RunConfig
+from edc_ray.data.condensed import open_stage, read_label_rows
+from edc_ray.data.sources import OpenedDataset
+from edc_ray.errors import ArtifactError
+from edc_ray.stages.context import StageContext
+from edc_ray.stages.image_shards import Slot, manifest_hashes, read_images, slot_hashes
+
+
+def numbered_names(num_classes: int) -> tuple[str, ...]:
+    """Names of classes of which only the number is known."""
+    return tuple(map(str, range(num_classes)))
+
+
+def check_classes(manifest: Manifest, class_names: Sequence[str], url: str) -> None:
+    """Refuse an artifact of other classes, or of the same in another order.
+
+    Where the artifact knows classes by number only (official files do), their count decides.
+
+    Raises:
+        ArtifactError: naming the first difference.
+    """
+    stored = tuple(manifest.dataset["class_names"])
+    if len(stored) != len(class_names):
+        raise _other_classes(url, f"{len(stored)} classes", f"{len(class_names)} classes")
+    if stored != tuple(class_names) and stored != numbered_names(len(stored)):
+        label = next(k for k, (a, b) in enumerate(zip(stored, class_names, strict=True)) if a != b)
+        raise _other_classes(
+            url, f"class {label} is '{stored[label]}'", f"class {label} is '{class_names[label]}'"
+        )
+
+
+def _other_classes(url: str, found: str, expected: str) -> ArtifactError:
+    return ArtifactError(
+        f"{url} is of another dataset", found=found, expected=expected, next="give a run of the same dataset"
+    )
+
+
+def check_sources(config: RunConfig, data: OpenedDataset) -> None:
+    """Refuse initial images or labels of another run that cannot be those of this one.
+
+    Raises:
+        ArtifactError: other classes, images of another size, too few images or epochs.
+    """
+    if config.init.source is not None:
+        _check_images(config.init.source, config, data)
+    if config.relabel.source is not None:
+        store, _, manifest = open_stage(config.relabel.source, None, "relabel")
+        check_classes(manifest, data.train.class_names, store.url)
+        if (stored := len(_epochs_of(manifest))) < config.relabel.epochs:
+            raise ArtifactError(
+                f"{store.url} holds labels of fewer epochs than are asked for",
+                found=f"{stored} epochs",
+                expected=f"relabel.epochs = {config.relabel.epochs}",
+                next=f"set relabel.epochs={stored}, or unset relabel.source to label anew",
+            )
+
+
+def stored_hashes(url: str, slots: Sequence[Slot]) -> list[str]:
+    """Pixel hashes of some condensed images of another run.
+
+    Raises:
+        ArtifactError: one of them is not there.
+    """
+    store, _, manifest = open_stage(url, None, "recover")
+    hashes = manifest_hashes(manifest)
+    if missing := [slot for slot in slots if slot not in hashes]:
+        raise ArtifactError(
+            f"{store.url} holds too few images",
+            found=f"no image of class {missing[0][0]}, ipc id {missing[0][1]}",
+            expected=f"{len(slots)} images",
+            next="lower ipc",
+        )
+    return [hashes[slot] for slot in slots]
+
+
+def stored_images(url: str, slots: Sequence[Slot]) -> np.ndarray:
+    """Some condensed images of another run, uint8 [n, C, S, S], in the order asked for."""
+    rows = read_images(*open_stage(url, None, "recover"), set(slots))
+    place = {
+        slot: row for row, slot in enumerate(zip(rows.labels.tolist(), rows.ipc_ids.tolist(), strict=True))
+    }
+    return rows.images[[place[slot] for slot in slots]]
+
+
+def stored_labels_digest(context: StageContext, epochs: range) -> Any:
+    """Hashes of the files that hold the labels of some epochs of `relabel.source`.
+
+    Raises:
+        ArtifactError: they are labels of other images than this run has.
+    """
+    url = _labels_url(context)
+    store, _, images = open_stage(url, None, "recover")
+    theirs, ours = manifest_hashes(images), slot_hashes(context, "recover")
+    if theirs != ours:
+        differing = [slot for slot in ours.keys() | theirs.keys() if ours.get(slot) != theirs.get(slot)]
+        label, ipc_id = min(differing)
+        raise ArtifactError(
+            f"relabel: the labels in {store.url} are of another image set",
+            found=f"{len(differing)} images differ; the first is class {label}, ipc id {ipc_id}",
+            expected=f"the {len(ours)} condensed images of this run",
+            next="init.source of the same run, recover.enabled=false and its ipc, or unset relabel.source",
+        )
+    _, _, manifest = open_stage(url, None, "relabel")
+    wanted = set(epochs)
+    records = [record for record in manifest.records if wanted & set(_range_of(record.meta))]
+    return [shard.sha256 for record in records for shard in record.shards]
+
+
+def stored_labels(context: StageContext, epochs: range) -> tuple[bytes, int]:
+    """A table of the labels of some epochs of `relabel.source`, and its number of rows."""
+    store, folder, manifest = open_stage(_labels_url(context), None, "relabel")
+    wanted, parts = set(epochs), []
+    for record in manifest.records:
+        if wanted & set(_range_of(record.meta)):
+            rows = read_label_rows(store, folder, record)
+            parts.append(rows.take(np.flatnonzero(np.isin(rows.epoch, list(epochs)))))
+    joined = LabelRows.concatenate(parts)
+    table = build_labels_table(
+        joined, context.data.train.class_names, dataset=context.config.dataset.name,
+        codec=context.config.relabel.codec,
+    )  # fmt: skip
+    return table_to_bytes(table, rows_per_group=len(joined) // len(epochs)), len(joined)
+
+
+def _check_images(url: str, config: RunConfig, data: OpenedDataset) -> None:
+    store, folder, manifest = open_stage(url, None, "recover")
+    check_classes(manifest, data.train.class_names, store.url)
+    slots = [(label, ipc_id) for label in range(len(data.train.class_names)) for ipc_id in range(config.ipc)]
+    stored_hashes(url, slots)
+    shape = read_images(store, folder, manifest, {slots[0]}).images.shape[1:]
+    wanted = (data.train.channels, data.train.image_size, data.train.image_size)
+    if shape != wanted:
+        raise ArtifactError(
+            f"{store.url} holds images of another size",
+            found="x".join(map(str, shape)),
+            expected="x".join(map(str, wanted)),
+            next="set dataset.image_size to that of the images",
+        )
+
+
+def _labels_url(context: StageContext) -> str:
+    url = context.config.relabel.source
+    assert url is not None
+    return url
+
+
+def _epochs_of(manifest: Manifest) -> list[int]:
+    return [epoch for record in manifest.records for epoch in _range_of(record.meta)]
+
+
+def _range_of(meta: dict[str, Any]) -> range:
+    first, last = meta["epochs"]
+    return range(first, last + 1)

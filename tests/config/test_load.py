@@ -222,3 +222,17 @@ def test_an_observer_that_is_not_trained_is_refused_with_the_stage_that_asks_for
 def test_a_number_with_an_exponent_and_no_point_is_a_number():
     config = load_recipe("digits", ["sweep.space.recover.learning_rate={loguniform: [1e-3, 1E-1]}"])
     assert config.sweep.space == {"recover.learning_rate": {"loguniform": [0.001, 0.1]}}
+
+
+def test_a_value_that_is_no_choice_is_answered_with_the_nearest() -> None:
+    for field, wrong, near in (
+        ("loss", "mse", "mse_ce"),
+        ("schedule", "cosine", "cos"),
+        ("labels", "onlin", "online"),
+    ):
+        with pytest.raises(ConfigError, match=rf"evaluate\.{field}") as caught:
+            load_recipe("digits", [f"evaluate.{field}={wrong}"])
+        assert caught.value.next == f"did you mean '{near}'?"
+    with pytest.raises(ConfigError, match=r"recover\.order") as caught:
+        load_recipe("digits", ["recover.order=zzz"])
+    assert caught.value.next is None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edc_ray.artifacts.codec import table_from_bytes
 from edc_ray.artifacts.manifest import read_shard
 from edc_ray.artifacts.schema import read_results_table
-from edc_ray.core.ema import EmaParameters
+from edc_ray.core.ema import Buffers, EmaParameters
 from edc_ray.errors import UnitsFailedError
 from edc_ray.stages import evaluate
 from edc_ray.stages.context import StageContext
@@ -195,9 +195,9 @@ def test_a_network_trained_alone_gives_the_loss_of_its_averages_their_own_logits
     seen: list[bool] = []
     real = evaluate._ema_logits
 
-    def spying(network: nn.Module, ema: EmaParameters, views: Tensor) -> Tensor:
+    def spying(network: nn.Module, ema: EmaParameters, views: Tensor, buffers: Buffers) -> Tensor:
         before = _weights(network)
-        logits = real(network, ema, views)
+        logits = real(network, ema, views, buffers)
         assert torch.equal(_weights(network), before)
         assert network.training
         seen.append(logits.requires_grad)

@@ -81,6 +81,9 @@ def test_the_rate_follows_the_schedule_and_is_set_in_every_group(finished: Stage
         # With a smoothing factor of 2 the rate ends halfway down.
         assert rate == pytest.approx(0.4 * 0.5 * (1 + math.cos(math.pi * epoch / 8)))
         assert [group["lr"] for group in optimizer.param_groups] == [rate, rate]
+    adaptive = section.model_copy(update={"schedule": "alrs"})
+    assert set_rate(optimizer, adaptive, 2, 4, [1.0, 1.0]) == pytest.approx(0.4 * 0.9975)
+    assert set_rate(optimizer, adaptive, 2, 4, [1.0, 2.0]) == 0.4
     constant = section.model_copy(update={"schedule": "constant"})
     assert set_rate(optimizer, constant, 3, 4) == 0.4
 

@@ -133,10 +133,12 @@ def test_the_official_rule_weakens_the_last_step_and_leaves_out_what_does_not_di
     steps = _steps(finished, 10, **fields)
     # Batches of 4, 4 and 2: the last step has one batch, and still weighs it by half.
     assert [[(len(rows), share) for rows, share in step] for step in steps] == [[(4, 0.5)] * 2, [(2, 0.5)]]
-    ranks = [_steps(finished, 9, rank, 2, batch_size=4, drop_remainder=True) for rank in range(2)]
-    shown = [np.concatenate([rows for step in steps for rows, _ in step]).tolist() for steps in ranks]
-    assert len(shown[0]) == len(shown[1]) == 4
-    assert sorted(shown[0] + shown[1]) == list(range(8))
+    # Two processes: a last batch of one is left out, and so is the fifth image of a batch.
+    for count, size, kept in ((9, 4, list(range(8))), (10, 5, [0, 1, 2, 3, 5, 6, 7, 8])):
+        ranks = [_steps(finished, count, rank, 2, batch_size=size, drop_remainder=True) for rank in range(2)]
+        shown = [np.concatenate([rows for step in steps for rows, _ in step]).tolist() for steps in ranks]
+        assert len(shown[0]) == len(shown[1]) == 4
+        assert sorted(shown[0] + shown[1]) == kept
 
 
 def test_an_adaptive_rate_goes_by_the_losses_and_the_others_do_not(

@@ -17,8 +17,9 @@ from tests.stages.tiny_runs import shard_hashes, tiny_context
 
 # What draws most: a student with dropout, real images for local statistics, operations of RandAugment.
 FIELDS: dict[str, Any] = {
+    "evaluate__students": ["mobilenet_v3_small"],
     "evaluate__seeds": 1,
-    "evaluate__rows": ["condensed", "random", "full"],
+    "evaluate__rows": ["condensed", "random"],
     "relabel__epochs": 2,
     "relabel__rand_augment": True,
     "relabel__patch_shuffle": 2,
@@ -36,8 +37,13 @@ def _seed_everything(seed: int) -> None:
 
 
 def _states() -> tuple[Any, ...]:
-    kind, keys, *rest = np.random.get_state()
-    return random.getstate(), kind, bytes(keys), tuple(rest), torch.get_rng_state().numpy().tobytes()
+    numpys: Any = np.random.get_state()
+    return (
+        random.getstate(),
+        repr([list(part) for part in numpys[:2]]),
+        numpys[2:],
+        torch.get_rng_state().tolist(),
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from edc_ray.stages.training import (
     judge,
     make_optimizer,
     mean_and_std,
+    mean_over_group,
     normalised,
     pixels_of,
     set_rate,
@@ -104,6 +105,17 @@ def test_a_loss_that_is_no_number_stops_the_training_and_names_it(value: float) 
     assert check_loss(torch.tensor(1.5), "squeeze: observer x", 3) == 1.5
     with pytest.raises(NumericalError, match=r"squeeze: observer x: the training loss is .* in epoch 3"):
         check_loss(torch.tensor(value), "squeeze: observer x", 3)
+
+
+def test_a_group_goes_by_the_mean_of_its_losses_and_a_process_alone_by_its_own(
+    finished: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A sum over two processes of which the other one has the loss 3.
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda loss: loss.add_(3.0))
+    loss = torch.tensor(1.0)
+    assert mean_over_group(loss, finished) == 1.0
+    assert mean_over_group(loss, replace(finished, group=Group(1, 2))) == 2.0
+    assert loss == 1.0
 
 
 def test_a_judgement_counts_all_validation_images_whatever_the_batch(finished: StageContext) -> None:

@@ -77,3 +77,8 @@ def arrays_name(unit_key: str) -> str:
 
 def network_name(observer: str) -> str:
     return f"{observer}.safetensors"
+
+
+def student_name(unit_key: str, weights: str) -> str:
+    """Weights of a trained student: 'live', or 'averaged' over its training."""
+    return f"{unit_key}_{weights}.safetensors"

@@ -1,7 +1,7 @@
 """The tables stages exchange: columns, builders from numpy arrays, readers back to them.
 
-N rows, C channels, H W pixels, K classes, P patches. Each table's metadata holds the schema version, the
-class names and the dataset's name. A table of a newer version is refused.
+N rows, C channels, H W pixels, K classes, P patches. Each table's metadata holds the class names, the
+dataset's name and the lowest schema version that a reader must know. A table of a newer version is refused.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from edc_ray.artifacts.codec import ImageFormat, decode_image, encode_image
-from edc_ray.artifacts.records import SCHEMA_VERSION
 from edc_ray.errors import ArtifactError
 
+NEWEST_VERSION = 2
+"""Of tables: 1, and 2 for labels of views that are more than cropped, flipped and mixed."""
 _PREFIX = "edc_ray."
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IMAGES_SCHEMA = pa.schema(
@@ -42,6 +43,14 @@ LABEL_COLUMNS: dict[str, pa.DataType] = {
     "box_col0": pa.uint16(),
     "box_col1": pa.uint16(),
     "lam": pa.float64(),
+}
+# Lists of one length; present only where a view has such parameters. Without them the labels would be those
+# of other pixels, hence the higher version.
+VIEW_COLUMNS: dict[str, pa.DataType] = {
+    "band_rows": pa.uint8(),
+    "band_columns": pa.uint8(),
+    "change_operation": pa.uint8(),
+    "change_magnitude": pa.float64(),
 }
 QUANTITIES = ("channel_mean", "channel_variance", "patch_mean", "patch_variance")
 RESULT_COLUMNS: dict[str, pa.DataType] = {
@@ -74,6 +83,10 @@ class LabelRows:
     All arrays are [N], logits float16 [N, K]. Crop box in pixels of the condensed image. `mix` is one of
     MIXES; the partner is a row of the same epoch and group (the image itself for "none"). The CutMix box is
     rows [row0, row1) times columns [col0, col1), empty for the others; `lam` is the Beta draw (1 for "none").
+
+    Before the crop an image may be changed by the operations `change_operation` with `change_magnitude`
+    [N, operations] (`core.rand_augment`), then its bands by `band_rows` and `band_columns` [N, bands]
+    (`core.patch_shuffle`). None: not done.
     """
 
     epoch: np.ndarray
@@ -94,19 +107,32 @@ class LabelRows:
     box_col1: np.ndarray
     lam: np.ndarray
     logits: np.ndarray
+    band_rows: np.ndarray | None = None
+    band_columns: np.ndarray | None = None
+    change_operation: np.ndarray | None = None
+    change_magnitude: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.label)
 
     def take(self, rows: slice | np.ndarray) -> LabelRows:
         """Some of the rows, in the order given."""
-        return LabelRows(**{column.name: getattr(self, column.name)[rows] for column in fields(self)})
+        columns: dict[str, Any] = {column.name: getattr(self, column.name) for column in fields(self)}
+        present = {name: array[rows] for name, array in columns.items() if array is not None}
+        return LabelRows(**present)
 
     @staticmethod
     def concatenate(parts: Sequence[LabelRows]) -> LabelRows:
-        """The rows of several tables, one after another."""
-        names = [column.name for column in fields(LabelRows)]
-        return LabelRows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+        """The rows of several tables, one after another; all or none have the parameters that may be None."""
+        columns = {
+            column.name: [getattr(part, column.name) for part in parts] for column in fields(LabelRows)
+        }
+        present: dict[str, Any] = {
+            name: np.concatenate(arrays)
+            for name, arrays in columns.items()
+            if any(array is not None for array in arrays)
+        }
+        return LabelRows(**present)
 
 
 def build_images_table(
@@ -186,10 +212,12 @@ def build_labels_table(
         raise ValueError(f"mix must be one of {MIXES}, got {sorted(unknown)}")
     _check_labels(rows.label, len(class_names))
     columns = {name: _column(getattr(rows, name), kind) for name, kind in LABEL_COLUMNS.items()}
-    columns["logits"] = pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), logits.shape[1])
+    extra = {name: kind for name, kind in VIEW_COLUMNS.items() if getattr(rows, name) is not None}
+    columns |= {name: _lists(getattr(rows, name), kind) for name, kind in extra.items()}
+    columns["logits"] = _lists(logits, pa.float16())
     if len({len(column) for column in columns.values()}) > 1:
         raise ValueError("the columns of a label table must have one length")
-    metadata = _metadata(class_names, dataset) | {f"{_PREFIX}label_codec": codec}
+    metadata = _metadata(class_names, dataset, version=2 if extra else 1) | {f"{_PREFIX}label_codec": codec}
     return pa.table(columns, metadata=metadata)
 
 
@@ -208,13 +236,15 @@ def read_labels_table(table: pa.Table, *, url: str = "a table of labels") -> Lab
             columns[name] = np.array(table.column(name).to_pylist(), dtype="<U6")
         else:
             columns[name] = table.column(name).to_numpy()
+    for name in VIEW_COLUMNS:
+        if name in table.column_names:
+            columns[name] = _stacked(table, name)
     kind = table.schema.field("logits").type
     if not pa.types.is_fixed_size_list(kind) or kind.list_size != len(class_names):
         raise ArtifactError(
             f"{url} holds other logits", found=str(kind), expected=f"{len(class_names)} a row"
         )
-    flat = table.column("logits").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return LabelRows(**columns, logits=np.asarray(flat, np.float16).reshape(table.num_rows, len(class_names)))
+    return LabelRows(**columns, logits=_stacked(table, "logits").astype(np.float16, copy=False))
 
 
 def build_statistics_table(
@@ -308,8 +338,8 @@ def check_table(table: pa.Table, columns: Sequence[str], *, url: str) -> tuple[s
         class_names = tuple(json.loads(metadata[f"{_PREFIX}class_names"]))
     except (KeyError, ValueError, TypeError) as error:
         raise ArtifactError(f"{url} is not a table of edc-ray", expected="its schema metadata") from error
-    if version > SCHEMA_VERSION:
-        found, expected = f"schema version {version}", f"at most {SCHEMA_VERSION}"
+    if version > NEWEST_VERSION:
+        found, expected = f"schema version {version}", f"at most {NEWEST_VERSION}"
         raise ArtifactError(
             f"{url} is of a newer edc-ray", found=found, expected=expected, next="upgrade edc-ray"
         )
@@ -318,9 +348,9 @@ def check_table(table: pa.Table, columns: Sequence[str], *, url: str) -> tuple[s
     return class_names
 
 
-def _metadata(class_names: Sequence[str], dataset: str) -> dict[str, str]:
+def _metadata(class_names: Sequence[str], dataset: str, version: int = 1) -> dict[str, str]:
     return {
-        f"{_PREFIX}schema_version": str(SCHEMA_VERSION),
+        f"{_PREFIX}schema_version": str(version),
         f"{_PREFIX}class_names": json.dumps(list(class_names)),
         f"{_PREFIX}dataset": dataset,
     }
@@ -330,6 +360,17 @@ def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(kind):
         return pa.array(np.asarray(values).tolist(), pa.string()).dictionary_encode().cast(kind)
     return pa.array(np.asarray(values), kind)  # refuses what the type cannot hold
+
+
+def _lists(values_NM: np.ndarray, kind: pa.DataType) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values_NM.reshape(-1), kind), values_NM.shape[1])
+
+
+def _stacked(table: pa.Table, name: str) -> np.ndarray:
+    """[N, M] of a column of lists of one length; integers as int64."""
+    column = table.column(name).combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, column.type.list_size)
+    return flat.astype(np.int64) if np.issubdtype(flat.dtype, np.integer) else flat
 
 
 def _integers(table: pa.Table, name: str) -> np.ndarray:

@@ -10,6 +10,7 @@ from edc_ray.config.plain_url import PlainUrl
 from edc_ray.config.section import Section
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Resize = Literal["shorter_side", "centre_crop", "square"]
 CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 
 
@@ -40,6 +41,10 @@ class DatasetSpec(Section):
     max_val_per_class: int | None = Field(default=None, ge=1)
     download: bool = Field(default=False, description="let torchvision fetch a named dataset")
     cache: str = Field(default="~/.cache/edc-ray", description="where torchvision's named datasets are kept")
+    val_resize: Resize = Field(
+        default="shorter_side",
+        description="validation images of another size: see edc_ray.data.undecoded.decode_pixels",
+    )
     flip: bool = Field(default=True, description="a mirrored image keeps its class (not so for digits)")
     allow_weak_observers: bool = False
 

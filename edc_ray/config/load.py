@@ -208,6 +208,13 @@ def _explained(error: ValidationError) -> ConfigError:
         return unknown_name("field", unknown[0], field_paths())
     if len(wrong) == 1 and wrong[0][0]:
         path, message, value = wrong[0]
+        known = re.findall(r"'([^']+)'", message) if message.startswith("Input should be '") else []
+        if known and isinstance(value, str):
+            near = difflib.get_close_matches(value, known, n=1, cutoff=0.4)
+            hint = f"did you mean '{near[0]}'?" if near else None
+            return ConfigError(
+                f"config field '{path}' cannot be used", found=repr(value), expected=message, next=hint
+            )
         return ConfigError(f"config field '{path}' cannot be used", found=repr(value), expected=message)
     lines = "; ".join(f"{path}: {message}" if path else message for path, message, _ in wrong)
     return ConfigError("config cannot be used", found=lines)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from edc_ray.config.plain_url import PlainUrl
 from edc_ray.config.section import Section
 
-Schedule = Literal["cos", "linear", "cos2", "cos2_official", "ssrs", "multistep", "constant"]
+Schedule = Literal["cos", "linear", "cos2", "cos2_official", "ssrs", "multistep", "alrs", "constant"]
 
 
 def _share_of_area(scale: tuple[float, float]) -> tuple[float, float]:
@@ -147,6 +147,12 @@ class RelabelConfig(Section):
     mix: Literal["cutmix", "mixup", "none"] = "cutmix"
     mix_alpha: float = Field(default=1.0, gt=0)
     mix_group: int = Field(default=100, ge=1, description="images that share one mixing box, as a batch does")
+    patch_shuffle: int = Field(
+        default=1, ge=1, le=255, description="bands of rows and of columns that are shuffled; 1 shuffles none"
+    )
+    rand_augment: bool = Field(
+        default=False, description="RandAugment (two operations of magnitude 9) before the crop"
+    )
     label_norm: Literal["none", "frobenius"] = "none"
     codec: Literal["fp16"] = "fp16"
     batch_size: int = Field(
@@ -167,6 +173,9 @@ class EvaluateConfig(Section):
     full_accuracy: float | None = Field(
         default=None, ge=0, le=100, description="cited for `full` where it is not trained"
     )
+    labels: Literal["stored", "online"] = Field(
+        default="stored", description="online: the condensed images are labelled while students train"
+    )
     loss: Literal["kl", "dist", "mse_ce", "mse_ce_flat"] = "mse_ce"
     temperature: float = Field(default=20.0, gt=0)
     ce_weight: float = Field(default=0.025, ge=0)
@@ -175,10 +184,20 @@ class EvaluateConfig(Section):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0)
     batch_size: int = Field(default=100, ge=2)
-    accumulation: int = Field(default=1, ge=1)
+    accumulation: int = Field(default=1, ge=1, description="batches of one optimiser step")
+    drop_remainder: bool = Field(
+        default=False, description="the official rule for what an epoch's size leaves over"
+    )
     schedule: Schedule = "cos"
     smoothing_factor: float = Field(default=2.0, gt=0)
     ema_decay: float = Field(default=0.99, ge=0, lt=1, description="0 evaluates the live weights")
+    ema_buffers: Literal["live", "averaged", "initial"] = Field(
+        default="live", description="batch-norm statistics beside the averaged weights when they are judged"
+    )
+    flat_buffers: Literal["live", "initial"] = Field(
+        default="live", description="those beside the averaged weights inside the loss mse_ce_flat"
+    )
+    save_students: bool = Field(default=False, description="store the trained students' weights")
     val_batch_size: int = Field(default=256, ge=1)
     num_workers: int = Field(default=1, ge=1, description="DDP processes inside one student's training")
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+Buffers = Literal["live", "averaged", "initial"]
 
 
 class EmaParameters:
@@ -15,41 +18,62 @@ class EmaParameters:
     Args:
         module: the live network; its parameters are read at each `update`.
         decay: weight of history, in [0, 1].
-        buffers: average floating-point buffers too. By default evaluation uses the averaged parameters with
-            the live batch-norm statistics, as the official code does.
+        buffers: which floating-point buffers (batch-norm statistics) stand beside the averaged parameters:
+            the live ones, as where the official code judges; averages of them; or those of the start, which
+            nothing updates, as in the copy that the official flatness loss looks at.
 
     Raises:
         ValueError: decay is outside [0, 1].
     """
 
-    def __init__(self, module: nn.Module, decay: float, *, buffers: bool = False) -> None:
+    def __init__(self, module: nn.Module, decay: float, *, buffers: Buffers = "live") -> None:
         if not 0 <= decay <= 1:
             raise ValueError(f"decay must be in [0, 1], got {decay}")
         self.decay = decay
-        self.buffers = buffers
+        self.buffers: Buffers = buffers
         self._module = module
-        self._average = {name: tensor.detach().clone() for name, tensor in self._live(module).items()}
+        averaged = _parameters(module) | (_buffers(module) if buffers == "averaged" else {})
+        self._average = {name: tensor.detach().clone() for name, tensor in averaged.items()}
+        self._initial = {name: tensor.detach().clone() for name, tensor in _buffers(module).items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """average <- decay * average + (1 - decay) * live. Call after each optimiser step."""
-        live = self._live(self._module)
+        live = _parameters(self._module) | _buffers(self._module)
         for name, average in self._average.items():
             average.copy_(self.decay * average + (1 - self.decay) * live[name])
 
     @contextmanager
-    def swapped(self, module: nn.Module | None = None) -> Iterator[None]:
+    def swapped(self, module: nn.Module | None = None, *, buffers: Buffers | None = None) -> Iterator[None]:
         """The averages stand in the module (default: the live one) and its own values come back, also after
         an error.
 
         `update` inside would average the averages.
+
+        Args:
+            module: of the same shapes.
+            buffers: instead of those of the constructor; averages must be kept from the start.
+
+        Raises:
+            ValueError: averaged buffers are asked for and not kept.
         """
-        module = self._module if module is None else module
-        self._exchange(module)
+        module, buffers = self._module if module is None else module, buffers or self.buffers
+        if buffers == "averaged" and self.buffers != "averaged":
+            raise ValueError("buffers are not averaged: say so in the constructor")
+        shown = {name: tensor for name, tensor in self._average.items() if name not in self._initial}
+        if buffers != "live":
+            shown |= (
+                {name: self._average[name] for name in self._initial}
+                if buffers == "averaged"
+                else self._initial
+            )
+        live = _parameters(module) | _buffers(module)
+        kept = {name: live[name].detach().clone() for name in shown}
+        _fill(live, shown)
         try:
             yield
         finally:
-            self._exchange(module)
+            _fill(live, kept)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Name -> average, the tensors themselves."""
@@ -66,19 +90,18 @@ class EmaParameters:
             raise ValueError(
                 f"averages of other parameters: {sorted(state.keys() ^ self._average.keys())[:5]}"
             )
-        for name, average in self._average.items():
-            average.copy_(state[name])
+        _fill(self._average, state)
 
-    @torch.no_grad()
-    def _exchange(self, module: nn.Module) -> None:
-        live = self._live(module)
-        for name, average in self._average.items():
-            kept = live[name].clone()
-            live[name].copy_(average)
-            average.copy_(kept)
 
-    def _live(self, module: nn.Module) -> dict[str, Tensor]:
-        live: dict[str, Tensor] = dict(module.named_parameters())
-        if self.buffers:
-            live |= {name: buffer for name, buffer in module.named_buffers() if buffer.is_floating_point()}
-        return live
+def _parameters(module: nn.Module) -> dict[str, Tensor]:
+    return dict(module.named_parameters())
+
+
+def _buffers(module: nn.Module) -> dict[str, Tensor]:
+    return {name: buffer for name, buffer in module.named_buffers() if buffer.is_floating_point()}
+
+
+@torch.no_grad()
+def _fill(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        tensors[name].copy_(value)

@@ -103,5 +103,13 @@ class AdaptiveSchedule:
         return AdaptiveSchedule(factor, loss, self.shrink, self.threshold)
 
 
+def adaptive_factor(losses: Sequence[float]) -> float:
+    """ALRS: factor of the epoch that follows the epochs of these mean training losses."""
+    schedule = AdaptiveSchedule()
+    for loss in losses:
+        schedule = schedule.after(loss)
+    return schedule.factor
+
+
 def _value_at_switch(smoothing_factor: float) -> float:
     return 0.5 * (1 + math.cos(SMOOTH_SHARE * math.pi / smoothing_factor))

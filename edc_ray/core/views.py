@@ -16,8 +16,10 @@ from torch import Tensor
 
 from edc_ray.core.augment import AugmentParams, apply_views, sample_views
 from edc_ray.core.mixing import apply_cutmix_rows, apply_mixup_rows, sample_cutmix, sample_mixup
+from edc_ray.core.patch_shuffle import BandOrders, sample_band_orders, shuffle_bands
 from edc_ray.core.pixels import from_uint8, normalise
-from edc_ray.core.seeding import draws
+from edc_ray.core.rand_augment import RandAugmentParams, apply_rand_augment, sample_rand_augment
+from edc_ray.core.seeding import Draws, draws
 
 Mix = Literal["none", "cutmix", "mixup"]
 
@@ -30,6 +32,8 @@ class ViewSettings:
     flip_probability: of mirroring; 0 where a mirrored image is another class.
     mix_alpha: both parameters of the Beta distribution of lam.
     mix_group: images that share one box or lam, and among which partners are chosen.
+    patch_shuffle: bands of rows and of columns that change places before the crop; 1 shuffles none.
+    rand_augment: two operations of RandAugment on the image, before anything else.
     """
 
     crop_scale: tuple[float, float] = (0.5, 1.0)
@@ -37,6 +41,8 @@ class ViewSettings:
     mix: Mix = "cutmix"
     mix_alpha: float = 1.0
     mix_group: int = 100
+    patch_shuffle: int = 1
+    rand_augment: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class EpochViews:
     crops: N boxes and flips. partner: int64 [N], the row that is mixed in.
     box: int64 [N, 4], (row0, row1, column0, column1) pasted of the partner; empty without CutMix.
     lam: float64 [N], share of the own view in a blend; as drawn with CutMix; 1 without mixing.
+    bands, changes: orders of the bands and operations of RandAugment; None where there are none.
     """
 
     image: np.ndarray
@@ -56,6 +63,8 @@ class EpochViews:
     partner: np.ndarray
     box: np.ndarray
     lam: np.ndarray
+    bands: BandOrders | None = None
+    changes: RandAugmentParams | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -76,11 +85,36 @@ def draw_epoch_views(
     """
     count = len(keys)
     order = draws(seed, "views", "groups", epoch).permutation(count)
-    streams = [draws(seed, "views", "crop", epoch, *keys[image]) for image in order]
+
+    def streams(purpose: str) -> list[Draws]:
+        return [draws(seed, "views", purpose, epoch, *keys[image]) for image in order]
+
     crops = sample_views(
-        streams, count, image_size, settings.crop_scale, flip_probability=settings.flip_probability
+        streams("crop"), count, image_size, settings.crop_scale, flip_probability=settings.flip_probability
     )
-    group = np.arange(count, dtype=np.int64) // settings.mix_group
+    bands = changes = None
+    if settings.patch_shuffle > 1:
+        bands = sample_band_orders(streams("bands"), settings.patch_shuffle)
+    if settings.rand_augment:
+        changes = sample_rand_augment(streams("rand_augment"), (image_size, image_size))
+    partner, box, lam = _draw_mixing(seed, epoch, count, image_size, settings)
+    return EpochViews(
+        image=order.astype(np.int64),
+        crops=crops,
+        mix=settings.mix,
+        group=np.arange(count, dtype=np.int64) // settings.mix_group,
+        partner=partner,
+        box=box,
+        lam=lam,
+        bands=bands,
+        changes=changes,
+    )
+
+
+def _draw_mixing(
+    seed: int, epoch: int, count: int, image_size: int, settings: ViewSettings
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Partner, box and lam of every row, drawn group by group."""
     partner = np.arange(count, dtype=np.int64)
     box, lam = np.zeros((count, 4), dtype=np.int64), np.ones(count)
     for number, first in enumerate(range(0, count, settings.mix_group) if settings.mix != "none" else ()):
@@ -93,7 +127,7 @@ def draw_epoch_views(
             mixing = sample_mixup(stream, size, settings.mix_alpha)
         partner[rows] = first + mixing.partner.numpy()
         lam[rows] = mixing.lam
-    return EpochViews(order.astype(np.int64), crops, settings.mix, group, partner, box, lam)
+    return partner, box, lam
 
 
 def render_views(
@@ -104,7 +138,10 @@ def render_views(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Tensor:
-    """The mixed views of some rows: cropped and flipped as pixels in [0, 1], normalised, then mixed.
+    """The mixed views of some rows.
+
+    In the order of EDC's and RDED's transforms: operations of RandAugment on the bytes, bands shuffled, then
+    cropped and flipped as pixels in [0, 1], normalised, mixed.
 
     Args:
         images_MCHW: uint8, any device; `views.image` indexes them.
@@ -128,5 +165,10 @@ def _unmixed(
     images_MCHW: Tensor, views: EpochViews, rows: np.ndarray, mean: Sequence[float], std: Sequence[float]
 ) -> Tensor:
     chosen = torch.from_numpy(views.image[rows]).to(images_MCHW.device)
-    pixels = from_uint8(images_MCHW[chosen])
+    images_BCHW = images_MCHW[chosen]
+    if views.changes is not None:
+        images_BCHW = apply_rand_augment(images_BCHW, views.changes[rows])
+    if views.bands is not None:
+        images_BCHW = shuffle_bands(images_BCHW, views.bands[rows])
+    pixels = from_uint8(images_BCHW)
     return normalise(apply_views(pixels, views.crops[torch.from_numpy(rows)]), mean, std)

@@ -7,7 +7,7 @@ their hashes are checked.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,10 +19,15 @@ from edc_ray.artifacts.codec import table_from_bytes
 from edc_ray.artifacts.manifest import Manifest, Record, read_manifest, read_shard
 from edc_ray.artifacts.schema import ImageRows, LabelRows, read_images_table, read_labels_table
 from edc_ray.artifacts.store import Store, open_store
+from edc_ray.config.run import digest_of
 from edc_ray.core.augment import AugmentParams
+from edc_ray.core.patch_shuffle import BandOrders
 from edc_ray.core.pixels import from_uint8
+from edc_ray.core.rand_augment import RandAugmentParams
 from edc_ray.core.views import EpochViews, render_views
 from edc_ray.errors import ArtifactError
+
+Pair = TypeVar("Pair")
 
 
 class View(NamedTuple):
@@ -47,6 +52,7 @@ class CondensedImages(Dataset[tuple[Any, int]]):
         labels, ipc_ids: int64 [N].
         class_names: by label.
         mean, std: per channel, of pixels in [0, 1]; None where the run does not state them.
+        digest: of all pixels by label and ipc id; None where the run does not state it.
 
     Raises:
         ArtifactError: the stage is not complete, or a file is damaged.
@@ -64,6 +70,7 @@ class CondensedImages(Dataset[tuple[Any, int]]):
         rows = read_condensed_images(store, folder, manifest)
         self.images, self.labels, self.ipc_ids = rows.images, rows.labels, rows.ipc_ids
         self.class_names = rows.class_names
+        self.digest = images_digest(manifest)
         self.mean: list[float] | None = manifest.meta.get("mean")
         self.std: list[float] | None = manifest.meta.get("std")
         self._transform = transform
@@ -93,7 +100,8 @@ class CondensedViews(Dataset[View]):
         num_epochs: how many epochs are stored.
 
     Raises:
-        ArtifactError: recover or relabel is not complete, or a file is damaged.
+        ArtifactError: recover or relabel is not complete, a file is damaged, there are no stored labels, or
+            they are those of other images.
     """
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None, *, epoch: int = 0) -> None:
@@ -104,6 +112,7 @@ class CondensedViews(Dataset[View]):
         self.std: list[float] = manifest.meta.get("std") or condensed.std or []
         if len(self.mean) != self.images.shape[1] or len(self.std) != self.images.shape[1]:
             raise ArtifactError(f"{self._store.url} does not state mean and std", next="run relabel again")
+        _check_labels(self._store, manifest, condensed)
         self._place = _index(condensed.labels, condensed.ipc_ids)
         self._records = {number: record for record in manifest.records for number in _epochs(record)}
         self._loaded: tuple[Record, LabelRows] | None = None
@@ -117,12 +126,24 @@ class CondensedViews(Dataset[View]):
             ArtifactError: the epoch is not stored, or its rows name images that are not.
         """
         if epoch not in self._records:
-            stored = f"{min(self._records)}..{max(self._records)}" if self._records else "none"
-            raise ArtifactError(f"{self._store.url} holds no labels of epoch {epoch}", expected=stored)
+            raise ArtifactError(
+                f"{self._store.url} holds no labels of epoch {epoch}",
+                found=f"{self.num_epochs} epochs",
+                expected=f"an epoch of {min(self._records)}..{max(self._records)}",
+                next="train for so many epochs, or raise relabel.epochs and run edc-ray stage relabel: only "
+                "the missing epochs are made",
+            )
         record = self._records[epoch]
         if self._loaded is None or self._loaded[0] != record:
             self._loaded = (record, read_label_rows(self._store, self._folder, record))
         rows = self._loaded[1]
+        if rows.logits.shape[1] != len(self.class_names):
+            raise ArtifactError(
+                f"the labels in {self._store.url} are of other classes than the images",
+                found=f"{rows.logits.shape[1]} classes",
+                expected=f"{len(self.class_names)} classes",
+                next="run relabel again",
+            )
         self.epoch, self.rows = epoch, rows.take(np.flatnonzero(rows.epoch == epoch))
         self.views = _epoch_views(self.rows, self._place)
 
@@ -184,6 +205,17 @@ def read_condensed_images(store: Store, folder: str, manifest: Manifest) -> Imag
     return ImageRows(images, labels[order], ipc_ids[order], parts[0].class_names)
 
 
+def images_digest(manifest: Manifest) -> str | None:
+    """Hash of the pixels of every (label, ipc id) of a stage of images, however they are cut into units.
+
+    None where a record does not state its images' hashes.
+    """
+    hashes = [record.meta.get("image_sha256") for record in manifest.records]
+    if None in hashes:
+        return None
+    return digest_of(sorted(row for rows in hashes for row in rows or ()))
+
+
 def read_label_rows(store: Store, folder: str, record: Record) -> LabelRows:
     """All label rows of one unit of relabel.
 
@@ -195,6 +227,26 @@ def read_label_rows(store: Store, folder: str, record: Record) -> LabelRows:
         url = store.join(layout.join_path(folder, shard.path))
         parts.append(read_labels_table(table_from_bytes(read_shard(store, folder, shard), url=url), url=url))
     return LabelRows.concatenate(parts)
+
+
+def _check_labels(store: Store, manifest: Manifest, images: CondensedImages) -> None:
+    if not manifest.records:
+        raise ArtifactError(
+            f"{store.url} holds no stored labels",
+            found="students of this run were labelled online"
+            if manifest.meta.get("labels") == "online"
+            else None,
+            expected="a run with evaluate.labels=stored",
+            next="set evaluate.labels=stored and run edc-ray stage relabel",
+        )
+    labelled = manifest.meta.get("images")
+    if labelled is not None and images.digest is not None and labelled != images.digest:
+        raise ArtifactError(
+            f"the labels in {store.url} are those of another image set",
+            found=f"labels of the images {labelled}",
+            expected=f"labels of the condensed images {images.digest}",
+            next="run edc-ray stage relabel again, with the config that made the images",
+        )
 
 
 def _epochs(record: Record) -> range:
@@ -215,7 +267,13 @@ def _epoch_views(rows: LabelRows, place: dict[tuple[int, int], int]) -> EpochVie
         partner=_find(_index(rows.label, rows.ipc_id), rows.partner_label, rows.partner_ipc_id),
         box=np.stack([rows.box_row0, rows.box_row1, rows.box_col0, rows.box_col1], axis=1),
         lam=rows.lam,
+        bands=_pair(BandOrders, rows.band_rows, rows.band_columns),
+        changes=_pair(RandAugmentParams, rows.change_operation, rows.change_magnitude),
     )
+
+
+def _pair(kind: Callable[[Any, Any], Pair], first: Any, second: Any) -> Pair | None:
+    return None if first is None or second is None else kind(first, second)
 
 
 def _index(labels: np.ndarray, ipc_ids: np.ndarray) -> dict[tuple[int, int], int]:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from edc_ray.config.dataset import Resize
 from edc_ray.data.undecoded import ItemReader, decode_rows
 
 
@@ -105,6 +106,7 @@ class EncodedImages(ImageSet):
         class_names: names in label order.
         channels: 1 or 3; images are converted.
         image_size: side of the square to which images are resized and cropped.
+        resize: how, see `decode_pixels`.
 
     Notes:
         The content hash covers what the reader can vouch for without decoding: bytes where they are in
@@ -120,6 +122,7 @@ class EncodedImages(ImageSet):
         *,
         channels: int,
         image_size: int,
+        resize: Resize = "shorter_side",
     ) -> None:
         self.reader = reader
         self.rows = _as_indices(rows)
@@ -127,6 +130,7 @@ class EncodedImages(ImageSet):
         self.class_names = tuple(class_names)
         self.channels = channels
         self.image_size = image_size
+        self.resize: Resize = resize
 
     def fetch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """See ImageSet.
@@ -135,7 +139,9 @@ class EncodedImages(ImageSet):
             DataError: an image is corrupt; the error names it.
         """
         rows = self.rows[_as_indices(indices)]
-        return decode_rows(self.reader, rows, channels=self.channels, image_size=self.image_size)
+        return decode_rows(
+            self.reader, rows, channels=self.channels, image_size=self.image_size, resize=self.resize
+        )
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> EncodedImages:
         """See ImageSet; nothing is read."""
@@ -147,10 +153,13 @@ class EncodedImages(ImageSet):
             self.class_names,
             channels=self.channels,
             image_size=self.image_size,
+            resize=self.resize,
         )
 
     def _content_digest(self) -> bytes:
-        return self.reader.digest(self.rows)
+        digest = self.reader.digest(self.rows)
+        # The bytes are undecoded: what is made of them is not in them.
+        return digest if self.resize == "shorter_side" else digest + self.resize.encode()
 
 
 def _as_indices(indices: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import fsspec.core
 import numpy as np
 from fsspec import AbstractFileSystem
 
-from edc_ray.config.dataset import DatasetSpec
+from edc_ray.config.dataset import DatasetSpec, Resize
 from edc_ray.core.seeding import draws
 from edc_ray.data.classes import choose_classes, refuse_empty_classes
 from edc_ray.data.folders import read_image_folder, read_image_glob
@@ -60,7 +60,7 @@ def open_dataset(spec: DatasetSpec, seed: int, *, memory_limit: int = MEMORY_LIM
     image_size, channels = infer_shape(train, spec.image_size, spec.channels)
     infer_shape(val, image_size, channels)
     train_set = _decode(train, image_size, channels, memory_limit)
-    val_set = _decode(val, image_size, channels, memory_limit)
+    val_set = _decode(val, image_size, channels, memory_limit, spec.val_resize)
     mean, std = mean_and_std(train_set, spec.mean, spec.std)
     resolved = {
         "num_classes": len(train_set.class_names),
@@ -222,7 +222,13 @@ def _into_memory(images: UndecodedImages, memory_limit: int) -> UndecodedImages:
     return replace(images, reader=MemoryReader(items, names), rows=np.arange(len(items)))
 
 
-def _decode(images: UndecodedImages, image_size: int, channels: int, memory_limit: int) -> ImageSet:
+def _decode(
+    images: UndecodedImages,
+    image_size: int,
+    channels: int,
+    memory_limit: int,
+    resize: Resize = "shorter_side",
+) -> ImageSet:
     assert images.class_names is not None
     size = len(images.rows) * channels * image_size**2
     if size > memory_limit:
@@ -236,8 +242,9 @@ def _decode(images: UndecodedImages, image_size: int, channels: int, memory_limi
             images.class_names,
             channels=channels,
             image_size=image_size,
+            resize=resize,
         )
-    pixels = decode_rows(images.reader, images.rows, channels=channels, image_size=image_size)
+    pixels = decode_rows(images.reader, images.rows, channels=channels, image_size=image_size, resize=resize)
     return DenseImages(pixels, images.labels, images.class_names)
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from edc_ray.config.dataset import Resize
 from edc_ray.errors import DataError
 
 Item = bytes | np.ndarray
@@ -102,8 +103,17 @@ class UndecodedImages:
     source: str
 
 
-def decode_rows(reader: ItemReader, rows: np.ndarray, *, channels: int, image_size: int) -> np.ndarray:
+def decode_rows(
+    reader: ItemReader,
+    rows: np.ndarray,
+    *,
+    channels: int,
+    image_size: int,
+    resize: Resize = "shorter_side",
+) -> np.ndarray:
     """Read and decode rows of a reader with a pool of threads, a few hundred at a time.
+
+    Arguments as those of `decode_pixels`.
 
     Returns:
         uint8 [n, C, S, S], in the order of `rows`.
@@ -115,7 +125,7 @@ def decode_rows(reader: ItemReader, rows: np.ndarray, *, channels: int, image_si
 
     def decode_into(position: int, item: Item) -> None:
         try:
-            images[position] = decode_pixels(item, channels=channels, image_size=image_size)
+            images[position] = decode_pixels(item, channels=channels, image_size=image_size, resize=resize)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise corrupt_image(reader.name(int(rows[position])), error) from error
 
@@ -127,11 +137,20 @@ def decode_rows(reader: ItemReader, rows: np.ndarray, *, channels: int, image_si
     return images
 
 
-def decode_pixels(item: Item, *, channels: int, image_size: int) -> np.ndarray:
+def decode_pixels(
+    item: Item, *, channels: int, image_size: int, resize: Resize = "shorter_side"
+) -> np.ndarray:
     """One image as uint8 [C, S, S].
 
-    The shorter side is resized to S (bilinear with antialiasing, as Pillow does) and the centre is cut out;
-    an image that has the size already keeps its pixels. 16-bit grey values lose their lower byte.
+    An image that has the size already keeps its pixels. 16-bit grey values lose their lower byte.
+
+    Args:
+        item: the undecoded image.
+        channels: 1 or 3.
+        image_size: S.
+        resize: bilinear with antialiasing, as Pillow does. "shorter_side": it becomes S and the centre is cut
+            out. "centre_crop": it becomes 8/7 of S and the centre is cut out, as ImageNet is commonly judged
+            (256 and 224). "square": both sides become S, whatever the image's shape.
 
     Raises:
         OSError, ValueError, SyntaxError: the bytes are no image that Pillow can read.
@@ -139,13 +158,22 @@ def decode_pixels(item: Item, *, channels: int, image_size: int) -> np.ndarray:
     image = _to_mode(open_image(item), "L" if channels == 1 else "RGB")
     width, height = image.size
     if (width, height) != (image_size, image_size):
-        scale = image_size / min(width, height)
-        new_width, new_height = (max(image_size, round(side * scale)) for side in (width, height))
+        new_width, new_height = _resized((width, height), image_size, resize)
         image = image.resize((new_width, new_height), Image.Resampling.BILINEAR)
         left, top = (new_width - image_size) // 2, (new_height - image_size) // 2
         image = image.crop((left, top, left + image_size, top + image_size))
     pixels = np.asarray(image)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _resized(size: tuple[int, int], image_size: int, resize: Resize) -> tuple[int, int]:
+    """Width and height before the centre is cut out."""
+    if resize == "square":
+        return image_size, image_size
+    shorter = image_size * 8 // 7 if resize == "centre_crop" else image_size
+    scale = shorter / min(size)
+    width, height = (max(shorter, round(side * scale)) for side in size)
+    return width, height
 
 
 def open_image(item: Item) -> Image.Image:

@@ -42,7 +42,20 @@ _PAGE = """\
   {% endfor %}
   </tbody>
 </table>
-<p>Mean ± sample standard deviation over n trained students.</p>
+<p>Mean ± sample standard deviation over n trained students; ECE is the expected calibration error.</p>
+{% endif %}
+{% if class_lines %}
+<details>
+  <summary>Accuracy of each class (top-1, %; mean over students)</summary>
+  <table>
+    <thead><tr>{% for heading in class_headings %}<th>{{ heading }}</th>{% endfor %}</tr></thead>
+    <tbody>
+    {% for line in class_lines %}
+      <tr>{% for cell in line %}<td>{{ cell }}</td>{% endfor %}</tr>
+    {% endfor %}
+    </tbody>
+  </table>
+</details>
 {% endif %}
 {% for heading, pictures, kind in (("Images", images, "pixels"), ("Curves", curves, "plot")) if pictures %}
 <h2>{{ heading }}</h2>
@@ -84,6 +97,7 @@ def render_page(
     curves: Sequence[Picture],
     config: str,
     environment: Mapping[str, str],
+    classes: tuple[Sequence[str], Sequence[Sequence[str]]] = ((), ()),
 ) -> str:
     """The page's HTML.
 
@@ -94,6 +108,7 @@ def render_page(
         curves: plots.
         config: the run's config as text.
         environment: versions, hardware, commit.
+        classes: headings and cells of the table of each class's accuracy.
 
     Returns:
         HTML in which every given text is escaped.
@@ -102,7 +117,7 @@ def render_page(
     template = _environment().from_string(_PAGE)
     return template.render(
         title=title, headings=headings, lines=lines, images=images, curves=curves, config=config,
-        environment=dict(environment),
+        environment=dict(environment), class_headings=classes[0], class_lines=classes[1],
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edc_ray.artifacts.codec import table_from_bytes
 from edc_ray.artifacts.layout import (
     REPORT_FOLDER,
     REPORT_PAGE,
@@ -16,8 +17,9 @@ from edc_ray.artifacts.layout import (
     TENSORBOARD_FOLDER,
     join_path,
 )
-from edc_ray.artifacts.manifest import read_manifest
+from edc_ray.artifacts.manifest import read_manifest, read_shard
 from edc_ray.artifacts.records import Manifest
+from edc_ray.artifacts.schema import read_results_table
 from edc_ray.artifacts.store import Store
 from edc_ray.data.condensed import read_condensed_images
 from edc_ray.errors import ArtifactError
@@ -45,6 +47,34 @@ def result_rows(store: Store) -> list[ResultRow]:
             for student in students
         ]
     return rows
+
+
+def class_cells(store: Store) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of each class's accuracy in percent: a line a class, a column a row and student.
+
+    Means over the students that differ by their seed; none before evaluate is complete.
+
+    Raises:
+        ArtifactError: a table of results is damaged.
+    """
+    manifest = read_manifest(store, STAGE_FOLDERS["evaluate"])
+    found: dict[str, list[list[float | None]]] = {}
+    for shard in manifest.shards if manifest is not None else ():
+        if shard.path.endswith(".parquet"):
+            url = store.join(join_path(STAGE_FOLDERS["evaluate"], shard.path))
+            data = read_shard(store, STAGE_FOLDERS["evaluate"], shard)
+            rows, about = read_results_table(table_from_bytes(data, url=url), url=url)
+            for row in rows:
+                found.setdefault(f"{row['row']}, {row['student']}", []).append(about["per_class"])
+    if manifest is None or not found:
+        return [], []
+    # A class without validation images has no accuracy with any student.
+    columns = [
+        ["-" if None in values else f"{np.mean(values):.1f}" for values in zip(*students, strict=True)]
+        for students in found.values()
+    ]
+    lines = zip(manifest.dataset["class_names"], *columns, strict=True)
+    return ["class", *found], [list(line) for line in lines]
 
 
 def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: bool = True) -> list[str]:
@@ -86,6 +116,7 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
         curves=list(curves.values()),
         config=store.read(RUN_CONFIG).decode(),
         environment=latest.environment if latest else {},
+        classes=class_cells(store),
     )
     written = {REPORT_PAGE: page.encode(), "table.md": to_markdown(rows).encode()}
     written |= {name: picture.png for name, picture in {**images, **curves}.items()}

@@ -26,6 +26,7 @@ class ResultRow:
         top1_std: sample standard deviation (divisor n - 1) in percent; None for n < 2.
         top5_mean: percent; None where it was not measured.
         note: what a reader must know, such as where a cited figure is from.
+        ece_mean: expected calibration error in [0, 1]; None where it was not measured.
     """
 
     row: str
@@ -36,14 +37,15 @@ class ResultRow:
     top1_std: float | None
     top5_mean: float | None
     note: str = ""
+    ece_mean: float | None = None
 
 
 def aggregate(results: Iterable[Mapping[str, Any]]) -> list[ResultRow]:
     """Lines of the table from single trainings.
 
     Args:
-        results: one mapping for each trained student: row, ipc, student, seed, top1, top5 (percent; top5
-            may be missing or None), note (may be missing).
+        results: one mapping for each trained student: row, ipc, student, seed, top1 and, where they are
+            known, top5 (percent, as top1), ece and note.
 
     Returns:
         Grouped by student in order of appearance, then by row in the order of ROWS, then by ipc.
@@ -66,17 +68,17 @@ def to_table(rows: Sequence[ResultRow], title: str = "") -> Table:
     headings = _headings(rows)
     table = Table(title=title or None)
     for heading in headings:
-        numeric = heading in ("ipc", "n", "top-1 (%)", "top-5 (%)")
+        numeric = heading in ("ipc", "n", "top-1 (%)", "top-5 (%)", "ECE")
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=heading != "note")
     for row in rows:
-        table.add_row(*_cells(row)[: len(headings)])
+        table.add_row(*_cells(row, headings))
     return table
 
 
 def to_markdown(rows: Sequence[ResultRow]) -> str:
     """The same as a Markdown table, ending with a newline."""
     headings = _headings(rows)
-    lines = [headings, ["---"] * len(headings), *(_cells(row)[: len(headings)] for row in rows)]
+    lines = [headings, ["---"] * len(headings), *(_cells(row, headings) for row in rows)]
     escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
@@ -89,7 +91,7 @@ def to_dicts(rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
 def table_cells(rows: Sequence[ResultRow]) -> tuple[list[str], list[list[str]]]:
     """Headings and the text of every cell, for other renderings of the same table."""
     headings = _headings(rows)
-    return headings, [_cells(row)[: len(headings)] for row in rows]
+    return headings, [_cells(row, headings) for row in rows]
 
 
 def _line(student: str, row: str, ipc: int | None, group: list[Mapping[str, Any]]) -> ResultRow:
@@ -97,7 +99,6 @@ def _line(student: str, row: str, ipc: int | None, group: list[Mapping[str, Any]
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"{row}, {student}, ipc {ipc}: a seed stands there twice among {seeds}")
     top1 = [float(result["top1"]) for result in group]
-    top5 = [float(result["top5"]) for result in group if result.get("top5") is not None]
     return ResultRow(
         row=row,
         ipc=ipc,
@@ -105,23 +106,33 @@ def _line(student: str, row: str, ipc: int | None, group: list[Mapping[str, Any]
         n=len(group),
         top1_mean=fmean(top1),
         top1_std=stdev(top1) if len(top1) > 1 else None,
-        top5_mean=fmean(top5) if len(top5) == len(group) else None,
+        top5_mean=_mean_of_all(group, "top5"),
+        ece_mean=_mean_of_all(group, "ece"),
         note="; ".join(dict.fromkeys(note for result in group if (note := result.get("note")))),
     )
 
 
+def _mean_of_all(group: list[Mapping[str, Any]], name: str) -> float | None:
+    """Mean of a figure that every student of the group has."""
+    values = [float(result[name]) for result in group if result.get(name) is not None]
+    return fmean(values) if len(values) == len(group) else None
+
+
 def _headings(rows: Sequence[ResultRow]) -> list[str]:
-    return [*_HEADINGS, *(["note"] if any(row.note for row in rows) else [])]
+    measured = ["ECE"] if any(row.ece_mean is not None for row in rows) else []
+    return [*_HEADINGS, *measured, *(["note"] if any(row.note for row in rows) else [])]
 
 
-def _cells(row: ResultRow) -> list[str]:
+def _cells(row: ResultRow, headings: Sequence[str]) -> list[str]:
     spread = "" if row.n == 0 else f" ± {'-' if row.top1_std is None else format(row.top1_std, '.2f')}"
-    return [
-        row.row,
-        "-" if row.ipc is None else str(row.ipc),
-        row.student,
-        str(row.n) if row.n else "cited",
-        f"{row.top1_mean:.2f}{spread}",
-        "-" if row.top5_mean is None else f"{row.top5_mean:.2f}",
-        row.note,
-    ]
+    cells = {
+        "row": row.row,
+        "ipc": "-" if row.ipc is None else str(row.ipc),
+        "student": row.student,
+        "n": str(row.n) if row.n else "cited",
+        "top-1 (%)": f"{row.top1_mean:.2f}{spread}",
+        "top-5 (%)": "-" if row.top5_mean is None else f"{row.top5_mean:.2f}",
+        "ECE": "-" if row.ece_mean is None else f"{row.ece_mean:.3f}",
+        "note": row.note,
+    }
+    return [cells[heading] for heading in headings]

@@ -16,6 +16,7 @@ from edc_ray.config.run import RunConfig, StageName
 from edc_ray.data.sources import OpenedDataset
 from edc_ray.errors import ArtifactError
 from edc_ray.models.observers import network_from_bytes
+from edc_ray.stages.labelled_epochs import LabelledEpochs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,6 +40,7 @@ class StageContext:
         data: the opened training and validation images.
         device: where tensors live.
         group: the DDP group this process is in while it trains.
+        labelled: epochs that were labelled for one student and are shown to others.
     """
 
     config: RunConfig
@@ -46,6 +48,7 @@ class StageContext:
     data: OpenedDataset
     device: torch.device
     group: Group = Group()
+    labelled: LabelledEpochs = field(default_factory=LabelledEpochs)
     _networks: dict[str, nn.Module] = field(default_factory=dict)
     _manifests: dict[str, Manifest] = field(default_factory=dict)
 

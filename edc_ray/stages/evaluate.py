@@ -7,6 +7,7 @@ images differ (and random_hard has hard labels).
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from edc_ray.artifacts.codec import table_to_bytes
-from edc_ray.artifacts.layout import table_name
+from edc_ray.artifacts.layout import student_name, table_name
 from edc_ray.artifacts.records import Record
 from edc_ray.artifacts.schema import build_results_table
 from edc_ray.config.run import digest_of
-from edc_ray.core.ema import EmaParameters
+from edc_ray.core.ema import Buffers, EmaParameters
 from edc_ray.core.seeding import draws
 from edc_ray.core.student_loss import NEEDS_EMA_LOGITS, STUDENT_LOSSES
 from edc_ray.core.views import render_views
+from edc_ray.models.observers import network_to_bytes
 from edc_ray.models.registry import build_network
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit
+from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks
 from edc_ray.stages.rows import HARD_ROWS, EpochOfRow, Row, row_digest, row_of
 from edc_ray.stages.training import (
     batches_of,
@@ -32,6 +34,7 @@ from edc_ray.stages.training import (
     judge,
     make_optimizer,
     mean_and_std,
+    mean_over_group,
     set_rate,
     wrapped_for_group,
 )
@@ -82,13 +85,19 @@ def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
     ).to(context.device)
     torch.manual_seed(draws(seed, "evaluate", "dropout", student, student_seed).torch_seed())
     row = row_of(context, row_name, student_seed)
-    ema = EmaParameters(network, section.ema_decay) if section.ema_decay else None
+    ema = None
+    if section.ema_decay:
+        ema = EmaParameters(network, section.ema_decay, buffers=section.ema_buffers)
     losses = _train(context, network, ema, row, student_seed, unit.title)
-    if ema is None:
+    shards, meta = {}, {}
+    if section.save_students:
+        shards[student_name(unit.key, "live")] = _stored(context, student, network)
+    with ema.swapped() if ema is not None else nullcontext():
         judgement = judge(network, context.data.val, context, section.val_batch_size)
-    else:
-        with ema.swapped(network):
-            judgement = judge(network, context.data.val, context, section.val_batch_size)
+        if section.save_students and ema is not None:
+            shards[student_name(unit.key, "averaged")] = _stored(context, student, network)
+    if section.save_students:
+        meta["students"] = {"weights": sorted(shards), "judged": list(shards)[-1]}
     result = {
         "row": row_name, "ipc": None if row_name == "full" else context.config.ipc,
         "student": student, "seed": student_seed,
@@ -100,8 +109,17 @@ def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
         dataset=context.config.dataset.name,
         metadata={"per_class": judgement.per_class},
     )
-    meta = {"result": result, "curves": {"loss": losses}}
-    return UnitOutput({table_name(unit.key): (table_to_bytes(table), 1)}, meta)
+    shards = {table_name(unit.key): (table_to_bytes(table), 1)} | shards
+    return UnitOutput(shards, meta | {"result": result, "curves": {"loss": losses}})
+
+
+def _stored(context: StageContext, student: str, network: nn.Module) -> tuple[bytes, int]:
+    """A student's state dict under its library's own keys."""
+    train = context.data.train
+    size, names = train.image_size, train.class_names
+    return network_to_bytes(
+        network, name=student, image_size=size, channels=train.channels, class_names=names
+    ), 1
 
 
 def _train(
@@ -115,27 +133,49 @@ def _train(
     section, epochs = context.config.evaluate, context.config.relabel.epochs
     trained = wrapped_for_group(network, context)
     optimizer = make_optimizer(trained, section)
-    losses = []
+    losses: list[float] = []
     for number in range(epochs):
         trained.train()
-        set_rate(optimizer, section, number, epochs)
+        set_rate(optimizer, section, number, epochs, losses)
         epoch = row.epoch(number)
         order = draws(context.config.seed, "evaluate", "order", student_seed, number).permutation(
             len(epoch.views)
         )
         total = torch.zeros((), device=context.device)
-        batches = list(batches_of(order, section.batch_size, context))
-        for step, rows in enumerate(batches):
-            loss = _loss(context, trained, network, ema, row.hard, epoch, rows)
-            (loss / section.accumulation).backward()
-            if (step + 1) % section.accumulation == 0 or step + 1 == len(batches):
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                if ema is not None:
-                    ema.update()
-            total += loss.detach()
-        losses.append(check_loss(total / len(batches), f"evaluate: {title}", number))
+        num_batches = 0
+        for step in steps_of(order, context):
+            for rows, share in step:
+                loss = _loss(context, trained, network, ema, row.hard, epoch, rows)
+                (loss * share).backward()
+                total += loss.detach()
+            num_batches += len(step)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if ema is not None:
+                ema.update()
+        mean = mean_over_group(total / num_batches, context)
+        losses.append(check_loss(mean, f"evaluate: {title}", number))
     return [round(value, 5) for value in losses[:: max(1, epochs // 50)]]
+
+
+def steps_of(order: np.ndarray, context: StageContext) -> list[list[tuple[np.ndarray, float]]]:
+    """An epoch's optimiser steps: the batches of each, with the weight of a batch's loss in its step.
+
+    Batches of a step weigh as many images as they have. With drop_remainder each weighs 1 / accumulation, as
+    in the official code, where the last step of an epoch, of fewer batches, is so much weaker.
+    """
+    section = context.config.evaluate
+    batches = list(batches_of(order, section.batch_size, context, drop_remainder=section.drop_remainder))
+    steps = []
+    for first, end in blocks(len(batches), section.accumulation):
+        images = sum(len(rows) for rows in batches[first:end])
+        steps.append(
+            [
+                (rows, 1 / section.accumulation if section.drop_remainder else len(rows) / images)
+                for rows in batches[first:end]
+            ]
+        )
+    return steps
 
 
 def _loss(
@@ -152,7 +192,9 @@ def _loss(
     views = render_views(epoch.images, epoch.views, rows, mean=mean, std=std)
     chosen = torch.from_numpy(rows).to(context.device)
     name = "ce" if hard else section.loss
-    ema_logits = _ema_logits(network, ema, views) if name in NEEDS_EMA_LOGITS and ema is not None else None
+    ema_logits = None
+    if name in NEEDS_EMA_LOGITS and ema is not None:
+        ema_logits = _ema_logits(network, ema, views, section.flat_buffers)
     return STUDENT_LOSSES[name](
         trained(views),
         epoch.logits[chosen],
@@ -164,9 +206,9 @@ def _loss(
 
 
 @torch.no_grad()
-def _ema_logits(network: nn.Module, ema: EmaParameters, views: Tensor) -> Tensor:
+def _ema_logits(network: nn.Module, ema: EmaParameters, views: Tensor, buffers: Buffers) -> Tensor:
     network.eval()
-    with ema.swapped(network):
+    with ema.swapped(buffers=buffers):
         logits = network(views)
     network.train()
     return logits

@@ -55,6 +55,7 @@ def open_inputs(config: RunConfig) -> Inputs:
     resolved = config.model_copy(update={"dataset": data.spec})
     _check_networks(resolved, data)
     _check_groups(resolved)
+    _check_bands(resolved, data.train.image_size)
     _check_validation(resolved, data)
     check_class_sizes(resolved, data)
     check_statistics_source(resolved, data)
@@ -178,6 +179,16 @@ def _check_groups(config: RunConfig) -> None:
                 found="cluster.address=none",
                 next=f"set {name}.num_workers=1, or cluster.address=local",
             )
+
+
+def _check_bands(config: RunConfig, image_size: int) -> None:
+    if config.relabel.patch_shuffle > image_size:
+        raise ConfigError(
+            "relabel.patch_shuffle asks for more bands than an image has pixels",
+            found=f"{config.relabel.patch_shuffle} bands",
+            expected=f"at most {image_size}",
+            next="set relabel.patch_shuffle to init.factor, so that the cells of a mosaic are shuffled",
+        )
 
 
 def _check_validation(config: RunConfig, data: OpenedDataset) -> None:

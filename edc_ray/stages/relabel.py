@@ -16,6 +16,7 @@ from edc_ray.config.run import digest_of
 from edc_ray.core.label_codec import LABEL_CODECS
 from edc_ray.core.soft_labels import ensemble_logits
 from edc_ray.core.views import EpochViews, ViewSettings, draw_epoch_views, render_views
+from edc_ray.data.condensed import images_digest
 from edc_ray.errors import NumericalError
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, read_stage_images, slot_hashes
@@ -25,7 +26,9 @@ from edc_ray.stages.training import mean_and_std
 
 
 def plan(context: StageContext) -> list[WorkUnit]:
-    """Ranges of epochs; more epochs add units."""
+    """Ranges of epochs; more epochs add units. None where students are labelled online."""
+    if context.config.evaluate.labels == "online":
+        return []
     section = context.config.relabel
     return [
         WorkUnit(
@@ -77,6 +80,8 @@ def view_settings(context: StageContext) -> ViewSettings:
         mix=section.mix,
         mix_alpha=section.mix_alpha,
         mix_group=section.mix_group,
+        patch_shuffle=section.patch_shuffle,
+        rand_augment=section.rand_augment,
     )
 
 
@@ -114,6 +119,7 @@ def label_views(context: StageContext, images: Tensor, views: EpochViews) -> np.
 
 def _label_rows(epoch: int, rows: ImageRows, views: EpochViews, logits: np.ndarray) -> LabelRows:
     image, partner, crops = views.image, views.image[views.partner], views.crops
+    bands, changes = views.bands, views.changes
     return LabelRows(
         epoch=np.full(len(views), epoch),
         label=rows.labels[image],
@@ -133,6 +139,10 @@ def _label_rows(epoch: int, rows: ImageRows, views: EpochViews, logits: np.ndarr
         box_col1=views.box[:, 3],
         lam=views.lam,
         logits=logits,
+        band_rows=None if bands is None else bands.rows,
+        band_columns=None if bands is None else bands.columns,
+        change_operation=None if changes is None else changes.operation,
+        change_magnitude=None if changes is None else changes.magnitude,
     )
 
 
@@ -141,7 +151,10 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
     section = context.config.relabel
     size = sum(shard.bytes for record in records for shard in record.shards)
     return records, {
-        "mean": list(mean), "std": list(std), "epochs": section.epochs, "codec": section.codec, "bytes": size,
+        "mean": list(mean), "std": list(std), "codec": section.codec, "bytes": size,
+        "epochs": section.epochs if records else 0,
+        "labels": context.config.evaluate.labels,
+        "images": images_digest(context.manifest("recover")),
     }  # fmt: skip
 
 

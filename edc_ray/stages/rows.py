@@ -1,6 +1,6 @@
 """The rows of a result: where each row's images of an epoch come from, and their labels.
 
-condensed    the condensed images with their stored labels
+condensed    the condensed images with their stored labels, or labelled here (evaluate.labels=online)
 init         the images before recovery
 random       real images of the same number per class, drawn anew for each student seed
 random_hard  the same images with hard labels; not mixed, for a class label does not tell what was pasted
@@ -9,7 +9,9 @@ full         all real images: every epoch shows the next ones, as many as there 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,18 +64,40 @@ class StoredRow:
 
 
 class LabelledRow:
-    """Any images; views are drawn and labelled as relabel does, when they are needed."""
+    """Any images; views are drawn and labelled as relabel does, when they are needed.
+
+    Args:
+        context: of the process.
+        images: uint8 [M, C, S, S].
+        slots: (class, ipc_id) of each, by which its views are drawn.
+        hard: class labels only.
+        shared: what the images are, where several students see them: they then share their labels.
+
+    Deviations:
+        Online, the official programs draw other views for each student; ours are those that relabel would
+        store, so that both ways give the same student. Their labels keep float32 (CIFAR-10: float16), ours
+        are rounded by relabel.codec.
+    """
 
     def __init__(
-        self, context: StageContext, images: np.ndarray, slots: list[Slot], *, hard: bool = False
+        self,
+        context: StageContext,
+        images: np.ndarray,
+        slots: list[Slot],
+        *,
+        hard: bool = False,
+        shared: Hashable = None,
     ) -> None:
         self.hard = hard
+        self._shared = shared
         self._context = context
         self._images = torch.from_numpy(np.array(images)).to(context.device)
         self._slots = slots
 
     def epoch(self, number: int) -> EpochOfRow:
-        return labelled_epoch(self._context, number, self._images, self._slots, hard=self.hard)
+        return labelled_epoch(
+            self._context, number, self._images, self._slots, hard=self.hard, shared=self._shared
+        )
 
 
 class FullRow:
@@ -105,9 +129,18 @@ class FullRow:
 
 
 def labelled_epoch(
-    context: StageContext, number: int, images: Tensor, slots: list[Slot], *, hard: bool = False
+    context: StageContext,
+    number: int,
+    images: Tensor,
+    slots: list[Slot],
+    *,
+    hard: bool = False,
+    shared: Hashable = None,
 ) -> EpochOfRow:
-    """Draws one epoch's views of some images and labels them with the observers of relabel."""
+    """Draws one epoch's views of some images and labels them with the observers of relabel.
+
+    Arguments as those of LabelledRow.
+    """
     settings = view_settings(context)
     if hard:
         settings = replace(settings, mix="none")
@@ -116,23 +149,31 @@ def labelled_epoch(
     if hard:
         logits = torch.zeros(len(views), 1, device=context.device)
     else:
-        logits = torch.from_numpy(label_views(context, images, views)).float().to(context.device)
+        label = partial(label_views, context, images, views)
+        values = label() if shared is None else context.labelled.get(shared, number, label)
+        logits = torch.from_numpy(values).float().to(context.device)
     return EpochOfRow(images, views, logits, labels)
 
 
 def row_of(context: StageContext, name: str, student_seed: int) -> Row:
     """The row of a name, for one student seed."""
-    if name == "condensed":
+    if name == "condensed" and context.config.evaluate.labels == "stored":
         return StoredRow(context)
-    if name == "init":
-        rows = read_stage_images(context, "init")
-        return LabelledRow(context, rows.images, slots_of(rows))
+    if name in ("condensed", "init"):
+        rows = read_stage_images(context, "recover" if name == "condensed" else "init")
+        return LabelledRow(context, rows.images, slots_of(rows), shared=_shared(context, name))
     if name == "full":
         count = context.config.ipc * len(context.data.train.class_names)
         return FullRow(context, student_seed, count)
     train, slots = context.data.train, random_slots(context, student_seed)
     images = train.fetch([index for _, index in slots])
     return LabelledRow(context, images, slots, hard=name in HARD_ROWS)
+
+
+def _shared(context: StageContext, name: str) -> Hashable:
+    """What names the labels of a row whose images do not depend on the student's seed."""
+    observers = context.observer_digests(context.config.observers_of("relabel"))
+    return name, str(row_digest(context, name)), tuple(sorted(observers.items()))
 
 
 def random_slots(context: StageContext, student_seed: int) -> list[Slot]:
@@ -148,8 +189,8 @@ def random_slots(context: StageContext, student_seed: int) -> list[Slot]:
 
 def row_digest(context: StageContext, name: str) -> Any:
     """Digest of the images and stored labels that a row reads."""
-    if name == "condensed":
+    if name == "condensed" and context.config.evaluate.labels == "stored":
         return [shard.sha256 for shard in context.manifest("relabel").shards]
-    if name == "init":
-        return sorted(slot_hashes(context, "init").items())
+    if name in ("condensed", "init"):
+        return sorted(slot_hashes(context, "recover" if name == "condensed" else "init").items())
     return context.data.train.content_hash

@@ -27,6 +27,7 @@ from edc_ray.stages.training import (
     judge,
     make_optimizer,
     mean_and_std,
+    mean_over_group,
     pixels_of,
     set_rate,
     wrapped_for_group,
@@ -60,10 +61,11 @@ def train_observer(context: StageContext, unit: WorkUnit) -> UnitOutput:
     trained = wrapped_for_group(network, context)
     optimizer = make_optimizer(trained, section)
     labels = torch.from_numpy(np.array(train.labels)).to(context.device)
-    losses, rates = [], []
+    losses: list[float] = []
+    rates: list[float] = []
     for epoch in range(section.epochs):
         trained.train()
-        rates.append(set_rate(optimizer, section, epoch, section.epochs))
+        rates.append(set_rate(optimizer, section, epoch, section.epochs, losses))
         order = draws(seed, "squeeze", "order", name, epoch).permutation(len(train))
         total = torch.zeros((), device=context.device)
         num_batches = 0
@@ -77,7 +79,8 @@ def train_observer(context: StageContext, unit: WorkUnit) -> UnitOutput:
             optimizer.step()
             total += loss.detach()
             num_batches += 1
-        losses.append(check_loss(total / num_batches, f"squeeze: observer {name}", epoch))
+        mean = mean_over_group(total / num_batches, context)
+        losses.append(check_loss(mean, f"squeeze: observer {name}", epoch))
     judgement = judge(network, context.data.val, context, 256)
     data = network_to_bytes(
         network,

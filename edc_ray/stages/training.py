@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
+import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from edc_ray.config.stages import Schedule
 from edc_ray.core.accuracy import expected_calibration_error, per_class_accuracy, topk_correct
 from edc_ray.core.pixels import from_uint8, normalise
-from edc_ray.core.schedules import SCHEDULES
+from edc_ray.core.schedules import SCHEDULES, adaptive_factor
 from edc_ray.core.weight_decay import weight_decay_groups
 from edc_ray.data.images import ImageSet
 from edc_ray.errors import NumericalError
@@ -66,10 +67,29 @@ def make_optimizer(network: nn.Module, section: OptimizerConfig) -> torch.optim.
     return torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, section: OptimizerConfig, epoch: int, epochs: int) -> float:
-    """Learning rate of an epoch by the section's schedule; set in the optimiser and returned."""
+def set_rate(
+    optimizer: torch.optim.Optimizer,
+    section: OptimizerConfig,
+    epoch: int,
+    epochs: int,
+    losses: Sequence[float] = (),
+) -> float:
+    """Learning rate of an epoch by the section's schedule; set in the optimiser and returned.
+
+    Args:
+        optimizer: all of its groups follow.
+        section: of the schedule.
+        epoch: from 0.
+        epochs: of the whole training.
+        losses: mean training losses of the epochs before; "alrs" goes by them alone.
+
+    Deviations:
+        The official ALRS changes the group with weight decay only, and crashes after its first epoch.
+    """
     factor = 1.0
-    if section.schedule != "constant":
+    if section.schedule == "alrs":
+        factor = adaptive_factor(losses)
+    elif section.schedule != "constant":
         factor = SCHEDULES[section.schedule](epoch, epochs, section.smoothing_factor)
     for group in optimizer.param_groups:
         group["lr"] = section.learning_rate * factor
@@ -84,16 +104,22 @@ def wrapped_for_group(network: nn.Module, context: StageContext) -> nn.Module:
     return DistributedDataParallel(network, device_ids=devices)
 
 
-def batches_of(order: np.ndarray, batch_size: int, context: StageContext) -> Iterator[np.ndarray]:
+def batches_of(
+    order: np.ndarray, batch_size: int, context: StageContext, *, drop_remainder: bool = False
+) -> Iterator[np.ndarray]:
     """Cuts an order into batches; each process of a DDP group gets its share of every batch.
 
-    A last batch too small for BatchNorm (fewer than two images a process) joins the one before it.
+    A last batch too small for BatchNorm (fewer than two images a process) joins the one before it; with
+    drop_remainder it is left out instead, and so is what does not divide among the processes.
     """
     size = context.group.size
     cuts = list(range(0, len(order), batch_size))
     if len(cuts) > 1 and len(order) - cuts[-1] < 2 * size:
-        cuts.pop()
+        last = cuts.pop()
+        order = order[:last] if drop_remainder else order
     for first, end in zip(cuts, [*cuts[1:], len(order)], strict=True):
+        if drop_remainder:
+            end -= (end - first) % size
         yield order[first:end][context.group.rank :: size]
 
 
@@ -113,6 +139,15 @@ def mean_and_std(context: StageContext) -> tuple[tuple[float, ...], tuple[float,
     assert spec.mean is not None
     assert spec.std is not None
     return spec.mean, spec.std
+
+
+def mean_over_group(loss: Tensor, context: StageContext) -> Tensor:
+    """Mean of a loss over the processes that train one network, so that a schedule may go by it."""
+    if context.group.size > 1:  # workers that train networks of their own have a process group too
+        loss = loss.detach().clone()
+        torch.distributed.all_reduce(loss)
+        loss /= context.group.size
+    return loss
 
 
 def check_loss(loss: Tensor, what: str, epoch: int) -> float:

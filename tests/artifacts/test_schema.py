@@ -9,6 +9,7 @@ import pytest
 
 from edc_ray.artifacts.codec import table_from_bytes, table_to_bytes
 from edc_ray.artifacts.schema import (
+    VIEW_COLUMNS,
     LabelRows,
     StatisticKey,
     build_images_table,
@@ -37,7 +38,8 @@ def _images_table(channels: int = 3) -> tuple[np.ndarray, pa.Table]:
 
 
 def _label_rows(count: int = 4) -> LabelRows:
-    integers = {column.name: RNG.integers(0, 3, count) for column in fields(LabelRows)}
+    names = [column.name for column in fields(LabelRows) if column.name not in VIEW_COLUMNS]
+    integers = {name: RNG.integers(0, 3, count) for name in names}
     special = {
         "flip": np.array([True, False] * (count // 2)),
         "mix": np.array(["cutmix", "none"] * (count // 2)),
@@ -45,6 +47,17 @@ def _label_rows(count: int = 4) -> LabelRows:
         "logits": RNG.normal(size=(count, 3)).astype(np.float16),
     }
     return LabelRows(**(integers | special))
+
+
+def _with_more(rows: LabelRows) -> LabelRows:
+    """The same views with every parameter that a view may have."""
+    return replace(
+        rows,
+        band_rows=RNG.integers(0, 3, (len(rows), 3)),
+        band_columns=RNG.integers(0, 3, (len(rows), 3)),
+        change_operation=RNG.integers(0, 14, (len(rows), 2)),
+        change_magnitude=RNG.normal(size=(len(rows), 2)),
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -73,19 +86,32 @@ def test_images_carry_the_features_that_hugging_face_datasets_reads() -> None:
     assert list(features) == table.column_names
 
 
-def test_label_rows_survive_parquet_exactly() -> None:
-    rows = _label_rows()
+@pytest.mark.parametrize("more", [False, True])
+def test_label_rows_survive_parquet_exactly(more: bool) -> None:
+    rows = _with_more(_label_rows()) if more else _label_rows()
     back = read_labels_table(_through_parquet(build_labels_table(rows, NAMES)))
     for column in fields(LabelRows):
         np.testing.assert_array_equal(getattr(back, column.name), getattr(rows, column.name))
+    assert (back.band_rows is None) == (not more)
     assert back.logits.dtype == np.float16
     assert back.lam.dtype == np.float64
 
 
-def test_taking_and_concatenating_label_rows_gives_them_back() -> None:
+def test_labels_of_further_parameters_ask_for_a_reader_that_knows_them_and_others_do_not() -> None:
     rows = _label_rows()
+    versions = [
+        build_labels_table(one, NAMES).schema.metadata[b"edc_ray.schema_version"]
+        for one in (rows, _with_more(rows))
+    ]
+    assert versions == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_taking_and_concatenating_label_rows_gives_them_back(more: bool) -> None:
+    rows = _with_more(_label_rows()) if more else _label_rows()
     back = LabelRows.concatenate([rows.take(slice(0, 1)), rows.take(np.array([1, 2, 3]))])
-    np.testing.assert_array_equal(back.logits, rows.logits)
+    for column in fields(LabelRows):
+        np.testing.assert_array_equal(getattr(back, column.name), getattr(rows, column.name))
     assert len(back) == 4
 
 
@@ -160,7 +186,7 @@ def test_every_table_states_its_schema_version_classes_and_dataset() -> None:
 
 def test_a_table_of_a_newer_version_asks_for_an_upgrade() -> None:
     _, table = _images_table()
-    newer = table.replace_schema_metadata(table.schema.metadata | {b"edc_ray.schema_version": b"2"})
+    newer = table.replace_schema_metadata(table.schema.metadata | {b"edc_ray.schema_version": b"3"})
     with pytest.raises(ArtifactError, match=r"a\.parquet is of a newer edc-ray") as caught:
         read_images_table(newer, url="a.parquet")
     assert "upgrade" in str(caught.value)

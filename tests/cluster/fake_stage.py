@@ -44,7 +44,14 @@ def run_fake_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
 def fake_stage(name: StageName, num_workers: Callable[[StageContext], int] = lambda context: 1) -> Stage:
     spread = "train" if name in ("squeeze", "evaluate") else "actors"
     return Stage(
-        name, (), lambda c: [], lambda c, u: None, run_fake_unit, lambda c, r: (r, {}), spread, num_workers
+        name,
+        (),
+        lambda c: [],
+        lambda c, u: None,
+        run_fake_unit,
+        lambda c, r: (r, {}),
+        spread=spread,
+        num_workers=num_workers,
     )
 
 

@@ -280,3 +280,17 @@ def test_fields_that_leave_their_method_are_named_with_both_values() -> None:
         assert deviations_from_method(load_recipe(recipe)) == {}
     changed = load_recipe("digits", ["method=rded", "recover.enabled=true", "recover.iterations=7"])
     assert deviations_from_method(changed) == {"recover.enabled": (True, False)}
+
+
+def test_a_value_that_is_no_choice_is_answered_with_the_nearest() -> None:
+    for field, wrong, near in (
+        ("loss", "mse", "mse_ce"),
+        ("schedule", "cosine", "cos"),
+        ("labels", "onlin", "online"),
+    ):
+        with pytest.raises(ConfigError, match=rf"evaluate\.{field}") as caught:
+            load_recipe("digits", [f"evaluate.{field}={wrong}"])
+        assert caught.value.next == f"did you mean '{near}'?"
+    with pytest.raises(ConfigError, match=r"recover\.order") as caught:
+        load_recipe("digits", ["recover.order=zzz"])
+    assert caught.value.next is None

@@ -46,14 +46,25 @@ def test_another_module_of_the_same_shape_can_be_swapped():
     assert not torch.equal(other[0].weight, live[0].weight)
 
 
-@pytest.mark.parametrize("buffers", [False, True])
-def test_buffers_are_averaged_only_when_asked_for(buffers):
+@pytest.mark.parametrize(("buffers", "shown"), [("live", 2.0), ("averaged", 1.0), ("initial", 0.0)])
+def test_live_averaged_or_initial_buffers_stand_beside_the_averages(buffers, shown):
     live = network()
     ema = EmaParameters(live, 0.5, buffers=buffers)
     live[1].running_mean.fill_(2.0)
     ema.update()
     with ema.swapped():
-        assert live[1].running_mean.tolist() == ([1.0] * 3 if buffers else [2.0] * 3)
+        assert live[1].running_mean.tolist() == [shown] * 3
+    assert live[1].running_mean.tolist() == [2.0] * 3
+
+
+def test_one_use_may_ask_for_other_buffers_than_the_rest():
+    live = network()
+    ema = EmaParameters(live, 0.5)
+    live[1].running_mean.fill_(2.0)
+    with ema.swapped(buffers="initial"):
+        assert live[1].running_mean.tolist() == [0.0] * 3
+    with pytest.raises(ValueError, match="not averaged"), ema.swapped(buffers="averaged"):
+        pass
 
 
 def test_saved_averages_are_taken_up_and_others_refused():

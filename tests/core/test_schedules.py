@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edc_ray.core.schedules import SCHEDULES, AdaptiveSchedule, multistep, recover_cosine
+from edc_ray.core.schedules import (
+    SCHEDULES,
+    AdaptiveSchedule,
+    adaptive_factor,
+    multistep,
+    recover_cosine,
+)
 
 
 @given(
@@ -43,3 +49,11 @@ def test_adaptive_schedule_shrinks_only_when_the_loss_has_stalled() -> None:
     assert moving.factor == 1.0
     assert moving.after(1.001).factor == 0.9975
     assert moving.after(0.0).factor == 1.0
+
+
+def test_the_factor_after_some_losses_is_that_of_the_schedule_that_saw_them_one_by_one() -> None:
+    losses, schedule = [2.0, 1.0, 1.001, 1.002, 0.5], AdaptiveSchedule()
+    for count, loss in enumerate(losses):
+        assert adaptive_factor(losses[:count]) == schedule.factor
+        schedule = schedule.after(loss)
+    assert adaptive_factor(losses) == 0.9975**2

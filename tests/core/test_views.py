@@ -7,13 +7,16 @@ import pytest
 import torch
 
 from edc_ray.core.augment import apply_views
+from edc_ray.core.patch_shuffle import shuffle_bands
 from edc_ray.core.pixels import from_uint8, normalise
+from edc_ray.core.rand_augment import apply_rand_augment
 from edc_ray.core.seeding import draws
 from edc_ray.core.views import EpochViews, Mix, ViewSettings, draw_epoch_views, render_views
 
 SIZE, MEAN, STD = 12, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 KEYS = [(label, ipc_id) for label in range(5) for ipc_id in range(3)]
 MIXES: list[Mix] = ["cutmix", "mixup", "none"]
+MORE = {"patch_shuffle": 3, "rand_augment": True}
 
 
 def images_of(count: int = len(KEYS)) -> torch.Tensor:
@@ -40,9 +43,10 @@ def parameters(views: EpochViews) -> list[list]:
     return [*(array.tolist() for array in arrays), list(crops_by_key(views).values())]
 
 
+@pytest.mark.parametrize("fields", [{}, MORE], ids=["plain", "more"])
 @pytest.mark.parametrize("mix", MIXES)
-def test_bits_of_a_view_do_not_depend_on_the_batch_it_is_rendered_in(mix: Mix) -> None:
-    views = views_of(mix)
+def test_bits_of_a_view_do_not_depend_on_the_batch_it_is_rendered_in(mix: Mix, fields: dict) -> None:
+    views = views_of(mix, **fields)
     whole = rendered(views, np.arange(len(views)))
     assert whole.shape == (15, 3, SIZE, SIZE)
     assert whole.dtype == torch.float32
@@ -154,3 +158,25 @@ def test_an_epoch_of_no_images_is_empty() -> None:
     views = views_of(keys=[])
     assert len(views) == 0
     assert views.box.shape == (0, 4)
+
+
+def test_shuffled_bands_and_changed_colours_come_before_the_crop_and_change_no_other_draw() -> None:
+    plain, more = views_of("none"), views_of("none", **MORE)
+    assert more.changes is not None
+    assert more.bands is not None
+    assert parameters(more) == parameters(plain)
+    images = images_of()[torch.from_numpy(more.image)]
+    changed = shuffle_bands(apply_rand_augment(images, more.changes), more.bands)
+    expected = normalise(apply_views(from_uint8(changed), more.crops), MEAN, STD)
+    assert torch.equal(rendered(more, np.arange(15)), expected)
+    assert not torch.equal(rendered(plain, np.arange(15)), expected)
+
+
+def test_more_images_change_no_bands_and_no_operations_of_those_that_were_there() -> None:
+    few, many = views_of(**MORE), views_of(keys=[*KEYS, (9, 0)], **MORE)
+    place = {int(image): row for row, image in enumerate(many.image)}
+    rows = np.array([place[int(image)] for image in few.image])
+    assert few.bands is not None and many.bands is not None  # noqa: PT018
+    np.testing.assert_array_equal(few.bands.rows, many.bands.rows[rows])
+    assert few.changes is not None and many.changes is not None  # noqa: PT018
+    np.testing.assert_array_equal(few.changes.operation, many.changes.operation[rows])

@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from edc_ray.artifacts.codec import table_to_bytes
-from edc_ray.artifacts.layout import block_key, epochs_key, table_name
-from edc_ray.artifacts.manifest import Record, write_manifest, write_unit
+from edc_ray.artifacts.layout import block_key, epochs_key, manifest_path, table_name
+from edc_ray.artifacts.manifest import Record, read_manifest, write_manifest, write_unit
+from edc_ray.artifacts.records import Manifest, to_json
 from edc_ray.artifacts.schema import LabelRows, build_images_table, build_labels_table
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.core.pixels import normalise
 from edc_ray.core.seeding import draws
 from edc_ray.core.views import EpochViews, Mix, ViewSettings, draw_epoch_views, render_views
-from edc_ray.data.condensed import CondensedImages, CondensedViews
+from edc_ray.data.condensed import CondensedImages, CondensedViews, images_digest
 from edc_ray.errors import ArtifactError
 
 NAMES, IPC, SIDE, EPOCHS = ("cat", "dog", "owl"), 2, 8, 3
@@ -174,7 +175,70 @@ def test_an_epoch_that_is_not_stored_is_refused(store: Store) -> None:
     assert views.num_epochs == EPOCHS
     with pytest.raises(ArtifactError, match="no labels of epoch 3") as caught:
         views.set_epoch(3)
-    assert caught.value.expected == "0..2"
+    assert caught.value.found == "3 epochs"
+    assert caught.value.expected == "an epoch of 0..2"
+    assert "raise relabel.epochs" in str(caught.value)
+
+
+def test_labels_of_another_image_set_are_refused(store: Store) -> None:
+    _write_labels(store, _write_images(store))
+    condensed, labels = (read_manifest(store, folder) for folder in ("condensed", "labels"))
+    assert condensed is not None
+    assert labels is not None
+
+    def images_of(pixels: str) -> Manifest:
+        stated = {"image_sha256": [[0, 0, pixels]]}
+        return replace(condensed, records=tuple(replace(one, meta=stated) for one in condensed.records))
+
+    store.publish(manifest_path("condensed"), to_json(images_of("a")), replace=True)
+    for pixels in ("a", "b"):
+        made_from = {"images": images_digest(images_of(pixels))}
+        store.publish(manifest_path("labels"), to_json(replace(labels, meta=made_from)), replace=True)
+        if pixels == "a":
+            assert len(CondensedViews(store.url)) == len(SLOTS)
+    with pytest.raises(ArtifactError, match="are those of another image set") as caught:
+        CondensedViews(store.url)
+    assert "edc-ray stage relabel" in str(caught.value)
+
+
+def test_labels_of_other_classes_are_refused(store: Store) -> None:
+    images = _write_images(store)
+    views = draw_epoch_views(0, 0, SLOTS, SIDE, ViewSettings(mix="none"))
+    rows = _label_rows(views, 0)
+    wide = replace(rows, logits=np.zeros((len(rows), 4), np.float16))
+    key = epochs_key(0, 0)
+    shard = (table_to_bytes(build_labels_table(wide, (*NAMES, "yak"))), len(rows))
+    unit = write_unit(store, "labels", key, "f", {table_name(key): shard}, {"epochs": [0, 0]})
+    _finish(store, "labels", [unit])
+    assert len(images) == len(SLOTS)
+    with pytest.raises(ArtifactError, match="of other classes than the images") as caught:
+        CondensedViews(store.url)
+    assert (caught.value.found, caught.value.expected) == ("4 classes", "3 classes")
+
+
+def test_a_run_that_stored_no_labels_says_why(store: Store) -> None:
+    _write_images(store)
+    _finish(store, "labels", [], labels="online")
+    with pytest.raises(ArtifactError, match="holds no stored labels") as caught:
+        CondensedViews(store.url)
+    assert "labelled online" in str(caught.value)
+
+
+def test_the_digest_of_images_does_not_depend_on_how_they_are_cut(store: Store) -> None:
+    _write_images(store)
+    manifest = read_manifest(store, "condensed")
+    assert manifest is not None
+    record = manifest.records[0]
+    assert images_digest(manifest) is None  # these records do not state their images
+    hashes = [[0, 0, "a"], [0, 1, "b"], [1, 0, "c"]]
+    cuts = [(hashes,), (hashes[1:], hashes[:1]), (hashes[:2], [[1, 0, "d"]])]
+    digests = [
+        images_digest(
+            replace(manifest, records=tuple(replace(record, meta={"image_sha256": part}) for part in cut))
+        )
+        for cut in cuts
+    ]
+    assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.mark.parametrize(

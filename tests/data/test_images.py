@@ -77,3 +77,16 @@ def test_a_mask_is_not_taken_for_indices(dense: DenseImages) -> None:
 def test_arrays_that_do_not_fit_each_other_are_refused(images: np.ndarray, labels: list[int]) -> None:
     with pytest.raises(ValueError, match="images"):
         DenseImages(images, labels, ("a", "b"))
+
+
+def test_how_images_are_resized_shows_in_pixels_hash_and_subsets() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 12, 9, 3), dtype=np.uint8)
+    reader, rows = MemoryReader(pixels, "fake"), np.arange(3)
+    sets = [
+        EncodedImages(reader, rows, rows, ("a", "b", "c"), channels=3, image_size=7, resize=how)
+        for how in ("shorter_side", "centre_crop", "square")
+    ]
+    assert len({images.content_hash for images in sets}) == 3
+    assert len({images.fetch([1]).tobytes() for images in sets}) == 3
+    for images in sets:
+        assert np.array_equal(images.subset([2, 1]).fetch([1]), images.fetch([1]))

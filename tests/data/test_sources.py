@@ -1,3 +1,4 @@
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -5,6 +6,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from edc_ray.config.dataset import DatasetSpec
 from edc_ray.data.fake import synthetic_images, write_image_folder, write_parquet
@@ -206,3 +208,23 @@ def test_a_class_with_one_image_cannot_be_split(tmp_path: Path) -> None:
 def test_shown_addresses_hold_no_secrets() -> None:
     assert without_secrets("https://me:pw@host/x.parquet?sig=abc") == "https://host/x.parquet"
     assert without_secrets("/data/a?b/*.png") == "/data/a?b/*.png"
+
+
+@pytest.mark.parametrize("memory_limit", [0, 1 << 30])
+def test_validation_images_are_resized_as_asked_and_training_images_as_ever(
+    tmp_path: Path, memory_limit: int
+) -> None:
+    rng = np.random.default_rng(0)
+    for role, label, number in itertools.product(("train", "val"), ("a", "b"), range(3)):
+        folder = tmp_path / role / label
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    places = {"train": str(tmp_path / "train"), "val": str(tmp_path / "val"), "image_size": 14}
+    plain, centre = (
+        open_dataset(DatasetSpec.model_validate(places | how), 0, memory_limit=memory_limit)
+        for how in ({}, {"val_resize": "centre_crop"})
+    )
+    assert plain.train.content_hash == centre.train.content_hash
+    assert plain.val.content_hash != centre.val.content_hash
+    assert np.array_equal(plain.train.fetch([0]), centre.train.fetch([0]))
+    assert not np.array_equal(plain.val.fetch([0]), centre.val.fetch([0]))

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, resize
 
+from edc_ray.config.dataset import Resize
 from edc_ray.data.undecoded import MemoryReader, decode_pixels, decode_rows, is_grey, open_image
 from edc_ray.errors import DataError
 
@@ -30,9 +31,29 @@ def test_an_oblong_image_is_resized_and_cropped_as_torchvision_does(size: int) -
     assert np.abs(found.astype(int) - expected).mean() < (12 if (side - size) % 2 else 1e-9)
 
 
-def test_an_image_of_the_right_size_keeps_its_pixels() -> None:
+def test_a_centre_crop_leaves_an_eighth_out_and_square_resizing_nothing_as_torchvision_does() -> None:
+    image: Any = Image.fromarray(WIDE)
+    margin = pil_to_tensor(center_crop(resize(image, [16, 26]), [14, 14])).numpy()
+    found = decode_pixels(_png(WIDE), channels=3, image_size=14, resize="centre_crop")
+    np.testing.assert_array_equal(found, margin)
+    squashed = pil_to_tensor(resize(image, [14, 14])).numpy()
+    found = decode_pixels(_png(WIDE), channels=3, image_size=14, resize="square")
+    np.testing.assert_array_equal(found, squashed)
+
+
+def test_imagenets_centre_crop_of_224_pixels_is_out_of_256() -> None:
+    array = RNG.integers(0, 256, (300, 375, 3), dtype=np.uint8)
+    image: Any = Image.fromarray(array)
+    expected = pil_to_tensor(center_crop(resize(image, [256, 320]), [224, 224])).numpy()
+    found = decode_pixels(_png(array), channels=3, image_size=224, resize="centre_crop")
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("how", ["shorter_side", "centre_crop", "square"])
+def test_an_image_of_the_right_size_keeps_its_pixels(how: Resize) -> None:
     square = WIDE[:, :20]
-    assert np.array_equal(decode_pixels(_png(square), channels=3, image_size=20), square.transpose(2, 0, 1))
+    found = decode_pixels(_png(square), channels=3, image_size=20, resize=how)
+    assert np.array_equal(found, square.transpose(2, 0, 1))
 
 
 def test_encoded_bytes_and_raw_pixels_decode_alike() -> None:

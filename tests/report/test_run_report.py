@@ -11,7 +11,7 @@ from PIL import Image
 from edc_ray.artifacts.store import open_store
 from edc_ray.errors import ArtifactError
 from edc_ray.report import run_report
-from edc_ray.report.run_report import result_rows, write_report
+from edc_ray.report.run_report import class_cells, result_rows, write_report
 from edc_ray.stages.event_log import read_events
 
 PICTURES = [
@@ -52,6 +52,27 @@ def test_the_page_shows_the_runs_name_rows_config_and_environment(run_copy: Path
     page = (run_copy / "report" / "report.html").read_text()
     for text in ("<title>run", "random_hard", "observers:", "convnet_d1", "torch"):
         assert text in page
+
+
+@pytest.mark.usefixtures("without_curves")
+def test_the_page_shows_calibration_and_the_accuracy_of_each_class(run_copy: Path) -> None:
+    report(run_copy)
+    page = (run_copy / "report" / "report.html").read_text()
+    store = open_store(str(run_copy))
+    headings, lines = class_cells(store)
+    assert headings == ["class", *(f"{row.row}, {row.student}" for row in result_rows(store))]
+    assert [line[0] for line in lines] == [str(digit) for digit in range(10)]
+    for column, row in enumerate(result_rows(store), start=1):
+        # The classes have equally many validation images.
+        assert np.mean([float(line[column]) for line in lines]) == pytest.approx(row.top1_mean, abs=0.1)
+        assert row.ece_mean is not None
+        assert f"<td>{row.ece_mean:.3f}</td>" in page
+    assert all(f"<th>{heading}</th>" in page for heading in headings)
+
+
+def test_a_run_without_results_has_no_accuracy_of_classes(run_copy: Path) -> None:
+    shutil.rmtree(run_copy / "results")
+    assert class_cells(open_store(str(run_copy))) == ([], [])
 
 
 @pytest.mark.usefixtures("without_curves")

@@ -48,6 +48,15 @@ def test_top5_is_averaged_only_where_every_training_measured_it() -> None:
     assert [row.top5_mean for row in aggregate([*both, *some])] == [45.0, None]
 
 
+def test_calibration_has_a_column_where_it_was_measured() -> None:
+    measured = aggregate([result("init", 0, 1.0, ece=0.25), result("init", 1, 1.0, ece=0.5)])
+    assert measured[0].ece_mean == 0.375
+    assert "| ECE |" in to_markdown(measured)
+    assert "| 0.375 |" in to_markdown(measured)
+    assert "ECE" not in to_markdown(aggregate(THREE))
+    assert "| - |\n" in to_markdown([*measured, *aggregate(THREE)])
+
+
 def test_a_seed_that_stands_there_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="twice"):
         aggregate([*THREE, THREE[0]])

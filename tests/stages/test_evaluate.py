@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edc_ray.artifacts.codec import table_from_bytes
 from edc_ray.artifacts.manifest import read_shard
 from edc_ray.artifacts.schema import read_results_table
-from edc_ray.core.ema import EmaParameters
+from edc_ray.core.ema import Buffers, EmaParameters
 from edc_ray.errors import UnitsFailedError
 from edc_ray.stages import evaluate
 from edc_ray.stages.context import StageContext
@@ -193,19 +193,25 @@ def test_a_network_trained_alone_gives_the_loss_of_its_averages_their_own_logits
     copied: Copied, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
+    used: set[Buffers] = set()
     real = evaluate._ema_logits
 
-    def spying(network: nn.Module, ema: EmaParameters, views: Tensor) -> Tensor:
+    def spying(network: nn.Module, ema: EmaParameters, views: Tensor, buffers: Buffers) -> Tensor:
         before = _weights(network)
-        logits = real(network, ema, views)
+        logits = real(network, ema, views, buffers)
         assert torch.equal(_weights(network), before)
         assert network.training
         seen.append(logits.requires_grad)
+        used.add(buffers)
         return logits
 
     monkeypatch.setattr(evaluate, "_ema_logits", spying)
     fields: dict[str, Any] = {"evaluate__rows": ["condensed"], "evaluate__seeds": 1}
     _evaluated(copied, evaluate__loss="mse_ce_flat", **fields)
     assert seen == [False] * 6
+    assert used == {"live"}
+    _evaluated(copied, evaluate__loss="mse_ce_flat", evaluate__flat_buffers="initial", **fields)
+    assert used == {"live", "initial"}
+    seen.clear()
     _evaluated(copied, evaluate__loss="mse_ce", **fields)
-    assert len(seen) == 6
+    assert not seen

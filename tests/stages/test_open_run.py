@@ -232,3 +232,10 @@ def test_a_job_without_a_storage_root_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     with pytest.raises(ConfigError, match="a job needs storage"):
         run_url(load_recipe("digits"))
+
+
+def test_more_bands_than_pixels_are_refused_before_work_starts() -> None:
+    with pytest.raises(ConfigError, match="more bands than an image has pixels") as caught:
+        open_inputs(tiny_config(relabel__patch_shuffle=9))
+    assert (caught.value.found, caught.value.expected) == ("9 bands", "at most 8")
+    open_inputs(tiny_config(relabel__patch_shuffle=8))

@@ -211,7 +211,7 @@ def test_observers_that_were_let_pass_are_refused_once_they_must_not_be_weak(cop
 def test_a_raised_ipc_keeps_the_images_and_equals_a_run_that_began_with_it(
     copied: Copied, units_of_ipc: int
 ) -> None:
-    blocks = {"init__ipc_per_unit": units_of_ipc, "recover__ipc_per_unit": units_of_ipc}
+    blocks: dict[str, Any] = {"init__ipc_per_unit": units_of_ipc, "recover__ipc_per_unit": units_of_ipc}
     small = tiny_context(**blocks)
     run_pipeline(small)
     before, root = image_hashes(small), small.store.url.rsplit("/", 1)[0]

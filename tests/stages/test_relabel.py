@@ -11,16 +11,22 @@ import torch
 
 from edc_ray.core.soft_labels import ensemble_logits
 from edc_ray.core.views import render_views
-from edc_ray.data.condensed import CondensedViews
+from edc_ray.data.condensed import CondensedImages, CondensedViews, images_digest
+from edc_ray.errors import ArtifactError
 from edc_ray.stages import relabel
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import read_stage_images
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.relabel import slots_of, view_settings
+from edc_ray.stages.rows import StoredRow
+from edc_ray.stages.training import mean_and_std
 from tests.stages.tiny_runs import OBSERVERS, image_hashes, manifest_of, units_of
 
 Copied = Callable[..., StageContext]
 MIXES = ["cutmix", "mixup", "none"]
+MORE = {"relabel__patch_shuffle": 2, "relabel__rand_augment": True}
+# Every way to mix, and every other parameter of a view.
+VIEWS = [({"relabel__mix": mix}) for mix in MIXES] + [MORE]
 
 
 def _labelled(copied: Copied, **fields: Any) -> StageContext:
@@ -33,9 +39,9 @@ def _shards(context: StageContext) -> dict[str, str]:
     return {shard.path: shard.sha256 for shard in manifest_of(context, "relabel").shards}
 
 
-@pytest.mark.parametrize("mix", MIXES)
-def test_stored_logits_are_those_of_the_replayed_views(copied: Copied, mix: str) -> None:
-    context = _labelled(copied, relabel__mix=mix)
+@pytest.mark.parametrize("fields", VIEWS, ids=[*MIXES, "more"])
+def test_stored_logits_are_those_of_the_replayed_views(copied: Copied, fields: dict[str, Any]) -> None:
+    context = _labelled(copied, **fields)
     stored = CondensedViews(context.store.url)
     assert stored.num_epochs == 3
     for epoch in range(3):
@@ -47,10 +53,10 @@ def test_stored_logits_are_those_of_the_replayed_views(copied: Copied, mix: str)
         assert sorted(labels.tolist()) == [0, 0, 1, 1, 2, 2]
 
 
-@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("fields", VIEWS, ids=[*MIXES, "more"])
 @pytest.mark.parametrize("batch_size", [256, 4])
 def test_views_read_one_by_one_are_bit_identical_with_what_was_labelled(
-    copied: Copied, monkeypatch: pytest.MonkeyPatch, mix: str, batch_size: int
+    copied: Copied, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], batch_size: int
 ) -> None:
     seen: list[torch.Tensor] = []
 
@@ -59,11 +65,15 @@ def test_views_read_one_by_one_are_bit_identical_with_what_was_labelled(
         return seen[-1]
 
     monkeypatch.setattr(relabel, "render_views", spying)
-    context = _labelled(copied, relabel__mix=mix, relabel__batch_size=batch_size)
+    context = _labelled(copied, relabel__batch_size=batch_size, **fields)
     labelled = torch.cat(seen).unflatten(0, (3, 6))
-    stored = CondensedViews(context.store.url)
+    stored, row = CondensedViews(context.store.url), StoredRow(context)
+    mean, std = mean_and_std(context)
     for epoch in (2, 0, 1):
         stored.set_epoch(epoch)
+        trained = row.epoch(epoch)
+        shown = render_views(trained.images, trained.views, np.arange(6), mean=mean, std=std)
+        assert torch.equal(shown, labelled[epoch])
         for index in range(6):
             assert torch.equal(stored[index].image, labelled[epoch, index])
             assert torch.equal(stored[index].logits, torch.from_numpy(stored.rows.logits[index]).float())
@@ -163,3 +173,21 @@ def test_slots_are_in_the_order_of_the_images(finished: StageContext) -> None:
     rows = read_stage_images(finished, "recover")
     assert slots_of(rows) == [(label, ipc_id) for label in range(3) for ipc_id in range(2)]
     assert sorted(_shards(finished)) == ["epochs-00000-00001.parquet", "epochs-00002-00002.parquet"]
+
+
+def test_labels_know_the_images_that_they_belong_to(finished: StageContext) -> None:
+    meta = manifest_of(finished, "relabel").meta
+    assert (
+        meta["images"]
+        == CondensedImages(finished.store.url).digest
+        == images_digest(manifest_of(finished, "recover"))
+    )
+
+
+def test_where_students_are_labelled_online_nothing_is_stored_and_a_reader_is_told(copied: Copied) -> None:
+    context = _labelled(copied, evaluate__labels="online")
+    manifest = manifest_of(context, "relabel")
+    assert (manifest.records, manifest.meta["epochs"], manifest.meta["bytes"]) == ((), 0, 0)
+    with pytest.raises(ArtifactError, match="holds no stored labels"):
+        CondensedViews(context.store.url)
+    assert run_pipeline(context, ["relabel"])[0].units_done == 0

@@ -21,6 +21,7 @@ from edc_ray.stages.training import (
     judge,
     make_optimizer,
     mean_and_std,
+    mean_over_group,
     normalised,
     pixels_of,
     set_rate,
@@ -81,6 +82,9 @@ def test_the_rate_follows_the_schedule_and_is_set_in_every_group(finished: Stage
         # With a smoothing factor of 2 the rate ends halfway down.
         assert rate == pytest.approx(0.4 * 0.5 * (1 + math.cos(math.pi * epoch / 8)))
         assert [group["lr"] for group in optimizer.param_groups] == [rate, rate]
+    adaptive = section.model_copy(update={"schedule": "alrs"})
+    assert set_rate(optimizer, adaptive, 2, 4, [1.0, 1.0]) == pytest.approx(0.4 * 0.9975)
+    assert set_rate(optimizer, adaptive, 2, 4, [1.0, 2.0]) == 0.4
     constant = section.model_copy(update={"schedule": "constant"})
     assert set_rate(optimizer, constant, 3, 4) == 0.4
 
@@ -101,6 +105,17 @@ def test_a_loss_that_is_no_number_stops_the_training_and_names_it(value: float) 
     assert check_loss(torch.tensor(1.5), "squeeze: observer x", 3) == 1.5
     with pytest.raises(NumericalError, match=r"squeeze: observer x: the training loss is .* in epoch 3"):
         check_loss(torch.tensor(value), "squeeze: observer x", 3)
+
+
+def test_a_group_goes_by_the_mean_of_its_losses_and_a_process_alone_by_its_own(
+    finished: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A sum over two processes of which the other one has the loss 3.
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda loss: loss.add_(3.0))
+    loss = torch.tensor(1.0)
+    assert mean_over_group(loss, finished) == 1.0
+    assert mean_over_group(loss, replace(finished, group=Group(1, 2))) == 2.0
+    assert loss == 1.0
 
 
 def test_a_judgement_counts_all_validation_images_whatever_the_batch(finished: StageContext) -> None:

@@ -130,7 +130,8 @@ class RunConfig(Section):
     def _depends_on_ipc(self, stage: StageName) -> bool:
         if stage in ("relabel", "evaluate"):
             return True
-        mosaic_of_ranks = self.init.kind == "mosaic" and self.init.mosaic_order == "rded"
+        by_rank = self.init.mosaic_order == "rded" or self.init.replacement
+        mosaic_of_ranks = self.init.kind == "mosaic" and by_rank
         official_slots = stage == "recover" and self.recover.order == "official"
         return official_slots or (mosaic_of_ranks and stage in ("init", "recover"))
 

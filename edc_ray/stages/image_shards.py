@@ -12,6 +12,7 @@ from edc_ray.artifacts.codec import table_to_bytes
 from edc_ray.artifacts.layout import STAGE_FOLDERS, table_name
 from edc_ray.artifacts.records import Record
 from edc_ray.artifacts.schema import ImageRows, build_images_table, read_images_table
+from edc_ray.config.stages import InitConfig, RecoverConfig
 from edc_ray.data.condensed import read_condensed_images
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.plan import UnitOutput
@@ -27,7 +28,7 @@ def images_output(
     slots: list[Slot],
     meta: dict[str, Any],
     *,
-    lossy: bool = False,
+    section: InitConfig | RecoverConfig | None = None,
 ) -> UnitOutput:
     """Images of some slots as one shard.
 
@@ -36,13 +37,13 @@ def images_output(
         images: uint8 [N, C, S, S].
         slots: of each image.
         meta: further facts for the record, which also gets the hash of each image as a reader decodes it.
-        lossy: store in recover.image_format; else without loss.
+        section: whose image_format the images are stored in; None is without loss.
     """
-    spec, section = context.config.dataset, context.config.recover
+    format, quality = (section.image_format, section.jpeg_quality) if section else ("png", 0)
     labels, ipc_ids = (np.array(values, dtype=np.int64) for values in zip(*slots, strict=True))
     table = build_images_table(
         images, labels, ipc_ids, context.data.train.class_names,
-        section.image_format if lossy else "png", section.jpeg_quality, dataset=spec.name,
+        format, quality, dataset=context.config.dataset.name,
     )  # fmt: skip
     stored = read_images_table(table).images
     hashes = [

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edc_ray.core.schedules import SCHEDULES, AdaptiveSchedule, multistep, recover_cosine
+from edc_ray.core.schedules import SCHEDULES, AdaptiveSchedule, multistep, recover_cosine, smallest_crop
 
 
 @given(
@@ -43,3 +44,28 @@ def test_adaptive_schedule_shrinks_only_when_the_loss_has_stalled() -> None:
     assert moving.factor == 1.0
     assert moving.after(1.001).factor == 0.9975
     assert moving.after(0.0).factor == 1.0
+
+
+@pytest.mark.parametrize("way", ["cosine", "linear", "step"])
+@pytest.mark.parametrize("milestone", [1.0, 0.5, 0.0])
+def test_a_curriculum_comes_down_from_whole_images_to_the_smallest_crop(way: Any, milestone: float) -> None:
+    floors = [smallest_crop(iteration, 100, 0.08, way, milestone) for iteration in range(101)]
+    assert floors[0] == (1.0 if milestone else 0.08)
+    assert all(later <= earlier for earlier, later in pairwise(floors))
+    end = int(100 * milestone)
+    assert floors[end:] == [0.08] * (101 - end)
+    if end:
+        half = {"cosine": 0.54, "linear": 0.54, "step": 1.0}[way]
+        assert floors[end // 2] == pytest.approx(half)
+
+
+def test_the_cosine_curriculum_lingers_at_both_ends() -> None:
+    early, late = (
+        smallest_crop(iteration, 100, 0.08, "cosine") - smallest_crop(iteration, 100, 0.08, "linear")
+        for iteration in (10, 90)
+    )
+    assert early > 0 > late
+
+
+def test_without_a_curriculum_the_smallest_crop_is_there_from_the_start() -> None:
+    assert smallest_crop(0, 100, 0.3, "none") == 0.3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from edc_ray.config.section import Section
 
@@ -163,14 +163,6 @@ class RecoverConfig(Section):
     image_rounding: Literal["trunc", "round"] = "round"
     image_format: Literal["png", "jpeg"] = "png"
     jpeg_quality: int = Field(default=75, ge=1, le=100)
-
-    @model_validator(mode="after")
-    def _every_rank_has_work(self) -> RecoverConfig:
-        if self.order == "official" and self.batch_size < self.virtual_ranks:
-            raise ValueError(
-                "recover.batch_size must be at least recover.virtual_ranks in the official order"
-            )
-        return self
 
 
 class RelabelConfig(Section):

@@ -25,20 +25,18 @@ def official_rank_batches(slots: Sequence[Slot], batch_size: int, ranks: int) ->
         ranks: logical processes; nothing to do with where the work runs.
 
     Returns:
-        rank -> batches -> slots. A rank without slots in the last global batch has one batch less, where
-        the official program fails. Slots in no batch: see `left_out`.
+        rank -> batches -> slots. Slots in no batch: see `left_out`.
 
-    Raises:
-        ValueError: fewer slots in a batch than ranks.
+    Deviations:
+        a rank without slots in the last global batch has one batch less, where the official program
+        fails; of a batch smaller than the number of ranks the first ranks get one slot each.
     """
-    share = batch_size // ranks
-    if share < 1:
-        raise ValueError(f"a batch of {batch_size} cannot be shared by {ranks} ranks")
+    share = max(1, batch_size // ranks)
     batches: list[list[list[Slot]]] = [[] for _ in range(ranks)]
     for first in range(0, len(slots), batch_size):
+        whole = slots[first : first + batch_size]
         for rank in range(ranks):
-            begin = first + rank * share
-            part = list(slots[begin : begin + share])
+            part = list(whole[rank * share : (rank + 1) * share])
             if part:
                 batches[rank].append(part)
     return batches
@@ -49,7 +47,7 @@ def left_out(slots: Sequence[Slot], batch_size: int, ranks: int) -> list[list[Sl
 
     Where the batch does not divide by the ranks, the rest of each global batch is in no rank's share.
     """
-    share = batch_size // ranks
+    share = max(1, batch_size // ranks)
     made = {
         slot for rank in official_rank_batches(slots, batch_size, ranks) for part in rank for slot in part
     }

@@ -35,14 +35,10 @@ def test_mean_norm_is_the_mean_over_images() -> None:
     assert mean_norm(two) == pytest.approx((2 + 6) / 2)
 
 
-def test_gradients_of_all_terms_are_those_of_finite_differences() -> None:
+def test_gradients_are_those_of_finite_differences() -> None:
     small = images(side=6).requires_grad_()
-    for term in (
-        lambda x: total_variation(x).l2,
-        mean_norm,
-        lambda x: diversity_loss(x, LABELS).reshape(()),
-    ):
-        assert torch.autograd.gradcheck(term, small, eps=1e-6, atol=1e-6, fast_mode=True) or term is None
+    for term in (total_variation, mean_norm):
+        assert torch.autograd.gradcheck(term, small, eps=1e-6, atol=1e-6)
 
 
 def test_gradient_of_diversity_treats_the_softer_side_as_a_constant() -> None:
@@ -60,11 +56,11 @@ def test_diversity_is_zero_for_single_images_and_least_where_directions_are_equa
     x = images()
     assert diversity_loss(x, torch.arange(5)) == 0
     alike = x[:1].expand(3, -1, -1, -1) * 3
-    apart = torch.zeros(3, 2, 34, 34)
+    apart = torch.zeros(3, 2, 32, 32)
     for number in range(3):
         apart[number, :, number * 10 : number * 10 + 10] = 0.05
     same = torch.zeros(3, dtype=torch.int64)
-    assert diversity_loss(apart, same) < 1e-3 < diversity_loss(alike, same)
+    assert diversity_loss(apart, same) < 1e-5 < diversity_loss(alike, same)
 
 
 def test_classes_add_up_and_their_order_plays_no_part() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from edc_ray.core.pixels import denormalise, normalise
+from edc_ray.stages import init_images
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import read_stage_images, slot_hashes
 from edc_ray.stages.init_images import noise_images, real_choice
@@ -141,9 +142,14 @@ def test_mosaics_with_replacement_repeat_some_and_leave_out_others(copied: Copie
         made = {sha for (of, _), sha in image_hashes(each, "init").items() if of == label}
         loaded = {sha for (of, _), sha in image_hashes(drawn, "init").items() if of == label}
         assert loaded < made
-    assert drawn.config.fingerprint("init") != copied(
-        *FROM_INIT, ipc=9, init__replacement=True, init__images_per_class=12
-    ).config.fingerprint("init")
+
+
+def test_the_choice_among_mosaics_depends_on_how_many_there_are(copied: Copied) -> None:
+    def fingerprint(**fields: Any) -> str:
+        return copied(*FROM_INIT, **fields).config.fingerprint("init")
+
+    assert fingerprint() == fingerprint(ipc=9)
+    assert fingerprint(init__replacement=True) != fingerprint(init__replacement=True, ipc=9)
 
 
 def test_preferring_unused_images_uses_more_of_them(copied: Copied) -> None:
@@ -158,18 +164,15 @@ def test_preferring_unused_images_uses_more_of_them(copied: Copied) -> None:
 
 
 def test_half_of_the_images_start_mirrored_where_that_keeps_the_class(copied: Copied) -> None:
-    plain = _made(copied, init__kind="real", ipc=12)
-    mirrored = _made(copied, init__kind="real", ipc=12, init__mirror=True, dataset__flip=True)
-    straight = _made(copied, init__kind="real", ipc=12, init__mirror=True)
-    before, after = (read_stage_images(context, "init").images for context in (plain, mirrored))
-    turned = [
-        np.array_equal(a[..., ::-1], b) and not np.array_equal(a, b)
-        for a, b in zip(before, after, strict=True)
-    ]
-    kept = [np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
-    assert all(t or k for t, k in zip(turned, kept, strict=True))
-    assert 8 < sum(turned) < 28
-    assert image_hashes(straight, "init") == image_hashes(plain, "init")  # digits are never mirrored
+    digits, mirrored = (copied(*FROM_INIT, init__kind="real", ipc=12, init__mirror=True) for _ in range(2))
+    spec = mirrored.config.dataset.model_copy(update={"flip": True})
+    mirrored.config = mirrored.config.model_copy(update={"dataset": spec})
+    before, after = (init_images._images_of_class(context, 1, range(12)) for context in (digits, mirrored))
+    assert np.array_equal(before, digits.data.train.fetch(real_choice(digits, 1)))
+    turned = [np.array_equal(a[..., ::-1], b) for a, b in zip(before, after, strict=True)]
+    assert np.array_equal(after[np.logical_not(turned)], before[np.logical_not(turned)])
+    assert 0 < sum(turned) < 12
+    assert np.array_equal(init_images._images_of_class(mirrored, 1, range(5, 7)), after[5:7])
 
 
 def test_only_mosaics_are_stored_as_jpeg(copied: Copied) -> None:

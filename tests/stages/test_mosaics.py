@@ -14,7 +14,7 @@ from edc_ray.core.crops import cross_entropy_of_each
 from edc_ray.stages import mosaics
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.mosaics import mosaics_of_class
-from edc_ray.stages.training import normalised
+from edc_ray.stages.training import mean_and_std, normalised
 from tests.stages.tiny_runs import units_of
 
 Copied = Callable[..., StageContext]
@@ -123,10 +123,9 @@ def test_the_best_shared_crop_stands_in_the_first_cell(
     crops, _ = _candidates(context, monkeypatch)
     observers = [context.observer(name) for name in context.config.observers_of("init")]
     as_bytes = (crops * 255).to(torch.uint8)
-    spec = context.config.dataset
-    assert spec.mean and spec.std
+    mean, std = mean_and_std(context)
     losses = cross_entropy_of_each(
-        (crops - spec.mean[0]) / spec.std[0], torch.ones(len(crops), dtype=torch.int64), observers
+        (crops - mean[0]) / std[0], torch.ones(len(crops), dtype=torch.int64), observers
     )
     expected = as_bytes[losses.argsort(stable=True)[:3]].numpy()
     np.testing.assert_array_equal(mosaics_of_class(context, 1), expected)

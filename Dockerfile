@@ -1,5 +1,5 @@
 # One image for a single machine, for nodes started with `ray start`, and for Ray on Kubernetes.
-#   docker build -t edc-ray .
+#   docker build -t edc-ray --build-arg COMMIT="$(git rev-parse --short=12 HEAD)" .
 #   docker run --rm -v "$PWD/runs:/home/ray/runs" edc-ray run digits
 # With NVIDIA GPUs add `--gpus all`: the CUDA libraries come with torch, the driver with the host.
 FROM python:3.11-slim
@@ -21,5 +21,8 @@ COPY jobs ./jobs
 RUN useradd --create-home ray
 USER ray
 WORKDIR /home/ray
+# Stands in every result: the image has no .git to ask.
+ARG COMMIT=
+ENV EDC_RAY_COMMIT=$COMMIT
 ENTRYPOINT ["edc-ray"]
 CMD ["--help"]

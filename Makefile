@@ -22,8 +22,9 @@ demo: $(VENV)/.runtime ## the whole pipeline on real handwritten digits: minutes
 
 ##@ Test
 
+# Two processes: one waits for Ray to start while the other computes. Tests of one Ray stay together.
 test: lint types docs ## everything that runs on a CPU without network: lint, types, documents, all tests
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
 check: lint types ## lint, types, architecture: under a minute
 	$(BIN)/python -m pytest -q tests/architecture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,9 @@ from rich.table import Table
 from edc_ray.artifacts.layout import REPORT_FOLDER, REPORT_PAGE, STAGE_FOLDERS, join_path
 from edc_ray.artifacts.manifest import read_manifest
 from edc_ray.artifacts.store import Store
-from edc_ray.config.run import RunConfig, StageName
+from edc_ray.config.load import deviations_from_method
+from edc_ray.config.run import RunConfig, StageName, digest_of
+from edc_ray.data.sources import open_dataset
 from edc_ray.errors import EdcRayError, UnitsFailedError
 from edc_ray.report.progress import ProgressDisplay
 from edc_ray.report.run_report import result_rows, write_report
@@ -43,6 +45,7 @@ def launch(config: RunConfig, stages: Sequence[StageName], output: Output) -> No
     """
     inputs = open_inputs(config)
     stderr = Console(stderr=True)
+    _say_where_the_method_is_left(config, stderr)
     progress = ProgressDisplay("none" if output.quiet else config.tracking.progress, stderr)
     with _executor(inputs.config) as (execute, device):
         context = open_run(inputs, device)
@@ -62,6 +65,15 @@ def launch(config: RunConfig, stages: Sequence[StageName], output: Output) -> No
         finally:
             log.write()
     _show(context, log, output, stderr)
+
+
+def _say_where_the_method_is_left(config: RunConfig, stderr: Console) -> None:
+    """A method's name in a file or a title says little once its fields were changed."""
+    if changed := deviations_from_method(config):
+        listed = ", ".join(f"{field}={value} ({method})" for field, (value, method) in changed.items())
+        stderr.print(
+            f"method {config.method}, changed: {listed}", highlight=False, markup=False, soft_wrap=True
+        )
 
 
 @contextmanager
@@ -86,7 +98,7 @@ def launch_sweep(config: RunConfig, output: Output) -> None:
     # Ray Tune takes seconds to import.
     from edc_ray.cluster.tune import run_sweep
 
-    trials = run_sweep(config, run_trial)
+    trials = run_sweep(config, run_trial, _images_of_trials())
     if output.as_json:
         print(json.dumps({"run": run_url(config), "trials": trials}), flush=True)
     else:
@@ -107,6 +119,20 @@ def run_trial(config: RunConfig) -> dict[str, Any]:
     run_pipeline(context, on_event=EventLog(context.store))
     row = next(row for row in result_rows(context.store) if row.row == config.sweep.row)
     return {name: getattr(row, name) for name in ("row", "student", "n", "top1_mean", "top1_std")}
+
+
+def _images_of_trials() -> Callable[[RunConfig], list[str]]:
+    """Digests of a config's images; each dataset is opened once, however many trials use it."""
+    known: dict[str, list[str]] = {}
+
+    def images_of(config: RunConfig) -> list[str]:
+        key = digest_of([config.dataset.model_dump(mode="json"), config.seed])
+        if key not in known:
+            data = open_dataset(config.dataset, config.seed)
+            known[key] = [data.train.content_hash, data.val.content_hash]
+        return known[key]
+
+    return images_of
 
 
 def _trials_table(config: RunConfig, trials: list[dict[str, Any]]) -> Table:

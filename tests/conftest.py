@@ -43,6 +43,13 @@ TINY_DIGITS: dict[str, Any] = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one Ray stay in one process of the suite; see `make test`."""
+    for item in items:
+        if "ray_of_tests" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 def _is_this_machine(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host.partition("%")[0])

@@ -42,6 +42,7 @@ def write_unit(
     meta: Mapping[str, Any] | None = None,
     seconds: float = 0.0,
     *,
+    environment: Mapping[str, Any] | None = None,
     stage: str | None = None,
 ) -> Record:
     """Store the result of a unit: its shards first, its record last.
@@ -54,6 +55,7 @@ def write_unit(
         shards: file name below the stage folder -> (content, rows).
         meta: small JSON values about the unit.
         seconds: time the unit took.
+        environment: versions, hardware, commit.
         stage: name of the stage; by default that of the folder.
 
     Returns:
@@ -64,7 +66,9 @@ def write_unit(
     """
     infos = tuple(ShardInfo(name, len(data), _sha256(data), rows) for name, (data, rows) in shards.items())
     name = stage or _stage_of(stage_folder)
-    record = Record(name, unit_key, fingerprint, infos, dict(meta or {}), float(seconds))
+    record = Record(
+        name, unit_key, fingerprint, infos, dict(meta or {}), float(seconds), dict(environment or {})
+    )
     text = to_json(record)
     path = layout.record_path(stage_folder, unit_key)
     for file_name, (data, _) in shards.items():

@@ -23,7 +23,7 @@ class ShardInfo:
 
 @dataclass(frozen=True)
 class Record:
-    """Proof that one work unit is done."""
+    """Proof that one work unit is done. `environment`: versions, hardware and commit of what made it."""
 
     stage: str
     unit: str
@@ -31,6 +31,7 @@ class Record:
     shards: tuple[ShardInfo, ...]
     meta: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    environment: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
 
@@ -45,7 +46,7 @@ class Manifest:
         dataset: {"name": ..., "class_names": [...]}.
         records: of all units, in plan order.
         meta: JSON values for readers, such as mean and std.
-        environment: versions, hardware, commit.
+        environment: versions, hardware, commit of what made the units; several values where they differ.
     """
 
     stage: str
@@ -118,6 +119,7 @@ def _record(raw: dict[str, Any]) -> Record:
         shards=tuple(_shard(shard) for shard in _typed(raw, "shards", list)),
         meta=_typed(raw, "meta", dict),
         seconds=float(raw["seconds"]),
+        environment=_typed({"environment": {}} | raw, "environment", dict),  # absent in the first runs
         schema_version=_typed(raw, "schema_version", int),
     )
 

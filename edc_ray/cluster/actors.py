@@ -17,6 +17,7 @@ from edc_ray.config.run import RunConfig
 from edc_ray.data.sources import OpenedDataset
 from edc_ray.stages.context import StageContext, choose_device
 from edc_ray.stages.plan import Stage, WorkUnit
+from edc_ray.stages.provenance import environment_facts
 from edc_ray.stages.unit_work import do_unit
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class StageActor:
 
     def __init__(self, config: RunConfig, store: Store, data: OpenedDataset, gpus: float) -> None:
         self._context = StageContext(config, store, data, choose_device(config.device, gpus=gpus))
+        environment_facts(self._context.device)
 
     def begin_stage(self) -> None:
         """Answers once the actor runs. Forgets what it has read: an earlier stage may have been made anew."""

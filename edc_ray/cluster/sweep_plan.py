@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from edc_ray.config.load import with_fields
-from edc_ray.config.run import RunConfig, digest_of
+from edc_ray.config.run import CODE_VERSION, RunConfig, digest_of
 from edc_ray.errors import ConfigError
 
 SWEEP_FOLDER = "sweep"
@@ -37,12 +37,13 @@ class Trial:
         return f"{SWEEP_FOLDER}/trials/{self.key}.json"
 
 
-def planned_trials(config: RunConfig, run_url: str) -> list[Trial]:
+def planned_trials(config: RunConfig, run_url: str, images_of: Callable[[RunConfig], Any]) -> list[Trial]:
     """All trials of a sweep; equal ones once.
 
     Args:
         config: of the sweep.
         run_url: folder of the sweep's run.
+        images_of: digest of the images of a trial's config, as a JSON value.
 
     Raises:
         ConfigError: as `run_sweep`.
@@ -56,16 +57,23 @@ def planned_trials(config: RunConfig, run_url: str) -> list[Trial]:
                 f"sweep.space cannot hold '{field}'", expected="a field that can change a result"
             )
     points = _grid(space) if config.sweep.search == "grid" else _random(config)
-    trials = (_trial(config, point, run_url) for point in points)
+    trials = (_trial(config, point, run_url, images_of) for point in points)
     return list({trial.key: trial for trial in trials}.values())
 
 
-def _trial(config: RunConfig, fields: dict[str, Any], run_url: str) -> Trial:
+def _trial(
+    config: RunConfig, fields: dict[str, Any], run_url: str, images_of: Callable[[RunConfig], Any]
+) -> Trial:
     alone = {"cluster.address": "none", "tracking.progress": "none", "sweep.space": {}}
     config = with_fields(config, alone | fields | {"storage.root": f"{run_url}/{SWEEP_FOLDER}"})
     tree = config.model_dump(mode="json")
     counted = {name: value for name, value in tree.items() if name not in _NOT_SEARCHED}
-    counted |= {"row": config.sweep.row, "threads_per_unit": config.cluster.threads_per_unit}
+    counted |= {
+        "row": config.sweep.row,
+        "threads_per_unit": config.cluster.threads_per_unit,
+        "code_version": CODE_VERSION,
+        "images": images_of(config),
+    }
     key = f"trial-{digest_of(counted)}"
     return Trial(key, fields, with_fields(config, {"run.name": key}))
 

@@ -18,6 +18,7 @@ from edc_ray.config.run import RunConfig
 from edc_ray.stages.context import Group, StageContext, choose_device
 from edc_ray.stages.numerics import unit_numerics
 from edc_ray.stages.plan import Stage, WorkUnit
+from edc_ray.stages.provenance import environment_facts
 from edc_ray.stages.unit_work import do_unit
 
 
@@ -54,6 +55,7 @@ def work(job: TrainJob, desk: Any) -> None:
         from ray.train.torch import get_device  # seconds to import, and the driver needs none of it
 
         device = get_device()  # all GPUs of the node are visible here; this is the rank's own
+    environment_facts(device)
     group = Group(rank, job.group_size) if together else Group()
     context = StageContext(job.config, job.store, ray.get(job.data), device, group)
     next_unit, do = (_next_of_group, _do_with_group) if together else (_next_of_rank, _do_alone)

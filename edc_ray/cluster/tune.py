@@ -27,7 +27,9 @@ from edc_ray.stages.open_run import run_url
 RunTrial = Callable[[RunConfig], dict[str, Any]]
 
 
-def run_sweep(config: RunConfig, run_trial: RunTrial) -> list[dict[str, Any]]:
+def run_sweep(
+    config: RunConfig, run_trial: RunTrial, images_of: Callable[[RunConfig], Any]
+) -> list[dict[str, Any]]:
     """Run the trials of `config.sweep` that no log proves.
 
     Each trial is a run of its own, `<storage.root>/<run.name>/sweep/<trial>`, in one process without Ray.
@@ -35,6 +37,7 @@ def run_sweep(config: RunConfig, run_trial: RunTrial) -> list[dict[str, Any]]:
     Args:
         config: with `sweep.space`; `cluster.address=none` runs trials one after the other in this process.
         run_trial: gets a trial's config, returns its result as JSON values; called in other processes.
+        images_of: digest of the images of a trial's config: a result belongs to the images it was made from.
 
     Returns:
         A row for each trial in the order of the plan: `trial`, `fields`, `reused`, and either the result's
@@ -45,7 +48,7 @@ def run_sweep(config: RunConfig, run_trial: RunTrial) -> list[dict[str, Any]]:
         ResourceError: more trials at once than the cluster can hold.
     """
     store = open_store(run_url(config), dict(config.storage.options))
-    trials = planned_trials(config, store.url)
+    trials = planned_trials(config, store.url, images_of)
     known = {trial.key: row for trial in trials if (row := _logged(store, trial))}
     missing = [trial for trial in trials if trial.key not in known]
     errors = (_run_here if config.cluster.address == "none" else _run_on_ray)(

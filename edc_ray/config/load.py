@@ -42,7 +42,14 @@ def load_recipe(name: str, overrides: Iterable[str] = ()) -> RunConfig:
 
 
 def load_yaml(text: str, overrides: Iterable[str] = (), *, source: str = "config") -> RunConfig:
-    """The config in a YAML text, with overrides applied. Raises ConfigError as `load_recipe` does."""
+    """The config in a YAML text, with overrides applied.
+
+    What the text leaves out has the values of its `method`; what it states stands, as in a file of
+    `show-config`, which states everything.
+
+    Raises:
+        ConfigError: as `load_recipe` does; or the text is no YAML mapping.
+    """
     try:
         tree = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:
@@ -51,7 +58,9 @@ def load_yaml(text: str, overrides: Iterable[str] = (), *, source: str = "config
         raise ConfigError(
             f"{source} holds no config", found=type(tree).__name__, expected="a mapping of sections"
         )
-    return _override(validated(tree), overrides)
+    stated = validated(tree)
+    by_method = _method(stated.method)(stated).model_dump(mode="json")
+    return _override(validated(_merged(by_method, tree)), overrides)
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -76,6 +85,14 @@ def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
     for path, value in fields.items():
         _set(tree, path, value)
     return validated(tree)
+
+
+def deviations_from_method(config: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Fields whose value is not the one that the config's method gives: field -> (value, the method's)."""
+    own, given = config.model_dump(mode="json"), _method(config.method)(config).model_dump(mode="json")
+    paths = [path.split(".") for path in field_paths()]
+    pairs = {".".join(path): (_value_at(own, path), _value_at(given, path)) for path in paths}
+    return {path: (value, method) for path, (value, method) in pairs.items() if value != method}
 
 
 def validated(tree: Mapping[str, Any]) -> RunConfig:
@@ -119,6 +136,22 @@ def _method(name: Any) -> Callable[[RunConfig], RunConfig]:
     if str(name) not in METHODS:
         raise unknown_name("method", str(name), METHODS)
     return METHODS[str(name)]
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, section by section."""
+    merged = dict(base)
+    for name, value in over.items():
+        is_section = name in RunConfig.model_fields and isinstance(base.get(name), dict)
+        merged[name] = {**base[name], **value} if is_section and isinstance(value, Mapping) else value
+    return merged
+
+
+def _value_at(tree: Mapping[str, Any], path: list[str]) -> Any:
+    value: Any = tree
+    for name in path:
+        value = value[name]
+    return value
 
 
 def _parsed(text: str) -> tuple[str, Any]:

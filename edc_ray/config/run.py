@@ -45,6 +45,9 @@ _LISTS_OF_UNITS = {
     "evaluate.full_accuracy",
 }  # fmt: skip
 
+# Fields that may rise in a folder with results: units are added, and what builds on all is made anew.
+GROWING_FIELDS = ("ipc", "relabel.epochs")
+
 # Where the pixels come from; what they are is covered by the hash of their content.
 _DATASET_LOCATION = {
     "name", "train", "val", "val_fraction", "max_per_class", "max_val_per_class", "download", "cache",
@@ -121,19 +124,34 @@ class RunConfig(Section):
                 fields[f"{section}.observers"] = list(self.observers_of(section))
         if self._depends_on_ipc(stage):
             fields["ipc"] = self.ipc
+        if stage == "relabel":
+            del fields["relabel.epochs"]  # a unit carries its own range
         return {name: value for name, value in fields.items() if name not in _LISTS_OF_UNITS}
 
     def fingerprint(self, stage: StageName) -> str:
         """Hash of `stage_inputs`: 16 hexadecimal digits."""
         return digest_of(self.stage_inputs(stage))
 
+    @property
+    def slots_are_fixed_by_ipc(self) -> bool:
+        """Whether another ipc changes the images that are there: such a run cannot grow."""
+        return self._mosaics_are_dealt_by_ipc or self._order_is_official
+
+    @property
+    def _mosaics_are_dealt_by_ipc(self) -> bool:
+        by_rank = self.init.mosaic_order == "rded" or self.init.replacement
+        return self.init.kind == "mosaic" and by_rank
+
+    @property
+    def _order_is_official(self) -> bool:
+        return self.recover.enabled and self.recover.order == "official"
+
     def _depends_on_ipc(self, stage: StageName) -> bool:
         if stage in ("relabel", "evaluate"):
             return True
-        by_rank = self.init.mosaic_order == "rded" or self.init.replacement
-        mosaic_of_ranks = self.init.kind == "mosaic" and by_rank
-        official_slots = stage == "recover" and self.recover.order == "official"
-        return official_slots or (mosaic_of_ranks and stage in ("init", "recover"))
+        if stage == "recover" and self._order_is_official:
+            return True
+        return self._mosaics_are_dealt_by_ipc and stage in ("init", "recover")
 
 
 def _stages_up_to(stage: StageName) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def write_grid(
     height, width = tiles.shape[1:3]
     rows = math.ceil(len(tiles) / columns)
     grid_width = columns * (width + _GAP) - _GAP
-    page_width = max(left + grid_width, math.ceil(font.getlength(title))) + _MARGIN
+    page_width = left + max(grid_width, math.ceil(font.getlength(title))) + _MARGIN
     page = Image.new("RGB", (page_width, top + rows * (height + _GAP) - _GAP + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((left, _MARGIN), title, _INK, font=font)

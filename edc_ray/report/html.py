@@ -25,6 +25,7 @@ _PAGE = """\
   th, td { padding: .3rem .8rem; border-bottom: 1px solid #d8d8dc; text-align: left; }
   th { border-bottom: 2px solid #8a8a8f; }
   figure { margin: 1.2rem 0; overflow-x: auto; } figcaption { color: #55555a; }
+  .images { display: flex; flex-wrap: wrap; gap: 0 2.5rem; align-items: flex-start; }
   img { max-width: 100%; } img.pixels { max-width: none; image-rendering: pixelated; }
   pre { background: #f5f5f7; padding: 1rem; overflow-x: auto; font-size: .8rem; }
 </style>
@@ -45,12 +46,14 @@ _PAGE = """\
 {% endif %}
 {% for heading, pictures, kind in (("Images", images, "pixels"), ("Curves", curves, "plot")) if pictures %}
 <h2>{{ heading }}</h2>
+<div class="{{ heading | lower }}">
 {% for picture in pictures %}
 <figure>
   <figcaption>{{ picture.caption }}</figcaption>
   <img class="{{ kind }}" alt="{{ picture.caption }}" src="{{ picture | data_uri }}">
 </figure>
 {% endfor %}
+</div>
 {% endfor %}
 <h2>Environment</h2>
 <table>

@@ -17,9 +17,9 @@ def planned_units(context: StageContext, stage: Stage) -> list[WorkUnit]:
     return [unit.fingerprinted(fingerprint, stage.inputs(context, unit)) for unit in stage.plan(context)]
 
 
-def fingerprint_of(units: list[WorkUnit]) -> str:
-    """Fingerprint of a whole stage: that of its units in plan order."""
-    return digest_of([unit.fingerprint for unit in units])
+def fingerprint_of(context: StageContext, stage: Stage, units: list[WorkUnit]) -> str:
+    """Fingerprint of a whole stage: its units in plan order, and how they are put together."""
+    return digest_of([[unit.fingerprint for unit in units], stage.finish_inputs(context)])
 
 
 def proven_records(context: StageContext, stage: Stage, units: list[WorkUnit]) -> dict[str, Record]:
@@ -38,7 +38,7 @@ def is_complete(context: StageContext, stage: Stage, units: list[WorkUnit]) -> b
     if not context.store.exists(path):
         return False
     manifest = parse_manifest(context.store.read(path), context.store.join(path))
-    return manifest is not None and _problem_of(context, manifest, units) is None
+    return manifest is not None and _problem_of(context, stage, manifest, units) is None
 
 
 def require_complete(context: StageContext, stage: Stage) -> None:
@@ -47,7 +47,7 @@ def require_complete(context: StageContext, stage: Stage) -> None:
     Raises:
         ArtifactError: it is not complete.
     """
-    problem = _problem_of(context, context.manifest(stage.name), planned_units(context, stage))
+    problem = _problem_of(context, stage, context.manifest(stage.name), planned_units(context, stage))
     if problem is not None:
         raise ArtifactError(
             f"{stage.name}: the artifact in {context.store.url} is not complete",
@@ -57,8 +57,8 @@ def require_complete(context: StageContext, stage: Stage) -> None:
         )
 
 
-def _problem_of(context: StageContext, manifest: Manifest, units: list[WorkUnit]) -> str | None:
-    if manifest.fingerprint != fingerprint_of(units):
+def _problem_of(context: StageContext, stage: Stage, manifest: Manifest, units: list[WorkUnit]) -> str | None:
+    if manifest.fingerprint != fingerprint_of(context, stage, units):
         return "it was made of other units: by another config, from other data, or for another ipc"
     if not manifest_is_intact(context.store, manifest):
         return "a file is missing or damaged; edc-ray verify names it"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS, join_path, network_name
+from edc_ray.artifacts.layout import STAGE_FOLDERS, join_path, manifest_path, network_name
 from edc_ray.artifacts.manifest import read_manifest, read_shard
 from edc_ray.artifacts.records import Manifest, ShardInfo
 from edc_ray.artifacts.store import Store
@@ -72,6 +72,11 @@ class StageContext:
         self._manifests.pop(stage, None)
         if stage == "squeeze":
             self._networks.clear()
+
+    def withdraw_manifest(self, stage: StageName) -> None:
+        """Take back that a stage is complete; its units and their records stay."""
+        self.store.delete(manifest_path(STAGE_FOLDERS[stage]))
+        self.forget_manifest(stage)
 
     def observer_digests(self, names: Iterable[str]) -> dict[str, str]:
         """SHA-256 of the weights of the named observers.

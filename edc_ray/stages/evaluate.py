@@ -188,6 +188,7 @@ STAGE = Stage(
     inputs=inputs,
     run_unit=train_student,
     finish=finish,
+    finish_inputs=lambda context: context.config.evaluate.full_accuracy,
     spread="train",
     num_workers=lambda context: context.config.evaluate.num_workers,
 )

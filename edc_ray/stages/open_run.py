@@ -18,14 +18,16 @@ from edc_ray.artifacts.layout import (
     manifest_path,
     records_folder,
 )
+from edc_ray.artifacts.records import parse_manifest
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import load_yaml, to_yaml
-from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
+from edc_ray.config.run import GROWING_FIELDS, STAGE_NAMES, RunConfig, StageName
 from edc_ray.data.sources import OpenedDataset, open_dataset
 from edc_ray.errors import ConfigError, DataError, EdcRayError
 from edc_ray.models.registry import check_network
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.init_images import check_class_sizes
+from edc_ray.stages.provenance import environment_facts
 
 DEFAULT_ROOT = "runs"
 
@@ -65,7 +67,9 @@ def open_run(inputs: Inputs, device: torch.device) -> StageContext:
     Raises:
         ConfigError: the folder holds results of another config.
     """
+    environment_facts(device)
     config = inputs.config.model_copy(update={"device": device.type})
+    refuse_newer_manifests(inputs.store)
     check_same_run(inputs.store, config)
     check_same_data(inputs.store, inputs.data)
     inputs.store.publish(RUN_CONFIG, to_yaml(config).encode(), replace=True)
@@ -86,8 +90,18 @@ def run_url(config: RunConfig) -> str:
     return join_path(root.rstrip("/"), config.run.name)
 
 
+def refuse_newer_manifests(store: Store) -> None:
+    """Raise ArtifactError where a newer edc-ray completed a stage. A damaged manifest proves nothing."""
+    for path in map(manifest_path, STAGE_FOLDERS.values()):
+        if store.exists(path):
+            parse_manifest(store.read(path), store.join(path))
+
+
 def check_same_run(store: Store, config: RunConfig) -> None:
     """Refuse to mix results of two configs in one folder.
+
+    A higher `ipc` or more `relabel.epochs` are no other config: the units that are there stay, and what was
+    made of all of them (labels of mixed images, students) is made anew.
 
     Raises:
         ConfigError: a stage has results that this config would make otherwise; names the fields that differ.
@@ -101,9 +115,11 @@ def check_same_run(store: Store, config: RunConfig) -> None:
         raise ConfigError(
             f"{source} cannot be read by this edc-ray", found=str(error), next="give another run.name"
         ) from error
-    for stage in STAGE_FOLDERS:
-        different = _differences(earlier.stage_inputs(stage), config.stage_inputs(stage))  # type: ignore[arg-type]
-        if different and _has_results(store, stage):  # type: ignore[arg-type]
+    for stage in STAGE_NAMES:
+        different = _differences(earlier.stage_inputs(stage), config.stage_inputs(stage))
+        if not config.slots_are_fixed_by_ipc:
+            different = {name: values for name, values in different.items() if not _is_growth(name, *values)}
+        if different and _has_results(store, stage):
             raise ConfigError(
                 f"{stage}: the run folder {store.url} was made by another config",
                 found="; ".join(f"{name}={old!r}" for name, (old, _) in different.items()),
@@ -143,6 +159,10 @@ def _has_results(store: Store, stage: StageName) -> bool:
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     names = sorted(old.keys() | new.keys())
     return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
+
+
+def _is_growth(name: str, old: Any, new: Any) -> bool:
+    return name in GROWING_FIELDS and old is not None and new is not None and new > old
 
 
 def _check_groups(config: RunConfig) -> None:

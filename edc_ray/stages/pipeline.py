@@ -28,7 +28,7 @@ from edc_ray.stages.completeness import (
 )
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.plan import Execute, Outcome, Stage
-from edc_ray.stages.provenance import environment_facts
+from edc_ray.stages.provenance import joined_facts
 from edc_ray.stages.unit_work import execute_here
 
 STAGES: dict[StageName, Stage] = {
@@ -95,6 +95,9 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
 
     if is_complete(context, stage, units):
         return reported("stage_reused", 0, len(units))
+    # Results made from what is made anew now would pass for current ones: only their units' records can tell.
+    for outdated in _built_on(stage.name):
+        context.withdraw_manifest(outdated)
     records = proven_records(context, stage, units)
     missing, reused = [unit for unit in units if unit.key not in records], len(records)
     on_event({"event": "stage_started", "stage": stage.name, "units": len(units), "reused": reused})
@@ -111,13 +114,22 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
     named, meta = stage.finish(context, [records[unit.key] for unit in units])
     dataset = context.config.dataset
     write_manifest(
-        context.store, STAGE_FOLDERS[stage.name], named, fingerprint=fingerprint_of(units),
+        context.store, STAGE_FOLDERS[stage.name], named, fingerprint=fingerprint_of(context, stage, units),
         config_digest=context.config.fingerprint(stage.name), meta=meta,
         dataset={"name": dataset.name, "class_names": list(dataset.class_names or ())},
-        environment=environment_facts(context.device),
+        environment=joined_facts(record.environment for record in records.values()),
     )  # fmt: skip
     context.forget_manifest(stage.name)
     return reported("stage_done", len(missing), reused, meta=meta)
+
+
+def _built_on(name: StageName) -> list[StageName]:
+    """A stage and all that build on it, the last first."""
+    found = {name}
+    for stage in STAGES.values():
+        if found.intersection(stage.needs):
+            found.add(stage.name)
+    return [stage for stage in reversed(STAGES) if stage in found]
 
 
 def _unit_event(outcome: Outcome) -> dict[str, Any]:

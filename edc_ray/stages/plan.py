@@ -70,6 +70,7 @@ class Stage:
         inputs: digests of the artifacts and data that a unit reads.
         run_unit: does one unit; no writing.
         finish: puts the units' records together; returns the records that the manifest names and its meta.
+        finish_inputs: config values that change what `finish` says and no unit, as JSON values.
         spread: "actors" (many small units) or "train" (whole trainings, spread over Ray Train workers).
         num_workers: DDP processes inside one unit.
     """
@@ -80,6 +81,7 @@ class Stage:
     inputs: Callable[[StageContext, WorkUnit], Any]
     run_unit: Callable[[StageContext, WorkUnit], UnitOutput]
     finish: Callable[[StageContext, list[Record]], tuple[list[Record], dict[str, Any]]]
+    finish_inputs: Callable[[StageContext], Any] = lambda context: None
     spread: Literal["actors", "train"] = "actors"
     num_workers: Callable[[StageContext], int] = lambda context: 1
 

@@ -145,6 +145,7 @@ STAGE = Stage(
     inputs=inputs,
     run_unit=train_observer,
     finish=finish,
+    finish_inputs=lambda context: context.config.dataset.allow_weak_observers,
     spread="train",
     num_workers=lambda context: context.config.squeeze.num_workers,
 )

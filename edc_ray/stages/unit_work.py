@@ -11,6 +11,7 @@ from edc_ray.artifacts.records import Record
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.numerics import unit_numerics
 from edc_ray.stages.plan import Outcome, Stage, WorkUnit
+from edc_ray.stages.provenance import environment_facts
 
 
 def do_unit(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
@@ -20,7 +21,7 @@ def do_unit(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
         output = stage.run_unit(context, unit)
     return write_unit(
         context.store, STAGE_FOLDERS[unit.stage], unit.key, unit.fingerprint, dict(output.shards),
-        dict(output.meta), time.monotonic() - started,
+        dict(output.meta), time.monotonic() - started, environment=environment_facts(context.device),
     )  # fmt: skip
 
 

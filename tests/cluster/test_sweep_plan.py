@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edc_ray.cluster.sweep_plan import planned_trials
-from edc_ray.config.run import RunConfig
+from edc_ray.config.run import CODE_VERSION, RunConfig
 from edc_ray.errors import ConfigError
 from tests.cluster.fake_stage import fake_config
 
@@ -15,9 +15,13 @@ def sweep_config(folder: Path, space: dict[str, Any], **fields: Any) -> RunConfi
     return fake_config(folder, run__name="search", sweep__space=space, **fields)
 
 
+def no_images(config: RunConfig) -> list[str]:
+    return []
+
+
 def test_a_grid_is_the_product_of_its_lists_and_trials_have_names_of_their_own(tmp_path: Path) -> None:
     config = sweep_config(tmp_path, {"ipc": [1, 2], "recover.matching_weight": [0.1, 0.2, 0.2]})
-    trials = planned_trials(config, str(tmp_path))
+    trials = planned_trials(config, str(tmp_path), no_images)
     assert [(trial.config.ipc, trial.config.recover.matching_weight) for trial in trials] == [
         (1, 0.1), (1, 0.2), (2, 0.1), (2, 0.2),
     ]  # fmt: skip
@@ -31,9 +35,11 @@ def test_a_random_search_is_the_same_every_time_and_grows_at_its_end(tmp_path: P
         "relabel.mix": ["cutmix", "mixup"],
         "recover.class_weight": {"uniform": [0.0, 1.0]},
     }
-    few = planned_trials(sweep_config(tmp_path, space, sweep__search="random", sweep__num_trials=3), "/runs")
+    few = planned_trials(
+        sweep_config(tmp_path, space, sweep__search="random", sweep__num_trials=3), "/runs", no_images
+    )
     many = planned_trials(
-        sweep_config(tmp_path, space, sweep__search="random", sweep__num_trials=20), "/runs"
+        sweep_config(tmp_path, space, sweep__search="random", sweep__num_trials=20), "/runs", no_images
     )
     assert [trial.fields for trial in many[:3]] == [trial.fields for trial in few]
     assert [trial.key for trial in many[:3]] == [trial.key for trial in few]
@@ -44,12 +50,22 @@ def test_a_random_search_is_the_same_every_time_and_grows_at_its_end(tmp_path: P
 
 def test_what_changes_no_result_changes_no_key(tmp_path: Path) -> None:
     space = {"ipc": [1]}
-    one = planned_trials(sweep_config(tmp_path, space), "/runs")
+    one = planned_trials(sweep_config(tmp_path, space), "/runs", no_images)
     other = planned_trials(
-        sweep_config(tmp_path, space, cluster__num_actors=7, sweep__max_concurrent=4), "/moved"
+        sweep_config(tmp_path, space, cluster__num_actors=7, sweep__max_concurrent=4), "/moved", no_images
     )
     assert one[0].key == other[0].key
-    assert planned_trials(sweep_config(tmp_path, space, seed=1), "/runs")[0].key != one[0].key
+    assert planned_trials(sweep_config(tmp_path, space, seed=1), "/runs", no_images)[0].key != one[0].key
+
+
+def test_a_trial_of_other_images_or_other_code_has_another_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = sweep_config(tmp_path, {"ipc": [1]})
+    before = planned_trials(config, "/runs", no_images)[0].key
+    assert planned_trials(config, "/runs", lambda config: ["other"])[0].key != before
+    monkeypatch.setitem(CODE_VERSION, "recover", CODE_VERSION["recover"] + 1)
+    assert planned_trials(config, "/runs", no_images)[0].key != before
 
 
 @pytest.mark.parametrize(
@@ -68,4 +84,4 @@ def test_a_space_that_cannot_be_searched_is_refused_before_anything_starts(
     tmp_path: Path, space: dict[str, Any], search: str, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        planned_trials(sweep_config(tmp_path, space, sweep__search=search), "/runs")
+        planned_trials(sweep_config(tmp_path, space, sweep__search=search), "/runs", no_images)

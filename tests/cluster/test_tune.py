@@ -26,6 +26,10 @@ def fake_trial(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def images_of(config: RunConfig) -> list[str]:
+    return ["the same images"]
+
+
 def sweep_config(folder: Path, space: dict[str, Any], **fields: Any) -> RunConfig:
     return fake_config(folder, run__name="search", sweep__space=space, **fields)
 
@@ -37,7 +41,7 @@ def test_a_sweep_reports_failed_trials_and_reuses_finished_ones(
     config = sweep_config(
         tmp_path, {"recover.iterations": [1, 3]}, cluster__address=address, sweep__max_concurrent=2
     )
-    rows = run_sweep(config, fake_trial)
+    rows = run_sweep(config, fake_trial, images_of)
     assert [row["fields"] for row in rows] == [{"recover.iterations": value} for value in (1, 3)]
     assert [row.get("top1") for row in rows] == [10.0, None]
     assert rows[1]["error"] == "NumericalError: recover: the loss is NaN"
@@ -45,7 +49,7 @@ def test_a_sweep_reports_failed_trials_and_reuses_finished_ones(
     assert rows[0]["root"] == str(tmp_path / "search/sweep")
     assert not any(row["reused"] for row in rows)
 
-    again = run_sweep(with_fields(config, {"cluster.address": "none"}), fake_trial)
+    again = run_sweep(with_fields(config, {"cluster.address": "none"}), fake_trial, images_of)
     assert [row["reused"] for row in again] == [True, False]
     assert [row.get("top1") for row in again] == [10.0, None]
     tries = {path.name: len(path.read_text()) for path in (tmp_path / "search/sweep/tries").iterdir()}

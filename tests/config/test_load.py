@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edc_ray.config.dataset import INFERRED_FIELDS
-from edc_ray.config.load import field_paths, load_recipe, load_yaml, to_yaml, with_fields
+from edc_ray.config.load import (
+    deviations_from_method,
+    field_paths,
+    load_recipe,
+    load_yaml,
+    to_yaml,
+    with_fields,
+)
 from edc_ray.config.methods import METHODS
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import RunConfig
@@ -222,3 +229,31 @@ def test_an_observer_that_is_not_trained_is_refused_with_the_stage_that_asks_for
 def test_a_number_with_an_exponent_and_no_point_is_a_number():
     config = load_recipe("digits", ["sweep.space.recover.learning_rate={loguniform: [1e-3, 1E-1]}"])
     assert config.sweep.space == {"recover.learning_rate": {"loguniform": [0.001, 0.1]}}
+
+
+def test_a_file_that_states_a_method_and_little_else_has_the_methods_values() -> None:
+    text = """
+    method: rded
+    dataset: {train: "sklearn:digits"}
+    squeeze: {observers: [convnet_w32]}
+    evaluate: {students: [convnet_w32], temperature: 4}
+    """
+    config = load_yaml(text)
+    assert config.recover.enabled is False
+    assert config.init.mosaic_order == "rded"
+    assert config.evaluate.loss == "kl"
+    assert config.evaluate.temperature == 4
+
+
+def test_a_file_of_a_whole_config_is_taken_as_it_stands() -> None:
+    config = load_recipe("digits", ["method=rded", "recover.enabled=true"])
+    assert load_yaml(to_yaml(config)) == config
+    edited = to_yaml(load_recipe("digits")).replace("method: edc", "method: rded")
+    assert load_yaml(edited).recover.enabled is True
+
+
+def test_fields_that_leave_their_method_are_named_with_both_values() -> None:
+    for recipe in RECIPES:
+        assert deviations_from_method(load_recipe(recipe)) == {}
+    changed = load_recipe("digits", ["method=rded", "recover.enabled=true", "recover.iterations=7"])
+    assert deviations_from_method(changed) == {"recover.enabled": (True, False)}

@@ -21,6 +21,7 @@ REACH: dict[str, set[str]] = {
 # Fields that add or remove units and leave the others alone.
 ONLY_WHICH_UNITS = {
     "squeeze.observers": {"init", "recover", "relabel", "evaluate"},  # which default to all observers
+    "relabel.epochs": {"evaluate"},
     "evaluate.students": set(),
     "evaluate.rows": set(),
     "evaluate.seeds": set(),

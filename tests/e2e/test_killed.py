@@ -63,7 +63,9 @@ def finished_again(config: RunConfig, folder: Path) -> dict[str, int]:
     return {"done": reports[-1].units_done, "reused": reports[-1].units_reused}
 
 
-@pytest.mark.parametrize("address", ["none", "local"])
+@pytest.mark.parametrize(
+    "address", [pytest.param(address, marks=pytest.mark.xdist_group("ray")) for address in ("none", "local")]
+)
 def test_a_killed_driver_costs_only_the_units_in_flight(
     address: str, calm_run: Path, tiny_config: Callable[..., RunConfig], tmp_path: Path
 ):

@@ -20,6 +20,8 @@ import pytest
 
 from edc_ray.artifacts.layout import MANIFEST_NAME, STAGE_FOLDERS
 
+pytestmark = pytest.mark.xdist_group("job")
+
 REPOSITORY = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
 SMALL = (

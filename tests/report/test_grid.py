@@ -44,6 +44,15 @@ def test_row_names_and_title_make_room_and_leave_the_pixels_alone() -> None:
     assert (named[:, :-136] < 100).any(), "no ink left of the grid"
 
 
+def test_a_title_wider_than_the_grid_is_shown_to_its_end() -> None:
+    images = np.zeros((1, 3, 64, 64), np.uint8)
+    title = "a title that is much wider than one image"
+    narrow = pixels_of(write_grid(images, 1, row_names=["class 7"], title=title))
+    wide = pixels_of(write_grid(images.repeat(9, 0), 9, row_names=["class 7"], title=title))
+    ink = lambda page: int((page[6:20] < 128).sum())  # noqa: E731
+    assert ink(narrow) == ink(wide)
+
+
 def test_a_long_row_name_is_shortened() -> None:
     page = pixels_of(write_grid(random_images(1, 3, 64, 64), 1, row_names=["n" * 500]))
     assert page.shape[1] < 300

@@ -22,5 +22,6 @@ def test_a_stage_of_fewer_units_than_its_manifest_is_not_complete(finished: Stag
 
 
 def test_the_fingerprint_of_a_stage_depends_on_the_order_of_its_units(finished: StageContext) -> None:
-    units = planned_units(finished, STAGES["recover"])
-    assert fingerprint_of(units) != fingerprint_of(units[::-1])
+    stage = STAGES["recover"]
+    units = planned_units(finished, stage)
+    assert fingerprint_of(finished, stage, units) != fingerprint_of(finished, stage, units[::-1])

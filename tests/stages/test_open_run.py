@@ -51,7 +51,8 @@ CHANGES: list[tuple[str, Any, str, tuple[str, str]]] = [
     ("recover__iterations", 7, "recover", ("recover.iterations=3", "recover.iterations=7")),
     ("recover__observers", ["wrn_16_2"], "recover", ("convnet_d1", "recover.observers=['wrn_16_2']")),
     ("relabel__mix", "mixup", "relabel", ("relabel.mix='cutmix'", "relabel.mix='mixup'")),
-    ("ipc", 3, "relabel", ("ipc=2", "ipc=3")),
+    ("ipc", 1, "relabel", ("ipc=2", "ipc=1")),
+    ("relabel__epochs", 2, "evaluate", ("relabel.epochs=3", "relabel.epochs=2")),
     ("evaluate__learning_rate", 0.5, "evaluate", ("evaluate.learning_rate=0.005", "=0.5")),
     ("cluster__threads_per_unit", 2, "squeeze", ("threads_per_unit=1", "threads_per_unit=2")),
 ]
@@ -81,6 +82,8 @@ def test_a_folder_of_another_config_is_left_as_it_was(finished: StageContext) ->
     "fields",
     [
         {"cluster__num_actors": 9},
+        {"ipc": 3},
+        {"relabel__epochs": 4},
         {"evaluate__seeds": 5},
         {"evaluate__rows": ["condensed"]},
         {"evaluate__students": ["wrn_16_2", "convnet_d1"]},
@@ -92,6 +95,26 @@ def test_a_folder_of_another_config_is_left_as_it_was(finished: StageContext) ->
 )
 def test_what_changes_no_unit_is_no_other_config(finished: StageContext, fields: dict[str, Any]) -> None:
     tiny_context(copy_root(finished.store), **fields)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"init__mosaic_order": "rded"}, {"recover__order": "official"}], ids=["mosaics", "slots"]
+)
+def test_a_run_whose_images_depend_on_ipc_cannot_grow(fields: dict[str, Any]) -> None:
+    context = tiny_context(**fields)
+    run_until(context, "recover")
+    with pytest.raises(ConfigError, match="made by another config") as caught:
+        tiny_context(_root_of(context), ipc=3, **fields)
+    assert caught.value.found == "ipc=2"
+
+
+def test_a_manifest_of_a_newer_edc_ray_is_refused_before_work_starts(finished: StageContext) -> None:
+    root = copy_root(finished.store, leave_out=["squeeze"])
+    store = tiny_context(root).store
+    path = manifest_path("results")
+    store.publish(path, store.read(path).replace(b'"schema_version":1', b'"schema_version":2'), replace=True)
+    with pytest.raises(ArtifactError, match="written by a newer edc-ray"):
+        tiny_context(root)
 
 
 def test_more_students_and_seeds_leave_the_units_there_are_alone(finished: StageContext) -> None:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from edc_ray.artifacts.layout import STAGE_FOLDERS, join_path, manifest_path, record_path
-from edc_ray.artifacts.manifest import verify_run
+from edc_ray.artifacts.manifest import read_manifest, verify_run
 from edc_ray.config.run import STAGE_NAMES, StageName
 from edc_ray.core.recover_loop import recover_images
 from edc_ray.core.recover_state import LoopState
-from edc_ray.errors import ArtifactError, NumericalError, UnitsFailedError
+from edc_ray.errors import ArtifactError, DataError, NumericalError, UnitsFailedError
+from edc_ray.report.run_report import result_rows
 from edc_ray.stages import recover, relabel
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.pipeline import STAGES, run_pipeline, run_stage
@@ -168,6 +169,68 @@ def test_a_manifest_of_a_newer_schema_is_refused_and_not_replaced(copied: Copied
         run_pipeline(context)
     assert "upgrade" in str(caught.value.next)
     assert context.store.read(path) == newer
+
+
+def test_what_builds_on_a_stage_that_is_made_anew_no_longer_counts_as_complete(copied: Copied) -> None:
+    context = copied()
+    context.store.delete(join_path("condensed", manifest_of(context, "recover").shards[0].path))
+    run_pipeline(context, ["recover"])
+    complete = [stage for stage in STAGE_NAMES if read_manifest(context.store, STAGE_FOLDERS[stage])]
+    assert complete == ["squeeze", "statistics", "init", "recover"]
+    assert result_rows(context.store) == []
+    assert all(done == 0 for done, _ in _work(context).values()), "equal bytes prove the units that are there"
+    assert len(result_rows(context.store)) == 5
+
+
+def test_a_stage_that_fails_is_not_complete_by_what_it_was_before(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = copied()
+    context.store.delete(join_path("condensed", manifest_of(context, "recover").shards[0].path))
+    _poison(monkeypatch, label=0, from_iteration=1)
+    with pytest.raises(UnitsFailedError):
+        run_pipeline(context)
+    assert not context.store.exists(manifest_path("condensed"))
+    assert not context.store.exists(manifest_path("results"))
+
+
+def test_a_cited_accuracy_given_later_is_shown(copied: Copied) -> None:
+    context = copied(evaluate__full="skip", evaluate__full_accuracy=93.5)
+    assert _work(context)["evaluate"] == (0, 8)
+    assert manifest_of(context, "evaluate").meta["full_cited"] == 93.5
+
+
+def test_observers_that_were_let_pass_are_refused_once_they_must_not_be_weak(copied: Copied) -> None:
+    context = copied("statistics", dataset__allow_weak_observers=False)
+    with pytest.raises(DataError, match="does not know the classes"):
+        run_pipeline(context)
+    assert not context.store.list("statistics")
+
+
+@pytest.mark.parametrize("units_of_ipc", [1, 2])
+def test_a_raised_ipc_keeps_the_images_and_equals_a_run_that_began_with_it(
+    copied: Copied, units_of_ipc: int
+) -> None:
+    blocks = {"init__ipc_per_unit": units_of_ipc, "recover__ipc_per_unit": units_of_ipc}
+    small = tiny_context(**blocks)
+    run_pipeline(small)
+    before, root = image_hashes(small), small.store.url.rsplit("/", 1)[0]
+    grown = tiny_context(root, ipc=4, **blocks)
+    work = _work(grown)
+    there = {1: 6, 2: 3}[units_of_ipc]
+    assert work["recover"] == (there, there)
+    assert work["squeeze"][0] == work["statistics"][0] == 0
+    assert work["relabel"] == (2, 0)
+    assert before.items() < image_hashes(grown).items()
+    calm = tiny_context(ipc=4, **blocks)
+    run_pipeline(calm)
+    assert shard_hashes(grown) == shard_hashes(calm)
+    assert verify_run(grown.store) == []
+
+
+def test_more_epochs_keep_the_labels_that_are_there(copied: Copied) -> None:
+    context = copied(relabel__epochs=5)
+    assert _work(context)["relabel"] == (2, 1)  # epochs 0-1 stay, 2 becomes 2-3, 4 is new
 
 
 def test_everything_after_a_deleted_observer_is_reused_when_it_comes_back_equal(copied: Copied) -> None:

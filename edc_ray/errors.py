@@ -39,15 +39,22 @@ class EdcRayError(Exception):
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Errors cross process boundaries; keyword-only arguments are not restored by the default.
-        state = {"found": self.found, "expected": self.expected, "next": self.next}
-        return (_rebuild, (type(self), self.summary, state), self.__dict__)
+        # Errors cross process boundaries. Keyword-only arguments are not restored by the default, and what
+        # was found may be anything: it crosses as the text that the message shows.
+        state = {name: value if _is_plain(value) else str(value) for name, value in self.__dict__.items()}
+        return (_rebuild, (type(self), self.summary), state)
 
 
-def _rebuild(kind: type[EdcRayError], summary: str, parts: dict[str, Any]) -> EdcRayError:
+def _rebuild(kind: type[EdcRayError], summary: str) -> EdcRayError:
     error = kind.__new__(kind)
-    EdcRayError.__init__(error, summary, **parts)
+    EdcRayError.__init__(error, summary)
     return error
+
+
+def _is_plain(value: object) -> bool:
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))  # type: ignore[call-overload]
+    return value is None or type(value) in (str, int, float, bool)
 
 
 class ConfigError(EdcRayError):

@@ -41,6 +41,13 @@ def test_an_error_that_crosses_a_process_keeps_its_kind_and_parts(kind: type[Edc
     assert copy.__notes__ == ["in unit 4"]
 
 
+def test_an_error_about_what_cannot_cross_a_process_crosses_as_its_text() -> None:
+    error = DataError("train is damaged", found=lambda: 0, expected=[1, "two"])
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == str(error)
+    assert (copy.found, copy.expected) == (str(error.found), [1, "two"])
+
+
 def test_a_child_with_its_own_constructor_crosses_a_process() -> None:
     copy = pickle.loads(pickle.dumps(BrokenUnitError("classes 0-1")))
     assert (str(copy), copy.unit) == ("unit classes 0-1 is broken", "classes 0-1")

@@ -14,6 +14,7 @@ RUN_DATA = "data.json"
 EVENT_LOG = "events.jsonl"
 REPORT_FOLDER = "report"
 REPORT_PAGE = "report.html"
+TENSORBOARD_FOLDER = "tensorboard"
 MANIFEST_NAME = "manifest.json"
 RECORDS_FOLDER = "records"
 STAGE_FOLDERS = {

@@ -10,15 +10,14 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 
-from ray import cloudpickle
-
 from edc_ray.artifacts.manifest import Record
 from edc_ray.cluster.work_queue import worker_died
+from edc_ray.errors import EdcRayError
 from edc_ray.stages.plan import Outcome, WorkUnit
 
 
 class UnitRaisedError(Exception):
-    """Wraps what a unit raised, to tell it from a worker's death and from Ray's own errors."""
+    """Wraps what a unit raised, made portable, to tell it from a worker's death and from Ray's own errors."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -87,16 +86,15 @@ class UnitDesk:
 
 
 def portable(error: Exception) -> Exception:
-    """The error with its traceback as a note, in a form that survives the way to another process."""
-    text = "".join(traceback.format_exception(error))
-    try:
-        # Our own bytes: some errors can be pickled but not unpickled.
-        sent = cloudpickle.dumps(error)  # pyright: ignore[reportPrivateImportUsage]
-        copy = cloudpickle.loads(sent)
-    except Exception:
-        copy = RuntimeError(f"{type(error).__name__}: {error}")
-    copy.add_note(text)
-    return copy
+    """The error with its traceback as a note, in a form that survives the way to another process.
+
+    Our own errors do as they are, and so does a UnitRaisedError, which wraps a portable one. Others may be
+    pickled and then not unpickled: only their text travels.
+    """
+    is_ours = isinstance(error, EdcRayError | UnitRaisedError)
+    sent = error if is_ours else RuntimeError(f"{type(error).__name__}: {error}")
+    sent.add_note("".join(traceback.format_exception(error)))
+    return sent
 
 
 def _is_broken_connection(error: Exception) -> bool:

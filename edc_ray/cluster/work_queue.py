@@ -71,6 +71,7 @@ class WorkQueue:
         self._busy: dict[int, WorkUnit] = {}
         self._deaths: Counter[str] = Counter()
         self._failed_starts = 0
+        self._start_error: Exception | None = None
         self._is_open = False
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -94,13 +95,16 @@ class WorkQueue:
         wanted = min(self._num_actors, len(self._waiting) + len(self._busy))
         there = len(self._starting) + len(self._idle) + len(self._busy)
         if self._failed_starts > self._retries:
-            return  # those that run go on; `_lost` raises when none does
+            if there == 0:
+                raise _no_actor_starts(self._start_error)
+            return  # those that run go on
         for _ in range(wanted - there):
             self._starting.add(self._pool.start())
 
     def _hand_out(self) -> None:
         # Only actors that have answered get a unit: one that waits for a free node would hold it for ever.
-        self._is_open = self._is_open or len(self._idle) >= self._min_actors
+        no_more_come = self._failed_starts > self._retries and not self._starting
+        self._is_open = self._is_open or no_more_come or len(self._idle) >= self._min_actors
         while self._is_open and self._idle and self._waiting:
             actor, unit = self._idle.pop(), self._waiting.popleft()
             self._busy[actor] = unit
@@ -118,8 +122,7 @@ class WorkQueue:
         if event.actor in self._starting:
             self._starting.discard(event.actor)
             self._failed_starts += 1
-            if self._failed_starts > self._retries and not (self._starting or self._idle or self._busy):
-                raise _no_actor_starts(event.error)
+            self._start_error = event.error
             return None
         unit = self._busy.pop(event.actor)
         self._deaths[unit.key] += 1

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, JsonValue, field_validator
 
+from edc_ray.config.credentials import holds_secret, secret_names
 from edc_ray.config.section import Section
 from edc_ray.errors import ConfigError
-
-_CREDENTIAL_WORDS = {"key", "auth", "authorization", "passphrase", "pwd", "sas", "pat"}
-_CREDENTIAL_PARTS = ("secret", "token", "passw", "credential", "apikey", "accesskey", "connectionstring")
 
 
 class ClusterConfig(Section):
@@ -49,17 +46,27 @@ class StorageConfig(Section):
     root: str | None = Field(
         default=None, description="folder or fsspec URL; None: ./runs, except in a submitted job"
     )
-    options: dict[str, str | int | float | bool] = Field(
-        default_factory=dict, description="non-secret fsspec options"
-    )
+    options: dict[str, JsonValue] = Field(default_factory=dict, description="non-secret fsspec options")
+
+    # ConfigError passes through pydantic, whose own error would quote the value.
+
+    @field_validator("root")
+    @classmethod
+    def _holds_no_secret(cls, root: str | None) -> str | None:
+        if root is not None and holds_secret(root):
+            raise ConfigError(
+                "storage.root holds a password or a signature, and a config is stored with its run",
+                expected="a plain URL",
+                next="remove it: credentials come from the environment or the identity of each node",
+            )
+        return root
 
     @field_validator("options", mode="before")
     @classmethod
-    def _holds_no_credentials(cls, options: Any) -> Any:
-        # ConfigError passes through pydantic, whose own error would quote the value.
+    def _hold_no_credentials(cls, options: Any) -> Any:
         if not isinstance(options, Mapping):
             raise ConfigError("config field 'storage.options' cannot be used", expected="option: value pairs")
-        if refused := [name for name in _names_in(options) if looks_like_credential(name)]:
+        if refused := secret_names(options):
             raise ConfigError(
                 f"storage.options.{refused[0]} looks like a credential, and a config is stored with its run",
                 expected="options that anyone may read, such as endpoint_url or anon",
@@ -73,21 +80,3 @@ class TrackingConfig(Section):
 
     tensorboard: bool = True
     progress: Literal["auto", "live", "plain", "none"] = "auto"
-
-
-def looks_like_credential(name: str) -> bool:
-    """Whether the name of a storage option says that its value is a secret."""
-    words = re.findall(r"[a-z0-9]+", re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).lower())
-    return bool(_CREDENTIAL_WORDS.intersection(words)) or any(
-        part in "".join(words) for part in _CREDENTIAL_PARTS
-    )
-
-
-def _names_in(options: Mapping[Any, Any]) -> list[str]:
-    """Names of all options, those inside other options with dots."""
-    names = []
-    for name, value in options.items():
-        names.append(str(name))
-        if isinstance(value, Mapping):
-            names += [f"{name}.{inner}" for inner in _names_in(value)]
-    return names

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from edc_ray.config.credentials import holds_secret
 from edc_ray.config.dataset import INFERRED_FIELDS
 from edc_ray.config.methods import METHODS
 from edc_ray.config.recipes import RECIPES
@@ -162,12 +163,15 @@ def _value_at(tree: Mapping[str, Any], path: list[str]) -> Any:
 def _parsed(text: str) -> tuple[str, Any]:
     path, sign, value = text.partition("=")
     if not sign or not path:
-        raise ConfigError(f"override '{text}' is not understood", expected="section.field=value", found=text)
+        shown = "(a URL with a secret)" if holds_secret(text) else text
+        raise ConfigError(
+            f"override '{shown}' is not understood", expected="section.field=value", found=shown
+        )
     try:
         return path, yaml.load(value, Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, such as 2024-13-45
-        # A slip in a storage option may hold a credential.
-        found = None if path.startswith("storage.") else value
+        # A slip in a storage option or a URL may hold a credential.
+        found = None if path.startswith("storage.") or holds_secret(text) else value
         raise ConfigError(f"the value of override '{path}' is not YAML", found=found) from error
 
 
@@ -177,14 +181,24 @@ def _set(tree: dict[str, Any], path: str, value: Any) -> None:
         # A field below one whose value is a mapping, such as sweep.space.
         parent, _, key = path.partition(".")
         section, _, rest = key.partition(".")
-        if rest and f"{parent}.{section}" in ("sweep.space", "storage.options"):
+        if rest and path.startswith("sweep.space."):
             tree[parent][section] = {**tree[parent][section], rest: value}
+            return
+        if rest and path.startswith("storage.options."):
+            tree[parent][section] = _nested(tree[parent][section], rest, value)
             return
         raise unknown_name("field", path, known)
     *sections, name = path.split(".")
     for section in sections:
         tree = tree[section]
     tree[name] = value
+
+
+def _nested(options: Any, path: str, value: Any) -> dict[str, Any]:
+    """The options with the one at a dotted path set, inside those that its first words name."""
+    name, _, rest = path.partition(".")
+    options = options if isinstance(options, dict) else {}
+    return {**options, name: _nested(options.get(name), rest, value) if rest else value}
 
 
 def _explained(error: ValidationError) -> ConfigError:

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class Section(BaseModel):
     """A frozen group of fields. Unknown fields, wrong types and NaN are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _takes_no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # To pydantic, as to Python, true is the number 1.
+        if _holds_bool(value):
+            kinds = _kinds_in(cls.model_fields[info.field_name or ""].annotation)
+            is_number = any(kind in (int, float) or isinstance(kind, int) for kind in kinds)
+            if is_number and bool not in kinds:
+                raise ValueError("Input should be a number, not true or false")
+        return value
+
+
+def _holds_bool(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_bool, value)))
+
+
+def _kinds_in(annotation: Any) -> list[Any]:
+    """Types, and values of Literals, that an annotation is made of."""
+    arguments = get_args(annotation)
+    return [kind for argument in arguments for kind in _kinds_in(argument)] if arguments else [annotation]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import torch
 from torch import Tensor
 
@@ -71,3 +74,22 @@ def expected_calibration_error(logits_BK: Tensor, labels_B: Tensor, num_bins: in
     gap_B = confidence_B - topk_correct(logits_BK, labels_B).double()
     gap_N = torch.zeros(num_bins, dtype=torch.float64, device=gap_B.device).index_add(0, bin_B, gap_B)
     return float(gap_N.abs().sum() / len(labels_B))
+
+
+def bar_above_chance(num_classes: int, num_images: int) -> float:
+    """The accuracy that guessing stays below: 1/K and three standard deviations of a binomial share.
+
+    Args:
+        num_classes: K, at least 2.
+        num_images: how many images the accuracy is of, at least 1.
+
+    Returns:
+        A share; 1 or more where so few images prove nothing.
+    """
+    chance = 1 / num_classes
+    return chance + 3 * math.sqrt(chance * (1 - chance) / num_images)
+
+
+def fewest_images_above_chance(num_classes: int) -> int:
+    """How many images let an accuracy be above `bar_above_chance` at all: 10 for 2 classes."""
+    return next(images for images in itertools.count(1) if bar_above_chance(num_classes, images) < 1)

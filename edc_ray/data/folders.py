@@ -64,6 +64,10 @@ class FileReader:
             sha.update(f"{self._names[row]}\0{self._sizes[row]}\0".encode())
         return sha.digest()
 
+    def files(self) -> set[str]:
+        """See ItemReader."""
+        return {self._filesystem.unstrip_protocol(path) for path in self._paths}
+
 
 def read_image_folder(
     filesystem: AbstractFileSystem, root: str, files: Mapping[str, dict[str, Any]], source: str

@@ -99,6 +99,10 @@ class ParquetReader:
         parts = [(posixpath.basename(g.path), g.index, g.num_rows, g.num_bytes) for g in self._groups]
         return hashlib.sha256(repr(parts).encode() + np.asarray(rows, "<i8").tobytes()).digest()
 
+    def files(self) -> set[str]:
+        """See ItemReader."""
+        return {self._filesystem.unstrip_protocol(group.path) for group in self._groups}
+
 
 def choose_split(paths: Sequence[str], role: str) -> list[str]:
     """Files of one split where the names begin with splits (train-00000-of-00001.parquet), else all.
@@ -106,6 +110,9 @@ def choose_split(paths: Sequence[str], role: str) -> list[str]:
     Args:
         paths: Parquet files of one folder.
         role: "train" or "val"; validation takes files named validation, else files named test.
+
+    Returns:
+        The chosen ones, sorted. Both roles may get the same files: `open_dataset` refuses that.
     """
     every = tuple(prefix for prefixes in _ROLE_PREFIXES.values() for prefix in prefixes)
     names = {path: posixpath.basename(path).lower() for path in sorted(paths)}

@@ -86,10 +86,23 @@ def _read_train_and_val(spec: DatasetSpec, seed: int) -> tuple[UndecodedImages, 
         train, val = _hold_out(train, spec.val_fraction, seed)
     else:
         val = _read_source(spec.val, "val", spec)
+        _refuse_shared_files(train, val)
         val = choose_classes(val, spec.class_names, None, must_equal=train.class_names)
         _warn_of_empty_classes(val)
     train = _limit(train, spec.max_per_class, seed, "max_per_class")
     return train, _limit(val, spec.max_val_per_class, seed, "max_val_per_class")
+
+
+def _refuse_shared_files(train: UndecodedImages, val: UndecodedImages) -> None:
+    shared = train.reader.files() & val.reader.files()
+    if shared:
+        raise DataError(
+            "the training and the validation images are partly or wholly the same files",
+            found=f"{len(shared)} in both, such as {without_secrets(min(shared))}",
+            expected="validation images that no network was trained on",
+            next="name the files of each, such as dataset.train=URL/train*.parquet and "
+            "dataset.val=URL/test*.parquet, or leave dataset.val unset to hold out a part",
+        )
 
 
 def _read_source(source: str, role: str, spec: DatasetSpec) -> UndecodedImages:

@@ -41,6 +41,10 @@ class ItemReader(Protocol):
         """A hash of the content of some rows."""
         ...
 
+    def files(self) -> set[str]:
+        """URLs of the files that hold the images; empty where no file does."""
+        ...
+
 
 class MemoryReader:
     """Undecoded images in memory.
@@ -73,6 +77,10 @@ class MemoryReader:
             data = item if isinstance(item, bytes) else np.ascontiguousarray(item).tobytes()
             sha.update(hashlib.sha256(data).digest())
         return sha.digest()
+
+    def files(self) -> set[str]:
+        """See ItemReader."""
+        return set()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from edc_ray.artifacts.layout import REPORT_FOLDER, REPORT_PAGE, RUN_CONFIG, STAGE_FOLDERS, join_path
+from edc_ray.artifacts.layout import (
+    REPORT_FOLDER,
+    REPORT_PAGE,
+    RUN_CONFIG,
+    STAGE_FOLDERS,
+    TENSORBOARD_FOLDER,
+    join_path,
+)
 from edc_ray.artifacts.manifest import read_manifest
 from edc_ray.artifacts.records import Manifest
 from edc_ray.artifacts.store import Store
@@ -83,6 +90,9 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
     written = {REPORT_PAGE: page.encode(), "table.md": to_markdown(rows).encode()}
     written |= {name: picture.png for name, picture in {**images, **curves}.items()}
     if tensorboard:
+        # Their names hold the time of writing: beside new ones, old ones would show every point twice.
+        for outdated in store.list(join_path(REPORT_FOLDER, TENSORBOARD_FOLDER)):
+            store.delete(outdated)
         written |= _tensorboard_files(events)
     for name, data in written.items():
         store.publish(join_path(REPORT_FOLDER, name), data, replace=True)
@@ -106,4 +116,6 @@ def _tensorboard_files(events: list[dict[str, Any]]) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory(prefix="edc-ray-tensorboard-") as folder:
         write_tensorboard(events, folder)
         files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
-        return {f"tensorboard/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in files}
+        return {
+            f"{TENSORBOARD_FOLDER}/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in files
+        }

@@ -22,6 +22,7 @@ from edc_ray.artifacts.records import parse_manifest
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import load_yaml, to_yaml
 from edc_ray.config.run import GROWING_FIELDS, STAGE_NAMES, RunConfig, StageName
+from edc_ray.core.accuracy import fewest_images_above_chance
 from edc_ray.data.sources import OpenedDataset, open_dataset
 from edc_ray.errors import ConfigError, DataError, EdcRayError
 from edc_ray.models.registry import check_network
@@ -52,7 +53,7 @@ def open_inputs(config: RunConfig) -> Inputs:
     resolved = config.model_copy(update={"dataset": data.spec})
     _check_networks(resolved, data)
     _check_groups(resolved)
-    _check_validation(data)
+    _check_validation(resolved, data)
     check_class_sizes(resolved, data)
     return Inputs(resolved, store, data)
 
@@ -175,12 +176,22 @@ def _check_groups(config: RunConfig) -> None:
             )
 
 
-def _check_validation(data: OpenedDataset) -> None:
+def _check_validation(config: RunConfig, data: OpenedDataset) -> None:
     if data.train.content_hash == data.val.content_hash:
         raise DataError(
             "the validation images are the training images",
             expected="images that no network was trained on",
             next="give other images, or leave dataset.val unset to hold out a part of the training images",
+        )
+    num_classes = len(data.train.class_names)
+    fewest = fewest_images_above_chance(num_classes)
+    if len(data.val) < fewest and not config.dataset.allow_weak_observers:
+        raise DataError(
+            "too few validation images to tell any observer from one that guesses",
+            found=f"{len(data.val)} validation image{'s' if len(data.val) != 1 else ''}",
+            expected=f"at least {fewest} for {num_classes} classes",
+            next="give more (dataset.val, dataset.val_fraction or dataset.max_val_per_class), "
+            "or set dataset.allow_weak_observers=true",
         )
 
 

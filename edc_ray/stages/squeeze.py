@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from edc_ray.artifacts.layout import network_name
 from edc_ray.artifacts.records import Record
 from edc_ray.config.stages import SqueezeConfig, StatisticsConfig
+from edc_ray.core.accuracy import bar_above_chance
 from edc_ray.core.augment import apply_crop_pad, apply_views, sample_crop_pad, sample_views
 from edc_ray.core.pixels import normalise
 from edc_ray.core.seeding import draws
@@ -126,13 +126,13 @@ def refuse_weak_observer(name: str, top1: float, images: int, context: StageCont
     Raises:
         DataError: accuracy is not above 1/K by three binomial standard deviations.
     """
-    chance = 1 / len(context.data.train.class_names)
-    bar = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / images))
+    num_classes = len(context.data.train.class_names)
+    bar = 100 * bar_above_chance(num_classes, images)
     if top1 <= bar:
         raise DataError(
             f"squeeze: observer '{name}' does not know the classes of the validation images",
             found=f"top-1 {top1:.2f}% on {images} validation images",
-            expected=f"more than {bar:.2f}% (chance {100 * chance:.2f}% and three standard deviations)",
+            expected=f"more than {bar:.2f}% (chance {100 / num_classes:.2f}% and three standard deviations)",
             next="compare the order of the classes in dataset.train and dataset.val, train longer "
             "(squeeze.epochs), or set dataset.allow_weak_observers=true",
         )

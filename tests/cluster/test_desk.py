@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from edc_ray.artifacts.manifest import Record
@@ -91,16 +93,46 @@ class CannotTravelError(Exception):
         super().__init__(one)
 
 
-def test_an_error_that_cannot_be_unpickled_travels_as_its_text() -> None:
-    sent = portable(CannotTravelError("broken", "two"))
-    assert str(sent) == "CannotTravelError: broken"
+class DistBackendError(RuntimeError):
+    """The name of torch's error."""
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (CannotTravelError("broken", "two"), "CannotTravelError: broken"),
+        (ValueError("no"), "ValueError: no"),
+    ],
+)
+def test_an_error_of_others_travels_as_its_name_and_text(error: Exception, text: str) -> None:
+    sent = portable(error)
+    assert type(sent) is RuntimeError
+    assert str(pickle.loads(pickle.dumps(sent))) == text
+    assert text in sent.__notes__[0]
+
+
+def test_what_a_unit_of_a_group_raised_is_still_known_as_its_own_after_two_ways() -> None:
+    desk = desk_of("a", "b")
+    desk.next_unit(0)
+    raised = UnitRaisedError(portable(ValueError("bad")))
+    desk.group_failed({0: pickle.loads(pickle.dumps(portable(raised)))})
+    assert desk.next_unit(0) == "b"
+    assert str(desk.take()[0].error) == "ValueError: bad"
+
+
+def test_a_broken_connection_that_travelled_is_still_known_as_one() -> None:
+    desk = desk_of("a", "b")
+    desk.next_unit(0)
+    desk.group_failed({0: UnitRaisedError(portable(DistBackendError("rank 1 is gone")))})
+    assert desk.next_unit(0) == "a"
+    assert desk.take() == []
 
 
 def test_an_error_of_ours_travels_whole_with_its_traceback() -> None:
     try:
         raise NumericalError("loss is NaN", next="lower the rate")
     except NumericalError as error:
-        sent = portable(error)
+        sent = pickle.loads(pickle.dumps(portable(error)))
     assert isinstance(sent, NumericalError)
     assert str(sent) == "loss is NaN\n  next:     lower the rate"
     assert "test_an_error_of_ours" in sent.__notes__[0]

@@ -40,6 +40,7 @@ class ScriptedPool:
         self.events.append(PoolEvent(actor, kind, record, error))
 
     def wait(self) -> PoolEvent:
+        assert self.events, "waits for nobody"
         return self.events.popleft()
 
     def release(self) -> None:
@@ -113,6 +114,23 @@ def test_actors_that_never_start_end_the_stage_with_the_reason() -> None:
         ended(pool, units_called("a", "b"))
     assert pool.started <= 4
     assert pool.released
+
+
+def test_the_last_actors_death_ends_the_stage_where_no_other_starts() -> None:
+    pool = ScriptedPool({"b": ["lost"]}, starts=["ready", *["lost"] * 9])
+    queue = WorkQueue(pool, units_called("a", "b", "c"), num_actors=2, retries=1)
+    done = []
+    with pytest.raises(ResourceError, match=r"no actor of the stage can be started[\s\S]*no such module"):
+        done += (outcome.unit.key for outcome in queue.outcomes())
+    assert pool.tries == ["a", "b"]
+    assert done == ["a"]
+    assert pool.released
+
+
+def test_fewer_actors_than_min_actors_go_on_where_no_other_starts() -> None:
+    pool = ScriptedPool(starts=["ready", *["lost"] * 9])
+    outcomes = ended(pool, units_called("a", "b"), num_actors=2, min_actors=2)
+    assert all(outcome.record for outcome in outcomes.values())
 
 
 def test_the_pool_is_released_when_the_caller_stops_early() -> None:

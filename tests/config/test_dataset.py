@@ -43,8 +43,22 @@ def test_lists_of_yaml_become_tuples_so_that_a_spec_can_be_hashed() -> None:
     assert hash(spec) == hash(spec.model_copy())
 
 
-@pytest.mark.parametrize("url", ["s3://key:hidden@bucket/x", "https://host/x.parquet?sig=hidden"])
-def test_a_dataset_url_with_a_secret_is_refused_and_not_shown(url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://key:hidden@bucket/x",
+        "https://host/x.parquet?sig=hidden",
+        "https://host/x.parquet?hidden",
+        "s3://bucket/x.parquet?hidden-token",
+    ],
+)
+@pytest.mark.parametrize("field", ["train", "val"])
+def test_a_dataset_url_with_a_secret_is_refused_and_not_shown(url: str, field: str) -> None:
     with pytest.raises(ConfigError, match="holds a password or a signature") as caught:
-        load_recipe("digits", [f"dataset.train={url}"])
+        load_recipe("digits", [f"dataset.{field}={url}"])
     assert "hidden" not in str(caught.value)
+
+
+def test_a_pattern_with_question_marks_is_no_secret() -> None:
+    url = "s3://bucket/class?/img_??.png"
+    assert load_recipe("digits", [f"dataset.train={url}"]).dataset.train == url

@@ -128,6 +128,11 @@ def test_a_yaml_file_with_an_unknown_field_or_method_is_answered_with_the_neares
         ("ipc=2.5", "ipc", "2.5"),
         ("ipc=", "ipc", "None"),
         ("seed=-1", "seed", "-1"),
+        ("ipc=true", "ipc", "True"),
+        ("recover.learning_rate=yes", r"recover\.learning_rate", "True"),
+        ("cluster.num_actors=false", r"cluster\.num_actors", "False"),
+        ("dataset.channels=true", r"dataset\.channels", "True"),
+        ("dataset.mean=[true]", r"dataset\.mean", "[True]"),
         ("recover.iterations=[1]", r"recover\.iterations", "[1]"),
         ("recover.learning_rate=.nan", r"recover\.learning_rate", "nan"),
         ("squeeze.observers=convnet_d1", r"squeeze\.observers", "'convnet_d1'"),
@@ -154,6 +159,14 @@ def test_several_wrong_values_are_told_at_once() -> None:
 def test_an_override_that_is_no_assignment_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"(?s)is not understood.*section\.field=value"):
         load_recipe("digits", [text])
+
+
+@pytest.mark.parametrize("text", ["https://host/x?sig=hidden: [", "https://me:hidden@host/x"])
+def test_an_override_that_is_not_understood_shows_no_secret(text: str) -> None:
+    for override in (f"dataset.train={text}", text):
+        with pytest.raises(ConfigError) as caught:
+            load_recipe("digits", [override])
+        assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", ["[1", "{a", "2024-13-45", "a: b: c"])
@@ -206,6 +219,16 @@ def test_overriding_the_training_images_of_a_file_drops_what_it_knew_of_the_old_
 def test_a_field_of_the_search_space_is_set_by_its_own_name() -> None:
     config = load_recipe("digits", ["sweep.space.recover.iterations=[1,2]", "sweep.space.seed=[0]"])
     assert config.sweep.space == {"recover.iterations": [1, 2], "seed": [0]}
+
+
+def test_a_storage_option_inside_another_is_set_there_beside_its_neighbours() -> None:
+    inner = ["storage.options.client_kwargs.region_name=x", "storage.options.client_kwargs.use.ssl=true"]
+    config = load_recipe("digits", ["storage.options={anon: true, client_kwargs: {verify: false}}", *inner])
+    kwargs = {"verify": False, "region_name": "x", "use": {"ssl": True}}
+    assert config.storage.options == {"anon": True, "client_kwargs": kwargs}
+    assert load_yaml(to_yaml(config)) == config
+    replaced = load_recipe("digits", ["storage.options.a=1", "storage.options.a.b=2"])
+    assert replaced.storage.options == {"a": {"b": 2}}
 
 
 def test_field_paths_name_every_field_of_every_section_once() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
 
 import pytest
 from pydantic import ValidationError
@@ -11,6 +12,16 @@ from edc_ray.config.section import Section
 class Example(Section):
     rate: float = 0.5
     names: tuple[str, ...] = ("a",)
+
+
+class Numbers(Section):
+    count: int = 1
+    pair: tuple[float, ...] = (1.0,)
+    maybe: int | None = None
+    side: Literal[1, 3] = 1
+    either: bool | int = 3
+    switch: bool = True
+    anything: Any = None
 
 
 class WrongDefault(Section):
@@ -31,6 +42,18 @@ def test_an_unknown_field_is_refused() -> None:
 def test_a_number_that_is_none_is_refused(value: object) -> None:
     with pytest.raises(ValidationError, match="rate"):
         Example.model_validate({"rate": value})
+
+
+@pytest.mark.parametrize("field", ["count", "pair", "maybe", "side"])
+@pytest.mark.parametrize("value", [True, False])
+def test_true_and_false_are_no_numbers(field: str, value: bool) -> None:
+    with pytest.raises(ValidationError, match=rf"{field}\n.*should be a number, not true or false"):
+        Numbers.model_validate({field: [value] if field == "pair" else value})
+
+
+@pytest.mark.parametrize("field", ["either", "switch", "anything"])
+def test_true_is_taken_where_a_switch_or_anything_may_stand(field: str) -> None:
+    assert getattr(Numbers.model_validate({field: True}), field) is True
 
 
 def test_a_default_of_the_wrong_type_is_refused() -> None:

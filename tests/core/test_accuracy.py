@@ -2,10 +2,17 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from edc_ray.core.accuracy import expected_calibration_error, per_class_accuracy, topk_correct
+from edc_ray.core.accuracy import (
+    bar_above_chance,
+    expected_calibration_error,
+    fewest_images_above_chance,
+    per_class_accuracy,
+    topk_correct,
+)
 
 LABELS = torch.tensor([2, 0, 1])
 LOGITS = torch.tensor([[0.1, 0.2, 0.3], [0.1, 0.2, 0.3], [0.0, 1.0, 1.0]])
@@ -63,3 +70,17 @@ def test_calibration_of_nan_logits_is_nan_and_of_no_images_refused():
     assert math.isnan(expected_calibration_error(torch.full((2, 2), math.nan), torch.tensor([0, 1])))
     with pytest.raises(ValueError, match="no images"):
         expected_calibration_error(torch.empty(0, 2), torch.empty(0, dtype=torch.int64))
+
+
+def test_the_bar_is_three_deviations_of_a_binomial_share_above_chance():
+    for num_classes, num_images in ((2, 10), (3, 24), (100, 7)):
+        guesses = np.random.RandomState(0).binomial(num_images, 1 / num_classes, 400_000) / num_images
+        expected = guesses.mean() + 3 * guesses.std()
+        assert bar_above_chance(num_classes, num_images) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize(("num_classes", "fewest"), [(2, 10), (3, 5), (5, 3), (1000, 1)])
+def test_an_accuracy_of_1_passes_from_the_fewest_images_on_and_not_below(num_classes: int, fewest: int):
+    assert fewest_images_above_chance(num_classes) == fewest
+    assert bar_above_chance(num_classes, fewest) < 1
+    assert fewest == 1 or bar_above_chance(num_classes, fewest - 1) >= 1

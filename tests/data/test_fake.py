@@ -33,9 +33,9 @@ def test_written_folder_and_parquet_read_back_as_the_same_images(tmp_path, chann
     images = synthetic_images(3, 4, 8, channels)
     write_image_folder(images, f"{tmp_path}/tree")
     write_parquet(images, f"{tmp_path}/table.parquet")
-    for source in (f"{tmp_path}/tree", f"{tmp_path}/table.parquet"):
-        opened = open_dataset(DatasetSpec.model_validate({"train": source, "val": source}), seed=0)
-        assert opened.train.content_hash == images.content_hash
+    spec = DatasetSpec.model_validate({"train": f"{tmp_path}/tree", "val": f"{tmp_path}/table.parquet"})
+    opened = open_dataset(spec, seed=0)
+    assert opened.train.content_hash == opened.val.content_hash == images.content_hash
 
 
 def test_other_formats_are_written() -> None:

@@ -22,6 +22,13 @@ def tree(tmp_path_factory) -> str:
     return root
 
 
+@pytest.fixture(scope="module")
+def copy_of_tree(tmp_path_factory) -> str:
+    root = str(tmp_path_factory.mktemp("copy"))
+    write_image_folder(IMAGES, root)
+    return root
+
+
 def _spec(source: str | None, **fields: Any) -> DatasetSpec:
     return DatasetSpec.model_validate({"train": source, **fields})
 
@@ -65,7 +72,7 @@ def test_training_and_held_out_images_share_none(tree: str) -> None:
     assert len({image.tobytes() for image in everything}) == len(IMAGES)
 
 
-def test_every_kind_of_source_gives_the_same_images(tree: str, tmp_path: Path) -> None:
+def test_every_kind_of_source_gives_the_same_images(tree: str, copy_of_tree: str, tmp_path: Path) -> None:
     os.symlink(tree, tmp_path / "linked")
     os.makedirs(tmp_path / "links")
     for name in IMAGES.class_names:
@@ -79,7 +86,7 @@ def test_every_kind_of_source_gives_the_same_images(tree: str, tmp_path: Path) -
         tree, f"file://{tree}", f"{tree}/*/*.png", f"{tmp_path}/linked", f"{tmp_path}/links", "memory://sources-tree",
         f"{tmp_path}/part-0.parquet", f"{tmp_path}/*.parquet", f"{tmp_path}/hub",
     ]  # fmt: skip
-    hashes = {source: _open(source, val=tree).train.content_hash for source in sources}
+    hashes = {source: _open(source, val=copy_of_tree).train.content_hash for source in sources}
     assert hashes == dict.fromkeys(sources, IMAGES.content_hash)
 
 
@@ -90,13 +97,42 @@ def test_a_hub_folder_as_validation_takes_its_test_split(tmp_path: Path) -> None
     assert (len(opened.train), len(opened.val)) == (18, 3)
 
 
+@pytest.mark.parametrize(
+    ("files", "train", "val", "shared"),
+    [
+        (["train-0", "train-1"], "", "", 2),  # no split for validation
+        (["train-0", "test-0", "more"], "", "", 3),  # not all files are named after splits
+        (["train-0", "test-0", "more"], "", "/test-0.parquet", 1),
+        (["a", "b"], "/*.parquet", "/b.parquet", 1),
+        (["a"], "/a.parquet", "/a.parquet", 1),
+    ],
+)
+@pytest.mark.parametrize("place", ["folder", "memory"])
+def test_a_parquet_file_in_both_sets_is_refused(
+    tmp_path: Path, place: str, files: list[str], train: str, val: str, shared: int
+) -> None:
+    folder = str(tmp_path) if place == "folder" else f"memory://{tmp_path.name}"
+    for name in files:
+        write_parquet(IMAGES, f"{folder}/{name}.parquet")
+    with pytest.raises(DataError, match=rf"(?s)the same files.* {shared} in both, such as .*\.parquet"):
+        # The limit makes the two sets differ in what they hold.
+        _open(f"{folder}{train}", val=f"file://{folder}{val}" if place == "folder" else f"{folder}{val}",
+              max_val_per_class=1)  # fmt: skip
+
+
+def test_an_image_file_in_both_sets_is_refused(tree: str, copy_of_tree: str) -> None:
+    with pytest.raises(DataError, match=r"(?s)the same files.* 6 in both, such as .*class1.*\.png"):
+        _open(tree, val=f"{tree}/class1/*.png")
+    assert len(_open(tree, val=copy_of_tree).val) == 18
+
+
 @pytest.mark.parametrize("source", ["tree", "table"])
 def test_a_set_over_the_memory_limit_is_decoded_on_demand_alike(
-    tree: str, tmp_path: Path, source: str
+    tree: str, copy_of_tree: str, tmp_path: Path, source: str
 ) -> None:
     if source == "table":
         write_parquet(IMAGES, f"{tmp_path}/x.parquet", row_group_size=4)
-    spec = _spec(tree if source == "tree" else f"{tmp_path}/x.parquet", val=tree)
+    spec = _spec(tree if source == "tree" else f"{tmp_path}/x.parquet", val=copy_of_tree)
     dense = open_dataset(spec, seed=1)
     encoded = open_dataset(spec, seed=1, memory_limit=100)
     assert isinstance(dense.train, DenseImages)
@@ -106,8 +142,8 @@ def test_a_set_over_the_memory_limit_is_decoded_on_demand_alike(
     assert np.array_equal(dense.train.fetch(indices), encoded.train.fetch(indices))
 
 
-def test_given_class_names_select_from_both_sets(tree: str) -> None:
-    opened = _open(tree, val=tree, class_names=("class2", "class0"))
+def test_given_class_names_select_from_both_sets(tree: str, copy_of_tree: str) -> None:
+    opened = _open(tree, val=copy_of_tree, class_names=("class2", "class0"))
     assert opened.spec.num_classes == 2
     assert opened.train.labels.tolist() == [1] * 6 + [0] * 6
     assert opened.val.content_hash == opened.train.content_hash

@@ -70,6 +70,8 @@ def test_a_killed_driver_costs_only_the_units_in_flight(
     address: str, calm_run: Path, tiny_config: Callable[..., RunConfig], tmp_path: Path
 ):
     slow = {**TEN_UNITS, "cluster.address": address, "cluster.num_actors": 1, "cluster.cpus_per_actor": 0.5}
+    for folder in ("squeeze", "statistics", "init"):
+        shutil.copytree(calm_run / folder, tmp_path / "digits" / folder)
     process = start(tiny_config(tmp_path, **slow), tmp_path)
     try:
         finished = kill_in_the_middle_of_recover(process, tmp_path)

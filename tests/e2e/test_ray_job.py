@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import re
@@ -12,13 +13,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edc_ray.artifacts.layout import MANIFEST_NAME, STAGE_FOLDERS
+from edc_ray.config.load import load_recipe, to_yaml
+from edc_ray.config.run import STAGE_NAMES
+from edc_ray.launch import Output, launch
+from tests.e2e.command_line import CommandLine
+from tests.e2e.stored import stored_hashes
 
 pytestmark = pytest.mark.xdist_group("job")
 
@@ -29,7 +35,7 @@ SMALL = (
     "squeeze.observers=[convnet_w32]", "statistics.batches_per_unit=2", "init.images_per_class=10",
     "recover.iterations=3", "recover.classes_per_unit=5", "relabel.epochs=4", "relabel.mix_group=10",
     "relabel.epochs_per_unit=2", "evaluate.rows=[condensed]", "evaluate.seeds=2", "evaluate.full=skip",
-    "tracking.tensorboard=false", "cluster.num_actors=1",
+    "tracking.tensorboard=false", "cluster.num_actors=2", "device=cpu",
 )  # fmt: skip
 
 
@@ -117,7 +123,9 @@ def summary_in(logs: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(900)
-def test_a_job_makes_every_stage_and_submitted_again_reuses_all(dashboard: str, tmp_path: Path) -> None:
+def test_a_job_makes_the_bytes_of_a_run_without_ray_and_submitted_again_reuses_all(
+    dashboard: str, tmp_path: Path
+) -> None:
     words = ("jobs/run_pipeline.py", "digits", "--json", f"storage.root={tmp_path}", *SMALL)
     first = submit(dashboard, *words)
     assert first.returncode == 0, first.stdout + first.stderr
@@ -128,6 +136,10 @@ def test_a_job_makes_every_stage_and_submitted_again_reuses_all(dashboard: str, 
     assert made["stages"].keys() == STAGE_FOLDERS.keys()
     assert all(stage["units_done"] > 0 for stage in made["stages"].values())
     before = {stage: manifest.read_bytes() for stage, manifest in manifests.items()}
+    alone = tmp_path / "without_ray"
+    words_alone = (*SMALL, f"storage.root={alone}", "cluster.address=none")
+    launch(load_recipe("digits", words_alone), STAGE_NAMES, Output(quiet=True))
+    assert stored_hashes(run) == stored_hashes(alone / "digits")
 
     second = submit(dashboard, *words)
     assert second.returncode == 0, second.stdout + second.stderr
@@ -145,3 +157,43 @@ def test_a_job_without_a_storage_root_is_refused(script: str) -> None:
     )  # fmt: skip
     assert done.returncode != 0
     assert "a job needs storage.root" in done.stderr
+
+
+@pytest.fixture
+def words_of_job(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """`words_of_job("digits")`: what a job script makes of its words."""
+    monkeypatch.syspath_prepend(str(REPOSITORY / "jobs"))
+    job_words = importlib.import_module("job_words")
+
+    def words_of(*words: str) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["run_pipeline.py", *words])
+        return job_words.as_submitted_job("run")
+
+    return words_of
+
+
+@pytest.mark.parametrize("words", [("--config", "run.yaml"), ("--config=run.yaml",), ("storage.root=/runs",)])
+def test_a_job_with_a_config_file_or_a_storage_root_joins_its_cluster(
+    words_of_job: Callable[..., list[str]], words: tuple[str, ...]
+) -> None:
+    assert words_of_job(*words) == ["edc-ray", "run", *words, "cluster.address=auto"]
+    own = (*words, "cluster.address=none")
+    assert words_of_job(*own) == ["edc-ray", "run", *own]
+
+
+@pytest.mark.parametrize("has_root", [True, False])
+def test_the_storage_root_of_a_job_may_stand_in_its_config_file(
+    words_of_job: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, has_root: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    root = [f"storage.root={tmp_path}"] if has_root else []
+    # The second problem is met where the first is not: no images are needed to see which it is.
+    config = load_recipe("digits", ["dataset.train=/no/such/images", "cluster.address=none", *root])
+    (tmp_path / "run.yaml").write_text(to_yaml(config))
+    words = words_of_job(f"--config={tmp_path}/run.yaml", "cluster.address=none")
+    ended = CommandLine(monkeypatch, capsys)(*words[1:])
+    assert ended.status == 2
+    refusal = "a job needs storage.root"
+    assert (refusal in ended.err) != has_root
+    assert ("nothing at /no/such/images" in ended.err) == has_root

@@ -33,24 +33,34 @@ def run_without_ray(tiny_config: Callable[..., RunConfig], tmp_path_factory: pyt
     return root / "digits"
 
 
-def test_two_actors_and_no_ray_make_the_same_bytes(
-    run_without_ray: Path, tiny_config: Callable[..., RunConfig], tmp_path: Path, ray_of_tests: None
+@pytest.mark.parametrize("num_actors", [1, 2])
+def test_actors_and_no_ray_make_the_same_bytes(
+    num_actors: int,
+    run_without_ray: Path,
+    tiny_config: Callable[..., RunConfig],
+    tmp_path: Path,
+    ray_of_tests: None,
 ):
-    # test_killed compares observers trained on Ray; here they are copied to save a start of Ray Train.
+    # Ray Train takes half a minute to start: test_ray_job compares what it makes, and the nightly test below.
     shutil.copytree(run_without_ray / "squeeze", tmp_path / "digits" / "squeeze")
-    on_ray = {"cluster.address": "local", "cluster.num_actors": 2}
-    launch(tiny_config(tmp_path, **MANY_UNITS, **on_ray), STAGE_NAMES, Output(quiet=True))
-    assert stored_hashes(tmp_path / "digits") == stored_hashes(run_without_ray)
-
-
-def test_one_actor_and_no_ray_make_the_same_bytes(
-    run_without_ray: Path, tiny_config: Callable[..., RunConfig], tmp_path: Path, ray_of_tests: None
-):
-    shutil.copytree(run_without_ray / "squeeze", tmp_path / "digits" / "squeeze")
-    on_ray = {"cluster.address": "local", "cluster.num_actors": 1}
+    on_ray = {"cluster.address": "local", "cluster.num_actors": num_actors}
     launch(tiny_config(tmp_path, **MANY_UNITS, **on_ray), SPREAD_OVER_ACTORS, Output(quiet=True))
     made = stored_hashes(tmp_path / "digits", SPREAD_OVER_ACTORS)
     assert made == stored_hashes(run_without_ray, SPREAD_OVER_ACTORS)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("num_actors", [1, 2])
+def test_every_stage_on_ray_and_no_ray_make_the_same_bytes(
+    num_actors: int,
+    run_without_ray: Path,
+    tiny_config: Callable[..., RunConfig],
+    tmp_path: Path,
+    ray_of_tests: None,
+):
+    on_ray = {"cluster.address": "local", "cluster.num_actors": num_actors}
+    launch(tiny_config(tmp_path, **MANY_UNITS, **on_ray), STAGE_NAMES, Output(quiet=True))
+    assert stored_hashes(tmp_path / "digits") == stored_hashes(run_without_ray)
 
 
 def test_each_stage_alone_makes_the_bytes_of_the_whole_pipeline(

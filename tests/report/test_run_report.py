@@ -100,6 +100,16 @@ def test_tensorboard_files_are_written_below_the_report_when_asked_for(run_copy:
 
 
 @pytest.mark.usefixtures("without_curves")
+def test_tensorboard_shows_no_point_of_an_earlier_report_again(run_copy: Path) -> None:
+    earlier = run_copy / "report" / "tensorboard" / "recover" / "events.out.tfevents.1"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
+    report(run_copy, tensorboard=True)
+    assert not earlier.exists()
+    assert list(earlier.parent.iterdir())
+
+
+@pytest.mark.usefixtures("without_curves")
 def test_a_large_run_shows_only_its_first_classes_and_columns(
     run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,54 @@
+"""Where a config could hold a secret by mistake: it is stored with its run, shown and logged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_CREDENTIAL_WORDS = {"key", "auth", "authorization", "passphrase", "pwd", "sas", "pat"}
+_CREDENTIAL_PARTS = ("secret", "token", "passw", "credential", "apikey", "accesskey", "connectionstring")
+# Here a container stands where other URLs have a user: abfss://container@account.dfs.core.windows.net
+_CONTAINER_SCHEMES = {"abfs", "abfss", "wasb", "wasbs"}
+# A password may hold slashes, as keys of AWS do; digits before a slash are a port.
+_PASSWORD = re.compile(r"://[^/@]*:(?!\d*(/|$))[^@]*@")
+_USER = re.compile(r"([a-z0-9+.-]+)://[^/@]*@", re.IGNORECASE)
+# A question mark is also a wildcard of file names: img_?.png.
+_QUERY = re.compile(r"\?[^/=&]*[=&]|https?://[^?]*\?|\?[^/*?.\[\]]{8,}$", re.IGNORECASE)
+
+
+def looks_like_credential(name: str) -> bool:
+    """Whether the name of a storage option says that its value is a secret."""
+    words = re.findall(r"[a-z0-9]+", re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).lower())
+    return bool(_CREDENTIAL_WORDS.intersection(words)) or any(
+        part in "".join(words) for part in _CREDENTIAL_PARTS
+    )
+
+
+def holds_secret(text: str, *, may_be_pattern: bool = False) -> bool:
+    """Whether a URL in the text holds a user, a password, or a query, as a signed URL does.
+
+    Args:
+        text: a URL, a chain of URLs, or anything else.
+        may_be_pattern: a question mark that begins no query is a wildcard.
+    """
+    if "://" not in text:
+        return False
+    users = (scheme.lower() for scheme in _USER.findall(text))
+    if _PASSWORD.search(text) or any(scheme not in _CONTAINER_SCHEMES for scheme in users):
+        return True
+    query = text[text.index("://") :].partition("?")[2]
+    if may_be_pattern:
+        return bool(_QUERY.search(text)) or looks_like_credential(query.partition("/")[0])
+    return "?" in text
+
+
+def secret_names(options: Mapping[Any, Any]) -> list[str]:
+    """Options whose names say that they are secrets or whose values are URLs with one; inner ones dotted."""
+    names = []
+    for name, value in options.items():
+        if looks_like_credential(str(name)) or (isinstance(value, str) and holds_secret(value)):
+            names.append(str(name))
+        elif isinstance(value, Mapping):
+            names += [f"{name}.{inner}" for inner in secret_names(value)]
+    return names

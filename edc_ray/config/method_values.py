@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic_core import PydanticUndefined
-
 from edc_ray.config.run import RunConfig
 
 Values = Mapping[str, Any]
@@ -56,7 +54,6 @@ def defaults_of(config: RunConfig, paths: set[str]) -> dict[str, Any]:
     for path in sorted(paths):
         section, name = path.split(".")
         info = type(getattr(config, section)).model_fields[name]
-        default = info.get_default(call_default_factory=True)
-        if default is not PydanticUndefined:
-            values[path] = default
+        if not info.is_required():
+            values[path] = info.get_default(call_default_factory=True)
     return values

@@ -131,8 +131,8 @@ _GVBSM_EVERYWHERE: Values = {
 }  # fmt: skip
 _GVBSM_SMALL: Values = {
     "squeeze.observers": FIVE_SMALL_OBSERVERS, "relabel.observers": None, "relabel.rand_augment": False,
-    "recover.learning_rate": 0.05, "recover.iterations": 4000, "recover.statistic_momentum": 0.8,
-    "recover.drop_rate": 0.4,
+    "statistics.augmentation": "crop_pad", "recover.learning_rate": 0.05, "recover.iterations": 4000,
+    "recover.statistic_momentum": 0.8, "recover.drop_rate": 0.4,
 }  # fmt: skip
 # Its views are padded crops, which the jitter of up to 32 pixels includes.
 _GVBSM_CIFAR: Values = {
@@ -156,7 +156,8 @@ def _gvbsm_cifar100(ipc: int) -> Values:
 
 def _gvbsm_tiny(ipc: int) -> Values:
     return {
-        **_GVBSM_SMALL, **_GVBSM_SGD, **units_of(100, ipc), "relabel.epochs": 100,
+        **_GVBSM_SMALL, **_GVBSM_SGD, **units_of(100, ipc), "statistics.crop_padding": 8,
+        "relabel.epochs": 100,
         "evaluate.weight_decay": 5e-4,
         # Batches of 100 in two halves.
         "relabel.mix_group": 100, "evaluate.batch_size": 50, "evaluate.accumulation": 2,
@@ -166,8 +167,8 @@ def _gvbsm_tiny(ipc: int) -> Values:
 def _gvbsm_imagenet10(ipc: int) -> Values:
     """ImageNet-1k's values on observers of these ten classes; no published program."""
     return {
-        "recover.iterations": 4000, **units_of(80, ipc), "relabel.epochs": 300, "relabel.rand_augment": False,
-        **batch_of(min(256, 10 * ipc)),
+        "statistics.augmentation": "resized_crop", "recover.iterations": 4000, **units_of(80, ipc),
+        "relabel.epochs": 300, "relabel.rand_augment": False, **batch_of(min(256, 10 * ipc)),
     }  # fmt: skip
 
 
@@ -175,7 +176,7 @@ def _gvbsm_imagenet1k(ipc: int) -> Values:
     weights = {name: TORCHVISION[name] for name in FOUR_IMAGENET_OBSERVERS}
     return {
         "squeeze.observers": FOUR_IMAGENET_OBSERVERS, "squeeze.weights": weights, "relabel.observers": None,
-        "recover.iterations": 4000, **units_of(80, ipc),
+        "statistics.augmentation": "resized_crop", "recover.iterations": 4000, **units_of(80, ipc),
         "relabel.epochs": 300, **batch_of(1024),
     }  # fmt: skip
 
@@ -196,7 +197,7 @@ _RDED_EVERYWHERE: Values = {
     **_DISTILLED,
     "init.kind": "mosaic", "init.mosaic_order": "rded", "init.crop_resize": "nearest",
     "init.images_per_class": 300, "init.crops_per_image": 5, "init.crop_scale": (0.08, 1.0),
-    "recover.enabled": False, "recover.image_rounding": "trunc", "recover.image_format": "jpeg",
+    "init.image_rounding": "trunc", "recover.enabled": False, "recover.image_format": "jpeg",
     "evaluate.labels": "online", "evaluate.smoothing_factor": 2.0,
 }  # fmt: skip
 

@@ -61,6 +61,9 @@ format: $(VENV)/.dev ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+configs: $(VENV)/.dev ## write the resolved configs of all datasets and methods anew (tests/config/resolved)
+	$(BIN)/python -m tests.config.write_resolved
+
 docs: $(VENV)/.dev ## check the documents: every link resolves, every edc-ray command in them is understood
 	$(BIN)/python docs/check_documents.py
 
@@ -100,5 +103,5 @@ $(BIN)/python: | $(UV)
 		|| { rm -rf .uv; '$(PYTHON)' -m pip install --quiet --target .uv uv; } \
 		|| { rm -rf .uv; echo 'uv could not be installed: the Python above needs the module venv or pip'; exit 1; }
 
-.PHONY: demo test check lint types test-goldens test-nightly test-gpu s3-server s3-server-stop bench format docs lock \
+.PHONY: demo test check lint types test-goldens test-nightly test-gpu s3-server s3-server-stop bench format configs docs lock \
 	install clean help

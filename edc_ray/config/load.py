@@ -32,14 +32,19 @@ def load_recipe(name: str, overrides: Iterable[str] = ()) -> RunConfig:
 
     Args:
         name: one of RECIPES.
-        overrides: texts `section.field=value`; the value is YAML. `method=NAME` applies that method first.
+        overrides: texts `section.field=value`; the value is YAML. `ipc=N` is given to the recipe, then
+            `method=NAME` applies that method, then the others are set.
 
     Raises:
         ConfigError: unknown recipe, method or field, or a value of the wrong type.
     """
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
-    return _override(RECIPES[name](), overrides)
+    fields = dict(_parsed(text) for text in overrides)
+    ipc = fields.get("ipc")
+    # An ipc that is none is told together with what else is wrong.
+    config = RECIPES[name](ipc) if type(ipc) is int and ipc > 0 else RECIPES[name]()
+    return with_fields(config, fields)
 
 
 def load_yaml(text: str, overrides: Iterable[str] = (), *, source: str = "config") -> RunConfig:

@@ -143,7 +143,8 @@ class RunConfig(Section):
 
     @property
     def _mosaics_are_dealt_by_ipc(self) -> bool:
-        return self.init.kind == "mosaic" and self.init.mosaic_order == "rded"
+        by_rank = self.init.mosaic_order == "rded" or self.init.replacement
+        return self.init.kind == "mosaic" and by_rank
 
     @property
     def _order_is_official(self) -> bool:

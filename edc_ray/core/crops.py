@@ -106,6 +106,7 @@ def shared_crop_candidates(
     group_size: int = 64,
     num_crops: int = 4,
     scale: tuple[float, float] = (0.08, 1.0),
+    flip_probability: float = 0.5,
     keep_last: bool = False,
 ) -> Iterator[Tensor]:
     """Candidates of one class: each group of images is cropped and flipped `num_crops` times, a draw a group.
@@ -116,6 +117,7 @@ def shared_crop_candidates(
         group_size: images that share a draw.
         num_crops: crops of each group.
         scale: smallest and largest share of the area.
+        flip_probability: that a group is mirrored, crop by crop.
         keep_last: also crop the last, smaller group.
 
     Yields:
@@ -129,7 +131,8 @@ def shared_crop_candidates(
         if len(group) < group_size and not keep_last:
             return
         for _ in range(num_crops):
-            yield apply_shared_view(group, sample_shared_view(draws, (height, width), scale))
+            view = sample_shared_view(draws, (height, width), scale, flip_probability=flip_probability)
+            yield apply_shared_view(group, view)
 
 
 def mosaic_ranks(images_per_class: int, num_cells: int, order: MosaicOrder) -> Tensor:

@@ -12,11 +12,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-TermName = Literal["cross_entropy", "matching", "flatness"]
+TermName = Literal["cross_entropy", "matching", "flatness", "tv_l1", "tv_l2", "l2", "diversity"]
+
+# The terms that look at the pixels and at no network.
+PIXEL_TERMS: tuple[TermName, ...] = ("tv_l1", "tv_l2", "l2", "diversity")
 
 
 def weighted_objective(terms: Mapping[TermName, Tensor], weights: Mapping[TermName, float]) -> Tensor:
-    """cross entropy + matching_weight * matching + flatness_weight * flatness, over the terms given.
+    """The sum of weight * term over the terms given.
 
     Args:
         terms: scalars, not yet weighted.

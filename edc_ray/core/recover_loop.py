@@ -13,8 +13,9 @@ from torch import Tensor
 from edc_ray.core.augment import apply_shared_view, sample_shared_view
 from edc_ray.core.finite_watch import FiniteWatch, Iteration
 from edc_ray.core.flatness import flatness_loss, update_average
+from edc_ray.core.image_priors import diversity_loss, mean_norm, total_variation
 from edc_ray.core.moments import LayerStatistics
-from edc_ray.core.objective import TermName, weighted_objective
+from edc_ray.core.objective import PIXEL_TERMS, TermName, weighted_objective
 from edc_ray.core.observer_matching import ObserverMatcher
 from edc_ray.core.pixels import denormalise, from_uint8, normalise, pixel_bounds, to_uint8
 from edc_ray.core.recover_state import (
@@ -120,13 +121,15 @@ def recover_images(
 
 
 def shared_crop_and_flip(settings: RecoverSettings) -> Augment:
-    """The default view: one random resized crop and flip for all images of the iteration."""
+    """The default view: one random resized crop, flip and roll for all images of the iteration."""
 
     def augment(draws: Draws, iteration: int, image_size: tuple[int, int]) -> View:
-        params = sample_shared_view(
-            draws, image_size, settings.crop_scale, settings.crop_ratio, settings.flip_probability
-        )
-        return partial(apply_shared_view, params=params)
+        scale = settings.crop_scale_at(iteration)
+        params = sample_shared_view(draws, image_size, scale, settings.crop_ratio, settings.flip_probability)
+        if not settings.jitter:
+            return partial(apply_shared_view, params=params)
+        down, right = draws.integers(settings.jitter + 1, 2).tolist()
+        return lambda images: apply_shared_view(images, params).roll((down, right), dims=(-2, -1))
 
     return augment
 
@@ -166,13 +169,15 @@ def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
     images = state.images.detach().requires_grad_()
     view = batch.augment(draws, state.iteration, (images.shape[-2], images.shape[-1]))
     matcher, distances = batch.matchers.get(observer.name), None
+    seen = view(images)
     with observer.taps.recording() as inputs:
-        logits = observer.network(view(images))
+        logits = observer.network(seen)
     terms: dict[TermName, Tensor] = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
     if matcher is not None:
         terms["matching"], distances = matcher.observe(inputs, draws)
     if settings.flatness_weight:
         terms["flatness"] = _flatness(state, observer, logits, view, settings)
+    terms.update(_pixel_terms(seen, batch.labels, settings))
     loss = weighted_objective(terms, settings.term_weights)
     if settings.verifies_at(state.iteration):
         _verify(state.images, batch, draws)
@@ -202,6 +207,19 @@ def _flatness(
         average_logits = observer.network(view(average))
         state.ema_images = update_average(average, state.images, settings.flatness_momentum)
     return flatness_loss(logits, average_logits, settings.flatness_temperature)
+
+
+def _pixel_terms(seen: Tensor, labels: Tensor, settings: RecoverSettings) -> dict[TermName, Tensor]:
+    """The terms with a weight that look at the view's pixels and at no network."""
+    terms: dict[TermName, Tensor] = {}
+    if settings.tv_l1_weight or settings.tv_l2_weight:
+        variation = total_variation(seen)
+        terms |= {"tv_l1": variation.l1, "tv_l2": variation.l2}
+    if settings.l2_weight:
+        terms["l2"] = mean_norm(seen)
+    if settings.diversity_weight:
+        terms["diversity"] = diversity_loss(seen, labels, settings.diversity_temperature)
+    return {name: term for name, term in terms.items() if settings.term_weights[name]}
 
 
 @torch.no_grad()
@@ -239,4 +257,5 @@ def _report(done: Iteration, images: Tensor, settings: RecoverSettings) -> Itera
         flatness_loss=terms.get("flatness", 0.0),
         learning_rate=settings.learning_rate * recover_cosine(done.iteration, settings.iterations),
         images=images,
+        pixel_terms={name: value for name, value in terms.items() if name in PIXEL_TERMS},
     )

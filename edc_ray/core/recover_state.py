@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edc_ray.core.matching import EstimateStart, LayerTarget
 from edc_ray.core.moments import LayerStatistics
 from edc_ray.core.objective import TermName
+from edc_ray.core.schedules import Curriculum, smallest_crop
 from edc_ray.core.taps import LayerTaps
 
 Carry = Literal["reset", "chain"]
@@ -32,6 +33,10 @@ class RecoverSettings:
         first_multiplier: weight of the first tapped layer; the others have 1.
         flatness_weight, flatness_momentum, flatness_temperature: see `flatness_loss`; weight 0 is off.
         crop_scale, crop_ratio, flip_probability: the view, one draw for all images of an iteration.
+        crop_curriculum, crop_milestone: how the smallest crop comes down, see `smallest_crop`.
+        jitter: the view is rolled by up to so many pixels down and to the right.
+        tv_l1_weight, tv_l2_weight, l2_weight: see `total_variation` and `mean_norm`, of the view.
+        diversity_weight, diversity_temperature: see `diversity_loss`, of the view.
         patch_side: side of a patch of activations, 16 for large images and 4 for small ones.
         verifier_touches_estimate: parity with the official small-image programs, where showing the
             accuracy of the images on the first observer also updates its running estimate.
@@ -58,16 +63,32 @@ class RecoverSettings:
     crop_scale: tuple[float, float] = (0.5, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip_probability: float = 0.5
+    crop_curriculum: Curriculum = "none"
+    crop_milestone: float = 1.0
+    jitter: int = 0
+    tv_l1_weight: float = 0.0
+    tv_l2_weight: float = 0.0
+    l2_weight: float = 0.0
+    diversity_weight: float = 0.0
+    diversity_temperature: float = 4.0
     patch_side: int = 16
     verifier_touches_estimate: bool = False
     verify_every: int = 0
     verify_final: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("statistic_momentum", "drop_rate", "flatness_momentum", "flip_probability"):
+        shares = (
+            "statistic_momentum",
+            "drop_rate",
+            "flatness_momentum",
+            "flip_probability",
+            "crop_milestone",
+        )
+        for name in shares:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
-        for name in ("global_weight", "class_weight", "matching_weight", "flatness_weight", "verify_every"):
+        amounts = ["global_weight", "class_weight", "verify_every", "jitter"]
+        for name in [*amounts, *(f"{term}_weight" for term in self.term_weights if term != "cross_entropy")]:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         if self.iterations < 1 or self.patch_side < 1:
@@ -81,9 +102,23 @@ class RecoverSettings:
         """Whether an iteration has a verifying forward that touches the running estimate."""
         return self.verifier_touches_estimate and self.verify_every > 0 and iteration % self.verify_every == 0
 
+    def crop_scale_at(self, iteration: int) -> tuple[float, float]:
+        """Smallest and largest share of the area of an iteration's view."""
+        smallest, largest = self.crop_scale
+        floor = smallest_crop(iteration, self.iterations, smallest, self.crop_curriculum, self.crop_milestone)
+        return min(floor, largest), largest
+
     @property
     def term_weights(self) -> dict[TermName, float]:
-        return {"cross_entropy": 1.0, "matching": self.matching_weight, "flatness": self.flatness_weight}
+        return {
+            "cross_entropy": 1.0,
+            "matching": self.matching_weight,
+            "flatness": self.flatness_weight,
+            "tv_l1": self.tv_l1_weight,
+            "tv_l2": self.tv_l2_weight,
+            "l2": self.l2_weight,
+            "diversity": self.diversity_weight,
+        }
 
 
 @dataclass
@@ -141,6 +176,7 @@ class LoopState:
 class IterationReport:
     """One finished iteration. Loss terms are not weighted; `loss` is the weighted sum.
 
+    `pixel_terms` are the terms of the pixels alone that have a weight.
     `images` are the images after the step, clipped: the loop's own tensor, to be cloned if kept.
     """
 
@@ -152,3 +188,4 @@ class IterationReport:
     flatness_loss: float
     learning_rate: float
     images: Tensor = field(repr=False)
+    pixel_terms: Mapping[str, float] = field(default_factory=dict)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+Curriculum = Literal["none", "cosine", "step", "linear"]
 Schedule = Callable[[int, int, float], float]
 
 # The cosine keeps its smooth shape up to this share of the epochs in the two-part schedules.
@@ -22,6 +24,27 @@ def recover_cosine(iteration: int, num_iterations: int, num_warmup: int = 0) -> 
     if iteration < num_warmup:
         return (iteration + 1) / num_warmup
     return 0.5 * (1 + math.cos(math.pi * (iteration - num_warmup) / (num_iterations - num_warmup)))
+
+
+def smallest_crop(
+    iteration: int, num_iterations: int, smallest: float, curriculum: Curriculum, milestone: float = 1.0
+) -> float:
+    """Lower bound of a view's share of the image, which a curriculum takes from 1 down to `smallest`.
+
+    Args:
+        iteration: of num_iterations.
+        smallest: where the curriculum ends; "none" is there from the beginning.
+        curriculum: the way down: half a cosine, a straight line, or whole images and then one step.
+        milestone: share of the iterations that the way down takes; 0 is no curriculum.
+
+    Source:
+        CDA, Yin and Shen, 2023, arXiv:2311.18838, official code.
+    """
+    done = iteration / (milestone * num_iterations) if milestone else 1.0
+    if curriculum == "none" or done >= 1:
+        return smallest
+    ways = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "step": 1.0}
+    return smallest + (1 - smallest) * ways[curriculum]
 
 
 def cosine(epoch: int, num_epochs: int, smoothing_factor: float) -> float:

@@ -14,6 +14,7 @@ from edc_ray.artifacts.layout import STAGE_FOLDERS, table_name
 from edc_ray.artifacts.records import Manifest, Record
 from edc_ray.artifacts.schema import ImageRows, build_images_table, read_images_table
 from edc_ray.artifacts.store import Store
+from edc_ray.config.stages import InitConfig, RecoverConfig
 from edc_ray.data.condensed import read_condensed_images
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.plan import UnitOutput
@@ -29,7 +30,7 @@ def images_output(
     slots: list[Slot],
     meta: dict[str, Any],
     *,
-    lossy: bool = False,
+    section: InitConfig | RecoverConfig | None = None,
 ) -> UnitOutput:
     """Images of some slots as one shard.
 
@@ -38,12 +39,12 @@ def images_output(
         images: uint8 [N, C, S, S].
         slots: of each image.
         meta: further facts for the record, which also gets the hash of each image as a reader decodes it.
-        lossy: store in recover.image_format; else without loss.
+        section: whose image_format the images are stored in; None is without loss.
     """
-    spec, section = context.config.dataset, context.config.recover
+    format, quality = (section.image_format, section.jpeg_quality) if section else ("png", 0)
     return encoded_output(
-        key, images, slots, meta, class_names=context.data.train.class_names, dataset=spec.name,
-        format=section.image_format if lossy else "png", quality=section.jpeg_quality,
+        key, images, slots, meta, class_names=context.data.train.class_names,
+        dataset=context.config.dataset.name, format=format, quality=quality,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """recover: optimise pixels until the observers recognise them and see real statistics in them.
 
-One unit is a block of classes times a block of ipc ids (order "blocks"), or all sub-batches of one
-virtual rank (order "official"). Units exchange nothing, so where they run cannot change them.
+One unit is a block of classes times a block of ipc ids (orders "blocks" and "ipc_major"), or all
+sub-batches of one virtual rank (order "official"). Units exchange nothing, so where they run cannot
+change them.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from edc_ray.artifacts.records import Record
 from edc_ray.config.run import digest_of
 from edc_ray.core.local_targets import local_class_targets
 from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.official_order import left_out, official_rank_batches, official_slots
 from edc_ray.core.pixels import denormalise, to_uint8
 from edc_ray.core.recover_loop import recover_images
 from edc_ray.core.recover_state import IterationReport, LoopState, Observer, RecoverSettings
 from edc_ray.core.seeding import Draws, draws
 from edc_ray.core.taps import LayerTaps
-from edc_ray.errors import ArtifactError
+from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, images_output, read_stage_images, slot_hashes
@@ -35,44 +37,57 @@ _POINTS_OF_A_CURVE = 50
 
 
 def plan(context: StageContext) -> list[WorkUnit]:
-    """Blocks of slots, or the official order of work."""
-    return _official_units(context) if context.config.recover.order == "official" else _block_units(context)
+    """Units of the order that recover.order names."""
+    orders = {"blocks": _block_units, "ipc_major": _ipc_major_units, "official": _official_units}
+    return orders[context.config.recover.order](context)
 
 
 def _block_units(context: StageContext) -> list[WorkUnit]:
     section, num_classes = context.config.recover, len(context.data.train.class_names)
-    units = []
-    for first, end in blocks(num_classes, section.classes_per_unit):
-        for first_ipc, end_ipc in blocks(context.config.ipc, section.ipc_per_unit):
-            slots = [[label, ipc_id] for label in range(first, end) for ipc_id in range(first_ipc, end_ipc)]
-            key = block_key(first, end - 1, first_ipc, end_ipc - 1)
-            title = f"{span('classes', first, end)}, {span('ipc', first_ipc, end_ipc)}"
-            units.append(WorkUnit("recover", key, title, {"batches": [slots]}))
-    return units
+    return [
+        _block(first, end, first_ipc, end_ipc)
+        for first, end in blocks(num_classes, section.classes_per_unit)
+        for first_ipc, end_ipc in blocks(context.config.ipc, section.ipc_per_unit)
+    ]
+
+
+def _ipc_major_units(context: StageContext) -> list[WorkUnit]:
+    """One image of each of many classes beside each other, one ipc id after the other (SRe2L)."""
+    section, num_classes = context.config.recover, len(context.data.train.class_names)
+    return [
+        _block(first, end, ipc_id, ipc_id + 1)
+        for ipc_id in range(context.config.ipc)
+        for first, end in blocks(num_classes, section.batch_size)
+    ]
+
+
+def _block(first: int, end: int, first_ipc: int, end_ipc: int) -> WorkUnit:
+    slots = [[label, ipc_id] for label in range(first, end) for ipc_id in range(first_ipc, end_ipc)]
+    key = block_key(first, end - 1, first_ipc, end_ipc - 1)
+    title = f"{span('classes', first, end)}, {span('ipc', first_ipc, end_ipc)}"
+    return WorkUnit("recover", key, title, {"batches": [slots]})
 
 
 def _official_units(context: StageContext) -> list[WorkUnit]:
-    """Global batches in class-major order, each split evenly over the virtual ranks.
+    """The official batches, a chain for each virtual rank.
 
     Deviations:
-        where the batch does not divide by the ranks, the official code never makes the rest.
+        where the batch does not divide by the ranks, the official program never makes the rest; here it
+        is a chain of its own, so that the others stay as they are.
     """
     section = context.config.recover
-    slots = [
-        [label, ipc_id]
-        for label in range(len(context.data.train.class_names))
-        for ipc_id in range(context.config.ipc)
-    ]
-    chains: list[list[list[list[int]]]] = [[] for _ in range(section.virtual_ranks)]
-    for first, end in blocks(len(slots), section.batch_size):
-        for rank, part in enumerate(np.array_split(np.arange(first, end), section.virtual_ranks)):
-            if len(part):
-                chains[rank].append([slots[index] for index in part])
+    slots = official_slots(len(context.data.train.class_names), context.config.ipc)
+    cut = (slots, section.batch_size, section.virtual_ranks)
+    chains = [*official_rank_batches(*cut), left_out(*cut)]
     return [
-        WorkUnit("recover", f"rank-{rank:03d}", f"virtual rank {rank}", {"batches": batches})
+        WorkUnit("recover", f"rank-{rank:03d}", f"virtual rank {rank}", {"batches": _plain(batches)})
         for rank, batches in enumerate(chains)
         if batches
     ]
+
+
+def _plain(batches: list[list[Slot]]) -> list[list[list[int]]]:
+    return [[list(slot) for slot in batch] for batch in batches]
 
 
 def inputs(context: StageContext, unit: WorkUnit) -> Any:
@@ -100,12 +115,14 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
     batches: list[list[Slot]] = [
         [(label, ipc_id) for label, ipc_id in batch] for batch in unit.work["batches"]
     ]
-    slots = [slot for batch in batches for slot in batch]
-    if not context.config.recover.enabled:
+    slots, section = [slot for batch in batches for slot in batch], context.config.recover
+    if not section.enabled:
         kept = read_stage_images(context, "init", set(slots))
         in_order = sorted(slots)
-        return images_output(context, unit.key, kept.images, in_order, {"matching_loss": None}, lossy=True)
-    section, mean_std = context.config.recover, mean_and_std(context)
+        return images_output(
+            context, unit.key, kept.images, in_order, {"matching_loss": None}, section=section
+        )
+    mean_std = mean_and_std(context)
     observers = load_observers(context)
     targets = {observer.name: load_targets(context, observer.name) for observer in observers}
     settings = settings_of(context)
@@ -128,7 +145,7 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
         )
         images.append(state.images)
     pixels = to_uint8(denormalise(torch.cat(images), *mean_std), section.image_rounding).cpu().numpy()
-    return images_output(context, unit.key, pixels, slots, _facts(reports, len(observers)), lossy=True)
+    return images_output(context, unit.key, pixels, slots, _facts(reports, len(observers)), section=section)
 
 
 def _draws_of(seed: int, batch: list[Slot], iteration: int) -> Draws:
@@ -137,10 +154,24 @@ def _draws_of(seed: int, batch: list[Slot], iteration: int) -> Draws:
 
 
 def load_observers(context: StageContext) -> list[Observer]:
-    """The frozen observers of recover with their taps, in the order of turns."""
-    kinds = context.config.recover.layers
-    networks = [(name, context.observer(name)) for name in context.config.observers_of("recover")]
-    return [Observer(name, network, LayerTaps(network, kinds)) for name, network in networks]
+    """The frozen observers of recover with their taps, in the order of turns.
+
+    Raises:
+        ConfigError: an observer has no layer of the kinds that recover matches.
+    """
+    kinds, observers = context.config.recover.layers, []
+    for name in context.config.observers_of("recover"):
+        network = context.observer(name)
+        try:
+            observers.append(Observer(name, network, LayerTaps(network, kinds)))
+        except ValueError as error:
+            raise ConfigError(
+                f"recover: observer '{name}' cannot be matched in recover.layers",
+                found=str(error),
+                expected="an observer with such layers",
+                next="set recover.layers=[bn,conv], or name other networks in recover.observers",
+            ) from error
+    return observers
 
 
 def settings_of(context: StageContext) -> RecoverSettings:
@@ -162,11 +193,19 @@ def settings_of(context: StageContext) -> RecoverSettings:
         flatness_momentum=section.flatness_momentum,
         flatness_temperature=section.flatness_temperature,
         crop_scale=section.crop_scale,
-        flip_probability=0.5 if context.config.dataset.flip else 0.0,
+        crop_curriculum=section.crop_curriculum,
+        crop_milestone=section.crop_milestone,
+        flip_probability=0.5 if context.config.dataset.flip and section.mirror else 0.0,
+        jitter=section.jitter,
+        tv_l1_weight=section.tv_l1_weight,
+        tv_l2_weight=section.tv_l2_weight,
+        l2_weight=section.l2_weight,
+        diversity_weight=section.diversity_weight,
+        diversity_temperature=section.diversity_temperature,
         patch_side=context.config.statistics.patch_side,
         verifier_touches_estimate=section.verifier_touches_estimate,
         verify_every=section.verify_every,
-        verify_final=section.verifier_touches_estimate,
+        verify_final=section.verify_final,
     )
 
 
@@ -206,12 +245,18 @@ def _facts(reports: list[IterationReport], num_observers: int) -> dict[str, Any]
     # A point is a mean over whole turns: every n-th iteration alone could be the same observer's.
     turns = -(-len(reports) // turn)
     step = turn * max(1, -(-turns // _POINTS_OF_A_CURVE))
+    series = {
+        name: [getattr(report, name) for report in reports]
+        for name in ("loss", "cross_entropy", "matching_loss", "learning_rate")
+    }
+    if any(report.flatness_loss for report in reports):
+        series["flatness_loss"] = [report.flatness_loss for report in reports]
+    series |= {name: [report.pixel_terms[name] for report in reports] for name in reports[0].pixel_terms}
     curves: dict[str, list[float]] = {
         name: [
-            round(float(np.mean([getattr(report, name) for report in reports[first : first + step]])), 6)
-            for first in range(0, len(reports), step)
+            round(float(np.mean(values[first : first + step])), 6) for first in range(0, len(values), step)
         ]
-        for name in ("loss", "cross_entropy", "matching_loss", "learning_rate")
+        for name, values in series.items()
     }
     for name in dict.fromkeys(report.observer for report in reports):
         own = [report.matching_loss for report in reports if report.observer == name]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edc_ray.core.local_targets import local_class_targets
 from edc_ray.core.pixels import pixel_bounds
-from edc_ray.core.recover_loop import View
+from edc_ray.core.recover_loop import View, shared_crop_and_flip
 from edc_ray.core.recover_state import IterationReport, LoopState, Observer
 from edc_ray.core.seeding import Draws, draws
 from edc_ray.core.taps import LayerTaps
@@ -189,3 +189,50 @@ def test_a_nan_in_the_input_images_is_named() -> None:
     state.images[0, 0, 0, 0] = float("nan")
     with pytest.raises(NumericalError, match="input images"):
         Bench().run(state)
+
+
+def test_a_curriculum_begins_with_whole_images(bench: Bench) -> None:
+    """The first view is the whole image, mirrored or not, while the crop is small later."""
+    settings = replace(SETTINGS, crop_scale=(0.08, 1.0), flip_probability=0.0, crop_curriculum="step")
+    settings = replace(settings, crop_milestone=0.5, iterations=4)
+    assert [settings.crop_scale_at(iteration)[0] for iteration in range(4)] == [1.0, 1.0, 0.08, 0.08]
+    image = random_images(1, 3)
+    view = shared_crop_and_flip(settings)
+    assert torch.equal(view(draws(0, "a", 0), 0, (8, 8))(image), image)
+    assert not torch.equal(view(draws(0, "a", 2), 2, (8, 8))(image), image)
+
+
+def test_jitter_rolls_all_images_alike_by_no_more_than_it_says(bench: Bench) -> None:
+    settings = replace(SETTINGS, crop_scale=(1.0, 1.0), flip_probability=0.0, jitter=2)
+    images = random_images(2, 4)
+    shifts = set()
+    for number in range(60):
+        seen = shared_crop_and_flip(settings)(draws(0, "b", number), 0, (8, 8))(images)
+        found = [
+            (down, right)
+            for down in range(3)
+            for right in range(3)
+            if torch.equal(images.roll((down, right), (2, 3)), seen)
+        ]
+        assert len(found) == 1
+        shifts |= set(found)
+    assert len(shifts) == 9
+
+
+@pytest.mark.parametrize("name", ["tv_l1", "tv_l2", "l2", "diversity"])
+def test_a_pixel_term_is_reported_added_and_lowered(bench: Bench, name: str) -> None:
+    images = LoopState.start(0.05 * random_images(3, 6))
+    bench = Bench(labels=torch.tensor([1, 1, 3]))
+    settings = replace(SETTINGS, iterations=30, matching_weight=0.0, **{f"{name}_weight": 50.0})  # type: ignore
+    reports: list[IterationReport] = []
+    bench.run(images, settings, on_iteration=reports.append, augment=_same_view)
+    first, last = reports[0], reports[-1]
+    assert list(first.pixel_terms) == [name]
+    assert first.loss == pytest.approx(first.cross_entropy + 50 * first.pixel_terms[name], rel=1e-5)
+    assert last.pixel_terms[name] < 0.9 * first.pixel_terms[name]
+
+
+def test_terms_without_weight_change_no_bit(bench: Bench) -> None:
+    plain = bench.run(start())
+    settings = replace(SETTINGS, crop_milestone=0.3, diversity_temperature=2.0)
+    assert torch.equal(bench.run(start(), settings).images, plain.images)

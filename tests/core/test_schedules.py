@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from edc_ray.core.schedules import (
     adaptive_factor,
     multistep,
     recover_cosine,
+    smallest_crop,
 )
 
 
@@ -57,3 +59,28 @@ def test_the_factor_after_some_losses_is_that_of_the_schedule_that_saw_them_one_
         assert adaptive_factor(losses[:count]) == schedule.factor
         schedule = schedule.after(loss)
     assert adaptive_factor(losses) == 0.9975**2
+
+
+@pytest.mark.parametrize("way", ["cosine", "linear", "step"])
+@pytest.mark.parametrize("milestone", [1.0, 0.5, 0.0])
+def test_a_curriculum_comes_down_from_whole_images_to_the_smallest_crop(way: Any, milestone: float) -> None:
+    floors = [smallest_crop(iteration, 100, 0.08, way, milestone) for iteration in range(101)]
+    assert floors[0] == (1.0 if milestone else 0.08)
+    assert all(later <= earlier for earlier, later in pairwise(floors))
+    end = int(100 * milestone)
+    assert floors[end:] == [0.08] * (101 - end)
+    if end:
+        half = {"cosine": 0.54, "linear": 0.54, "step": 1.0}[way]
+        assert floors[end // 2] == pytest.approx(half)
+
+
+def test_the_cosine_curriculum_lingers_at_both_ends() -> None:
+    early, late = (
+        smallest_crop(iteration, 100, 0.08, "cosine") - smallest_crop(iteration, 100, 0.08, "linear")
+        for iteration in (10, 90)
+    )
+    assert early > 0 > late
+
+
+def test_without_a_curriculum_the_smallest_crop_is_there_from_the_start() -> None:
+    assert smallest_crop(0, 100, 0.3, "none") == 0.3

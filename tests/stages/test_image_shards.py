@@ -41,7 +41,7 @@ def test_pixels_come_back_exactly_with_their_slots_and_names(
 
 def test_hashes_of_jpegs_are_those_of_what_a_reader_decodes(copied: Copied, pixels: np.ndarray) -> None:
     context = copied("recover", "relabel", "evaluate", recover__image_format="jpeg")
-    output = images_output(context, "a-unit", pixels, SLOTS, {}, lossy=True)
+    output = images_output(context, "a-unit", pixels, SLOTS, {}, section=context.config.recover)
     ((data, _),) = output.shards.values()
     stored = read_images_table(table_from_bytes(data, url="x")).images
     assert not np.array_equal(stored, pixels)

@@ -13,9 +13,9 @@ from edc_ray.core.pixels import denormalise, normalise
 from edc_ray.stages import init_images
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import read_stage_images, slot_hashes
-from edc_ray.stages.init_images import mosaics_of_class, noise_images, real_choice
+from edc_ray.stages.init_images import noise_images, real_choice
 from edc_ray.stages.pipeline import run_pipeline
-from edc_ray.stages.training import mean_and_std, normalised
+from edc_ray.stages.training import mean_and_std
 from tests.stages.tiny_runs import image_hashes, tiny_context, units_of
 
 Copied = Callable[..., StageContext]
@@ -73,45 +73,6 @@ def test_real_images_with_replacement_may_outnumber_the_class(copied: Copied) ->
     assert len(set(chosen.tolist())) < 40
 
 
-def test_a_mosaic_of_one_cell_holds_the_best_known_crop_first(copied: Copied) -> None:
-    context = copied(*FROM_INIT, init__factor=1, ipc=8)
-    observers = [context.observer(name) for name in context.config.observers_of("init")]
-    for label in range(3):
-        images = normalised(mosaics_of_class(context, label), context)
-        with torch.no_grad():
-            logits = torch.stack([observer(images) for observer in observers]).mean(0)
-        losses = torch.nn.functional.cross_entropy(logits, torch.full((8,), label), reduction="none")
-        # Stored in 8 bits, hence sorted up to what half a grey level does to a loss.
-        assert (losses.diff() > -0.02).all()
-
-
-def test_cells_of_a_mosaic_are_crops_of_the_class(copied: Copied) -> None:
-    """Without a crop a cell is a whole image at half its size."""
-    context = copied(*FROM_INIT, init__crop_scale=[1.0, 1.0], init__images_per_class=12)
-    train = context.data.train
-    pixels = torch.from_numpy(train.fetch(train.class_indices(0))).float()
-    halves = torch.nn.functional.interpolate(
-        pixels, size=(4, 4), mode="bilinear", antialias=True, align_corners=False
-    ).numpy()
-    cells = mosaics_of_class(context, 0).astype(np.float32).reshape(2, 1, 2, 4, 2, 4)
-    for mosaic in cells.transpose(0, 2, 4, 1, 3, 5).reshape(8, 1, 4, 4):
-        assert np.abs(halves - mosaic).max((1, 2, 3)).min() <= 0.51
-
-
-def test_the_two_orders_deal_the_same_crops_differently(copied: Copied) -> None:
-    edc, rded = (
-        mosaics_of_class(copied(*FROM_INIT, init__mosaic_order=order, init__images_per_class=8), 1)
-        for order in ("edc", "rded")
-    )
-
-    def cells(mosaics: np.ndarray) -> list[bytes]:
-        cut = mosaics.reshape(2, 1, 2, 4, 2, 4).transpose(0, 2, 4, 1, 3, 5).reshape(8, 16)
-        return sorted(cell.tobytes() for cell in cut)
-
-    assert cells(edc) == cells(rded)
-    assert not np.array_equal(edc, rded)
-
-
 def test_ipc_is_part_of_the_fingerprint_of_rded_mosaics_only(copied: Copied) -> None:
     def print_of(**fields: Any) -> str:
         return units_of(copied(*FROM_INIT, **fields), "init")[0].fingerprint
@@ -163,15 +124,6 @@ def test_observers_that_score_crops_can_be_chosen(copied: Copied, monkeypatch: p
     assert len(slot_hashes(context, "init")) == 6
 
 
-def test_images_are_scored_in_chunks_that_change_nothing(
-    copied: Copied, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    context = copied(*FROM_INIT)
-    whole = mosaics_of_class(context, 2)
-    monkeypatch.setattr(init_images, "_IMAGES_AT_ONCE", 4)
-    np.testing.assert_array_equal(mosaics_of_class(context, 2), whole)
-
-
 def test_the_seed_decides_the_images() -> None:
     hashes = []
     for seed in (0, 1):
@@ -179,3 +131,51 @@ def test_the_seed_decides_the_images() -> None:
         run_pipeline(context, ["squeeze", "init"])
         hashes.append(image_hashes(context, "init"))
     assert hashes[0] != hashes[1]
+
+
+def test_mosaics_with_replacement_repeat_some_and_leave_out_others(copied: Copied) -> None:
+    each, drawn = (
+        _made(copied, ipc=8, init__replacement=replacement, init__images_per_class=12)
+        for replacement in (False, True)
+    )
+    for label in range(3):
+        made = {sha for (of, _), sha in image_hashes(each, "init").items() if of == label}
+        loaded = {sha for (of, _), sha in image_hashes(drawn, "init").items() if of == label}
+        assert loaded < made
+
+
+def test_the_choice_among_mosaics_depends_on_how_many_there_are(copied: Copied) -> None:
+    def fingerprint(**fields: Any) -> str:
+        return copied(*FROM_INIT, **fields).config.fingerprint("init")
+
+    assert fingerprint() == fingerprint(ipc=9)
+    assert fingerprint(init__replacement=True) != fingerprint(init__replacement=True, ipc=9)
+
+
+def test_preferring_unused_images_uses_more_of_them(copied: Copied) -> None:
+    def different(prefer: bool) -> int:
+        chosen = real_choice(
+            copied(*FROM_INIT, init__kind="real", init__replacement=True, init__prefer_unused=prefer, ipc=12),
+            1,
+        )
+        return len(set(chosen.tolist()))
+
+    assert different(True) > different(False)
+
+
+def test_half_of_the_images_start_mirrored_where_that_keeps_the_class(copied: Copied) -> None:
+    digits, mirrored = (copied(*FROM_INIT, init__kind="real", ipc=12, init__mirror=True) for _ in range(2))
+    spec = mirrored.config.dataset.model_copy(update={"flip": True})
+    mirrored.config = mirrored.config.model_copy(update={"dataset": spec})
+    before, after = (init_images._images_of_class(context, 1, range(12)) for context in (digits, mirrored))
+    assert np.array_equal(before, digits.data.train.fetch(real_choice(digits, 1)))
+    turned = [np.array_equal(a[..., ::-1], b) for a, b in zip(before, after, strict=True)]
+    assert np.array_equal(after[np.logical_not(turned)], before[np.logical_not(turned)])
+    assert 0 < sum(turned) < 12
+    assert np.array_equal(init_images._images_of_class(mirrored, 1, range(5, 7)), after[5:7])
+
+
+def test_only_mosaics_are_stored_as_jpeg(copied: Copied) -> None:
+    for kind, lossy in (("mosaic", True), ("real", False)):
+        plain, jpeg = (_made(copied, init__kind=kind, init__image_format=form) for form in ("png", "jpeg"))
+        assert (image_hashes(plain, "init") != image_hashes(jpeg, "init")) == lossy

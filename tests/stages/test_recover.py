@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from edc_ray.core.official_order import official_rank_batches, official_slots
 from edc_ray.core.pixels import denormalise, to_uint8
 from edc_ray.core.recover_loop import recover_images
 from edc_ray.core.recover_state import LoopState
 from edc_ray.core.seeding import draws
+from edc_ray.errors import ConfigError
 from edc_ray.stages import recover
 from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
@@ -88,21 +90,52 @@ def test_no_slot_is_lost_or_made_twice_in_the_official_order(
     run_pipeline(context, ["init"])
     wanted = [(label, ipc_id) for label in range(3) for ipc_id in range(ipc)]
     assert sorted(_slots(context)) == wanted
-    units = units_of(context, "recover")
-    assert len(units) <= ranks
-    sizes = [len(batch) for unit in units for batch in unit.work["batches"]]
-    assert min(sizes) >= 1
-    # Each global batch is a run of class-major slots, dealt evenly.
-    for number in range(-(-len(wanted) // batch_size)):
-        dealt = [u.work["batches"][number] for u in units if number < len(u.work["batches"])]
-        if len(dealt) == ranks:
-            assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+    slots, official = official_slots(3, ipc), official_rank_batches(wanted, batch_size, ranks)
+    of_ranks = [batches for batches in official if batches]
+    units = [
+        [[(label, ipc_id) for label, ipc_id in batch] for batch in unit.work["batches"]]
+        for unit in units_of(context, "recover")
+    ]
+    assert (slots, units[: len(of_ranks)]) == (wanted, of_ranks)
+    # What the official program leaves out is one more chain.
+    assert len(units) - len(of_ranks) == bool(batch_size > ranks and batch_size % ranks)
 
 
 def test_a_batch_that_does_not_divide_by_the_ranks_makes_every_image(copied: Copied) -> None:
     context = _recovered(copied, **OFFICIAL)
     assert sorted(image_hashes(context)) == [(label, ipc_id) for label in range(3) for ipc_id in range(2)]
-    assert [record.unit for record in manifest_of(context, "recover").records] == ["rank-000", "rank-001"]
+    units = [record.unit for record in manifest_of(context, "recover").records]
+    assert units == ["rank-000", "rank-001", "rank-002"]
+
+
+def test_ipc_major_puts_one_image_of_each_of_many_classes_in_a_batch(copied: Copied) -> None:
+    context = copied(*AFTER, recover__order="ipc_major", recover__batch_size=2)
+    batches = [unit.work["batches"] for unit in units_of(context, "recover")]
+    assert batches == [[[[0, 0], [1, 0]]], [[[2, 0]]], [[[0, 1], [1, 1]]], [[[2, 1]]]]
+    run_pipeline(context, ["recover"])
+    assert sorted(image_hashes(context)) == sorted(_slots(context))
+
+
+def test_ipc_major_images_do_not_depend_on_ipc(copied: Copied) -> None:
+    fields = {"recover__order": "ipc_major", "recover__batch_size": 2}
+    few = _recovered(copied, **fields)
+    root = few.store.url.rsplit("/", 1)[0]
+    more = tiny_context(root, ipc=3, **fields)
+    reports = {report.stage: report for report in run_until(more, "recover")}
+    assert (reports["recover"].units_done, reports["recover"].units_reused) == (2, 4)
+
+
+def test_pixel_terms_and_views_of_the_predecessors_reach_the_loop(copied: Copied) -> None:
+    fields = {
+        "crop_curriculum": "cosine", "crop_milestone": 0.5, "jitter": 2, "tv_l1_weight": 0.1,
+        "tv_l2_weight": 0.2, "l2_weight": 0.3, "diversity_weight": 0.4, "diversity_temperature": 3.0,
+    }  # fmt: skip
+    context = _recovered(copied, **{f"recover__{name}": value for name, value in fields.items()})
+    settings = recover.settings_of(context)
+    assert {name: getattr(settings, name) for name in fields} == fields
+    curves = manifest_of(context, "recover").records[0].meta["curves"]
+    assert {"tv_l1", "tv_l2", "l2", "diversity"} <= set(curves)
+    assert all(value > 0 for value in curves["tv_l1"])
 
 
 @pytest.mark.parametrize("start", ["zero", "first"])
@@ -223,6 +256,12 @@ def test_observers_and_layers_of_recover_can_be_chosen(copied: Copied) -> None:
     run_pipeline(context, ["statistics", "recover"])
     curves = manifest_of(context, "recover").records[0].meta["curves"]
     assert [name for name in curves if "/" in name] == ["matching_loss/wrn_16_2"]
+
+
+def test_an_observer_without_layers_to_match_is_refused(copied: Copied) -> None:
+    context = copied(*AFTER, recover__observers=["convnet_d1"], recover__layers=["bn"])
+    with pytest.raises(ConfigError, match=r"observer 'convnet_d1' cannot be matched in recover\.layers"):
+        recover.load_observers(context)
 
 
 def test_a_digit_is_never_mirrored_and_other_images_are(copied: Copied) -> None:

@@ -1,0 +1,27 @@
+"""Choosing among the images of one class, one for each slot, with repetition."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edc_ray.core.seeding import Draws
+
+
+def uniform_choices(draws: Draws, pool_size: int, count: int) -> np.ndarray:
+    """int64 [count] of range(pool_size), each as likely. A larger count goes on after the smaller one."""
+    return draws.integers(pool_size, count)
+
+
+def choices_preferring_unused(draws: Draws, pool_size: int, count: int) -> np.ndarray:
+    """As `uniform_choices`, but with probability softmax(-times of use so far).
+
+    Source:
+        the official EDC program for ImageNet-10 (`official_counted_choices` has its draws).
+    """
+    used, choices = np.zeros(pool_size), np.empty(count, dtype=np.int64)
+    for slot, chance in enumerate(draws.uniform(count)):
+        ends = np.cumsum(np.exp(used.min() - used))
+        choice = int(np.searchsorted(ends, chance * ends[-1], side="right"))
+        used[choice] += 1
+        choices[slot] = choice
+    return choices

@@ -1,0 +1,86 @@
+"""Terms that look at the pixels of the condensed images and at no network: smooth, small, diverse.
+
+B images, C channels, H W pixels, N images of one class. EDC uses none of them; its predecessors do.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DIVERSITY_SIDE = 32
+
+
+class TotalVariation(NamedTuple):
+    """Differences between neighbours (right, below, and both diagonals).
+
+    l1: sum over the four directions of the mean of |difference|.
+    l2: sum over the four directions of the norm of all differences.
+    """
+
+    l1: Tensor
+    l2: Tensor
+
+
+def total_variation(images_BCHW: Tensor) -> TotalVariation:
+    """How rough the images are.
+
+    Source:
+        SRe2L, Yin et al., NeurIPS 2023, official code.
+    """
+    below, right = images_BCHW[..., 1:, :], images_BCHW[..., 1:]
+    above, left = images_BCHW[..., :-1, :], images_BCHW[..., :-1]
+    differences = (
+        right - left,
+        below - above,
+        below[..., :-1] - above[..., 1:],
+        below[..., 1:] - above[..., :-1],
+    )
+    # Divided by 255 and multiplied again in the official code: exact up to rounding.
+    l1 = torch.stack([difference.abs().mean() for difference in differences]).sum()
+    l2 = torch.stack([_norm(difference) for difference in differences]).sum()
+    return TotalVariation(l1, l2)
+
+
+def mean_norm(images_BCHW: Tensor) -> Tensor:
+    """Mean over the images of their L2 norm (the term behind the official flag `l2-scale`)."""
+    return torch.stack([_norm(image) for image in images_BCHW]).mean()
+
+
+def diversity_loss(images_BCHW: Tensor, labels_B: Tensor, temperature: float = 4.0) -> Tensor:
+    """Small where the images of a class have nothing in common, class by class, summed over the classes.
+
+    The images of a class, averaged down to 32 x 32, have a Gram matrix with eigenvalues l; the term is
+    KL(softmax(l / temperature) || softmax(l)) with no gradient through the first: one dominant direction
+    is pulled towards the others.
+
+    Args:
+        images_BCHW: normalised, as the observer sees them.
+        labels_B: int64. A class with one image contributes 0.
+        temperature: of the softer side, above 0.
+
+    Returns:
+        Scalar >= 0.
+
+    Source:
+        G-VBSM, Shao et al., CVPR 2024, official code (its flag `nuc-norm`).
+    Deviations:
+        eigenvalues come from the solver for symmetric matrices, whose gradient is defined where
+        eigenvalues meet; images of a class that other processes hold are not gathered.
+    """
+    pooled_BD = F.adaptive_avg_pool2d(images_BCHW, DIVERSITY_SIDE).flatten(1)
+    terms = []
+    for label in labels_B.unique().tolist():
+        mine_ND = pooled_BD[labels_B == label]
+        eigenvalues_N = torch.linalg.eigvalsh(mine_ND @ mine_ND.T)
+        softer_N = (eigenvalues_N / temperature).softmax(0).detach()
+        terms.append(F.kl_div(eigenvalues_N.log_softmax(0), softer_N, reduction="sum"))
+    return torch.stack(terms).sum()
+
+
+def _norm(values: Tensor) -> Tensor:
+    """L2 norm of all values, whose gradient is 0 where all are 0."""
+    return torch.linalg.vector_norm(values)

@@ -1,0 +1,74 @@
+"""The losses of SRe2L and G-VBSM on one layer, and total variation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edc_ray.core.image_priors import total_variation
+from edc_ray.core.moments import LayerStatistics
+from tests.goldens.files import TOLERANCE, load_golden
+from tests.goldens.layer_matching import follow
+
+FILE = "p_peer_losses.npz"
+# The patch side of G-VBSM's ImageNet program, which made these numbers.
+PATCH_SIDE = 16
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, Any]:
+    return load_golden(FILE)
+
+
+def target(golden: dict[str, Any], prefix: str, *names: str) -> LayerStatistics:
+    return LayerStatistics(*(torch.tensor(golden[f"{prefix}{name}"]) for name in names))
+
+
+def losses(
+    golden: dict[str, Any], patch_side: int | None, momentum: float, target: LayerStatistics
+) -> list[float]:
+    """Matching to the global target alone, with weight 1."""
+    steps = follow(
+        golden["x"], patch_side, momentum, target, [target] * len(golden["x"]),
+        global_weight=1.0, class_weight=0.0,
+    )  # fmt: skip
+    return [step.loss for step in steps]
+
+
+def momentum_of(key: str) -> float:
+    return float(key.partition("_mom")[2])
+
+
+def test_sre2l_matches_batchnorm_statistics_without_a_running_estimate(golden: dict[str, Any]) -> None:
+    batch_norm = target(golden, "bn_running_", "mean", "var")
+    np.testing.assert_allclose(
+        losses(golden, None, 0.0, batch_norm), golden["sre2l_r_feature"], **TOLERANCE["loss"]
+    )
+
+
+def test_gvbsm_matches_batchnorm_statistics_through_a_running_estimate_from_zero(
+    golden: dict[str, Any],
+) -> None:
+    (key,) = (key for key in golden if key.startswith("gvbsm_bn_r_feature"))
+    batch_norm = target(golden, "bn_running_", "mean", "var")
+    np.testing.assert_allclose(
+        losses(golden, None, momentum_of(key), batch_norm), golden[key], **TOLERANCE["loss"]
+    )
+
+
+def test_gvbsm_matches_channels_and_patches_of_a_convolution(golden: dict[str, Any]) -> None:
+    (key,) = (key for key in golden if key.startswith("gvbsm_conv_r_feature"))
+    names = ("dd_mean", "dd_var", "patch_mean", "patch_var")
+    whole = target(golden, "gvbsm_running_", *names)
+    np.testing.assert_allclose(
+        losses(golden, PATCH_SIDE, momentum_of(key), whole), golden[key], **TOLERANCE["loss"]
+    )
+
+
+def test_total_variation_equals_the_official_one(golden: dict[str, Any]) -> None:
+    ours = total_variation(torch.tensor(golden["x"][0]))
+    for name in ("l1", "l2"):
+        np.testing.assert_allclose(getattr(ours, name), golden[f"tv_{name}"], **TOLERANCE["loss"])

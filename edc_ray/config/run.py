@@ -26,7 +26,7 @@ STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
 
 # Version of the code that computes a stage's result: raised when the same config gives other bytes.
 CODE_VERSION: dict[StageName, int] = {
-    "squeeze": 1, "statistics": 1, "init": 1, "recover": 1, "relabel": 1, "evaluate": 2,
+    "squeeze": 2, "statistics": 1, "init": 1, "recover": 1, "relabel": 1, "evaluate": 2,
 }  # fmt: skip
 
 # Sections whose fields change the result of a stage: its own and those of the stages it builds on.
@@ -41,8 +41,8 @@ _SECTIONS: dict[StageName, tuple[str, ...]] = {
 
 # Fields that only say which units there are: a unit carries its own value, and more leave the others alone.
 _LISTS_OF_UNITS = {
-    "squeeze.observers", "evaluate.students", "evaluate.rows", "evaluate.seeds", "evaluate.full",
-    "evaluate.full_accuracy",
+    "squeeze.observers", "squeeze.weights", "evaluate.students", "evaluate.rows", "evaluate.seeds",
+    "evaluate.full", "evaluate.full_accuracy",
 }  # fmt: skip
 
 # Fields that may rise in a folder with results: units are added, and what builds on all is made anew.
@@ -90,6 +90,18 @@ class RunConfig(Section):
                 raise ValueError(
                     f"{section}.observers names {missing}, which squeeze.observers does not train"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _observers_have_weights(self) -> RunConfig:
+        squeeze = self.squeeze
+        if strangers := [name for name in squeeze.weights if name not in squeeze.observers]:
+            raise ValueError(f"squeeze.weights names {strangers}, which squeeze.observers does not")
+        untrained = [name for name in squeeze.observers if name not in squeeze.weights]
+        if squeeze.epochs == 0 and untrained:
+            raise ValueError(f"squeeze.epochs=0 trains nothing, and squeeze.weights has none for {untrained}")
+        if squeeze.head_classes is not None and len({*squeeze.head_classes}) < len(squeeze.head_classes):
+            raise ValueError("squeeze.head_classes repeats an index")
         return self
 
     @model_validator(mode="after")

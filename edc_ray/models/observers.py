@@ -11,7 +11,9 @@ from safetensors import SafetensorError
 from torch import nn
 
 from edc_ray.errors import ArtifactError
+from edc_ray.models.construction import family_of
 from edc_ray.models.registry import build_network
+from edc_ray.models.weight_files import load_state
 
 SCHEMA_VERSION = 1
 # One key only: the order of several keys in a safetensors header is not fixed, and the bytes should be.
@@ -102,7 +104,8 @@ def network_from_bytes(
 
     Args:
         data: the bytes of `network_to_bytes`.
-        name: what the caller needs; None takes what is stored. So do the next four.
+        name: what the caller needs; None takes what is stored. So do the next four. A user's own network
+            must be named here: what is stored never decides which code is imported.
         num_classes: outputs.
         image_size: side of the images.
         channels: channels of the images.
@@ -125,6 +128,12 @@ def network_from_bytes(
             )
     if class_names is not None and tuple(class_names) != info.class_names:
         raise _class_names_differ(source, info.class_names, tuple(class_names))
+    if name is None and family_of(info.name) == "own":
+        raise ArtifactError(
+            f"{source}: the stored network is somebody's own",
+            found=info.name,
+            expected="its name, given here",
+        )
     network = build_network(
         info.name,
         num_classes=len(info.class_names),
@@ -133,7 +142,7 @@ def network_from_bytes(
         seed=0,
     )
     try:
-        network.load_state_dict(safetensors.torch.load(data))
+        load_state(network, safetensors.torch.load(data))
     except (SafetensorError, RuntimeError) as error:
         raise ArtifactError(
             f"{source}: the weights are damaged or do not fit network '{info.name}'",

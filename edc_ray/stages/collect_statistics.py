@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from edc_ray.artifacts.codec import arrays_from_bytes, arrays_to_bytes, table_from_bytes, table_to_bytes
-from edc_ray.artifacts.layout import STAGE_FOLDERS, arrays_name, batches_key, table_name
+from edc_ray.artifacts.layout import STAGE_FOLDERS, arrays_name, batches_key, network_key, table_name
 from edc_ray.artifacts.manifest import read_shard, write_unit
 from edc_ray.artifacts.records import Record
 from edc_ray.artifacts.schema import StatisticKey, build_statistics_table, read_statistics_table
@@ -165,9 +165,9 @@ def _merge_observer(context: StageContext, name: str, records: list[Record]) -> 
         context.data.train.class_names,
         dataset=context.config.dataset.name,
     )
-    shards = {table_name(name): (table_to_bytes(table), table.num_rows)}
+    shards = {table_name(network_key(name)): (table_to_bytes(table), table.num_rows)}
     fingerprint = digest_of([record.fingerprint for record in records])
-    return write_unit(context.store, FOLDER, name, fingerprint, shards, _facts(context, name))
+    return write_unit(context.store, FOLDER, network_key(name), fingerprint, shards, _facts(context, name))
 
 
 def _rows(sums: StatisticsAccumulator, taps: LayerTaps) -> dict[StatisticKey, dict[str, np.ndarray | None]]:
@@ -199,7 +199,7 @@ def load_targets(context: StageContext, name: str) -> dict[str, LayerTarget]:
         exchanges their keys; `statistics.class_patch_swapped` does so, for collected statistics too.
     """
     manifest = context.manifest("statistics")
-    shard = next(shard for shard in manifest.shards if shard.path == table_name(name))
+    shard = next(shard for shard in manifest.shards if shard.path == table_name(network_key(name)))
     url = context.store.join(f"{FOLDER}/{shard.path}")
     rows = read_statistics_table(table_from_bytes(read_shard(context.store, FOLDER, shard), url=url), url=url)
     variance = context.config.recover.variance

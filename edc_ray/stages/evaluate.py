@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from edc_ray.artifacts.codec import table_to_bytes
-from edc_ray.artifacts.layout import student_name, table_name
+from edc_ray.artifacts.layout import network_key, student_name, table_name
 from edc_ray.artifacts.records import Record
 from edc_ray.artifacts.schema import build_results_table
 from edc_ray.config.run import digest_of
@@ -48,7 +48,7 @@ def plan(context: StageContext) -> list[WorkUnit]:
     return [
         WorkUnit(
             "evaluate",
-            f"{row}_{student}_seed-{seed:03d}",
+            f"{row}_{network_key(student)}_seed-{seed:03d}",
             f"row {row}, student {student}, seed {seed}",
             # What a hard row does otherwise than its recipe stands in its unit, and so in its fingerprint.
             {"row": row, "student": student, "seed": seed} | ({"mix": "none"} if row in HARD_ROWS else {}),

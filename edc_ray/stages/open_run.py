@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from edc_ray.artifacts.layout import (
     RUN_CONFIG,
@@ -22,9 +24,13 @@ from edc_ray.artifacts.records import parse_manifest
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import load_yaml, to_yaml
 from edc_ray.config.run import GROWING_FIELDS, STAGE_NAMES, RunConfig, StageName
+from edc_ray.config.stages import SqueezeConfig
+from edc_ray.core.accumulator import LayerKind
 from edc_ray.core.accuracy import fewest_images_above_chance
+from edc_ray.core.taps import LayerTaps
 from edc_ray.data.sources import OpenedDataset, open_dataset
 from edc_ray.errors import ConfigError, DataError, EdcRayError
+from edc_ray.models.pretrained import check_source
 from edc_ray.models.registry import check_network
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.init_images import check_class_sizes
@@ -52,8 +58,9 @@ def open_inputs(config: RunConfig) -> Inputs:
     """
     store = open_store(run_url(config), dict(config.storage.options))
     data = open_dataset(config.dataset, config.seed)
-    resolved = config.model_copy(update={"dataset": data.spec})
-    _check_networks(resolved, data)
+    resolved = config.model_copy(update={"dataset": data.spec, "squeeze": _with_whole_paths(config.squeeze)})
+    check_networks(resolved, data)
+    check_weights(resolved.squeeze, len(data.train.class_names))
     _check_groups(resolved)
     _check_bands(resolved, data.train.image_size)
     _check_validation(resolved, data)
@@ -210,9 +217,75 @@ def _check_validation(config: RunConfig, data: OpenedDataset) -> None:
         )
 
 
-def _check_networks(config: RunConfig, data: OpenedDataset) -> None:
-    train = data.train
+def check_networks(config: RunConfig, data: OpenedDataset) -> None:
+    """Refuse networks that do not exist, cannot take the images, or have nothing that recover could match.
+
+    Raises:
+        ConfigError: the first of them.
+    """
+    train, matched = data.train, config.observers_of("recover") if config.recover.enabled else ()
     for name in dict.fromkeys((*config.squeeze.observers, *config.evaluate.students)):
-        check_network(
+        network = check_network(
             name, num_classes=len(train.class_names), image_size=train.image_size, channels=train.channels
         )
+        if name in matched:
+            _check_layers(name, network, config.recover.layers)
+
+
+def _check_layers(name: str, network: nn.Module, kinds: Sequence[LayerKind]) -> None:
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    if any(norm.running_mean is None for norm in norms):
+        raise ConfigError(
+            f"recover cannot match observer '{name}'",
+            found="a BatchNorm2d that keeps no running statistics",
+            next="build it with track_running_stats=True",
+        )
+    try:
+        LayerTaps(network, kinds)
+    except ValueError as error:
+        raise ConfigError(
+            f"recover cannot match observer '{name}': it has no layer whose statistics could be matched",
+            expected=f"BatchNorm2d or Conv2d, as recover.layers=[{','.join(kinds)}] says",
+            next="leave it out of recover.observers, or add conv to recover.layers",
+        ) from error
+
+
+def check_weights(squeeze: SqueezeConfig, num_classes: int) -> None:
+    """Refuse pretrained weights that there cannot be, or that know other classes, as far as is known here.
+
+    Raises:
+        ConfigError: the first of them.
+    """
+    if squeeze.head_classes is not None and not squeeze.weights:
+        raise ConfigError(
+            "squeeze.head_classes is about pretrained heads", found="no pretrained observer",
+            next="set squeeze.weights, or leave squeeze.head_classes unset",
+        )  # fmt: skip
+    if squeeze.head_classes is not None and len(squeeze.head_classes) != num_classes:
+        raise ConfigError(
+            "squeeze.head_classes does not fit the dataset",
+            found=f"{len(squeeze.head_classes)} indices",
+            expected=f"{num_classes}, one for each class in label order",
+        )
+    for name, source in squeeze.weights.items():
+        known = check_source(name, str(source))
+        if known in (None, num_classes) or squeeze.head_classes is not None or squeeze.epochs:
+            continue
+        raise ConfigError(
+            f"the weights of observer '{name}' know other classes than the dataset",
+            found=f"{known} classes",
+            expected=f"{num_classes} classes",
+            next="say which of them the dataset's are with squeeze.head_classes=[...], or let a fresh head "
+            "be trained with squeeze.epochs above 0",
+        )
+
+
+def _with_whole_paths(squeeze: SqueezeConfig) -> SqueezeConfig:
+    """Local files of weights by their absolute paths: a worker may stand in another folder."""
+    whole = {
+        name: source
+        if isinstance(source, str) or "://" in source.url
+        else source.model_copy(update={"url": str(Path(source.url).expanduser().absolute())})
+        for name, source in squeeze.weights.items()
+    }
+    return squeeze.model_copy(update={"weights": whole})

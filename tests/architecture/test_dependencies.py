@@ -24,7 +24,7 @@ LAYERS = {
     "errors": allowed("", ""),
     "config": allowed("errors", "pydantic yaml"),
     "core": allowed("errors", "numpy torch torchvision"),
-    "models": allowed("errors", "torch torchvision safetensors"),
+    "models": allowed("errors", "fsspec safetensors torch torchvision"),
     "artifacts": allowed("errors", "fsspec numpy pyarrow PIL"),
     "data": allowed("errors config artifacts core", "fsspec numpy pyarrow PIL sklearn torch torchvision"),
     "stages": allowed("errors config artifacts core models data", "numpy torch"),

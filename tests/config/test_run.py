@@ -22,6 +22,7 @@ REACH: dict[str, set[str]] = {
 ONLY_WHICH_UNITS = {
     "squeeze.observers": {"init", "recover", "relabel", "evaluate"},  # which default to all observers
     "relabel.epochs": {"evaluate"},
+    "squeeze.weights": set(),  # an observer's own are an input of its unit
     "evaluate.students": set(),
     "evaluate.rows": set(),
     "evaluate.seeds": set(),
@@ -30,6 +31,8 @@ ONLY_WHICH_UNITS = {
 }
 OTHER_VALUES: dict[str, Any] = {
     "squeeze.observers": ["convnet_w32", "wrn_16_2", "convnet_d1"],
+    "squeeze.weights": {"wrn_16_2": "torchvision"},
+    "squeeze.head_classes": [3, 1],
     "init.observers": ["wrn_16_2"],
     "recover.observers": ["wrn_16_2"],
     "relabel.observers": ["wrn_16_2"],

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from edc_ray.config.load import load_recipe, with_fields
+from edc_ray.config.load import load_recipe, load_yaml, to_yaml, with_fields
+from edc_ray.config.stages import WeightsFile
 from edc_ray.errors import ConfigError
 
 
@@ -13,6 +14,14 @@ from edc_ray.errors import ConfigError
     [
         ("squeeze.observers", []),
         ("squeeze.epochs", 0),
+        ("squeeze.epochs", -1),
+        ("squeeze.save", "mod5"),
+        ("squeeze.weights", {"wrn_16_2": "timm"}),
+        ("squeeze.weights", {"wrn_16_2": {"url": "file.pth", "sha256": "abc"}}),
+        ("squeeze.weights", {"wrn_16_2": {"url": "file.pth"}}),
+        ("squeeze.weights", {"resnet18": "torchvision"}),
+        ("squeeze.head_classes", [0, -1]),
+        ("squeeze.head_classes", [3, 3]),
         ("squeeze.batch_size", 1),
         ("squeeze.learning_rate", 0.0),
         ("squeeze.momentum", 1.0),
@@ -58,3 +67,32 @@ def test_betas_outside_of_0_to_1_are_refused(betas: list[float]) -> None:
 
 def test_a_crop_scale_of_one_size_is_accepted() -> None:
     assert load_recipe("digits", ["relabel.crop_scale=[1,1]"]).relabel.crop_scale == (1.0, 1.0)
+
+
+def test_weights_with_a_password_or_a_signature_in_their_url_are_refused_without_showing_it() -> None:
+    for url in ("https://me:secret@host/w.pth", "https://host/w.pth?Signature=secret"):
+        with pytest.raises(ConfigError, match="a URL holds a password") as caught:
+            with_fields(
+                load_recipe("digits"), {"squeeze.weights": {"wrn_16_2": {"url": url, "sha256": "0" * 64}}}
+            )
+        assert "secret" not in str(caught.value)
+
+
+def test_one_observers_weights_are_given_by_an_override_and_survive_yaml() -> None:
+    sha = "ab" * 32
+    overrides = [
+        "squeeze.weights.wrn_16_2=torchvision",
+        f"squeeze.weights.convnet_w32={{url: w.pth, sha256: {sha}}}",
+    ]
+    config = load_recipe("digits", overrides)
+    assert config.squeeze.weights == {
+        "wrn_16_2": "torchvision",
+        "convnet_w32": WeightsFile(url="w.pth", sha256=sha),
+    }
+    assert load_yaml(to_yaml(config)) == config
+
+
+def test_no_training_needs_weights_for_every_observer() -> None:
+    fields = {"squeeze.epochs": 0, "squeeze.weights": {"wrn_16_2": "torchvision"}}
+    with pytest.raises(ConfigError, match=r"none for \['convnet_w32'\]"):
+        with_fields(load_recipe("digits"), fields)

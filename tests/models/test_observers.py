@@ -1,8 +1,11 @@
 import json
+from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
+from torchvision import models
 
 from edc_ray.errors import ArtifactError
 from edc_ray.models.observers import freeze, network_from_bytes, network_to_bytes, read_network_info
@@ -95,3 +98,30 @@ def test_freezing_changes_mode_and_gradients_only(network: nn.Module) -> None:
     before = {key: value.clone() for key, value in copy.state_dict().items()}
     assert freeze(copy) is copy
     assert all(torch.equal(value, before[key]) for key, value in copy.state_dict().items())
+
+
+def test_a_stored_name_of_somebodys_own_network_imports_nothing(
+    network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "module_that_a_file_names.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = "module_that_a_file_names:net"
+    stored = network_to_bytes(network, name=own, image_size=8, channels=1, class_names=NAMES)
+    with pytest.raises(ArtifactError, match="somebody's own"):
+        network_from_bytes(stored)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenet_v2", "shufflenet_v2_x0_5", "efficientnet_b0", "vgg11_bn"]
+)
+def test_a_stored_torchvision_network_is_a_checkpoint_of_torchvision(name: str) -> None:
+    built = build_network(name, num_classes=3, image_size=32, channels=3, seed=0)
+    stored = network_to_bytes(built, name=name, image_size=32, channels=3, class_names=NAMES)
+    models.get_model(name, weights=None, num_classes=3).load_state_dict(safetensors.torch.load(stored))
+
+
+def test_a_network_whose_layers_have_versions_is_read_again() -> None:
+    built = build_network("mnasnet0_5", num_classes=3, image_size=32, channels=3, seed=0)
+    stored = network_to_bytes(built, name="mnasnet0_5", image_size=32, channels=3, class_names=NAMES)
+    read, written = network_from_bytes(stored).state_dict(), built.state_dict()
+    assert all(torch.equal(read[key], written[key]) for key in written)

@@ -100,6 +100,12 @@ def test_the_bar_is_three_binomial_deviations_above_chance(finished: StageContex
         refuse_weak_observer("x", bar - 0.01, images, finished)
 
 
+def test_an_observer_that_is_always_right_is_not_refused_for_want_of_images(finished: StageContext) -> None:
+    refuse_weak_observer("x", 100.0, 2, finished)
+    with pytest.raises(DataError, match="observer 'x'"):
+        refuse_weak_observer("x", 50.0, 2, finished)
+
+
 def test_a_training_that_diverges_names_the_observer_and_the_epoch() -> None:
     context = tiny_context(squeeze__observers=["convnet_d1"], squeeze__learning_rate=1e30)
     with pytest.raises(UnitsFailedError, match="observer convnet_d1: the training loss is nan in epoch 0"):
@@ -141,3 +147,27 @@ def test_other_pixels_under_the_same_config_are_refused_in_the_same_run_folder()
     write_parquet(synthetic_images(3, 12, 8, 1, seed=7), train)
     with pytest.raises(ConfigError, match="made from other images"):
         tiny_context(root, **fields)
+
+
+@pytest.mark.parametrize(("save", "epochs", "trained"), [("last", 3, 3), ("mod10", 3, 1), ("mod10", 12, 11)])
+def test_the_epoch_whose_weights_are_kept_ends_the_training(save: str, epochs: int, trained: int) -> None:
+    context = tiny_context(
+        squeeze__observers=["convnet_d1"],
+        squeeze__epochs=epochs,
+        squeeze__save=save,
+        squeeze__schedule="constant",
+    )
+    run_until(context, "squeeze")
+    curves = manifest_of(context, "squeeze").records[0].meta["curves"]
+    assert len(curves["cross_entropy"]) == len(curves["learning_rate"]) == trained
+
+
+def test_mod10_keeps_the_weights_of_the_middle_of_the_same_training() -> None:
+    """With a constant rate three epochs saved after the first are one epoch."""
+    fields = {"squeeze__observers": ["convnet_d1"], "squeeze__schedule": "constant"}
+    one, three = tiny_context(**fields, squeeze__epochs=1), tiny_context(
+        **fields, squeeze__epochs=3, squeeze__save="mod10"
+    )  # fmt: skip
+    for context in (one, three):
+        run_until(context, "squeeze")
+    assert one.observer_digests(["convnet_d1"]) == three.observer_digests(["convnet_d1"])

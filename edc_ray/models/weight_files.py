@@ -1,0 +1,161 @@
+"""Files of weights from anywhere: fetched once per node, believed only for their hash, read only as data."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import os
+import re
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from edc_ray.errors import ArtifactError, ConfigError
+
+_NESTED = ("state_dict", "model")
+
+
+def fetch_weights(url: str, digest: str, kept_as: Path) -> bytes:
+    """The content of a file of weights, from this node's copy where there is one.
+
+    Args:
+        url: a local path, or any URL that fsspec reaches.
+        digest: SHA-256 in hexadecimal digits, or the first eight and more of them, as torchvision gives them.
+        kept_as: the node's copy of a remote file. Processes that want it at the same time wait for one of
+            them. A copy with another hash is fetched again.
+
+    Returns:
+        Bytes that have the hash.
+
+    Raises:
+        ArtifactError: it cannot be read, or has another hash.
+    """
+    path = url.removeprefix("file://").removeprefix("local://")
+    if "://" not in path:
+        return _verified(_read(path), digest, url)
+    with _only_one(kept_as):
+        if kept_as.exists() and hashlib.sha256(data := kept_as.read_bytes()).hexdigest().startswith(digest):
+            return data
+        data = _verified(_read(url), digest, url)
+        _publish(kept_as, data)
+        return data
+
+
+def read_state(data: bytes, *, source: str) -> dict[str, Tensor]:
+    """The tensors in a file of weights: safetensors, or what torch saved. Nothing else in it is built.
+
+    Args:
+        data: the whole file.
+        source: what errors call it.
+
+    Returns:
+        A state dict; taken out of {"state_dict": ...} or {"model": ...}, and freed of the prefix that
+        (Distributed)DataParallel puts before every name.
+
+    Raises:
+        ArtifactError: it is damaged, or holds other things than tensors.
+    """
+    state = _read_safetensors(data, source) if _is_safetensors(data) else _read_torch(data, source)
+    for name in _NESTED:
+        if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
+            state = state[name]
+            break
+    if not isinstance(state, Mapping) or not all(isinstance(one, Tensor) for one in state.values()):
+        raise ArtifactError(
+            f"{source} holds no state dict",
+            found=type(state).__name__ if not isinstance(state, Mapping) else "values that are no tensors",
+            expected="name -> tensor",
+        )
+    wrapped = all(key.startswith("module.") for key in state)
+    return {key.removeprefix("module.") if wrapped else key: value for key, value in state.items()}
+
+
+def load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """`network.load_state_dict`, for a state dict that was stored as tensors alone.
+
+    Such a state has lost the versions of its modules; they are those of the network (MNASNet refuses a state
+    without).
+
+    Raises:
+        RuntimeError: keys or shapes differ.
+    """
+    versioned: Any = OrderedDict(state)
+    versioned._metadata = getattr(network.state_dict(), "_metadata", None)
+    network.load_state_dict(versioned)
+
+
+def _is_safetensors(data: bytes) -> bool:
+    return data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data)
+
+
+def _read_safetensors(data: bytes, source: str) -> Any:
+    try:
+        return safetensors.torch.load(data)
+    except Exception as error:  # the library has exceptions of several kinds
+        raise ArtifactError(f"{source} is damaged", found=str(error).splitlines()[0]) from error
+
+
+def _read_torch(data: bytes, source: str) -> Any:
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # damage shows in many ways; so does a pickle that wants to run code
+        raise ArtifactError(
+            f"{source} is damaged, or holds more than weights",
+            found=re.split(r"[.\n]", str(error))[0] or type(error).__name__,
+            expected="a safetensors file, or a state dict saved by torch",
+            next="save the state dict of the network only",
+        ) from error
+
+
+def _read(url: str) -> bytes:
+    try:
+        with fsspec.open(url, "rb") as file:
+            return file.read()  # type: ignore[union-attr]
+    except Exception as error:
+        # Each file system has exceptions of its own, and their messages may hold signed addresses.
+        raise ArtifactError(
+            f"the weights at {url} cannot be read",
+            found=type(error).__name__,
+            next="check the address and the access of every node to it",
+        ) from error
+
+
+def _verified(data: bytes, digest: str, url: str) -> bytes:
+    if not re.fullmatch(r"[0-9a-f]{8,64}", digest):
+        raise ConfigError(f"'{digest}' is no SHA-256 of the weights at {url}", expected="64 of 0-9 and a-f")
+    found = hashlib.sha256(data).hexdigest()
+    if not found.startswith(digest):
+        raise ArtifactError(
+            f"the weights at {url} are not those that were asked for",
+            found=f"SHA-256 {found}",
+            expected=f"SHA-256 {digest}",
+            next="correct the hash if you trust what is there now",
+        )
+    return data
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """One process of this node at a time; the lock ends with the process that holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f"{path.name}.lock"), "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _publish(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -43,6 +43,7 @@ TINY_DIGITS: dict[str, Any] = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one Ray stay in one process of the suite; see `make test`."""
     for item in items:

@@ -25,7 +25,7 @@ from edc_ray.core.recover_loop import recover_images
 from edc_ray.core.recover_state import IterationReport, LoopState, Observer, RecoverSettings
 from edc_ray.core.seeding import Draws, draws
 from edc_ray.core.taps import LayerTaps
-from edc_ray.errors import ArtifactError, ConfigError
+from edc_ray.errors import ArtifactError
 from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, images_output, read_stage_images, slot_hashes
@@ -154,24 +154,10 @@ def _draws_of(seed: int, batch: list[Slot], iteration: int) -> Draws:
 
 
 def load_observers(context: StageContext) -> list[Observer]:
-    """The frozen observers of recover with their taps, in the order of turns.
-
-    Raises:
-        ConfigError: an observer has no layer of the kinds that recover matches.
-    """
-    kinds, observers = context.config.recover.layers, []
-    for name in context.config.observers_of("recover"):
-        network = context.observer(name)
-        try:
-            observers.append(Observer(name, network, LayerTaps(network, kinds)))
-        except ValueError as error:
-            raise ConfigError(
-                f"recover: observer '{name}' cannot be matched in recover.layers",
-                found=str(error),
-                expected="an observer with such layers",
-                next="set recover.layers=[bn,conv], or name other networks in recover.observers",
-            ) from error
-    return observers
+    """The frozen observers of recover with their taps, in the order of turns."""
+    kinds = context.config.recover.layers
+    networks = [(name, context.observer(name)) for name in context.config.observers_of("recover")]
+    return [Observer(name, network, LayerTaps(network, kinds)) for name, network in networks]
 
 
 def settings_of(context: StageContext) -> RecoverSettings:

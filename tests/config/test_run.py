@@ -129,7 +129,7 @@ def test_what_every_number_depends_on_changes_all_stages(fields: dict[str, Any])
     ("method", "reached"),
     [
         ("edc", {"relabel", "evaluate"}),
-        ("edc_official", {"recover", "relabel", "evaluate"}),
+        ("edc_official", {"init", "recover", "relabel", "evaluate"}),
         ("rded", {"init", "recover", "relabel", "evaluate"}),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -54,7 +55,13 @@ def test_a_remote_file_is_fetched_once(remote: str, tmp_path: Path, digest: str)
 
 def test_many_at_once_fetch_one_time(remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read, reads = weight_files._read, []
-    monkeypatch.setattr(weight_files, "_read", lambda url: reads.append(url) or read(url))
+
+    def read_slowly(url: str) -> bytes:
+        reads.append(url)
+        time.sleep(0.1)
+        return read(url)
+
+    monkeypatch.setattr(weight_files, "_read", read_slowly)
     with ThreadPoolExecutor(8) as pool:
         got = list(pool.map(lambda _: fetch_weights(remote, SHA, tmp_path / "copy"), range(8)))
     assert got == [DATA] * 8

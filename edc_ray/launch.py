@@ -15,7 +15,9 @@ from rich.table import Table
 from edc_ray.artifacts.layout import REPORT_FOLDER, REPORT_PAGE, STAGE_FOLDERS, join_path
 from edc_ray.artifacts.manifest import read_manifest
 from edc_ray.artifacts.store import Store
+from edc_ray.config.edc_values import EDC
 from edc_ray.config.load import deviations_from_method
+from edc_ray.config.method_values import defaults_of
 from edc_ray.config.run import RunConfig, StageName
 from edc_ray.errors import EdcRayError, UnitsFailedError
 from edc_ray.report.progress import ProgressDisplay
@@ -68,7 +70,12 @@ def launch(config: RunConfig, stages: Sequence[StageName], output: Output) -> No
 
 def _say_where_the_method_is_left(config: RunConfig, stderr: Console) -> None:
     """A method's name in a file or a title says little once its fields were changed."""
-    if changed := deviations_from_method(config):
+    changed = deviations_from_method(config)
+    if config.dataset.name not in EDC.datasets:
+        # No method has values for this dataset: where it leaves a default, the recipe's value is no change.
+        defaults = json.loads(json.dumps(defaults_of(config, set(changed))))
+        changed = {field: pair for field, pair in changed.items() if pair[1] != defaults.get(field)}
+    if changed:
         listed = ", ".join(f"{field}={value} ({method})" for field, (value, method) in changed.items())
         stderr.print(
             f"method {config.method}, changed: {listed}", highlight=False, markup=False, soft_wrap=True

@@ -143,6 +143,21 @@ def write_manifest(
     return manifest
 
 
+def remove_unnamed(store: Store, stage_folder: str, records: Iterable[Record]) -> None:
+    """Delete the shards and records of a complete stage that its manifest does not name.
+
+    Units of an earlier plan, such as a last block that was shorter: who reads all files of the folder would
+    take their rows twice.
+    """
+    kept = {layout.manifest_path(stage_folder)}
+    for record in records:
+        kept.add(layout.record_path(stage_folder, record.unit))
+        kept.update(layout.join_path(stage_folder, shard.path) for shard in record.shards)
+    for path in store.list(stage_folder):
+        if path not in kept:
+            store.delete(path)
+
+
 def read_manifest(store: Store, stage_folder: str) -> Manifest | None:
     """The manifest of a complete stage; None where there is none.
 

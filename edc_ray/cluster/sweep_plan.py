@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from edc_ray.config.load import with_fields
+from edc_ray.config.load import deviations_from_method, with_fields
 from edc_ray.config.run import CODE_VERSION, RunConfig, digest_of
 from edc_ray.errors import ConfigError
 
@@ -65,7 +65,18 @@ def _trial(
     config: RunConfig, fields: dict[str, Any], run_url: str, images_of: Callable[[RunConfig], Any]
 ) -> Trial:
     alone = {"cluster.address": "none", "tracking.progress": "none", "sweep.space": {}}
-    config = with_fields(config, alone | fields | {"storage.root": f"{run_url}/{SWEEP_FOLDER}"})
+    changed: dict[str, Any] = {}
+    if fields.keys() & {"method", "ipc"}:
+        # A method's values depend on both. What the sweep's own config changes of its method stays changed.
+        changed = {name: value for name, (value, _) in deviations_from_method(config).items()}
+        changed |= {"method": config.method}
+    config = with_fields(config, alone | changed | fields | {"storage.root": f"{run_url}/{SWEEP_FOLDER}"})
+    if config.sweep.row not in config.evaluate.rows:
+        raise ConfigError(
+            "a sweep compares a row that its trials do not have",
+            found=f"sweep.row={config.sweep.row}, evaluate.rows={list(config.evaluate.rows)}",
+            next=f"add {config.sweep.row} to evaluate.rows",
+        )
     tree = config.model_dump(mode="json")
     counted = {name: value for name, value in tree.items() if name not in _NOT_SEARCHED}
     counted |= {

@@ -78,13 +78,17 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
-    """A copy of `config` with `{"section.field": value}` set and validated; `method` is applied first.
+    """A copy of `config` with `{"section.field": value}` set and validated.
+
+    `method` is applied before the other fields, for the `ipc` among them.
 
     Raises:
         ConfigError: unknown method or field, or a value of the wrong type.
     """
     fields = dict(fields)
     if "method" in fields:
+        if "ipc" in fields:
+            config = validated({**config.model_dump(mode="json"), "ipc": fields["ipc"]})
         config = _method(fields.pop("method"))(config)
     tree = config.model_dump(mode="json")
     if fields.get("dataset.train", config.dataset.train) != config.dataset.train:

@@ -56,9 +56,10 @@ def open_inputs(config: RunConfig) -> Inputs:
     Raises:
         EdcRayError: a ConfigError, DataError or ArtifactError naming what is wrong.
     """
+    config = _with_whole_paths(config)
     store = open_store(run_url(config), dict(config.storage.options))
     data = open_dataset(config.dataset, config.seed)
-    resolved = config.model_copy(update={"dataset": data.spec, "squeeze": _with_whole_paths(config.squeeze)})
+    resolved = config.model_copy(update={"dataset": data.spec})
     check_networks(resolved, data)
     check_weights(resolved.squeeze, len(data.train.class_names))
     _check_groups(resolved)
@@ -130,8 +131,10 @@ def check_same_run(store: Store, config: RunConfig) -> None:
         ) from error
     for stage in STAGE_NAMES:
         different = _differences(earlier.stage_inputs(stage), config.stage_inputs(stage))
-        if not config.slots_are_fixed_by_ipc:
-            different = {name: values for name, values in different.items() if not _is_growth(name, *values)}
+        grows = set(GROWING_FIELDS) - ({"ipc"} if config.slots_are_fixed_by_ipc else set())
+        different = {
+            name: values for name, values in different.items() if name not in grows or not _is_growth(*values)
+        }
         if different and _has_results(store, stage):
             raise ConfigError(
                 f"{stage}: the run folder {store.url} was made by another config",
@@ -174,8 +177,8 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[An
     return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
 
 
-def _is_growth(name: str, old: Any, new: Any) -> bool:
-    return name in GROWING_FIELDS and old is not None and new is not None and new > old
+def _is_growth(old: Any, new: Any) -> bool:
+    return old is not None and new is not None and new > old
 
 
 def _check_groups(config: RunConfig) -> None:
@@ -280,12 +283,23 @@ def check_weights(squeeze: SqueezeConfig, num_classes: int) -> None:
         )
 
 
-def _with_whole_paths(squeeze: SqueezeConfig) -> SqueezeConfig:
-    """Local files of weights by their absolute paths: a worker may stand in another folder."""
-    whole = {
-        name: source
-        if isinstance(source, str) or "://" in source.url
-        else source.model_copy(update={"url": str(Path(source.url).expanduser().absolute())})
-        for name, source in squeeze.weights.items()
+def _with_whole_paths(config: RunConfig) -> RunConfig:
+    """Local files by their absolute paths: a worker, and who opens run.yaml later, may stand elsewhere."""
+    weights = {
+        name: source if isinstance(source, str) else source.model_copy(update={"url": _whole(source.url)})
+        for name, source in config.squeeze.weights.items()
     }
-    return squeeze.model_copy(update={"weights": whole})
+    places = {
+        "dataset": ("train", "val"), "statistics": ("source",), "init": ("source",), "relabel": ("source",),
+    }  # fmt: skip
+    update: dict[str, Any] = {"squeeze": config.squeeze.model_copy(update={"weights": weights})}
+    for name, fields in places.items():
+        section = getattr(config, name)
+        given = {field: _whole(url) for field in fields if (url := getattr(section, field)) is not None}
+        update[name] = section.model_copy(update=given)
+    return config.model_copy(update=update)
+
+
+def _whole(url: str) -> str:
+    # "sklearn:digits" and "torchvision:cifar10" are names, and a URL has its scheme.
+    return url if ":" in url else str(Path(url).expanduser().absolute())

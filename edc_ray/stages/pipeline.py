@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edc_ray.artifacts.layout import STAGE_FOLDERS
-from edc_ray.artifacts.manifest import write_manifest
+from edc_ray.artifacts.manifest import remove_unnamed, write_manifest
 from edc_ray.config.run import StageName
 from edc_ray.errors import UnitsFailedError
 from edc_ray.stages import collect_statistics, evaluate, init_images, recover, relabel, squeeze
@@ -42,6 +42,10 @@ STAGES: dict[StageName, Stage] = {
         evaluate.STAGE,
     )
 }
+
+# Others read these folders as `condensed/*.parquet`. Elsewhere units of an earlier plan are kept: more seeds
+# or observers may be asked for again.
+READ_BY_FOLDER: tuple[StageName, ...] = ("init", "recover", "relabel")
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -120,6 +124,8 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
         environment=joined_facts(record.environment for record in records.values()),
     )  # fmt: skip
     context.forget_manifest(stage.name)
+    if stage.name in READ_BY_FOLDER:
+        remove_unnamed(context.store, STAGE_FOLDERS[stage.name], named)
     return reported("stage_done", len(missing), reused, meta=meta)
 
 

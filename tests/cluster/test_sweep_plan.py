@@ -48,6 +48,22 @@ def test_a_random_search_is_the_same_every_time_and_grows_at_its_end(tmp_path: P
     assert {trial.config.relabel.mix for trial in many} == {"cutmix", "mixup"}
 
 
+def test_trials_of_methods_keep_what_the_sweeps_config_changes_and_take_the_rest_from_the_method(
+    tmp_path: Path,
+) -> None:
+    config = sweep_config(tmp_path, {"method": ["edc", "rded"]}, recover__iterations=4, ipc=1)
+    trials = planned_trials(config, str(tmp_path), no_images)
+    assert [trial.config.method for trial in trials] == ["edc", "rded"]
+    assert [trial.config.recover.iterations for trial in trials] == [4, 4]
+    assert [trial.config.recover.enabled for trial in trials] == [True, False]
+
+
+def test_a_sweep_for_a_row_that_is_not_made_is_refused(tmp_path: Path) -> None:
+    config = sweep_config(tmp_path, {"ipc": [1]}, evaluate__rows=["random"])
+    with pytest.raises(ConfigError, match="row that its trials do not have"):
+        planned_trials(config, str(tmp_path), no_images)
+
+
 def test_what_changes_no_result_changes_no_key(tmp_path: Path) -> None:
     space = {"ipc": [1]}
     one = planned_trials(sweep_config(tmp_path, space), "/runs", no_images)

@@ -275,6 +275,11 @@ def test_a_file_of_a_whole_config_is_taken_as_it_stands() -> None:
     assert load_yaml(edited).recover.enabled is True
 
 
+def test_a_method_sees_the_ipc_that_is_given_beside_it() -> None:
+    file = to_yaml(load_recipe("cifar10"))
+    assert load_yaml(file, ["ipc=50", "method=rded"]) == load_recipe("cifar10", ["method=rded", "ipc=50"])
+
+
 def test_fields_that_leave_their_method_are_named_with_both_values() -> None:
     for recipe in RECIPES:
         assert deviations_from_method(load_recipe(recipe)) == {}

@@ -15,7 +15,14 @@ from edc_ray.config.dataset import INFERRED_FIELDS
 from edc_ray.config.load import load_recipe, load_yaml, with_fields
 from edc_ray.errors import ArtifactError, ConfigError, DataError
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.open_run import Inputs, check_same_run, open_inputs, open_run, run_url
+from edc_ray.stages.open_run import (
+    Inputs,
+    _with_whole_paths,
+    check_same_run,
+    open_inputs,
+    open_run,
+    run_url,
+)
 from tests.stages.tiny_runs import copy_root, new_root, run_until, tiny_config, tiny_context, units_of
 
 
@@ -107,6 +114,24 @@ def test_a_run_whose_images_depend_on_ipc_cannot_grow(fields: dict[str, Any]) ->
     with pytest.raises(ConfigError, match="made by another config") as caught:
         tiny_context(_root_of(context), ipc=3, **fields)
     assert caught.value.found == "ipc=2"
+
+
+def test_more_epochs_are_no_other_config_where_only_ipc_is_fixed() -> None:
+    context = tiny_context(init__mosaic_order="rded")
+    run_until(context, "evaluate")
+    tiny_context(_root_of(context), init__mosaic_order="rded", relabel__epochs=9)
+
+
+def test_relative_places_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = tiny_config(dataset__train="pictures", dataset__val="sklearn:digits", init__source="runs/one")
+    whole = _with_whole_paths(given)
+    assert (whole.dataset.train, whole.init.source) == (
+        str(tmp_path / "pictures"),
+        str(tmp_path / "runs/one"),
+    )
+    assert whole.dataset.val == "sklearn:digits"
+    assert whole.storage == given.storage
 
 
 def test_a_manifest_of_a_newer_edc_ray_is_refused_before_work_starts(finished: StageContext) -> None:

@@ -207,32 +207,6 @@ def test_observers_that_were_let_pass_are_refused_once_they_must_not_be_weak(cop
     assert not context.store.list("statistics")
 
 
-@pytest.mark.parametrize("units_of_ipc", [1, 2])
-def test_a_raised_ipc_keeps_the_images_and_equals_a_run_that_began_with_it(
-    copied: Copied, units_of_ipc: int
-) -> None:
-    blocks: dict[str, Any] = {"init__ipc_per_unit": units_of_ipc, "recover__ipc_per_unit": units_of_ipc}
-    small = tiny_context(**blocks)
-    run_pipeline(small)
-    before, root = image_hashes(small), small.store.url.rsplit("/", 1)[0]
-    grown = tiny_context(root, ipc=4, **blocks)
-    work = _work(grown)
-    there = {1: 6, 2: 3}[units_of_ipc]
-    assert work["recover"] == (there, there)
-    assert work["squeeze"][0] == work["statistics"][0] == 0
-    assert work["relabel"] == (2, 0)
-    assert before.items() < image_hashes(grown).items()
-    calm = tiny_context(ipc=4, **blocks)
-    run_pipeline(calm)
-    assert shard_hashes(grown) == shard_hashes(calm)
-    assert verify_run(grown.store) == []
-
-
-def test_more_epochs_keep_the_labels_that_are_there(copied: Copied) -> None:
-    context = copied(relabel__epochs=5)
-    assert _work(context)["relabel"] == (2, 1)  # epochs 0-1 stay, 2 becomes 2-3, 4 is new
-
-
 def test_everything_after_a_deleted_observer_is_reused_when_it_comes_back_equal(copied: Copied) -> None:
     context = copied()
     for path in context.store.list(STAGE_FOLDERS["squeeze"]):

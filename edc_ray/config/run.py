@@ -113,6 +113,20 @@ class RunConfig(Section):
             raise ValueError("recover matches no target: set recover.matching_weight=0, or a weight above 0")
         return self
 
+    @model_validator(mode="after")
+    def _sources_are_read(self) -> RunConfig:
+        if self.relabel.source is not None and self.evaluate.labels == "online":
+            raise ValueError(
+                "relabel.source gives stored labels, and evaluate.labels=online reads none: "
+                "set evaluate.labels=stored, or unset relabel.source"
+            )
+        if self.statistics.source is not None and not self.recover.enabled:
+            raise ValueError(
+                "statistics.source is for recover, and recover.enabled=false reads no statistics: "
+                "set recover.enabled=true, or unset statistics.source"
+            )
+        return self
+
     def observers_of(self, stage: Literal["init", "recover", "relabel"]) -> tuple[str, ...]:
         """Names of the observers that a stage uses, in order."""
         return getattr(self, stage).observers or self.squeeze.observers

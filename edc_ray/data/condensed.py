@@ -229,7 +229,12 @@ def read_label_rows(store: Store, folder: str, record: Record) -> LabelRows:
     return LabelRows.concatenate(parts)
 
 
-def _check_labels(store: Store, manifest: Manifest, images: CondensedImages) -> None:
+def refuse_no_labels(store: Store, manifest: Manifest) -> None:
+    """Refuse a complete stage of relabel without a label.
+
+    Raises:
+        ArtifactError: there is none, because students were labelled online.
+    """
     if not manifest.records:
         raise ArtifactError(
             f"{store.url} holds no stored labels",
@@ -239,6 +244,10 @@ def _check_labels(store: Store, manifest: Manifest, images: CondensedImages) -> 
             expected="a run with evaluate.labels=stored",
             next="set evaluate.labels=stored and run edc-ray stage relabel",
         )
+
+
+def _check_labels(store: Store, manifest: Manifest, images: CondensedImages) -> None:
+    refuse_no_labels(store, manifest)
     labelled = manifest.meta.get("images")
     if labelled is not None and images.digest is not None and labelled != images.digest:
         raise ArtifactError(

@@ -160,8 +160,10 @@ def batches_of_epoch(
         batch_size: of the official student; None takes the size of the mixing groups.
 
     Raises:
-        ArtifactError: the mixing groups are not batches of one size.
+        ArtifactError: the mixing groups are not batches of one size, or the views are changed in ways that
+            the files cannot say.
     """
+    _refuse_unsayable(rows)
     starts = np.flatnonzero(np.diff(rows.mix_group, prepend=rows.mix_group[0] - 1))
     ends = np.append(starts[1:], len(rows))
     sizes = ends - starts
@@ -177,6 +179,21 @@ def batches_of_epoch(
         _batch_of_rows(rows.take(np.arange(first, end)), place, image_size)
         for first, end in zip(starts, ends, strict=True)
     ]
+
+
+def _refuse_unsayable(rows: LabelRows) -> None:
+    """A file says crop, flip and mix. An official student would see other views than those labelled."""
+    for field, columns, neutral in (
+        ("relabel.patch_shuffle", rows.band_rows, "1"),
+        ("relabel.rand_augment", rows.change_operation, "false"),
+    ):
+        if columns is not None:
+            raise ArtifactError(
+                "official label files cannot hold how these views were made",
+                found=f"views changed by {field}",
+                expected="crops, flips and mixing alone",
+                next=f"label anew with {field}={neutral}",
+            )
 
 
 def list_batches(store: Store) -> list[list[str]]:

@@ -38,7 +38,7 @@ def plan(context: StageContext) -> list[WorkUnit]:
     section = context.config.statistics
     if section.source is not None:
         return [
-            WorkUnit("statistics", name, f"observer {name}", {"observer": name})
+            WorkUnit("statistics", network_key(name), f"observer {name}", {"observer": name})
             for name in _observers(context)
         ]
     num_batches = -(-len(context.data.train) // section.batch_size)
@@ -94,7 +94,7 @@ def take_statistics(context: StageContext, unit: WorkUnit) -> UnitOutput:
             found[*key, "official", "global"] = _arrays(taps.running_statistics(layer.name))
         rows |= {full: values for full, values in found.items() if full[:2] == key}
     table = build_statistics_table(rows, wanted.class_names, dataset=context.config.dataset.name)
-    shards = {table_name(name): (table_to_bytes(table), table.num_rows)}
+    shards = {table_name(unit.key): (table_to_bytes(table), table.num_rows)}
     return UnitOutput(shards, _facts(context, name))
 
 

@@ -23,7 +23,7 @@ from edc_ray.artifacts.schema import IMAGES_SCHEMA, check_table, read_statistics
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import load_yaml
 from edc_ray.config.run import RunConfig, StageName
-from edc_ray.data.condensed import open_stage, read_condensed_images, read_label_rows
+from edc_ray.data.condensed import open_stage, read_condensed_images, read_label_rows, refuse_no_labels
 from edc_ray.data.official_images import Slot, Style, official_image_path, write_official_images
 from edc_ray.data.official_labels import batch_to_bytes, batches_of_epoch
 from edc_ray.data.undecoded import NUM_THREADS
@@ -45,7 +45,7 @@ class ExportOptions:
 
     Args:
         style: "official", or "rded": images only.
-        parts: what; None is everything that the run has.
+        parts: what; None is everything that the run has results of.
         image_format: encode images anew; None keeps their bytes, and so the pixels that were labelled.
         batch_size: of the official student; None is the size of the mixing groups.
         class_patch_swapped: exchange the keys of patch mean and variance in class files, as the official
@@ -78,9 +78,7 @@ def export_run(url: str, dest: str, options: ExportOptions) -> list[str]:
         ArtifactError: the run lacks a part, or its labels are mixed in other groups than batches.
     """
     source = open_store(url, writable=False)
-    parts: list[Part] = list(options.parts or ()) or [
-        part for part in PARTS if read_manifest(source, STAGE_FOLDERS[_STAGES[part]]) is not None
-    ]
+    parts: list[Part] = list(options.parts or ()) or [part for part in PARTS if _has_results(source, part)]
     if not parts:
         open_stage(url, None, "recover")  # says what is missing
     if options.style == "rded":
@@ -89,7 +87,7 @@ def export_run(url: str, dest: str, options: ExportOptions) -> list[str]:
         parts = ["images"]
     target = open_store(dest)
     for part in parts:
-        open_stage(url, None, _STAGES[part])
+        _refuse_no_results(url, part)
         if held := target.list(part):
             raise ConfigError(
                 f"{target.join(part)} is not empty", found=held[0], next="give another folder to write"
@@ -99,6 +97,24 @@ def export_run(url: str, dest: str, options: ExportOptions) -> list[str]:
         written = {"images": _images, "labels": _labels, "statistics": _statistics}[part]
         told.append(f"{target.join(part)}: {written(url, open_store(target.join(part)), options)}")
     return told
+
+
+def _has_results(source: Store, part: Part) -> bool:
+    manifest = read_manifest(source, STAGE_FOLDERS[_STAGES[part]])
+    return manifest is not None and bool(manifest.records)
+
+
+def _refuse_no_results(url: str, part: Part) -> None:
+    """A stage may be complete with nothing in it, because no later stage needed it."""
+    store, _, manifest = open_stage(url, None, _STAGES[part])
+    if part == "labels":
+        refuse_no_labels(store, manifest)
+    if not manifest.records:
+        raise ArtifactError(
+            f"{store.url} holds no {part}",
+            found=f"stage {_STAGES[part]} is complete and made none, as with recover.enabled=false",
+            next=f"leave {part} out of --only",
+        )
 
 
 def _images(url: str, target: Store, options: ExportOptions) -> str:

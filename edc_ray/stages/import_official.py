@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from edc_ray.artifacts.codec import table_to_bytes
-from edc_ray.artifacts.layout import STAGE_FOLDERS, block_key, epochs_key, table_name
+from edc_ray.artifacts.layout import STAGE_FOLDERS, block_key, epochs_key, network_key, table_name
 from edc_ray.artifacts.manifest import write_manifest, write_unit
 from edc_ray.artifacts.records import Record
 from edc_ray.artifacts.schema import LabelRows, build_labels_table, build_statistics_table
@@ -124,9 +124,10 @@ def import_statistics(config: RunConfig, url: str, dest: str, *, class_patch_swa
     for one in wanted:
         rows, digest = source.read(one)
         table = build_statistics_table(rows, names, dataset=spec.name)
-        shards = {table_name(one.observer): (table_to_bytes(table), table.num_rows)}
+        key = network_key(one.observer)
+        shards = {table_name(key): (table_to_bytes(table), table.num_rows)}
         meta = {"observer": one.observer, "network": source.network_name(one)}
-        records.append(_unit(store, "statistics", one.observer, digest, shards, meta))
+        records.append(_unit(store, "statistics", key, digest, shards, meta))
     _finish(store, "statistics", records, spec, names, {"patch_side": config.statistics.patch_side})
     return f"{store.url}: statistics of {', '.join(one.observer for one in wanted)}"
 

@@ -103,7 +103,8 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
         )
     own = [hashes[slot] for slot in slots]
     if not context.config.recover.enabled:
-        return own
+        # Images that are taken are stored in another way than made ones.
+        return own if context.config.init.source is None else [*own, "taken"]
     names = context.config.observers_of("recover")
     statistics = [shard.sha256 for shard in context.manifest("statistics").shards]
     local = context.data.train.content_hash if context.config.recover.category_aware == "local" else ""
@@ -119,8 +120,10 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
     if not section.enabled:
         kept = read_stage_images(context, "init", set(slots))
         in_order = sorted(slots)
+        # Images of another run or program are promised as they were, down to the last pixel.
+        format = section if context.config.init.source is None else None
         return images_output(
-            context, unit.key, kept.images, in_order, {"matching_loss": None}, section=section
+            context, unit.key, kept.images, in_order, {"matching_loss": None}, section=format
         )
     mean_std = mean_and_std(context)
     observers = load_observers(context)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from edc_ray.artifacts.codec import table_from_bytes
-from edc_ray.artifacts.layout import STAGE_FOLDERS, join_path, table_name
+from edc_ray.artifacts.layout import STAGE_FOLDERS, join_path, network_key, table_name
 from edc_ray.artifacts.manifest import read_manifest, read_shard
 from edc_ray.artifacts.official_statistics import (
     LayerShape,
@@ -156,8 +156,9 @@ class RunSource:
         return self._record(observer).meta.get("weights")
 
     def _record(self, observer: str) -> Record:
+        path = table_name(network_key(observer))
         for record in self.manifest.records:
-            if any(shard.path == table_name(observer) for shard in record.shards):
+            if any(shard.path == path for shard in record.shards):
                 return record
         raise ArtifactError(
             f"{self.store.url} holds no statistics of observer '{observer}'",

@@ -14,7 +14,7 @@ from edc_ray.artifacts.codec import table_to_bytes
 from edc_ray.artifacts.records import Manifest
 from edc_ray.artifacts.schema import LabelRows, build_labels_table
 from edc_ray.config.run import RunConfig
-from edc_ray.data.condensed import open_stage, read_label_rows
+from edc_ray.data.condensed import open_stage, read_label_rows, refuse_no_labels
 from edc_ray.data.sources import OpenedDataset
 from edc_ray.errors import ArtifactError
 from edc_ray.stages.context import StageContext
@@ -54,13 +54,15 @@ def check_sources(config: RunConfig, data: OpenedDataset) -> None:
     """Refuse initial images or labels of another run that cannot be those of this one.
 
     Raises:
-        ArtifactError: other classes, images of another size, too few images or epochs.
+        ArtifactError: other classes, images of another size, too few images or epochs, or
+            no stored labels at all.
     """
     if config.init.source is not None:
         _check_images(config.init.source, config, data)
     if config.relabel.source is not None:
         store, _, manifest = open_stage(config.relabel.source, None, "relabel")
         check_classes(manifest, data.train.class_names, store.url)
+        refuse_no_labels(store, manifest)
         if (stored := len(_epochs_of(manifest))) < config.relabel.epochs:
             raise ArtifactError(
                 f"{store.url} holds labels of fewer epochs than are asked for",

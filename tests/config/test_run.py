@@ -209,3 +209,17 @@ def test_initial_images_of_another_run_are_no_noise() -> None:
     with pytest.raises(ConfigError, match="init") as caught:
         load_recipe("digits", ["init.source=memory://a", "init.kind=noise"])
     assert "noise" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"relabel.source": "memory://a/run", "method": "rded"},
+         r"relabel\.source(.|\n)*evaluate\.labels=online(.|\n)*evaluate\.labels=stored"),
+        ({"statistics.source": "memory://a/run", "recover.enabled": False},
+         r"statistics\.source(.|\n)*recover\.enabled=false"),
+    ],
+)  # fmt: skip
+def test_a_source_that_no_stage_would_read_is_refused(fields: dict[str, Any], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        with_fields(load_recipe("digits"), fields)

@@ -19,6 +19,7 @@ from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.export_official import ExportOptions, export_run
 from edc_ray.stages.import_official import import_images, import_statistics
+from edc_ray.stages.pipeline import run_pipeline
 from tests.stages.test_collect_statistics import _table
 from tests.stages.tiny_runs import OBSERVERS, new_root
 
@@ -131,3 +132,26 @@ def test_a_part_that_the_run_lacks_is_named(copied: Copied) -> None:
     assert not open_store(dest).list("labels")
     with pytest.raises(ArtifactError, match="stage recover is not complete"):
         export_run(new_root(), new_root(), ExportOptions())
+
+
+def test_a_part_without_results_is_left_out_or_refused_with_the_reason(copied: Copied) -> None:
+    context = copied(
+        "statistics", "recover", "relabel", "evaluate", recover__enabled=False, evaluate__labels="online"
+    )
+    run_pipeline(context, ["statistics", "recover", "relabel"])
+    dest = new_root()
+    assert len(export_run(context.store.url, dest, ExportOptions())) == 1
+    assert {path.split("/")[0] for path in open_store(dest).list()} == {"images"}
+    for part, match in (("labels", "students of this run were labelled online"), ("statistics", "made none")):
+        empty = new_root()
+        with pytest.raises(ArtifactError, match=match):
+            export_run(context.store.url, empty, ExportOptions(parts=["images", part]))  # type: ignore[list-item]
+        assert not open_store(empty).list()
+
+
+@pytest.mark.parametrize("field", ["patch_shuffle", "rand_augment"])
+def test_labels_of_views_that_the_files_cannot_hold_are_refused(copied: Copied, field: str) -> None:
+    context = copied("relabel", "evaluate", **{f"relabel__{field}": {"patch_shuffle": 2}.get(field, True)})
+    run_pipeline(context, ["relabel"])
+    with pytest.raises(ArtifactError, match=f"cannot hold(.|\\n)*changed by relabel.{field}"):
+        labels_alone(context.store.url)

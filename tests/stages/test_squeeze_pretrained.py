@@ -13,7 +13,10 @@ import torch
 from edc_ray.artifacts.layout import STAGE_FOLDERS
 from edc_ray.errors import ConfigError, UnitsFailedError
 from edc_ray.models.registry import build_network
+from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
+from edc_ray.stages.export_official import ExportOptions, export_run
+from edc_ray.stages.import_official import import_statistics
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.squeeze import starting_network
 from tests.stages.tiny_runs import manifest_of, new_root, run_until, tiny_context
@@ -159,3 +162,21 @@ def test_an_observer_in_which_nothing_can_be_matched_is_refused_before_work(own:
     with pytest.raises(ConfigError, match=f"cannot match observer '{name}'"):
         tiny_context(squeeze__observers=[name], **fields)
     tiny_context(squeeze__observers=[name], **fields, recover__enabled=False)
+
+
+def test_statistics_of_an_own_network_are_taken_from_a_run_and_imported_from_a_tree(own: str) -> None:
+    name, tree, imported = f"{own}:net", new_root(), new_root()
+    fields = {"squeeze__observers": [name], "recover__variance": "official"}
+    collected = tiny_context(**fields)
+    run_until(collected, "statistics")
+    export_run(collected.store.url, tree, ExportOptions(parts=["statistics"]))
+    import_statistics(collected.config, f"{tree}/statistics", imported)
+    expected = load_targets(collected, name)["0"]
+    for url in (collected.store.url, imported):
+        taken = tiny_context(**fields, statistics__source=url)
+        run_until(taken, "statistics")
+        targets = load_targets(taken, name)["0"]
+        assert targets.classes is not None
+        assert expected.classes is not None
+        assert torch.equal(targets.classes.channel_variance, expected.classes.channel_variance)
+        assert torch.equal(targets.global_.channel_mean, expected.global_.channel_mean)

@@ -63,6 +63,23 @@ def test_recovery_starts_from_the_images_of_another_run(copied: Copied, finished
     assert image_hashes(context) != image_hashes(finished)
 
 
+def test_images_of_another_run_keep_their_pixels_under_a_method_that_stores_jpeg(
+    copied: Copied, finished: StageContext
+) -> None:
+    jpeg = {"recover__image_format": "jpeg", "recover__jpeg_quality": 30, "init__image_format": "jpeg"}
+    context = copied(*MADE, "statistics", init__source=finished.store.url, recover__enabled=False, **jpeg)
+    run_pipeline(context, ["statistics", "init", "recover"])
+    assert image_hashes(context) == image_hashes(finished)
+
+
+def test_a_run_without_stored_labels_says_how_to_get_them(copied: Copied) -> None:
+    online = copied("relabel", "evaluate", evaluate__labels="online")
+    run_pipeline(online, ["relabel"])
+    with pytest.raises(ArtifactError, match=r"labelled online(.|\n)*set evaluate\.labels=stored") as caught:
+        tiny_context(relabel__source=online.store.url)
+    assert "relabel.epochs" not in str(caught.value)
+
+
 def test_labels_of_other_images_are_refused(copied: Copied, finished: StageContext) -> None:
     context = copied(*MADE, init__source=finished.store.url, relabel__source=finished.store.url)
     run_pipeline(context, ["init", "recover"])

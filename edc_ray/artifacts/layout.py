@@ -1,8 +1,10 @@
 """Names of everything a run stores. Names only: nothing is read or written here.
 
 <storage.root>/<run.name>/
-    run.yaml  events.jsonl  report/
+    run.yaml  data.json  events.jsonl  report/report.html  sweep/<trial>/, a run of its own
     <stage folder>/<shard>  <stage folder>/records/<unit key>.json  <stage folder>/manifest.json
+
+Shards of results/ are tables and, where evaluate.save_students, the students' weights.
 """
 
 from __future__ import annotations

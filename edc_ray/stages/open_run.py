@@ -114,8 +114,10 @@ def refuse_newer_manifests(store: Store) -> None:
 def check_same_run(store: Store, config: RunConfig) -> None:
     """Refuse to mix results of two configs in one folder.
 
-    A higher `ipc` or more `relabel.epochs` are no other config: the units that are there stay, and what was
-    made of all of them (labels of mixed images, students) is made anew.
+    A higher `ipc` or more `relabel.epochs` are no other config, unless another `ipc` changes every image:
+    whole blocks stay, a last, shorter one and what was made of all images (labels of mixed images, students)
+    are made anew. Block sizes that follow `ipc` are a difference like any other. Where weights lie and what
+    a *.source names are none: their content is in the units' fingerprints.
 
     Raises:
         ConfigError: a stage has results that this config would make otherwise; names the fields that differ.

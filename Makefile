@@ -37,7 +37,7 @@ types: $(VENV)/.dev
 	$(BIN)/pyright
 
 test-goldens: $(VENV)/.dev ## equality with the official code's numbers; `EDC_RAY_GOLDENS=DIR make ...` reads them in DIR
-	$(BIN)/python -m pytest tests/goldens
+	$(BIN)/python -m pytest --continue-on-collection-errors tests/goldens
 
 test-nightly: $(VENV)/.nightly ## the long tests; EDC_RAY_IMAGENET_SAMPLE=FILE.parquet adds those on real 224x224 images
 	$(BIN)/python -m pytest -m nightly tests

@@ -24,7 +24,14 @@ class Step:
 def momenta(data: dict[str, Any]) -> dict[str, float]:
     """Names and values of the momenta in a golden file: {"mom0.8": 0.8, ...}."""
     names = {key.split("_")[1] for key in data if key.startswith("out_mom")}
+    assert names, "the file holds no outputs"
     return {name: float(name.removeprefix("mom")) for name in sorted(names)}
+
+
+def rows_of_targets(data: dict[str, Any]) -> Tensor:
+    """Rows of the file's class table for each target; its classes may stand in any order."""
+    row_of = {class_id: row for row, class_id in enumerate(data["class_ids"].tolist())}
+    return torch.tensor([[row_of[target] for target in batch] for batch in data["targets"].tolist()])
 
 
 def follow(

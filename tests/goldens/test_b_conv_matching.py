@@ -10,7 +10,7 @@ import torch
 
 from edc_ray.core.moments import LayerStatistics, layer_statistics
 from tests.goldens.files import TOLERANCE, golden_names, load_golden
-from tests.goldens.layer_matching import Step, follow, momenta
+from tests.goldens.layer_matching import Step, follow, momenta, rows_of_targets
 
 OFFICIAL = ("dd_mean", "dd_var", "patch_mean", "patch_var")
 
@@ -21,6 +21,7 @@ def _statistics(data: dict[str, Any], prefix: str) -> LayerStatistics:
 
 def _check(data: dict[str, Any], momentum: str, steps: list[Step]) -> None:
     prefix = f"out_{momentum}_"
+    assert len(steps) == len(data[prefix + "r_feature"])
     for index, step in enumerate(steps):
         np.testing.assert_allclose(step.loss, data[prefix + "r_feature"][index], **TOLERANCE["loss"])
         np.testing.assert_allclose(step.gradient, data[prefix + "grad"][index], **TOLERANCE["gradient"])
@@ -33,8 +34,7 @@ def _check(data: dict[str, Any], momentum: str, steps: list[Step]) -> None:
 def test_conv_matching_with_class_averages_equals_the_official_hook(name: str) -> None:
     data = load_golden(name)
     classes = _statistics(data, "class")
-    rows = torch.tensor(np.searchsorted(data["class_ids"], data["targets"]))
-    targets = [classes.mean_over(labels) for labels in rows]
+    targets = [classes.mean_over(labels) for labels in rows_of_targets(data)]
     for momentum, value in momenta(data).items():
         steps = follow(data["x"], int(data["patch_size"]), value, _statistics(data, "global"), targets)
         _check(data, momentum, steps)

@@ -19,7 +19,7 @@ def _batches(data: dict[str, Any]) -> list[tuple[dict[str, Tensor], Tensor]]:
     return [({"bn": x, "conv": x}, y) for x, y in zip(images, labels, strict=True)]
 
 
-@pytest.mark.parametrize("name", golden_names("d_stat_accumulation_*.npz"))
+@pytest.mark.parametrize("name", golden_names("d_stat_accumulation_*.npz", ("cifar10", "in10")))
 def test_accumulated_statistics_equal_the_official_files(name: str) -> None:
     data = load_golden(name)
     accumulator = StatisticsAccumulator({"bn": "bn", "conv": "conv"}, int(data["patch_size"]))
@@ -33,9 +33,11 @@ def test_accumulated_statistics_equal_the_official_files(name: str) -> None:
         "conv_class": (accumulator.official_class("conv"), swapped),
         "conv_global": (accumulator.official_global("conv"), straight),
     }
-    assert accumulator.class_ids.tolist() == list(range(len(data["file_bn_class_running_dd_mean"])))
+    class_ids = accumulator.class_ids.tolist()
+    assert class_ids == np.unique(data["labels"]).tolist()
     for file, (statistics, keys) in expected.items():
         for key, ours in zip(keys, statistics.quantities, strict=True):
-            np.testing.assert_allclose(
-                ours, data[f"file_{file}_running_{key}"], **TOLERANCE["statistic"], err_msg=f"{file} {key}"
-            )
+            theirs = data[f"file_{file}_running_{key}"]
+            if file.endswith("_class"):  # a class without images has a row in the official files only
+                theirs = theirs[class_ids]
+            np.testing.assert_allclose(ours, theirs, **TOLERANCE["statistic"], err_msg=f"{file} {key}")

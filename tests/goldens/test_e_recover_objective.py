@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from edc_ray.core.matching import LayerTarget
 from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.official_order import official_slots
 from edc_ray.core.pixels import clip_to_pixel_range, denormalise
 from edc_ray.core.recover_loop import View, recover_images
 from edc_ray.core.recover_state import IterationReport, LoopState, Observer, RecoverSettings
@@ -32,6 +33,7 @@ QUANTITIES = ("dd_mean", "dd_var", "patch_mean", "patch_var")
 
 
 def _network(name: str, weights: dict[str, Tensor]) -> nn.Module:
+    num_classes = weights["9.weight" if name == "NetA" else "7.weight"].shape[0]
     if name == "NetA":
         width, deep = weights["0.weight"].shape[0], weights["4.weight"].shape[0]
         layers = [
@@ -41,7 +43,7 @@ def _network(name: str, weights: dict[str, Tensor]) -> nn.Module:
             nn.AvgPool2d(2),
         ]
         layers += [nn.Conv2d(width, deep, 3, padding=1), nn.BatchNorm2d(deep), nn.ReLU()]
-        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(deep, 10)]
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(deep, num_classes)]
     else:
         width = weights["0.weight"].shape[0]
         layers = [
@@ -54,7 +56,7 @@ def _network(name: str, weights: dict[str, Tensor]) -> nn.Module:
             nn.Tanh(),
             nn.AdaptiveAvgPool2d(2),
             nn.Flatten(),
-            nn.Linear(4 * width, 10),
+            nn.Linear(4 * width, num_classes),
         ]
     network = nn.Sequential(*layers)
     network.load_state_dict(weights)
@@ -163,7 +165,23 @@ def test_recover_loop_equals_the_official_program(program: str, variant: str) ->
         series("cross_entropy"), data[f"{variant}|loss_ce"], **TOLERANCE["objective_loss"]
     )
     np.testing.assert_allclose(series("loss"), data[f"{variant}|loss"], **TOLERANCE["objective_loss"])
-    for step in (0, 1):
-        golden = clip_to_pixel_range(torch.tensor(data[f"{variant}|after_step{step}_batch0"]), mean, std)
+    steps = sorted(key for key in data if key.startswith(f"{variant}|after_step"))
+    assert steps
+    for key in steps:
+        step = int(key.removeprefix(f"{variant}|after_step").removesuffix("_batch0"))
+        golden = clip_to_pixel_range(torch.tensor(data[key]), mean, std)
         np.testing.assert_allclose(snapshots[step], golden, **TOLERANCE["image_first_step"])
     np.testing.assert_allclose(finished, data[f"{variant}|final_denorm"], **TOLERANCE["image_at_end"])
+    slots = official_slots(int(data["n_classes"]), int(data["opt_ipc_number"]))[: len(finished)]
+    assert data[f"{variant}|saved_targets"].tolist() == [label for label, _ in slots]
+    assert data[f"{variant}|saved_ipc_ids"].tolist() == [ipc_id for _, ipc_id in slots]
+
+
+@pytest.mark.parametrize("program", sorted({program for program, _ in VARIANTS}))
+def test_every_variant_in_the_file_is_compared(program: str) -> None:
+    found = {
+        key.removesuffix("|loss")
+        for key in load_golden(f"e_recover_objective_{program}.npz")
+        if key.endswith("|loss")
+    }
+    assert found == {variant for each, variant in VARIANTS if each == program}

@@ -18,21 +18,27 @@ def box_from_file(bbox: np.ndarray) -> tuple[int, int, int, int]:
     return row0, row1, column0, column1
 
 
-def saved_cases() -> list[str]:
+def shapes(prefix: str, suffix: str) -> list[str]:
+    """What stands between the two in the names of the arrays, such as "sq"."""
+    names = load_golden(FILE)
     return sorted(
-        key.split("|")[0] for key in load_golden(FILE) if key.startswith("save_") and key.endswith("|bbox")
+        key.removeprefix(prefix).removesuffix(suffix)
+        for key in names
+        if key.startswith(prefix) and key.endswith(suffix)
     )
 
 
 def test_boxes_drawn_from_numpy_equal_the_official_ones():
-    for seed, lam, height, width, *bbox in load_golden(FILE)["bbox_table"]:
+    table = load_golden(FILE)["bbox_table"]
+    assert len(table)
+    for seed, lam, height, width, *bbox in table:
         box = official_cutmix_box(lam, int(height), int(width), np.random.RandomState(int(seed)))
         assert box == box_from_file(np.array(bbox))
 
 
-@pytest.mark.parametrize("case", ["load_sq", "load_rect"])
-def test_replayed_cutmix_equals_the_official_paste_in_both_forms(case):
-    golden = load_golden(FILE)
+@pytest.mark.parametrize("shape", shapes("load_", "|out"))
+def test_replayed_cutmix_equals_the_official_paste_in_both_forms(shape):
+    golden, case = load_golden(FILE), f"load_{shape}"
     images, expected = (torch.from_numpy(golden[f"{case}|{name}"]) for name in ("x", "out"))
     partner, box = torch.from_numpy(golden[f"{case}|index"]), box_from_file(golden[f"{case}|bbox"])
     assert torch.equal(apply_mix(images, CutMixParams(partner, box, 1.0)), expected)
@@ -40,7 +46,7 @@ def test_replayed_cutmix_equals_the_official_paste_in_both_forms(case):
     assert torch.equal(apply_cutmix_rows(images, images[partner], boxes), expected)
 
 
-@pytest.mark.parametrize("shape", ["sq", "rect"])
+@pytest.mark.parametrize("shape", shapes("mixup_", "|out"))
 def test_mixup_equals_the_official_blend_in_both_forms(shape):
     golden = load_golden(FILE)
     images = torch.from_numpy(golden[f"load_{shape}|x"])
@@ -52,9 +58,9 @@ def test_mixup_equals_the_official_blend_in_both_forms(shape):
     assert torch.equal(mixed, rows)
 
 
-@pytest.mark.parametrize("case", saved_cases())
-def test_cutmix_drawn_from_the_official_seeds_equals_the_saved_one(case):
-    golden = load_golden(FILE)
+@pytest.mark.parametrize("saved", shapes("save_", "|bbox"))
+def test_cutmix_drawn_from_the_official_seeds_equals_the_saved_one(saved):
+    golden, case = load_golden(FILE), f"save_{saved}"
     images = torch.from_numpy(golden[case.rsplit("_", 1)[0].replace("save", "load") + "|x"])
     generator = torch.Generator().manual_seed(int(golden[f"{case}|torch_seed"]))
     rng = np.random.RandomState(int(golden[f"{case}|numpy_seed"]))

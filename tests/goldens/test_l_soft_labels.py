@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from edc_ray.core.label_codec import LABEL_CODECS
 from edc_ray.core.mixing import CutMixParams, apply_mix
 from edc_ray.core.official_draws import official_cutmix, official_mixup
 from edc_ray.core.soft_labels import ensemble_logits
+from edc_ray.data.official_labels import OfficialBatch, batch_to_bytes
 from tests.goldens.files import TOLERANCE, load_golden
 
 FILE = "l_soft_labels.npz"
-ONE_FP16_ULP: dict[str, Any] = {"rtol": 2.0**-10, "atol": 2.0**-24}
 
 
 def observers(golden: dict[str, Any], source: str) -> list[nn.Module]:
@@ -69,6 +70,26 @@ def test_labels_of_views_mixed_from_the_official_seeds_equal_the_official_ones(c
     expected = golden[f"{case}|soft_label"]
     if expected.dtype == np.float16:
         stored = LABEL_CODECS["fp16"].encode(labels.numpy())["logits"]
-        np.testing.assert_allclose(stored.astype(np.float64), expected.astype(np.float64), **ONE_FP16_ULP)
+        ulp = np.spacing(np.abs(expected)).astype(np.float64)
+        np.testing.assert_allclose(stored / ulp, expected / ulp, **TOLERANCE["fp16_ulp"])
     else:
         np.testing.assert_allclose(labels.numpy(), expected, **TOLERANCE["loss"])
+
+
+@pytest.mark.parametrize("case", cases())
+def test_an_exported_batch_file_has_as_many_items_as_the_official_one(case):
+    golden = load_golden(FILE)
+    logits, partner = (torch.from_numpy(golden[f"{case}|{name}"]) for name in ("soft_label", "mix_index"))
+    size = len(partner)
+    batch = OfficialBatch(
+        coordinates=torch.zeros(size, 4),
+        flip=torch.zeros(size, dtype=torch.bool),
+        partner=partner,
+        lam=float(golden[f"{case}|lam"]),
+        box=None,  # its place in the list is kept
+        logits=logits,
+        index=torch.arange(size),
+    )
+    layout = "imagenet" if case.startswith("in1k|") else "small"
+    items = torch.load(io.BytesIO(batch_to_bytes(batch, layout=layout)), weights_only=True)
+    assert len(items) == golden[f"{case}|n_items"]

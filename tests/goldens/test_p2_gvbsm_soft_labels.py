@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
 from edc_ray.core.mixing import CutMixParams, apply_mix
+from edc_ray.core.official_draws import official_cutmix
 from edc_ray.core.soft_labels import ensemble_logits
 from tests.goldens.files import TOLERANCE, load_golden
 
 FILE = "p2_gvbsm_soft_labels.npz"
+
+
+def test_lam_and_box_drawn_from_the_official_seed_equal_the_saved_ones():
+    # Not the partners: other draws from torch, which the file does not name, came before theirs.
+    golden = load_golden(FILE)
+    batch, _, height, width = golden["images"].shape
+    rng = np.random.RandomState(int(golden["numpy_seed"]))
+    params = official_cutmix(batch, height, width, 1.0, torch.Generator(), rng)
+    row0, row1, column0, column1 = params.box
+    assert params.lam == golden["lam"]
+    assert [row0, column0, row1, column1] == golden["bbox"].tolist()
 
 
 def test_norm_balanced_labels_of_mixed_images_equal_the_official_ones():

@@ -20,6 +20,7 @@ FILE = "s_init_sampling.json"
 )
 def test_chosen_files_equal_the_official_ones(key, choose):
     golden = load_golden(FILE)
+    assert golden[key]
     classes = [class_ for class_, _ in golden[key]]
     rng = np.random.RandomState(golden["numpy_seed"])
     assert choose(classes, golden["pool_sizes"], rng) == [choice for _, choice in golden[key]]

@@ -33,8 +33,8 @@ def edc(config: RunConfig) -> RunConfig:
         pixels; images are rounded, not truncated, and stored without loss; initial crops are chosen image by
         image (RDED), each image its best, so that no two cells show one image. ImageNet-10 has history weigh
         0.8, as the other scripts do (its own has 0: each batch by itself), observers trained from 0.05, since
-        its script's 0.01 is for pretrained ones, and EfficientNet-B0, which every program and appendix G.1
-        have, for table 8's V2. The paper's flatness term is off, as in every script: the published ImageNet
+        its script's 0.01 is for pretrained ones, and EfficientNet-B0, which the programs
+        have, for the paper's V2. The paper's flatness term is off, as in every script: the published ImageNet
         numbers were made without it, where the program has a constant 0 in its place. `edc_g` has it.
     """
     return _laid_over(config, "edc")

@@ -231,7 +231,7 @@ def test_half_of_the_real_images_of_local_mode_are_mirrored_where_that_keeps_the
     assert all(72 / 2 < int(part.sum()) < 128 / 2 for part in flipped.chunk(2))
 
 
-@pytest.mark.parametrize(("order", "expected"), [("official", [7, 7, 0, 0, 0]), ("blocks", [7, 7, 7])])
+@pytest.mark.parametrize(("order", "expected"), [("official", [7, 7, 0, 0, 0, 0]), ("blocks", [7, 7, 7])])
 def test_only_rank_0_of_the_official_order_verifies_before_the_end(
     copied: Copied, monkeypatch: pytest.MonkeyPatch, order: str, expected: list[int]
 ) -> None:

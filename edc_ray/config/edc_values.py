@@ -211,12 +211,16 @@ def _official_imagenet1k(ipc: int) -> Values:
     return {
         **_OFFICIAL_MOSAICS,
         "recover.iterations": 1000, "recover.batch_size": 80, "recover.virtual_ranks": 4,
+        "recover.verify_every": 20,
         # Its verifier is a network of its own.
         "recover.verifier_touches_estimate": False, **local_images(50, ipc),
         # What it calls cos is linear.
         "evaluate.schedule": "linear", "evaluate.drop_remainder": True,
     }  # fmt: skip
 
+
+# Its local mode leaves the whole set out; the other programs weigh both alike.
+OFFICIAL_IMAGENET1K_LOCAL: Values = {"recover.global_weight": 0.0, "recover.class_weight": 1.0}
 
 OFFICIAL = MethodValues(
     _OFFICIAL_EVERYWHERE,

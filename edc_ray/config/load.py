@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from edc_ray.config.credentials import holds_secret
 from edc_ray.config.dataset import INFERRED_FIELDS
-from edc_ray.config.methods import METHODS
+from edc_ray.config.methods import METHODS, adjusted
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
@@ -68,8 +68,11 @@ def load_yaml(text: str, overrides: Iterable[str] = (), *, source: str = "config
             f"{source} holds no config", found=type(tree).__name__, expected="a mapping of sections"
         )
     stated = validated(tree)
-    by_method = _method(stated.method)(stated).model_dump(mode="json")
-    return _override(validated(_merged(by_method, tree)), overrides)
+    by_method = _method(stated.method)(stated)
+    base = by_method.model_dump(mode="json")
+    for path, value in adjusted(by_method, _fields_of(tree)).items():
+        _set(base, path, value)
+    return _override(validated(_merged(base, tree)), overrides)
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -81,6 +84,8 @@ def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
     """A copy of `config` with `{"section.field": value}` set and validated.
 
     `method` is applied before the other fields, for the `ipc` among them.
+
+    With the fields come those that the method adjusts to them (`methods.adjusted`).
 
     Raises:
         ConfigError: unknown method or field, or a value of the wrong type.
@@ -95,7 +100,7 @@ def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
         # Other images: what the recipe knew of the old ones does not hold for them.
         for name in (*INFERRED_FIELDS, "val", "max_per_class", "max_val_per_class"):
             tree["dataset"][name] = None
-    for path, value in fields.items():
+    for path, value in {**adjusted(config, fields), **fields}.items():
         _set(tree, path, value)
     return validated(tree)
 
@@ -158,6 +163,14 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         is_section = name in RunConfig.model_fields and isinstance(base.get(name), dict)
         merged[name] = {**base[name], **value} if is_section and isinstance(value, Mapping) else value
     return merged
+
+
+def _fields_of(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """`section.field` -> value of a config's mapping."""
+    sections = {name: section for name, section in tree.items() if isinstance(section, Mapping)}
+    return {
+        f"{name}.{field}": value for name, section in sections.items() for field, value in section.items()
+    }
 
 
 def _value_at(tree: Mapping[str, Any], path: list[str]) -> Any:

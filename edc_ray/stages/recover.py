@@ -7,6 +7,7 @@ change them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -80,10 +81,14 @@ def _official_units(context: StageContext) -> list[WorkUnit]:
     cut = (slots, section.batch_size, section.virtual_ranks)
     chains = [*official_rank_batches(*cut), left_out(*cut)]
     return [
-        WorkUnit("recover", f"rank-{rank:03d}", f"virtual rank {rank}", {"batches": _plain(batches)})
+        WorkUnit("recover", _rank_key(rank), f"virtual rank {rank}", {"batches": _plain(batches)})
         for rank, batches in enumerate(chains)
         if batches
     ]
+
+
+def _rank_key(rank: int) -> str:
+    return f"rank-{rank:03d}"
 
 
 def _plain(batches: list[list[Slot]]) -> list[list[list[int]]]:
@@ -128,7 +133,7 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
     mean_std = mean_and_std(context)
     observers = load_observers(context)
     targets = {observer.name: load_targets(context, observer.name) for observer in observers}
-    settings = settings_of(context)
+    settings = _settings_of_unit(context, unit)
     state: LoopState | None = None
     images, reports = [], []
     for number, batch in enumerate(batches):
@@ -198,6 +203,13 @@ def settings_of(context: StageContext) -> RecoverSettings:
     )
 
 
+def _settings_of_unit(context: StageContext, unit: WorkUnit) -> RecoverSettings:
+    """In the official order only rank 0 verifies as it goes; the finished images every rank verifies."""
+    settings = settings_of(context)
+    elsewhere = context.config.recover.order == "official" and unit.key != _rank_key(0)
+    return replace(settings, verify_every=0) if elsewhere else settings
+
+
 def _start_images(context: StageContext, batch: list[Slot]) -> Tensor:
     if context.config.init.kind == "noise":
         return noise_images(context, batch)
@@ -211,16 +223,24 @@ def _start_images(context: StageContext, batch: list[Slot]) -> Tensor:
 def _local_targets(
     context: StageContext, observers: list[Observer], batch: list[Slot]
 ) -> dict[str, dict[str, LayerStatistics]] | None:
-    """Class targets from real images of the batch's classes, one draw for each slot."""
+    """Class targets from real images of the batch's classes, half of them mirrored.
+
+    Each slot has its own draws.
+    """
     section, train = context.config.recover, context.data.train
     if section.category_aware != "local":
         return None
-    chosen = []
+    chosen, mirrored = [], []
     for label, ipc_id in batch:
         members = train.class_indices(label)
         stream = draws(context.config.seed, "recover", "local", label, ipc_id)
         chosen.append(members[stream.integers(len(members), section.local_images_per_slot)])
-    images = normalised(train.fetch(np.concatenate(chosen)), context)
+        mirrored.append(stream.uniform(section.local_images_per_slot) < 0.5)
+    pixels_NCHW = train.fetch(np.concatenate(chosen))
+    if context.config.dataset.flip:
+        mirrored_N = np.concatenate(mirrored)
+        pixels_NCHW = np.where(mirrored_N[:, None, None, None], pixels_NCHW[..., ::-1], pixels_NCHW)
+    images = normalised(pixels_NCHW, context)
     return local_class_targets(observers, images, context.config.statistics.patch_side)
 
 

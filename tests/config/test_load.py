@@ -301,3 +301,36 @@ def test_a_value_that_is_no_choice_is_answered_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"recover\.order") as caught:
         load_recipe("digits", ["recover.order=zzz"])
     assert caught.value.next is None
+
+
+LOCAL = "recover.category_aware=local"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "weights"),
+    [
+        ("imagenet1k", ["method=edc_official", LOCAL], (0.0, 1.0)),
+        ("imagenet1k", [LOCAL, "recover.global_weight=0.3", "method=edc_official"], (0.3, 1.0)),
+        ("imagenet1k", ["method=edc_official"], (0.5, 0.5)),
+        ("imagenet1k", [LOCAL], (0.5, 0.5)),
+        ("imagenet10", ["method=edc_official", LOCAL], (0.5, 0.5)),
+    ],
+)
+def test_only_the_official_imagenet1k_leaves_the_whole_set_out_in_local_mode(
+    recipe: str, overrides: list[str], weights: tuple[float, float]
+) -> None:
+    config = load_recipe(recipe, overrides)
+    assert (config.recover.global_weight, config.recover.class_weight) == weights
+    assert load_yaml(to_yaml(config)) == config
+    # A file that states no weights gets them by the same rule.
+    tree = config.model_dump(mode="json")
+    stated = "recover.global_weight=0.3" in overrides
+    del tree["recover"]["class_weight"], tree["recover"]["global_weight"]
+    if stated:
+        tree["recover"]["global_weight"] = 0.3
+    assert load_yaml(yaml.safe_dump(tree)) == config
+
+
+def test_weights_given_earlier_stand_when_local_mode_is_said_again() -> None:
+    config = load_recipe("imagenet1k", ["method=edc_official", LOCAL, "recover.global_weight=0.3"])
+    assert with_fields(config, {"recover.category_aware": "local"}) == config

@@ -62,5 +62,11 @@ def test_imagenet1k_takes_its_observers_from_torchvision_untrained() -> None:
     assert (set(squeeze.weights), squeeze.epochs) == (set(squeeze.observers), 0)
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_224_pixel_recipes_validate_on_the_middle_of_256(name: str) -> None:
+    spec = RECIPES[name]().dataset
+    assert spec.val_resize == ("centre_crop" if spec.image_size == 224 else "shorter_side")
+
+
 def test_digits_are_never_mirrored() -> None:
     assert not RECIPES["digits"]().dataset.flip

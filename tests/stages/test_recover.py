@@ -213,6 +213,42 @@ def test_local_targets_are_statistics_of_real_images_of_the_batchs_classes(
     assert image_hashes(local) != image_hashes(finished)
 
 
+def test_half_of_the_real_images_of_local_mode_are_mirrored_where_that_keeps_the_class(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(recover, "local_class_targets", lambda _, images, side: seen.append(images))
+    context = copied(*AFTER, recover__category_aware="local", recover__local_images_per_slot=100)
+    batch = [(1, 0), (1, 1)]
+    recover._local_targets(context, [], batch)
+    spec = context.config.dataset.model_copy(update={"flip": True})
+    context.config = context.config.model_copy(update={"dataset": spec})
+    recover._local_targets(context, [], batch)
+    plain, mirrored = seen
+    flipped = (mirrored == plain.flip(3)).flatten(1).all(1)
+    assert (flipped | (mirrored == plain).flatten(1).all(1)).all()
+    # 200 draws: four standard deviations are 28.
+    assert all(72 / 2 < int(part.sum()) < 128 / 2 for part in flipped.chunk(2))
+
+
+@pytest.mark.parametrize(("order", "expected"), [("official", [7, 7, 0, 0, 0, 0]), ("blocks", [7, 7, 7])])
+def test_only_rank_0_of_the_official_order_verifies_before_the_end(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch, order: str, expected: list[int]
+) -> None:
+    every, final = [], []
+
+    def spying(*args: Any, **named: Any) -> LoopState:
+        every.append(args[4].verify_every)
+        final.append(args[4].verify_final)
+        return recover_images(*args, **named)
+
+    monkeypatch.setattr(recover, "recover_images", spying)
+    context = _recovered(copied, **OFFICIAL | {"recover__order": order}, recover__verify_every=7)
+    assert len(every) == sum(len(unit.work["batches"]) for unit in units_of(context, "recover"))
+    assert sorted(every, reverse=True) == expected
+    assert set(final) == {context.config.recover.verify_final}
+
+
 def test_without_category_awareness_only_global_statistics_are_matched(
     copied: Copied, finished: StageContext
 ) -> None:

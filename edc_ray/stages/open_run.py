@@ -137,7 +137,6 @@ def check_same_run(store: Store, config: RunConfig) -> None:
         different = {
             name: values for name, values in different.items() if name not in grows or not _is_growth(*values)
         }
-        different |= _other_weights(earlier, config)
         if different and _has_results(store, stage):
             raise ConfigError(
                 f"{stage}: the run folder {store.url} was made by another config",
@@ -178,25 +177,6 @@ def _has_results(store: Store, stage: StageName) -> bool:
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     names = sorted(old.keys() | new.keys())
     return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
-
-
-def _other_weights(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Observers of both configs that start from other weights: everything after them would be made anew."""
-    pairs = {
-        name: (old.squeeze.weights.get(name), new.squeeze.weights.get(name))
-        for name in new.squeeze.observers
-        if name in old.squeeze.observers
-    }
-    return {
-        f"squeeze.weights.{name}": (str(before), str(after))
-        for name, (before, after) in pairs.items()
-        if _content(before) != _content(after)
-    }
-
-
-def _content(source: Any) -> str | None:
-    """What says which weights a source holds; where a file lies does not."""
-    return source if source is None or isinstance(source, str) else source.sha256
 
 
 def _is_growth(old: Any, new: Any) -> bool:

@@ -12,7 +12,7 @@ import torch
 
 from edc_ray.artifacts.layout import RUN_CONFIG, RUN_DATA, STAGE_FOLDERS, manifest_path, record_path
 from edc_ray.config.dataset import INFERRED_FIELDS
-from edc_ray.config.load import load_recipe, load_yaml, to_yaml, with_fields
+from edc_ray.config.load import load_recipe, load_yaml, with_fields
 from edc_ray.errors import ArtifactError, ConfigError, DataError
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.open_run import (
@@ -114,18 +114,6 @@ def test_a_run_whose_images_depend_on_ipc_cannot_grow(fields: dict[str, Any]) ->
     with pytest.raises(ConfigError, match="made by another config") as caught:
         tiny_context(_root_of(context), ipc=3, **fields)
     assert caught.value.found == "ipc=2"
-
-
-def test_observers_that_start_from_other_weights_are_another_config(finished: StageContext) -> None:
-    weights = {name: {"url": f"/{name}", "sha256": "0" * 64} for name in ("wrn_16_2",)}
-    earlier = with_fields(finished.config, {"squeeze.weights": weights})
-    with pytest.raises(ConfigError, match="squeeze: the run folder") as caught:
-        check_same_run(finished.store, earlier)
-    assert "squeeze.weights.wrn_16_2='None'" in str(caught.value.found)
-    moved = {"wrn_16_2": {"url": "s3://elsewhere", "sha256": "0" * 64}}
-    store = tiny_context(copy_root(finished.store)).store
-    store.publish(RUN_CONFIG, to_yaml(earlier).encode(), replace=True)
-    check_same_run(store, with_fields(finished.config, {"squeeze.weights": moved}))
 
 
 def test_more_epochs_are_no_other_config_where_only_ipc_is_fixed() -> None:

@@ -142,6 +142,7 @@ def network_from_bytes(
         seed=0,
     )
     try:
+        # A JSON header and raw numbers: safetensors has no pickle to load.
         load_state(network, safetensors.torch.load(data))
     except (SafetensorError, RuntimeError) as error:
         raise ArtifactError(

@@ -99,6 +99,7 @@ def _is_safetensors(data: bytes) -> bool:
 
 def _read_safetensors(data: bytes, source: str) -> Any:
     try:
+        # A JSON header and raw numbers: safetensors has no pickle to load.
         return safetensors.torch.load(data)
     except Exception as error:  # the library has exceptions of several kinds
         raise ArtifactError(f"{source} is damaged", found=str(error).splitlines()[0]) from error

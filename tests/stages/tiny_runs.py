@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -126,3 +126,14 @@ def image_hashes(context: StageContext, stage: StageName = "recover") -> dict[tu
     """Pixel hash of every (class, ipc_id) of a finished stage."""
     records = manifest_of(context, stage).records
     return {(label, ipc_id): sha for record in records for label, ipc_id, sha in record.meta["image_sha256"]}
+
+
+AFTER = ("recover", "relabel", "evaluate")
+"""recover and the stages behind it."""
+
+
+def recovered(copied: Callable[..., StageContext], **fields: Any) -> StageContext:
+    """A copy of the finished run, its images made anew with other fields."""
+    context = copied(*AFTER, **fields)
+    run_pipeline(context, ["recover"])
+    return context

@@ -46,7 +46,7 @@ def launch(config: RunConfig, stages: Sequence[StageName], output: Output) -> No
     """
     inputs = open_inputs(config)
     stderr = Console(stderr=True)
-    _say_where_the_method_is_left(config, stderr)
+    _say_where_the_method_is_left(inputs.config, stderr)
     progress = ProgressDisplay("none" if output.quiet else config.tracking.progress, stderr)
     with _executor(inputs.config) as (execute, device):
         context = open_run(inputs, device)

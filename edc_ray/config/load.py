@@ -67,12 +67,31 @@ def load_yaml(text: str, overrides: Iterable[str] = (), *, source: str = "config
         raise ConfigError(
             f"{source} holds no config", found=type(tree).__name__, expected="a mapping of sections"
         )
+    tree = _with_observers_of_method(tree)
     stated = validated(tree)
     by_method = _method(stated.method)(stated)
     base = by_method.model_dump(mode="json")
     for path, value in adjusted(by_method, _fields_of(tree)).items():
         _set(base, path, value)
     return _override(validated(_merged(base, tree)), overrides)
+
+
+def _with_observers_of_method(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A file that names no observers, with those of its method for its dataset where the method has any."""
+    squeeze = tree.get("squeeze") or {}
+    if not isinstance(squeeze, Mapping) or "observers" in squeeze:
+        return tree
+    few = {name: tree[name] for name in ("method", "ipc", "dataset", "evaluate") if name in tree}
+    try:
+        stated = validated({**few, "squeeze": {"observers": ["-"]}})
+    except ConfigError:
+        return tree  # what is wrong is told of the whole file
+    given = _method(stated.method)(stated).squeeze
+    if given.observers == stated.squeeze.observers:
+        return tree
+    # Whether observers are trained at all is part of who they are.
+    who = {name: getattr(given, name) for name in ("observers", "weights", "epochs")}
+    return {**tree, "squeeze": {**who, **squeeze}}
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -57,3 +57,9 @@ def defaults_of(config: RunConfig, paths: set[str]) -> dict[str, Any]:
         if not info.is_required():
             values[path] = info.get_default(call_default_factory=True)
     return values
+
+
+def field_value(config: RunConfig, path: str) -> Any:
+    """The value of `section.field`."""
+    section, name = path.split(".")
+    return getattr(getattr(config, section), name)

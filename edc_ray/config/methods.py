@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edc_ray.config.edc_values import EDC, OFFICIAL, OFFICIAL_IMAGENET1K_LOCAL
-from edc_ray.config.method_values import MethodValues, Values, defaults_of, with_values
+from edc_ray.config.method_values import MethodValues, Values, defaults_of, field_value, with_values
 from edc_ray.config.peer_values import CDA, GVBSM, RDED, SRE2L
 from edc_ray.config.run import RunConfig
 
@@ -172,7 +172,15 @@ def adjusted(config: RunConfig, fields: Mapping[str, Any]) -> Values:
     """
     program = (config.method, config.dataset.name) == ("edc_official", "imagenet1k")
     turns_local = fields.get("recover.category_aware") == "local" != config.recover.category_aware
-    return OFFICIAL_IMAGENET1K_LOCAL if program and turns_local else {}
+    if not (program and turns_local):
+        return {}
+    # A weight that was set while the config was still global is the user's as well.
+    untouched = METHODS[config.method](config)
+    return {
+        path: value
+        for path, value in OFFICIAL_IMAGENET1K_LOCAL.items()
+        if field_value(config, path) == field_value(untouched, path)
+    }
 
 
 def _laid_over(config: RunConfig, name: str, *layers: MethodValues) -> RunConfig:

@@ -51,6 +51,7 @@ GROWING_FIELDS = ("ipc", "relabel.epochs")
 _SOURCES = {"statistics.source", "init.source", "relabel.source"}
 
 # Where the pixels come from; what they are is covered by the hash of their content.
+_LABELLERS = ("init", "recover", "relabel")  # sections that name observers of squeeze
 _DATASET_LOCATION = {
     "name", "train", "val", "val_fraction", "max_per_class", "max_val_per_class", "download", "cache",
     "allow_weak_observers",
@@ -83,20 +84,25 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _observers_are_trained(self) -> RunConfig:
-        for section in ("init", "recover", "relabel"):
-            wanted = getattr(self, section).observers or ()
-            missing = [name for name in wanted if name not in self.squeeze.observers]
-            if missing:
-                raise ValueError(
-                    f"{section}.observers names {missing}, which squeeze.observers does not train"
-                )
+        named = {f"{section}.observers": getattr(self, section).observers or () for section in _LABELLERS}
+        named["squeeze.weights"] = tuple(self.squeeze.weights)
+        unknown = {
+            field: [name for name in names if name not in self.squeeze.observers]
+            for field, names in named.items()
+        }
+        if any(unknown.values()):
+            listed = ", ".join(f"{field} names {names}" for field, names in unknown.items() if names)
+            unset = " ".join(
+                f"{field}={'{}' if field == 'squeeze.weights' else 'null'}"
+                for field, names in unknown.items()
+                if names
+            )
+            raise ValueError(f"squeeze.observers does not have what other fields name: {listed}; set {unset}")
         return self
 
     @model_validator(mode="after")
     def _observers_have_weights(self) -> RunConfig:
         squeeze = self.squeeze
-        if strangers := [name for name in squeeze.weights if name not in squeeze.observers]:
-            raise ValueError(f"squeeze.weights names {strangers}, which squeeze.observers does not")
         untrained = [name for name in squeeze.observers if name not in squeeze.weights]
         if squeeze.epochs == 0 and untrained:
             raise ValueError(f"squeeze.epochs=0 trains nothing, and squeeze.weights has none for {untrained}")
@@ -170,7 +176,7 @@ class RunConfig(Section):
     @property
     def _mosaics_are_dealt_by_ipc(self) -> bool:
         by_rank = self.init.mosaic_order == "rded" or self.init.replacement
-        return self.init.kind == "mosaic" and by_rank
+        return self.init.source is None and self.init.kind == "mosaic" and by_rank
 
     @property
     def _order_is_official(self) -> bool:

@@ -33,6 +33,7 @@ from edc_ray.errors import ConfigError, DataError, EdcRayError
 from edc_ray.models.pretrained import check_source
 from edc_ray.models.registry import check_network
 from edc_ray.stages.context import StageContext
+from edc_ray.stages.growth import follows_ipc, with_blocks_of
 from edc_ray.stages.init_images import check_class_sizes
 from edc_ray.stages.provenance import environment_facts
 from edc_ray.stages.statistics_source import check_statistics_source
@@ -59,7 +60,7 @@ def open_inputs(config: RunConfig) -> Inputs:
     config = _with_whole_paths(config)
     store = open_store(run_url(config), dict(config.storage.options))
     data = open_dataset(config.dataset, config.seed)
-    resolved = config.model_copy(update={"dataset": data.spec})
+    resolved = _as_it_began(store, config.model_copy(update={"dataset": data.spec}))
     check_networks(resolved, data)
     check_weights(resolved.squeeze, len(data.train.class_names))
     _check_groups(resolved)
@@ -116,26 +117,22 @@ def check_same_run(store: Store, config: RunConfig) -> None:
 
     A higher `ipc` or more `relabel.epochs` are no other config, unless another `ipc` changes every image:
     whole blocks stay, a last, shorter one and what was made of all images (labels of mixed images, students)
-    are made anew. Block sizes that follow `ipc` are a difference like any other. Where weights lie and what
-    a *.source names are none: their content is in the units' fingerprints.
+    are made anew, with the method's values for the new `ipc`. Where weights lie and what a *.source names
+    are no difference: their content is in the units' fingerprints.
 
     Raises:
         ConfigError: a stage has results that this config would make otherwise; names the fields that differ.
     """
-    if not store.exists(RUN_CONFIG):
+    earlier = _stored_config(store)
+    if earlier is None:
         return
-    source = store.join(RUN_CONFIG)
-    try:
-        earlier = load_yaml(store.read(RUN_CONFIG).decode(), source=source)
-    except (EdcRayError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{source} cannot be read by this edc-ray", found=str(error), next="give another run.name"
-        ) from error
     for stage in STAGE_NAMES:
         different = _differences(earlier.stage_inputs(stage), config.stage_inputs(stage))
         grows = set(GROWING_FIELDS) - ({"ipc"} if config.slots_are_fixed_by_ipc else set())
         different = {
-            name: values for name, values in different.items() if name not in grows or not _is_growth(*values)
+            name: values
+            for name, values in different.items()
+            if not (name in grows and _is_growth(*values)) and not follows_ipc(earlier, config, name)
         }
         if different and _has_results(store, stage):
             raise ConfigError(
@@ -144,6 +141,26 @@ def check_same_run(store: Store, config: RunConfig) -> None:
                 expected="; ".join(f"{name}={new!r}" for name, (_, new) in different.items()),
                 next="give another run.name, or the same values",
             )
+
+
+def _stored_config(store: Store) -> RunConfig | None:
+    if not store.exists(RUN_CONFIG):
+        return None
+    source = store.join(RUN_CONFIG)
+    try:
+        return load_yaml(store.read(RUN_CONFIG).decode(), source=source)
+    except (EdcRayError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{source} cannot be read by this edc-ray", found=str(error), next="give another run.name"
+        ) from error
+
+
+def _as_it_began(store: Store, config: RunConfig) -> RunConfig:
+    """The config with the block sizes of a folder that began with fewer images and has some."""
+    if not _has_results(store, "recover"):
+        return config
+    earlier = _stored_config(store)
+    return config if earlier is None else with_blocks_of(earlier, config)
 
 
 def check_same_data(store: Store, data: OpenedDataset) -> None:

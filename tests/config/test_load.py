@@ -334,3 +334,21 @@ def test_only_the_official_imagenet1k_leaves_the_whole_set_out_in_local_mode(
 def test_weights_given_earlier_stand_when_local_mode_is_said_again() -> None:
     config = load_recipe("imagenet1k", ["method=edc_official", LOCAL, "recover.global_weight=0.3"])
     assert with_fields(config, {"recover.category_aware": "local"}) == config
+
+
+def test_a_weight_that_was_set_before_local_mode_stands() -> None:
+    config = load_recipe("imagenet1k", ["method=edc_official", "recover.global_weight=0.3"])
+    local = with_fields(config, {"recover.category_aware": "local"}).recover
+    assert (local.global_weight, local.class_weight) == (0.3, 1.0)
+
+
+def test_a_file_without_observers_has_those_of_its_method_for_its_dataset() -> None:
+    whole = load_recipe("imagenet1k")
+    tree = {"dataset": whole.dataset.model_dump(mode="json"), "evaluate": {"students": ["resnet18"]}}
+    config = load_yaml(yaml.safe_dump(tree))
+    assert config.squeeze == whole.squeeze
+    few = load_yaml(yaml.safe_dump(tree | {"squeeze": {"batch_size": 7}}))
+    assert few.squeeze == whole.squeeze.model_copy(update={"batch_size": 7})
+    tree["dataset"]["name"] = "no method knows it"
+    with pytest.raises(ConfigError, match="squeeze"):
+        load_yaml(yaml.safe_dump(tree))

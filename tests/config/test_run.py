@@ -223,3 +223,21 @@ def test_initial_images_of_another_run_are_no_noise() -> None:
 def test_a_source_that_no_stage_would_read_is_refused(fields: dict[str, Any], match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         with_fields(load_recipe("digits"), fields)
+
+
+def test_all_fields_that_name_observers_nobody_trains_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("imagenet1k", ["squeeze.observers=[resnet18]"])
+    told = str(caught.value)
+    for field in ("init.observers=null", "relabel.observers=null", "squeeze.weights={}"):
+        assert field in told
+    fields = ["init.observers=null", "relabel.observers=null", "squeeze.weights={resnet18: torchvision}"]
+    assert load_recipe("imagenet1k", ["squeeze.observers=[resnet18]", *fields]).observers_of("relabel") == (
+        "resnet18",
+    )
+
+
+def test_images_taken_from_another_run_can_grow_with_any_mosaics() -> None:
+    config = load_recipe("digits", ["init.mosaic_order=rded"])
+    assert config.slots_are_fixed_by_ipc
+    assert not with_fields(config, {"init.source": "memory://other"}).slots_are_fixed_by_ipc

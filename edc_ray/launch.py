@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -19,15 +19,18 @@ from edc_ray.config.edc_values import EDC
 from edc_ray.config.load import deviations_from_method
 from edc_ray.config.method_values import defaults_of
 from edc_ray.config.run import RunConfig, StageName
-from edc_ray.errors import EdcRayError, UnitsFailedError
+from edc_ray.errors import ConfigError, EdcRayError, UnitsFailedError
 from edc_ray.report.progress import ProgressDisplay
 from edc_ray.report.run_report import result_rows, write_report
 from edc_ray.report.table import to_table
 from edc_ray.stages.context import StageContext, choose_device
 from edc_ray.stages.event_log import EventLog, read_events
-from edc_ray.stages.open_run import open_inputs, open_run, run_url
+from edc_ray.stages.open_run import Inputs, device_of_whole_run, open_inputs, open_run, run_url
 from edc_ray.stages.pipeline import run_pipeline
-from edc_ray.stages.plan import Execute
+from edc_ray.stages.plan import Execute, Outcome, Stage, WorkUnit
+
+if TYPE_CHECKING:
+    from edc_ray.cluster.driver import RayExecutor
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def launch(config: RunConfig, stages: Sequence[StageName], output: Output) -> No
     stderr = Console(stderr=True)
     _say_where_the_method_is_left(inputs.config, stderr)
     progress = ProgressDisplay("none" if output.quiet else config.tracking.progress, stderr)
-    with _executor(inputs.config) as (execute, device):
+    with _executor(inputs) as (execute, device):
         context = open_run(inputs, device)
         log = EventLog(context.store)
 
@@ -83,16 +86,46 @@ def _say_where_the_method_is_left(config: RunConfig, stderr: Console) -> None:
 
 
 @contextmanager
-def _executor(config: RunConfig) -> Iterator[tuple[Execute | None, torch.device]]:
+def _executor(inputs: Inputs) -> Iterator[tuple[Execute | None, torch.device]]:
     """Where units run and on which device: this process, or Ray's workers."""
+    config = inputs.config
     if config.cluster.address == "none":
         yield None, choose_device(config.device)
         return
+    with ExitStack() as ray:
+        made_on = device_of_whole_run(inputs.store)
+        if made_on is not None and config.device in ("auto", made_on):
+            yield _RayWhenNeeded(config, made_on, ray), torch.device(made_on)
+            return
+        execute = _started_ray(config, ray)
+        yield execute, torch.device(execute.device_type)
+
+
+class _RayWhenNeeded:
+    """Starts Ray for the first unit that is missing: a run that is whole needs none, only to be looked at."""
+
+    def __init__(self, config: RunConfig, device_type: str, ray: ExitStack) -> None:
+        self._config, self._device_type, self._ray = config, device_type, ray
+        self._execute: RayExecutor | None = None
+
+    def __call__(self, stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterable[Outcome]:
+        if self._execute is None:
+            self._execute = _started_ray(self._config, self._ray)
+        if self._execute.device_type != self._device_type:
+            raise ConfigError(
+                f"{stage.name}: units are missing, and the run was made on another device",
+                found=f"workers on {self._execute.device_type}",
+                expected=self._device_type,
+                next=f"set device={self._device_type}, or give another run.name",
+            )
+        return self._execute(stage, context, units)
+
+
+def _started_ray(config: RunConfig, ray: ExitStack) -> RayExecutor:
     # Ray takes a second to import and is not needed without it.
     from edc_ray.cluster.driver import ray_executor
 
-    with ray_executor(config) as execute:
-        yield execute, torch.device(execute.device_type)
+    return ray.enter_context(ray_executor(config))
 
 
 def launch_sweep(config: RunConfig, output: Output) -> None:

@@ -4,13 +4,15 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import edc_ray.launch
 from edc_ray.artifacts.store import open_store
 from edc_ray.config.run import STAGE_NAMES, RunConfig
-from edc_ray.errors import UnitsFailedError
+from edc_ray.errors import ConfigError, UnitsFailedError
 from edc_ray.launch import Output, launch, launch_sweep, run_trial, summary
 from edc_ray.report.run_report import result_rows
 
@@ -54,6 +56,27 @@ def test_a_run_without_recovery_has_no_matching_loss_and_the_initial_images(
     found = json.loads(capsys.readouterr().out)
     assert found["matching_loss"] is None
     assert found["stages"]["recover"]["units_done"] == 5
+
+
+def test_ray_is_started_only_for_units_that_are_missing(
+    tiny_config: Config, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "digits")
+    started = []
+
+    def start(*_: object) -> Any:
+        started.append(True)
+        return SimpleNamespace(device_type="cuda")
+
+    monkeypatch.setattr(edc_ray.launch, "_started_ray", start)
+    config = tiny_config(tmp_path, **{"cluster.address": "local"})
+    launch(config, STAGE_NAMES, Output(quiet=True))
+    assert not started
+    (tmp_path / "digits" / "results" / "records").rename(tmp_path / "records")
+    (tmp_path / "digits" / "results" / "manifest.json").write_text("damaged")
+    with pytest.raises(ConfigError, match="made on another device") as caught:
+        launch(config, STAGE_NAMES, Output(quiet=True))
+    assert (started, caught.value.expected) == ([True], "cpu")
 
 
 def test_a_trial_returns_the_line_of_its_row(tiny_config: Config, tiny_run: Path, tmp_path: Path) -> None:

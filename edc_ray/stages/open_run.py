@@ -105,6 +105,17 @@ def run_url(config: RunConfig) -> str:
     return join_path(root.rstrip("/"), config.run.name)
 
 
+def device_of_whole_run(store: Store) -> str | None:
+    """The type of device on which a run was made that has a manifest of every stage; else None."""
+    if not all(store.exists(manifest_path(folder)) for folder in STAGE_FOLDERS.values()):
+        return None
+    try:
+        config = _stored_config(store)
+    except ConfigError:
+        return None
+    return None if config is None else config.device
+
+
 def refuse_newer_manifests(store: Store) -> None:
     """Raise ArtifactError where a newer edc-ray completed a stage. A damaged manifest proves nothing."""
     for path in map(manifest_path, STAGE_FOLDERS.values()):

@@ -28,6 +28,7 @@ from edc_ray.data.official_images import Slot, Style, official_image_path, write
 from edc_ray.data.official_labels import batch_to_bytes, batches_of_epoch
 from edc_ray.data.undecoded import NUM_THREADS
 from edc_ray.errors import ArtifactError, ConfigError
+from edc_ray.models.official_paths import official_path
 from edc_ray.models.registry import build_network
 from edc_ray.stages.image_shards import manifest_hashes
 from edc_ray.stages.statistics_source import refuse_shared_name
@@ -184,8 +185,9 @@ def _statistics(url: str, target: Store, options: ExportOptions) -> str:
             table_from_bytes(read_shard(store, folder, shard), url=location), url=location
         )
         network = next(name for name, observer in names.items() if observer == record.meta["observer"])
+        theirs = {(official_path(names[network], key[0]), *key[1:]): row for key, row in rows.items()}
         count += write_official_statistics(
-            target, network, rows, class_patch_swapped=options.class_patch_swapped
+            target, network, theirs, class_patch_swapped=options.class_patch_swapped
         )
     return f"{count} files of {', '.join(names)}"
 

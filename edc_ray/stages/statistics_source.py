@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -32,6 +32,7 @@ from edc_ray.config.run import RunConfig
 from edc_ray.core.taps import LayerTaps
 from edc_ray.data.sources import OpenedDataset
 from edc_ray.errors import ArtifactError, ConfigError
+from edc_ray.models.official_paths import official_path
 from edc_ray.models.registry import build_network
 from edc_ray.stages.stored_runs import check_classes
 
@@ -114,20 +115,27 @@ class TreeSource:
     def network_name(self, wanted: Wanted) -> str:
         """What the tree calls the observer."""
         names = official_network_names(wanted.observer, wanted.class_name)
-        return find_network_name(self.store, names, wanted.layers)
+        return find_network_name(self.store, names, _official_layers(wanted))
 
     def _read(self, wanted: Wanted, labels: Sequence[int]) -> tuple[Rows, str]:
         """Statistics of some classes."""
-        network = self.network_name(wanted)
-        refuse_more_classes(self.store, network, wanted.layers, len(wanted.class_names))
-        return read_official_statistics(
+        network, layers = self.network_name(wanted), _official_layers(wanted)
+        refuse_more_classes(self.store, network, layers, len(wanted.class_names))
+        rows, digest = read_official_statistics(
             self.store,
             network,
-            wanted.layers,
+            layers,
             labels,
             class_patch_swapped=self.class_patch_swapped,
             needs_classes=wanted.classes,
         )
+        ours = {theirs.name: own.name for theirs, own in zip(layers, wanted.layers, strict=True)}
+        return {(ours[key[0]], *key[1:]): values for key, values in rows.items()}, digest
+
+
+def _official_layers(wanted: Wanted) -> tuple[LayerShape, ...]:
+    """The layers as a tree calls them."""
+    return tuple(replace(layer, name=official_path(wanted.observer, layer.name)) for layer in wanted.layers)
 
 
 @dataclass(frozen=True)

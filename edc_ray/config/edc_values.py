@@ -144,7 +144,7 @@ EDC = MethodValues(
 
 # What the scripts have otherwise than `EDC`.
 _OFFICIAL_EVERYWHERE: Values = {
-    "statistics.class_patch_swapped": True,
+    "recover.class_patch_swapped": True,
     "init.replacement": True, "init.mirror": True,
     "recover.estimate_start": "zero", "recover.variance": "official", "recover.order": "official",
     "recover.carry": "chain", "recover.image_rounding": "trunc", "recover.verifier_touches_estimate": True,

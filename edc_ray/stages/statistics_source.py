@@ -29,6 +29,7 @@ from edc_ray.artifacts.records import Manifest, Record
 from edc_ray.artifacts.schema import read_statistics_table
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.run import RunConfig
+from edc_ray.config.stages import StatisticsConfig
 from edc_ray.core.taps import LayerTaps
 from edc_ray.data.sources import OpenedDataset
 from edc_ray.errors import ArtifactError, ConfigError
@@ -194,14 +195,25 @@ def global_to_class_ratio(rows: Rows) -> float | None:
     return float(np.median(ratios)) if ratios else None
 
 
-def open_source(url: str, *, class_patch_swapped: bool = True) -> StatisticsSource:
-    """A run where there is a manifest of statistics, else an official tree."""
-    store = open_store(url, writable=False)
+def open_source(section: StatisticsConfig) -> StatisticsSource:
+    """What `statistics.source` names: a run where there is a manifest of statistics, else an official tree.
+
+    Raises:
+        ConfigError: `statistics.source_keys` says how the files of a run are.
+    """
+    assert section.source is not None
+    store, exchanged = open_store(section.source, writable=False), section.source_keys == "exchanged"
     for folder in (FOLDER, ""):
         manifest = read_manifest(store, folder)
         if manifest is not None and manifest.stage == "statistics":
+            if not exchanged:
+                raise ConfigError(
+                    "statistics.source_keys is for official trees",
+                    found=f"{store.url}, whose statistics are under their own names already",
+                    next="unset it; edc-ray import-statistics has the flag --no-class-patch-swapped",
+                )
             return RunSource(store, folder, manifest)
-    return TreeSource(store, class_patch_swapped)
+    return TreeSource(store, exchanged)
 
 
 def wanted_of(config: RunConfig, name: str, network: nn.Module, class_names: Sequence[str]) -> Wanted:
@@ -244,7 +256,7 @@ def check_statistics_source(config: RunConfig, data: OpenedDataset) -> None:
     """
     if config.statistics.source is None or not config.recover.enabled:
         return
-    source, names_found = open_source(config.statistics.source), dict[str, str]()
+    source, names_found = open_source(config.statistics), dict[str, str]()
     for name in config.observers_of("recover"):
         train = data.train
         network = build_network(

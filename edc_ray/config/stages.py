@@ -228,6 +228,12 @@ class RelabelConfig(Section):
     mix: Literal["cutmix", "mixup", "none"] = "cutmix"
     mix_alpha: float = Field(default=1.0, gt=0)
     mix_group: int = Field(default=100, ge=1, description="images that share one mixing box, as a batch does")
+    order_seed: int | None = Field(
+        default=None,
+        ge=0,
+        description="images are dealt into groups in the order of the official sampler with this seed (its "
+        "fkd_seed, 42); None: in an order of our own",
+    )
     patch_shuffle: int = Field(
         default=1, ge=1, le=255, description="bands of rows and of columns that are shuffled; 1 shuffles none"
     )

@@ -40,6 +40,7 @@ OTHER_VALUES: dict[str, Any] = {
     "evaluate.rows": ["condensed"],
     "evaluate.full_accuracy": 99.0,
     "recover.layers": ["bn"],
+    "relabel.order_seed": 42,
     "statistics.source": "memory://a/run",
     "init.source": "memory://a/run",
     "relabel.source": "memory://a/run",

@@ -32,6 +32,8 @@ from edc_ray.stages.squeeze import augmented
 from edc_ray.stages.statistics_source import Wanted, open_source, wanted_of
 
 FOLDER = STAGE_FOLDERS["statistics"]
+BUFFERS_ONLY = "buffers_only"
+"""Key in the manifest's meta where the tables hold nothing but BatchNorms' running estimates."""
 
 
 def plan(context: StageContext) -> list[WorkUnit]:
@@ -160,8 +162,10 @@ def accumulate_batches(context: StageContext, unit: WorkUnit) -> UnitOutput:
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
     """Merges the sums of each observer in plan order and stores one table for each."""
     meta = {"patch_side": context.config.statistics.patch_side}
-    if context.config.statistics.source is not None or _buffers_suffice(context.config):
+    if context.config.statistics.source is not None:
         return records, meta
+    if _buffers_suffice(context.config):
+        return records, meta | {BUFFERS_ONLY: True}
     tables = [
         _merge_observer(context, name, [record for record in records if record.meta["observer"] == name])
         for name in _observers(context)

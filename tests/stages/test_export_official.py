@@ -155,6 +155,18 @@ def test_a_part_without_results_is_left_out_or_refused_with_the_reason(copied: C
         assert not open_store(empty).list()
 
 
+def test_running_estimates_alone_are_no_statistics_to_export(copied: Copied) -> None:
+    context = copied(
+        "statistics", "recover", "relabel", "evaluate", recover__observers=["wrn_16_2"],
+        recover__layers=["bn"], recover__variance="official", recover__category_aware="none",
+    )  # fmt: skip
+    run_pipeline(context, ["statistics", "recover"])
+    dest = new_root()
+    assert len(export_run(context.store.url, dest, ExportOptions())) == 1
+    with pytest.raises(ArtifactError, match="holds no statistics of the kind"):
+        export_run(context.store.url, new_root(), ExportOptions(parts=["statistics"]))
+
+
 @pytest.mark.parametrize("field", ["patch_shuffle", "rand_augment"])
 def test_labels_of_views_that_the_files_cannot_hold_are_refused(copied: Copied, field: str) -> None:
     context = copied("relabel", "evaluate", **{f"relabel__{field}": {"patch_shuffle": 2}.get(field, True)})

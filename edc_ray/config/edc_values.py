@@ -144,7 +144,7 @@ EDC = MethodValues(
 
 # What the scripts have otherwise than `EDC`.
 _OFFICIAL_EVERYWHERE: Values = {
-    "statistics.class_patch_swapped": True,
+    "recover.class_patch_swapped": True,
     "init.replacement": True, "init.mirror": True,
     "recover.estimate_start": "zero", "recover.variance": "official", "recover.order": "official",
     "recover.carry": "chain", "recover.image_rounding": "trunc", "recover.verifier_touches_estimate": True,
@@ -214,6 +214,7 @@ def _official_imagenet1k(ipc: int) -> Values:
         "recover.verify_every": 20,
         # Its verifier is a network of its own.
         "recover.verifier_touches_estimate": False, **local_images(50, ipc),
+        "relabel.order_seed": 42,
         # What it calls cos is linear.
         "evaluate.schedule": "linear", "evaluate.drop_remainder": True,
     }  # fmt: skip

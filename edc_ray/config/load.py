@@ -156,8 +156,10 @@ def field_paths(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[st
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for a name that is not among the known ones; says which is nearest."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    known, own = list(known), name.rpartition(".")[2]
+    # A field under its own name in another section is nearer than any other field of the section.
+    elsewhere = [path for path in known if "." in name and path.rpartition(".")[2] == own]
+    near = difflib.get_close_matches(name, elsewhere or known, n=1, cutoff=0.5)
     if not near and "." not in name:
         near = [path for path in known if path.rsplit(".", 1)[-1] == name][:1]
     hint = f" Did you mean '{near[0]}'?" if near else ""

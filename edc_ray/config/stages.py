@@ -83,9 +83,10 @@ class StatisticsConfig(Section):
         default=None,
         description="official tree, or a run, whose statistics are taken; None: a pass over the data",
     )
-    class_patch_swapped: bool = Field(
-        default=False,
-        description="match patch means with class variances and the reverse, as the official files make it",
+    source_keys: Literal["exchanged", "straight"] = Field(
+        default="exchanged",
+        description="whether class files of an official tree hold patch mean and variance under each other's "
+        "key, as the official program writes them; they are put right",
     )
 
 
@@ -163,6 +164,10 @@ class RecoverConfig(Section):
     category_aware: Literal["global", "local", "none"] = "global"
     global_weight: float = Field(default=0.5, ge=0)
     class_weight: float = Field(default=0.5, ge=0)
+    class_patch_swapped: bool = Field(
+        default=False,
+        description="match patch means with class variances and the reverse, as the official program does",
+    )
     local_images_per_slot: int = Field(
         default=10, ge=1, description="real images per condensed image in local mode"
     )
@@ -223,6 +228,12 @@ class RelabelConfig(Section):
     mix: Literal["cutmix", "mixup", "none"] = "cutmix"
     mix_alpha: float = Field(default=1.0, gt=0)
     mix_group: int = Field(default=100, ge=1, description="images that share one mixing box, as a batch does")
+    order_seed: int | None = Field(
+        default=None,
+        ge=0,
+        description="images are dealt into groups in the order of the official sampler with this seed (its "
+        "fkd_seed, 42); None: in an order of our own",
+    )
     patch_shuffle: int = Field(
         default=1, ge=1, le=255, description="bands of rows and of columns that are shuffled; 1 shuffles none"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from edc_ray.core.augment import AugmentParams, apply_views, sample_views
 from edc_ray.core.mixing import apply_cutmix_rows, apply_mixup_rows, sample_cutmix, sample_mixup
+from edc_ray.core.official_draws import official_relabel_orders
 from edc_ray.core.patch_shuffle import BandOrders, sample_band_orders, shuffle_bands
 from edc_ray.core.pixels import from_uint8, normalise
 from edc_ray.core.rand_augment import RandAugmentParams, apply_rand_augment, sample_rand_augment
@@ -34,6 +36,8 @@ class ViewSettings:
     mix_group: images that share one box or lam, and among which partners are chosen.
     patch_shuffle: bands of rows and of columns that change places before the crop; 1 shuffles none.
     rand_augment: two operations of RandAugment on the image, before anything else.
+    order_seed: images are dealt into groups in the order of the official relabelling with this seed, class
+        after class before it; None: in an order of our own.
     """
 
     crop_scale: tuple[float, float] = (0.5, 1.0)
@@ -43,6 +47,7 @@ class ViewSettings:
     mix_group: int = 100
     patch_shuffle: int = 1
     rand_augment: bool = False
+    order_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,10 @@ def draw_epoch_views(
         settings: how.
     """
     count = len(keys)
-    order = draws(seed, "views", "groups", epoch).permutation(count)
+    if settings.order_seed is None:
+        order = draws(seed, "views", "groups", epoch).permutation(count)
+    else:
+        order = _official_order(keys, settings.order_seed, epoch)
 
     def streams(purpose: str) -> list[Draws]:
         return [draws(seed, "views", purpose, epoch, *keys[image]) for image in order]
@@ -109,6 +117,16 @@ def draw_epoch_views(
         bands=bands,
         changes=changes,
     )
+
+
+def _official_order(keys: Sequence[tuple[int, int]], seed: int, epoch: int) -> np.ndarray:
+    """The images as the official sampler has them in an epoch, by torch's permutations of the sorted files.
+
+    torch promises its streams for one release only. All epochs before are drawn, too.
+    """
+    files = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+    orders = official_relabel_orders(len(keys), seed)
+    return files[next(islice(orders, epoch, None)).numpy()]
 
 
 def _draw_mixing(

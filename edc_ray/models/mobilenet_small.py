@@ -2,21 +2,79 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from torch import nn
-from torchvision.models import MobileNetV2
+from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 # expansion, width before halving, blocks, stride of the first block
-_BLOCKS = [
-    [1, 16, 1, 1],
-    [6, 24, 2, 1],
-    [6, 32, 3, 2],
-    [6, 64, 4, 2],
-    [6, 96, 3, 1],
-    [6, 160, 3, 2],
-    [6, 320, 1, 1],
-]
+_BLOCKS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 1),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+_STEM_WIDTH, _LAST_WIDTH = 16, 1280
+
+
+class InvertedResidual(nn.Module):
+    """1x1, depthwise 3x3 and linear 1x1 convolution; added to the input where both have one shape.
+
+    The first 1x1 convolution is there also where it widens nothing (expansion 1).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = in_channels * expansion
+        self.is_residual = stride == 1 and in_channels == out_channels
+        self.conv = nn.Sequential(
+            *Conv2dNormActivation(in_channels, hidden, kernel_size=1),
+            *Conv2dNormActivation(hidden, hidden, stride=stride, groups=hidden),
+            *Conv2dNormActivation(hidden, out_channels, kernel_size=1, activation_layer=None),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output."""
+        return x + self.conv(x) if self.is_residual else self.conv(x)
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 with half the width, ReLU, and a first block of three convolutions.
+
+    Args:
+        num_classes: outputs.
+        channels: channels of the input.
+        stem_stride: of the first convolution; all later ones halve the image three times.
+    """
+
+    def __init__(self, *, num_classes: int, channels: int, stem_stride: int) -> None:
+        super().__init__()
+        self.conv1 = Conv2dNormActivation(channels, _STEM_WIDTH, stride=stem_stride)
+        width, stages = _STEM_WIDTH, list[nn.Module]()
+        for expansion, whole_width, count, first_stride in _BLOCKS:
+            blocks = list[nn.Module]()
+            for index in range(count):
+                stride = first_stride if index == 0 else 1
+                blocks.append(InvertedResidual(width, whole_width // 2, stride, expansion))
+                width = whole_width // 2
+            stages.append(nn.Sequential(*blocks))
+        self.blocks = nn.Sequential(*stages)
+        self.conv2 = Conv2dNormActivation(width, _LAST_WIDTH, kernel_size=1)
+        self.classifier = nn.Linear(_LAST_WIDTH, num_classes)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Logits [B, K]."""
+        x = self.conv2(self.blocks(self.conv1(images_BCHW)))
+        return self.classifier(x.mean(dim=(2, 3)))
 
 
 def mobilenet_v2_small(*, num_classes: int, image_size: int, channels: int) -> MobileNetV2:
@@ -30,21 +88,9 @@ def mobilenet_v2_small(*, num_classes: int, image_size: int, channels: int) -> M
 
     Source:
         Sandler et al., CVPR 2018, arXiv:1801.04381, at width 0.5 with expansion 6 as in the small settings of
-        EDC, arXiv:2404.13733.
+        EDC, arXiv:2404.13733: ReLU, not ReLU6, and a 1x1 convolution in the block that expands by 1, too.
     Deviations:
         stem stride 1 for images below 32 pixels.
     """
-    # Rounding to a multiple of 4 keeps the exact halves; the default of 8 would widen 12 to 16.
-    network = MobileNetV2(
-        num_classes=num_classes,
-        width_mult=0.5,
-        inverted_residual_setting=_BLOCKS,
-        round_nearest=4,
-        dropout=0.0,
-    )
-    stem_block = cast(nn.Sequential, network.features[0])
-    stride = 1 if image_size < 32 else 2
-    stem = nn.Conv2d(channels, 16, kernel_size=3, stride=stride, padding=1, bias=False)
-    nn.init.kaiming_normal_(stem.weight, mode="fan_out")
-    stem_block[0] = stem
-    return network
+    stem_stride = 1 if image_size < 32 else 2
+    return MobileNetV2(num_classes=num_classes, channels=channels, stem_stride=stem_stride)

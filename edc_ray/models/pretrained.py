@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.models.construction import family_of, import_extra
 from edc_ray.models.observers import read_network_info
+from edc_ray.models.official_paths import from_official_state
 from edc_ray.models.registry import head_keys
 from edc_ray.models.weight_files import fetch_weights, load_state, read_state
 
@@ -128,6 +129,8 @@ def start_from(
 ) -> Head:
     """Give a new network pretrained weights. Its head fits the run's classes in one of three ways.
 
+    A checkpoint of the official programs' network for small images fits ours, too.
+
     Args:
         network: changed in place.
         weights: from `read_pretrained`.
@@ -145,7 +148,7 @@ def start_from(
     """
     heads = head_keys(name, num_classes=len(class_names), image_size=image_size, channels=channels)
     own = network.state_dict()
-    state = _renamed(name, weights.state)
+    state = from_official_state(name, own, _renamed(name, weights.state))
     _refuse_other_layers(name, own, state, heads, weights.source)
     known = next((len(state[key]) for key in own if key in heads and key in state), 0)
     rows = _head_rows(weights, class_names, head_classes, known)
@@ -185,7 +188,7 @@ def _head_rows(
 
 
 def _refuse_other_layers(
-    name: str, own: dict[str, Tensor], state: dict[str, Tensor], heads: frozenset[str], source: str
+    name: str, own: dict[str, Tensor], state: Mapping[str, Tensor], heads: frozenset[str], source: str
 ) -> None:
     # Files older than these counters, which nothing here reads, lack them.
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]

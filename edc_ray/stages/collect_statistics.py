@@ -2,7 +2,8 @@
 
 One unit is one observer and a range of data batches; its sums are merged in plan order, so that the
 result does not depend on where or in which order units ran. Both definitions of the variance are kept.
-With `statistics.source` nothing is collected: a unit is one observer, whose statistics are taken from there.
+Where nothing has to be collected a unit is one observer: with `statistics.source` its statistics are taken
+from there, and where recover matches nothing but running estimates of BatchNorms, from the observer itself.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from edc_ray.artifacts.layout import STAGE_FOLDERS, arrays_name, batches_key, ne
 from edc_ray.artifacts.manifest import read_shard, write_unit
 from edc_ray.artifacts.records import Record
 from edc_ray.artifacts.schema import StatisticKey, build_statistics_table, read_statistics_table
-from edc_ray.config.run import digest_of
+from edc_ray.config.run import RunConfig, digest_of
 from edc_ray.core.accumulator import StatisticsAccumulator
 from edc_ray.core.matching import LayerTarget
 from edc_ray.core.moments import LayerStatistics
@@ -31,12 +32,14 @@ from edc_ray.stages.squeeze import augmented
 from edc_ray.stages.statistics_source import Wanted, open_source, wanted_of
 
 FOLDER = STAGE_FOLDERS["statistics"]
+BUFFERS_ONLY = "buffers_only"
+"""Key in the manifest's meta where the tables hold nothing but BatchNorms' running estimates."""
 
 
 def plan(context: StageContext) -> list[WorkUnit]:
     """Each observer sees all training images once, in the same fixed order, in batches of one fixed size."""
     section = context.config.statistics
-    if section.source is not None:
+    if section.source is not None or _buffers_suffice(context.config):
         return [
             WorkUnit("statistics", network_key(name), f"observer {name}", {"observer": name})
             for name in _observers(context)
@@ -59,8 +62,8 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
     name, url = unit.work["observer"], context.config.statistics.source
     weights = context.observer_digests([name])
     if url is None:
-        return [context.data.train.content_hash, weights]
-    source = open_source(url)
+        return [weights] if _buffers_suffice(context.config) else [context.data.train.content_hash, weights]
+    source = open_source(context.config.statistics)
     known = source.weights(name)
     if known not in (None, weights[name]):
         raise ArtifactError(
@@ -74,8 +77,17 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
 
 def collect(context: StageContext, unit: WorkUnit) -> UnitOutput:
     """Statistics of one unit, collected or taken."""
-    taken = context.config.statistics.source is not None
-    return take_statistics(context, unit) if taken else accumulate_batches(context, unit)
+    if context.config.statistics.source is not None:
+        return take_statistics(context, unit)
+    return (
+        take_buffers(context, unit) if _buffers_suffice(context.config) else accumulate_batches(context, unit)
+    )
+
+
+def _buffers_suffice(config: RunConfig) -> bool:
+    """Whether all targets are BatchNorms' running estimates, as in SRe2L and CDA: no image has to be seen."""
+    section = config.recover
+    return section.layers == ("bn",) and section.variance == "official" and section.category_aware != "global"
 
 
 def take_statistics(context: StageContext, unit: WorkUnit) -> UnitOutput:
@@ -83,19 +95,33 @@ def take_statistics(context: StageContext, unit: WorkUnit) -> UnitOutput:
 
     The official global target of a BatchNorm is not in any file: it is the observer's own running estimate.
     """
-    name, url = unit.work["observer"], context.config.statistics.source
-    assert url is not None
-    wanted = _wanted(context, name)
-    found, _ = open_source(url).read(wanted)
+    name, wanted = unit.work["observer"], _wanted(context, unit.work["observer"])
+    found, _ = open_source(context.config.statistics).read(wanted)
     taps, rows = LayerTaps(context.observer(name)), dict[StatisticKey, dict[str, np.ndarray | None]]()
     for layer in wanted.layers:
         key = layer.name, layer.kind
         if layer.kind == "bn":
             found[*key, "official", "global"] = _arrays(taps.running_statistics(layer.name))
         rows |= {full: values for full, values in found.items() if full[:2] == key}
-    table = build_statistics_table(rows, wanted.class_names, dataset=context.config.dataset.name)
+    return _output(context, unit, rows)
+
+
+def take_buffers(context: StageContext, unit: WorkUnit) -> UnitOutput:
+    """The running estimates of one observer's BatchNorms."""
+    taps = LayerTaps(context.observer(unit.work["observer"]), ("bn",))
+    rows: dict[StatisticKey, dict[str, np.ndarray | None]] = {
+        (layer, "bn", "official", "global"): _arrays(taps.running_statistics(layer)) for layer in taps.names
+    }
+    return _output(context, unit, rows)
+
+
+def _output(
+    context: StageContext, unit: WorkUnit, rows: dict[StatisticKey, dict[str, np.ndarray | None]]
+) -> UnitOutput:
+    class_names = context.data.train.class_names
+    table = build_statistics_table(rows, class_names, dataset=context.config.dataset.name)
     shards = {table_name(unit.key): (table_to_bytes(table), table.num_rows)}
-    return UnitOutput(shards, _facts(context, name))
+    return UnitOutput(shards, _facts(context, unit.work["observer"]))
 
 
 def _wanted(context: StageContext, name: str) -> Wanted:
@@ -138,6 +164,8 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
     meta = {"patch_side": context.config.statistics.patch_side}
     if context.config.statistics.source is not None:
         return records, meta
+    if _buffers_suffice(context.config):
+        return records, meta | {BUFFERS_ONLY: True}
     tables = [
         _merge_observer(context, name, [record for record in records if record.meta["observer"] == name])
         for name in _observers(context)
@@ -196,7 +224,7 @@ def load_targets(context: StageContext, name: str) -> dict[str, LayerTarget]:
 
     Deviations:
         the official program matches patch means with class variances and the reverse, because its writer
-        exchanges their keys; `statistics.class_patch_swapped` does so, for collected statistics too.
+        exchanges their keys; `recover.class_patch_swapped` does so, for collected statistics too.
     """
     manifest = context.manifest("statistics")
     shard = next(shard for shard in manifest.shards if shard.path == table_name(network_key(name)))
@@ -210,7 +238,7 @@ def load_targets(context: StageContext, name: str) -> dict[str, LayerTarget]:
             continue
         whole = _tensors(rows[layer, kind, definition, "global"], context)
         classes = _tensors(rows[layer, kind, definition, "class"], context) if by_class else None
-        if classes is not None and context.config.statistics.class_patch_swapped:
+        if classes is not None and context.config.recover.class_patch_swapped:
             # The official class files hold the two under each other's key, and its recovery never knew.
             classes = replace(classes, patch_mean=classes.patch_variance, patch_variance=classes.patch_mean)
         targets[layer] = LayerTarget(whole, classes)

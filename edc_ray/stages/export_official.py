@@ -28,7 +28,9 @@ from edc_ray.data.official_images import Slot, Style, official_image_path, write
 from edc_ray.data.official_labels import batch_to_bytes, batches_of_epoch
 from edc_ray.data.undecoded import NUM_THREADS
 from edc_ray.errors import ArtifactError, ConfigError
+from edc_ray.models.official_paths import official_path
 from edc_ray.models.registry import build_network
+from edc_ray.stages.collect_statistics import BUFFERS_ONLY
 from edc_ray.stages.image_shards import manifest_hashes
 from edc_ray.stages.statistics_source import refuse_shared_name
 
@@ -101,7 +103,7 @@ def export_run(url: str, dest: str, options: ExportOptions) -> list[str]:
 
 def _has_results(source: Store, part: Part) -> bool:
     manifest = read_manifest(source, STAGE_FOLDERS[_STAGES[part]])
-    return manifest is not None and bool(manifest.records)
+    return manifest is not None and bool(manifest.records) and BUFFERS_ONLY not in manifest.meta
 
 
 def _refuse_no_results(url: str, part: Part) -> None:
@@ -114,6 +116,12 @@ def _refuse_no_results(url: str, part: Part) -> None:
             f"{store.url} holds no {part}",
             found=f"stage {_STAGES[part]} is complete and made none, as with recover.enabled=false",
             next=f"leave {part} out of --only",
+        )
+    if BUFFERS_ONLY in manifest.meta:
+        raise ArtifactError(
+            f"{store.url} holds no {part} of the kind that the official programs keep",
+            found="running estimates of BatchNorms, which are in the observers' weights",
+            next=f"leave {part} out of --only, or export a run whose recover.layers have conv",
         )
 
 
@@ -184,8 +192,9 @@ def _statistics(url: str, target: Store, options: ExportOptions) -> str:
             table_from_bytes(read_shard(store, folder, shard), url=location), url=location
         )
         network = next(name for name, observer in names.items() if observer == record.meta["observer"])
+        theirs = {(official_path(names[network], key[0]), *key[1:]): row for key, row in rows.items()}
         count += write_official_statistics(
-            target, network, rows, class_patch_swapped=options.class_patch_swapped
+            target, network, theirs, class_patch_swapped=options.class_patch_swapped
         )
     return f"{count} files of {', '.join(names)}"
 

@@ -82,6 +82,7 @@ def view_settings(context: StageContext) -> ViewSettings:
         mix_group=section.mix_group,
         patch_shuffle=section.patch_shuffle,
         rand_augment=section.rand_augment,
+        order_seed=section.order_seed,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -29,9 +29,11 @@ from edc_ray.artifacts.records import Manifest, Record
 from edc_ray.artifacts.schema import read_statistics_table
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.run import RunConfig
+from edc_ray.config.stages import StatisticsConfig
 from edc_ray.core.taps import LayerTaps
 from edc_ray.data.sources import OpenedDataset
 from edc_ray.errors import ArtifactError, ConfigError
+from edc_ray.models.official_paths import official_path
 from edc_ray.models.registry import build_network
 from edc_ray.stages.stored_runs import check_classes
 
@@ -114,20 +116,27 @@ class TreeSource:
     def network_name(self, wanted: Wanted) -> str:
         """What the tree calls the observer."""
         names = official_network_names(wanted.observer, wanted.class_name)
-        return find_network_name(self.store, names, wanted.layers)
+        return find_network_name(self.store, names, _official_layers(wanted))
 
     def _read(self, wanted: Wanted, labels: Sequence[int]) -> tuple[Rows, str]:
         """Statistics of some classes."""
-        network = self.network_name(wanted)
-        refuse_more_classes(self.store, network, wanted.layers, len(wanted.class_names))
-        return read_official_statistics(
+        network, layers = self.network_name(wanted), _official_layers(wanted)
+        refuse_more_classes(self.store, network, layers, len(wanted.class_names))
+        rows, digest = read_official_statistics(
             self.store,
             network,
-            wanted.layers,
+            layers,
             labels,
             class_patch_swapped=self.class_patch_swapped,
             needs_classes=wanted.classes,
         )
+        ours = {theirs.name: own.name for theirs, own in zip(layers, wanted.layers, strict=True)}
+        return {(ours[key[0]], *key[1:]): values for key, values in rows.items()}, digest
+
+
+def _official_layers(wanted: Wanted) -> tuple[LayerShape, ...]:
+    """The layers as a tree calls them."""
+    return tuple(replace(layer, name=official_path(wanted.observer, layer.name)) for layer in wanted.layers)
 
 
 @dataclass(frozen=True)
@@ -186,14 +195,25 @@ def global_to_class_ratio(rows: Rows) -> float | None:
     return float(np.median(ratios)) if ratios else None
 
 
-def open_source(url: str, *, class_patch_swapped: bool = True) -> StatisticsSource:
-    """A run where there is a manifest of statistics, else an official tree."""
-    store = open_store(url, writable=False)
+def open_source(section: StatisticsConfig) -> StatisticsSource:
+    """What `statistics.source` names: a run where there is a manifest of statistics, else an official tree.
+
+    Raises:
+        ConfigError: `statistics.source_keys` says how the files of a run are.
+    """
+    assert section.source is not None
+    store, exchanged = open_store(section.source, writable=False), section.source_keys == "exchanged"
     for folder in (FOLDER, ""):
         manifest = read_manifest(store, folder)
         if manifest is not None and manifest.stage == "statistics":
+            if not exchanged:
+                raise ConfigError(
+                    "statistics.source_keys is for official trees",
+                    found=f"{store.url}, whose statistics are under their own names already",
+                    next="unset it; edc-ray import-statistics has the flag --no-class-patch-swapped",
+                )
             return RunSource(store, folder, manifest)
-    return TreeSource(store, class_patch_swapped)
+    return TreeSource(store, exchanged)
 
 
 def wanted_of(config: RunConfig, name: str, network: nn.Module, class_names: Sequence[str]) -> Wanted:
@@ -236,7 +256,7 @@ def check_statistics_source(config: RunConfig, data: OpenedDataset) -> None:
     """
     if config.statistics.source is None or not config.recover.enabled:
         return
-    source, names_found = open_source(config.statistics.source), dict[str, str]()
+    source, names_found = open_source(config.statistics), dict[str, str]()
     for name in config.observers_of("recover"):
         train = data.train
         network = build_network(

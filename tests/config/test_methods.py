@@ -94,7 +94,7 @@ def test_the_command_line_gives_ipc_to_the_recipe_then_the_method_then_the_rest(
 
 def test_edc_official_differs_from_edc_on_digits_only_in_the_stated_deviations() -> None:
     assert changed(of("digits", "edc"), of("digits", "edc_official")) == {
-        "method", "statistics.class_patch_swapped", "init.replacement", "init.mirror",
+        "method", "recover.class_patch_swapped", "init.replacement", "init.mirror",
         "recover.estimate_start", "recover.variance", "recover.order", "recover.carry",
         "recover.image_rounding", "recover.verifier_touches_estimate",
     }  # fmt: skip

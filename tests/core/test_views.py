@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 
 from edc_ray.core.augment import apply_views
+from edc_ray.core.official_draws import official_relabel_orders
 from edc_ray.core.patch_shuffle import shuffle_bands
 from edc_ray.core.pixels import from_uint8, normalise
 from edc_ray.core.rand_augment import apply_rand_augment
@@ -180,3 +182,24 @@ def test_more_images_change_no_bands_and_no_operations_of_those_that_were_there(
     np.testing.assert_array_equal(few.bands.rows, many.bands.rows[rows])
     assert few.changes is not None and many.changes is not None  # noqa: PT018
     np.testing.assert_array_equal(few.changes.operation, many.changes.operation[rows])
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_groups_are_dealt_in_the_order_of_the_official_sampler(epoch: int) -> None:
+    shuffled = [KEYS[index] for index in draws(0, "keys").permutation(len(KEYS))]
+    views = views_of(epoch=epoch, keys=shuffled, order_seed=42)
+    files = sorted(KEYS)
+    order = list(islice(official_relabel_orders(len(files), 42), epoch + 1))[epoch].tolist()
+    assert [shuffled[image] for image in views.image] == [files[place] for place in order]
+    assert crops_by_key(views, shuffled) == crops_by_key(views_of(epoch=epoch))
+
+
+def test_the_official_order_reads_and_changes_no_global_random_state() -> None:
+    before = torch.get_rng_state()
+    first = parameters(views_of(order_seed=42))
+    torch.manual_seed(5)
+    assert parameters(views_of(order_seed=42)) == first
+    torch.set_rng_state(before)
+    views_of(order_seed=42)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert parameters(views_of(order_seed=43)) != first

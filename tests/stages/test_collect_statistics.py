@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 from edc_ray.artifacts.codec import table_from_bytes
 from edc_ray.artifacts.manifest import read_shard
 from edc_ray.artifacts.schema import read_statistics_table
+from edc_ray.config.load import with_fields
 from edc_ray.core.seeding import draws
 from edc_ray.core.taps import LayerTaps
 from edc_ray.errors import UnitsFailedError
@@ -19,7 +22,7 @@ from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.training import normalised
-from tests.stages.tiny_runs import OBSERVERS, manifest_of, run_until, tiny_context, units_of
+from tests.stages.tiny_runs import OBSERVERS, image_hashes, manifest_of, run_until, tiny_context, units_of
 
 Copied = Callable[..., StageContext]
 AFTER = ("statistics", "recover", "relabel", "evaluate")
@@ -175,3 +178,49 @@ def test_activations_that_are_no_numbers_stop_the_unit_with_observer_and_layer(
         run_pipeline(context, ["statistics"])
     assert "observer 'convnet_d1', layer 'features.0' has NaN or Inf" in str(caught.value)
     assert "observer wrn_16_2, data batches 2" in str(caught.value)
+
+
+BUFFERS: dict[str, Any] = {
+    "recover__observers": ["wrn_16_2"], "recover__layers": ["bn"], "recover__variance": "official",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("category_aware", ["none", "local"])
+def test_targets_that_are_running_estimates_need_no_pass_and_recover_the_same_bits(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch, category_aware: str
+) -> None:
+    fields = BUFFERS | {"recover__category_aware": category_aware, "recover__local_images_per_slot": 2}
+    skipped, passed = copied(*AFTER, **fields), copied(*AFTER, **fields)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(skipped.data.train), "fetch", None)
+        run_pipeline(skipped, ["statistics"])
+    run_pipeline(skipped, ["recover"])
+    assert [unit.key for unit in units_of(skipped, "statistics")] == ["wrn_16_2"]
+    assert {key[1:] for key in _table(skipped, "wrn_16_2")} == {("bn", "official", "global")}
+    monkeypatch.setattr(collect_statistics, "_buffers_suffice", lambda config: False)
+    run_pipeline(passed, ["statistics", "recover"])
+    assert len(units_of(passed, "statistics")) == 2
+    assert image_hashes(skipped) == image_hashes(passed)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"recover__category_aware": "global"},
+        {"recover__category_aware": "none", "recover__variance": "pooled"},
+        {"recover__category_aware": "none", "recover__layers": ["bn", "conv"]},
+    ],
+)
+def test_all_other_targets_need_the_pass(copied: Copied, fields: dict[str, Any]) -> None:
+    context = copied(*AFTER, **BUFFERS | fields)
+    assert len(units_of(context, "statistics")) == 2
+
+
+def test_a_run_that_needs_more_than_running_estimates_later_collects_them(copied: Copied) -> None:
+    fields = BUFFERS | {"recover__category_aware": "none"}
+    context = copied(*AFTER, **fields)
+    run_pipeline(context, ["statistics"])
+    wider = with_fields(context.config, {"recover.layers": ["bn", "conv"]})
+    again = replace(context, config=wider, _manifests={})
+    assert run_pipeline(again, ["statistics"])[0].units_reused == 0
+    assert ("conv1", "conv", "official", "global") in _table(again, "wrn_16_2")

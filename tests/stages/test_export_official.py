@@ -20,6 +20,7 @@ from edc_ray.stages.context import StageContext
 from edc_ray.stages.export_official import ExportOptions, export_run
 from edc_ray.stages.import_official import import_images, import_statistics
 from edc_ray.stages.pipeline import run_pipeline
+from tests.models.test_official_paths import OFFICIAL
 from tests.stages.test_collect_statistics import _table
 from tests.stages.tiny_runs import OBSERVERS, new_root
 
@@ -93,6 +94,11 @@ def test_statistics_exported_and_imported_are_the_official_rows(finished: StageC
     export_run(finished.store.url, dest, ExportOptions(parts=["statistics"]))
     names = {path.split("/")[-2].split("=")[0] for path in open_store(dest).list("statistics")}
     assert names == {"ConvNet_ConvNetD1", "WideResNet_WRN_16_2"}
+    layers = [name for name, _ in OFFICIAL["wrn_16_2"]]
+    written = [
+        path.split("/")[-2].split("=")[1] for path in open_store(dest).list("statistics") if "Wide" in path
+    ]
+    assert set(written) == set(layers)
     import_statistics(finished.config, f"{dest}/statistics", again)
     imported = replace(finished, store=open_store(again), _manifests={})
     for name in OBSERVERS:
@@ -147,6 +153,18 @@ def test_a_part_without_results_is_left_out_or_refused_with_the_reason(copied: C
         with pytest.raises(ArtifactError, match=match):
             export_run(context.store.url, empty, ExportOptions(parts=["images", part]))  # type: ignore[list-item]
         assert not open_store(empty).list()
+
+
+def test_running_estimates_alone_are_no_statistics_to_export(copied: Copied) -> None:
+    context = copied(
+        "statistics", "recover", "relabel", "evaluate", recover__observers=["wrn_16_2"],
+        recover__layers=["bn"], recover__variance="official", recover__category_aware="none",
+    )  # fmt: skip
+    run_pipeline(context, ["statistics", "recover"])
+    dest = new_root()
+    assert len(export_run(context.store.url, dest, ExportOptions())) == 1
+    with pytest.raises(ArtifactError, match="holds no statistics of the kind"):
+        export_run(context.store.url, new_root(), ExportOptions(parts=["statistics"]))
 
 
 @pytest.mark.parametrize("field", ["patch_shuffle", "rand_augment"])

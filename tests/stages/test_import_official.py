@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
+from edc_ray.artifacts.codec import table_from_bytes
 from edc_ray.artifacts.manifest import verify_run
+from edc_ray.artifacts.official_statistics import LayerShape, write_official_statistics
+from edc_ray.artifacts.schema import read_statistics_table
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import with_fields
 from edc_ray.config.run import RunConfig
 from edc_ray.data.condensed import CondensedImages, CondensedViews
 from edc_ray.errors import ArtifactError, ConfigError, DataError
+from edc_ray.models.registry import build_network
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.export_official import ExportOptions, export_run
 from edc_ray.stages.import_official import import_images, import_statistics
+from edc_ray.stages.statistics_source import layer_shapes
+from tests.models.test_official_paths import OFFICIAL
 from tests.stages.tiny_runs import new_root
 
 
@@ -149,3 +158,51 @@ def test_keys_are_exchanged_by_the_flag_alone(copy: Store, config: RunConfig) ->
     import_statistics(config, f"{plain}/statistics", again, class_patch_swapped=False)
     read = [open_store(url).read("statistics/convnet_d1.parquet") for url in (swapped, straight, again)]
     assert read[0] == read[2] != read[1]
+
+
+def literal_tree(name: str, network: str) -> tuple[Store, dict[str, np.ndarray]]:
+    """A tree of two classes under literal official names, and the class means of each layer in it."""
+    built = build_network(name, num_classes=2, image_size=32, channels=3, seed=0)
+    rng, rows, means = np.random.default_rng(0), dict[Any, Any](), dict[str, np.ndarray]()
+    for (layer, channels), shape in zip(OFFICIAL[name], layer_shapes(built, 32, 3, 4), strict=True):
+        lengths = LayerShape(layer, shape.kind, channels, shape.patches).lengths
+        for scope, lead in (("global", ()), ("class", (2,))):
+            made = {quantity: rng.random((*lead, size), np.float32) for quantity, size in lengths.items()}
+            rows[layer, shape.kind, "official", scope] = made
+        means[shape.name] = rows[layer, shape.kind, "official", "class"]["channel_mean"]
+    store = open_store(new_root())
+    write_official_statistics(store, network, rows)
+    return store, means
+
+
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        ("resnet18_small", "ResNet"),
+        ("wrn_16_2", "WideResNet"),
+        ("mobilenet_v2_small", "MobileNetV2_MobileNetV2"),
+        ("shufflenet_v2_x0_5_small", "ShuffleNetV2_ShuffleNetV2_0_5"),
+        ("convnet_w128", "ConvNet_ConvNetW128"),
+    ],
+)
+def test_a_tree_under_the_official_names_is_read_as_our_layers_and_written_back(
+    config: RunConfig, name: str, network: str
+) -> None:
+    tree, means = literal_tree(name, network)
+    dest, again = new_root(), new_root()
+    fields = {
+        "squeeze.observers": [name], "dataset.image_size": 32, "dataset.channels": 3,
+        "dataset.class_names": ["a", "b"], "dataset.num_classes": 2,
+    }  # fmt: skip
+    import_statistics(with_fields(config, fields), tree.url, dest)
+    data = open_store(dest).read(f"statistics/{name}.parquet")
+    rows = read_statistics_table(table_from_bytes(data, url=dest), url=dest)
+    found = {key[0]: values["channel_mean"] for key, values in rows.items() if key[3] == "class"}
+    assert list(found) == list(means)
+    for layer, mean in means.items():
+        np.testing.assert_array_equal(found[layer], mean, err_msg=layer)  # type: ignore[arg-type]
+    export_run(dest, again, ExportOptions(parts=["statistics"]))
+    written = open_store(f"{again}/statistics")
+    assert written.list() == tree.list()
+    for path in tree.list():
+        assert written.read(path) == tree.read(path)

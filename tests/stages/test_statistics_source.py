@@ -90,7 +90,7 @@ def test_a_changed_file_of_the_tree_changes_the_fingerprint_of_its_observer_alon
 
 def test_exchanged_patches_are_matched_crosswise_for_classes_only(copied: Copied) -> None:
     straight = copied("recover", "relabel", "evaluate")
-    crossed = copied(*AFTER, statistics__class_patch_swapped=True)
+    crossed = copied(*AFTER, recover__class_patch_swapped=True)
     run_pipeline(crossed, ["statistics"])
     for layer, target in load_targets(straight, "wrn_16_2").items():
         other = load_targets(crossed, "wrn_16_2")[layer]
@@ -196,3 +196,24 @@ def test_shapes_of_layers_are_those_of_their_inputs_and_patches() -> None:
     assert list(shapes) == list(LayerTaps(network).names)
     assert shapes["conv1"] == LayerShape("conv1", "conv", 1, 9)
     assert shapes["bn"].patches == 0
+
+
+def test_a_tree_whose_keys_are_straight_is_read_as_it_is_where_the_config_says_so(
+    copied: Copied, finished: StageContext
+) -> None:
+    dest = new_root()
+    export_run(finished.store.url, dest, ExportOptions(parts=["statistics"], class_patch_swapped=False))
+    url, targets = f"{dest}/statistics", dict[str, dict[str, LayerTarget]]()
+    collected = load_targets(copied("recover", "relabel", "evaluate", **OFFICIAL), "wrn_16_2")
+    for keys in ("straight", "exchanged"):
+        taken = copied(*AFTER, **OFFICIAL, statistics__source=url, statistics__source_keys=keys)
+        run_pipeline(taken, ["statistics"])
+        targets[keys] = load_targets(taken, "wrn_16_2")
+    assert_same_targets(targets["straight"], collected)
+    with pytest.raises(AssertionError):
+        assert_same_targets(targets["exchanged"], collected)
+
+
+def test_the_keys_of_a_run_are_not_in_question(finished: StageContext) -> None:
+    with pytest.raises(ConfigError, match="source_keys is for official trees"):
+        tiny_context(statistics__source=finished.store.url, statistics__source_keys="straight")

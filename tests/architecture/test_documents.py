@@ -86,6 +86,57 @@ def test_a_flag_has_a_field_or_a_reason(row: dict[str, str]) -> None:
     assert (code and code[1] in field_paths()) or re.match(r"no field: \S+ ", row["our field"])
 
 
+# Heading in the document -> what its programs' parsers take, of all directories together. Short names count.
+_PLACES = "--gpu-id --world-size --rank --dist-backend"
+_STUDENT = """--batch-size --gradient-accumulation-steps --start-epoch --epochs -j --workers --train-dir
+    --val-dir --output-dir --sgd -lr --learning-rate --momentum --weight-decay --adamw-lr --adamw-weight-decay
+    --model --keep-topk -T --temperature --fkd-path --wandb-project --wandb-api-key --mix-type --fkd_seed"""
+TAKEN = {
+    "Squeeze": """--dataset --model --lr_teacher --batch_size --data_path --squeeze_path --train_epochs --mom
+        --l2""",
+    "Initial images": f"--exp-name --ipc-number --syn-data-path --train-data-path {_PLACES}",
+    "Recover": f"""--flatness --flatness-weight --ema_alpha --exp-name --ipc-number --initial-img-dir
+        --syn-data-path --store-best-images --batch-size --iteration --lr --jitter --category-aware --r-loss
+        --first-multiplier --tv-l2 --training-momentum --drop-rate --nuc-norm --l2-scale --arch-name --tau
+        --average_grad_ratio --verifier --verifier-arch --train-data-path --statistic-path --pre-train-path
+        {_PLACES}""",
+    "Relabel": """--data -j --workers -b --batch-size --world-size --temperature --class-number
+        --shuffle-patch --rank --dist-url --dist-backend --seed --gpu --multiprocessing-distributed --epochs
+        --input-size --min-scale-crops --max-scale-crops --fkd-path --use-fp16 --mode --fkd-seed
+        --candidate-number --mix-type --mixup --cutmix --pre-train-path""",
+    "Students": f"""{_STUDENT} --dist-backend --loss-type --ls-type --alrs-dr --ema-dr --st --ce-weight
+        --gpu-id --shuffle-patch --world-size --sgd-lr --pre-train-path --cutmix""",
+    "Recover (`data_synthesis`": """--exp-name --syn-data-path --store-best-images --store-last-images
+        --batch-size --iteration --lr --jitter --r-bn --first-bn-multiplier --tv-l2 --l2-scale --arch-name
+        --arch-path --verifier --verifier-arch --verifier-arch-path --verifier-path --ipc-start --ipc-end
+        --easy2hard-mode --milestone --G --wandb-key""",
+    "Squeeze and students on CIFAR-100": """--lr --resume -r --output-dir --epochs --check-ckpt --batch-size
+        --weight-decay --syn-data-path --teacher-path --ipc""",
+    "Students (`train_FKD`": f"{_STUDENT} --cos --teacher-model --mixup --cutmix --IPC",
+    "Students (`train_FKD_parallel` on": f"""{_STUDENT} --cos --dist-backend --loss-type --sgd-lr --ce-weight
+        --gpu-id --world-size""",
+    "RDED": """--arch-name --subset --train-dir --nclass --mipc --ipc --num-crop --input-size --factor
+        --re-batch-size --re-accum-steps --mix-type --stud-name --val-ipc --workers --classes --temperature
+        --val-dir --min-scale-crops --max-scale-crops --re-epochs --syn-data-path --seed --mixup --cutmix
+        --cos --sgd -lr --learning-rate --momentum --weight-decay --adamw-lr --adamw-weight-decay
+        --exp-name""",
+}
+
+
+def flags_under(heading: str) -> set[str]:
+    """Flags of the tables between a heading that begins so and the next one."""
+    parts = re.split(r"^#+ ", FLAGS.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    part = next(part for part in parts if re.match(rf"{re.escape(heading)}(\n|[:,` ])", part))
+    cells = re.findall(r"^\| (`-.*?) \|", part, re.MULTILINE)
+    return {flag for cell in cells for flag in re.findall(r"`(-[^`]+)`", cell)}
+
+
+@pytest.mark.parametrize("heading", TAKEN)
+def test_every_flag_of_a_program_stands_in_its_table(heading: str) -> None:
+    taken, of_places = set(TAKEN[heading].split()), flags_under("The official programs' flags")
+    assert taken - of_places == flags_under(heading) - of_places
+
+
 def test_no_flag_stands_twice_in_one_table() -> None:
     text = FLAGS.read_text(encoding="utf-8")
     for part in re.split(r"^#+ ", text, flags=re.MULTILINE):

@@ -1,8 +1,9 @@
 """Checks what the Markdown files say that a program can know. Status 1 and a line for each mistake.
 
-Every relative link leads to a file; every `edc-ray` command is understood by the command line, and its
-recipe and overrides by the config; every `section.field` is a field; every `make` target exists. Links to
-the web are not followed.
+Every relative link leads to a file, and to a heading of it; every `edc-ray` command is understood by the
+command line, and its recipe and overrides by the config; every `section.field` is a field, and
+`section.field=value` gives it a value that it can have; every `make` target exists. Links to the web are
+not followed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
-SKIPPED = {".venv", ".uv", "node_modules", "runs", "scratch", ".git"}
+SKIPPED = {".venv", ".uv", "node_modules", "runs", "scratch", ".git", ".pytest_cache"}
+_ANY_RECIPE = "cifar10"  # on which a field's value is tried
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`|^ {4,}(\S.*)$", re.MULTILINE)
@@ -38,8 +40,9 @@ def mistakes_in(path: Path) -> Iterator[str]:
     # A command that goes on in the next line is one command.
     text = re.sub(r"\\\n\s*", "", path.read_text(encoding="utf-8"))
     for link in _LINK.findall(text):
-        target = link.partition("#")[0]
-        if "://" not in link and target and not (path.parent / target).exists():
+        target, _, heading = link.partition("#")
+        file = path.parent / target if target else path
+        if "://" not in link and not (file.exists() and (not heading or heading in _headings(file))):
             yield f"the link {link} leads nowhere"
     for code in (inline or block for inline, block in _CODE.findall(text)):
         command = code.partition("  #")[0].removeprefix("$ ").strip()
@@ -49,6 +52,12 @@ def mistakes_in(path: Path) -> Iterator[str]:
             yield from _mistakes_of_make(command)
         else:
             yield from _mistakes_of_field(command)
+
+
+def _headings(path: Path) -> set[str]:
+    """What links call the headings of a document."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def _mistakes_of_command(command: str) -> Iterator[str]:
@@ -82,12 +91,19 @@ def _mistakes_of_make(command: str) -> Iterator[str]:
 
 
 def _mistakes_of_field(code: str) -> Iterator[str]:
-    found = re.fullmatch(r"([a-z]+)\.([a-z0-9_]+)(=.*)?", code)
-    if not found or found[1] not in RunConfig.model_fields:
-        return
+    found = re.fullmatch(r"([a-z]+)\.([a-z0-9_]+)(=\S+)?", code)
     # `run.yaml` and the like are files.
-    if found[2] not in ("yaml", "py") and f"{found[1]}.{found[2]}" not in field_paths():
+    if not found or found[1] not in RunConfig.model_fields or found[2] in ("yaml", "py"):
+        return
+    if f"{found[1]}.{found[2]}" not in field_paths():
         yield f"`{code}`: there is no such field"
+    elif found[3] and not _PLACEHOLDER.search(code):
+        try:
+            load_recipe(_ANY_RECIPE, [code])
+        except ConfigError as error:
+            # What the value needs of other fields is not said of it alone.
+            if f"'{found[1]}.{found[2]}" in error.summary:
+                yield f"`{code}`: {error}"
 
 
 def main() -> None:

@@ -32,6 +32,11 @@ class StatisticsAccumulator:
     Args:
         kinds: tapped layers and their kinds, in module order (`LayerTaps.kinds`).
         patch_side: side of a patch, for convolutions.
+
+    Deviations:
+        the official code has its own definition only, whose class variance no batch of images can have, since
+        it leaves out what differs between them; `edc` matches the pooled one. It divides by a size of
+        the training set that is written into it; here images are counted.
     """
 
     def __init__(self, kinds: Mapping[str, LayerKind], patch_side: int) -> None:

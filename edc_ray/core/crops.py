@@ -125,6 +125,10 @@ def shared_crop_candidates(
 
     Source:
         EDC, official code; it leaves the last M mod 64 images out.
+    Deviations:
+        none but `keep_last`; the official code stores each crop under its rounded loss, so that of two with
+        the same the second replaces the first, which is not reproduced. `edc` cuts each image by itself
+        and keeps its best crop, for more variety.
     """
     height, width = images_MCHW.shape[-2:]
     for group in images_MCHW.split(group_size):

@@ -24,6 +24,9 @@ class EmaParameters:
 
     Raises:
         ValueError: decay is outside [0, 1].
+    Deviations:
+        the official code averages no buffers: "live" is what its accuracies, and so the paper's, are made
+        with, and is the default of every method.
     """
 
     def __init__(self, module: nn.Module, decay: float, *, buffers: Buffers = "live") -> None:

@@ -76,6 +76,9 @@ class RunningEstimate:
 
     Source:
         G-VBSM, Shao et al., CVPR 2024, and the official code of EDC.
+    Deviations:
+        the official code means to take the first batch as it is, but its test for it never holds, so that
+        it starts at 0; `edc` takes the first batch, `edc_official` starts at 0.
     """
 
     momentum: float

@@ -48,6 +48,8 @@ def to_uint8(images: Tensor, rounding: Rounding = "trunc") -> Tensor:
 
     Raises:
         ValueError: unknown rounding.
+    Deviations:
+        `edc` rounds, since truncation darkens; `edc_official` truncates.
     """
     if rounding not in ("trunc", "round"):
         raise ValueError(f"unknown rounding {rounding!r}: use 'trunc' or 'round'")

@@ -45,6 +45,9 @@ class RecoverSettings:
 
     Raises:
         ValueError: a value outside its range.
+    Deviations:
+        nothing is shown to a verifier but where that touches the estimate, which `edc` leaves out: looking at
+        the images must not change them. Students judge them.
     """
 
     iterations: int = 1000
@@ -162,6 +165,9 @@ class LoopState:
 
         Raises:
             ValueError: unknown carry.
+        Deviations:
+            `edc` resets, since otherwise an image depends on the classes made before it; `edc_official`
+            chains.
         """
         if carry not in ("reset", "chain"):
             raise ValueError(f"unknown carry {carry!r}: use 'reset' or 'chain'")

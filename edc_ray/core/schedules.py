@@ -54,7 +54,12 @@ def cosine(epoch: int, num_epochs: int, smoothing_factor: float) -> float:
 
 
 def linear(epoch: int, num_epochs: int, smoothing_factor: float) -> float:
-    """Straight line from 1 to 0 at smoothing_factor * num_epochs; 0 after its end."""
+    """Straight line from 1 to 0 at smoothing_factor * num_epochs; 0 after its end.
+
+    Deviations:
+        the official ImageNet-1k program runs this under the name cos, which a second condition overwrites;
+        `edc_official` names it linear there, `edc` has the paper's cosine.
+    """
     length = smoothing_factor * num_epochs
     return 1 - epoch / length if epoch <= length else 0.0
 

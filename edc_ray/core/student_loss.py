@@ -94,6 +94,9 @@ def mse_ce(
 
     Source:
         G-VBSM, Shao et al., CVPR 2024.
+    Deviations:
+        none: the label of a mixed view is that of its base image, however much is left of it, as in the
+        official code; the teacher's logits hold the mixture.
     """
     return F.mse_loss(student_logits, teacher_logits) + ce_weight * F.cross_entropy(student_logits, labels)
 

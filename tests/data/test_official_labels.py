@@ -26,6 +26,7 @@ from edc_ray.data.official_labels import (
     rows_of_epoch,
 )
 from edc_ray.errors import ArtifactError, DataError
+from tests.data.planted import Planted
 
 SLOTS = [(label, ipc_id) for label in range(3) for ipc_id in range(2)]
 PLACE = {slot: place for place, slot in enumerate(SLOTS)}
@@ -110,16 +111,6 @@ def test_rows_written_as_batches_are_read_back(mix: Mix, group: int) -> None:
     again = rows_of_epoch([batch_from_bytes(data) for data in files], SLOTS, 3, 32, 1)
     for name in LabelRows.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(again, name), getattr(rows, name), err_msg=name)
-
-
-class Planted:
-    """What a malicious file would hold."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.mark.parametrize("place", [0, 3, 4, 7])

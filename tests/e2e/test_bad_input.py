@@ -318,9 +318,7 @@ def test_a_corrupt_image_in_memory_is_named_by_its_row(run: Run, no_work: Callab
     no_work()
 
 
-# What another program or another run made.
-
-# What official files do not say of their dataset.
+# What another program or another run made; official files do not say all of their dataset.
 KNOWN = (
     "dataset.class_names=[class0,class1,class2]", "dataset.num_classes=3", "dataset.image_size=8",
     "dataset.channels=3", "dataset.mean=[0.5,0.5,0.5]", "dataset.std=[0.2,0.2,0.2]",

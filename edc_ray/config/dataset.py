@@ -10,7 +10,8 @@ from edc_ray.config.plain_url import PlainUrl
 from edc_ray.config.section import Section
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-Resize = Literal["shorter_side", "centre_crop", "square"]
+Resize = Literal["shorter_side", "centre_crop", "square", "eight_sevenths"]
+TrainResize = Literal["shorter_side", "square", "whole"]
 CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 
 
@@ -42,6 +43,12 @@ class DatasetSpec(Section):
     download: bool = Field(default=False, description="let torchvision fetch a named dataset")
     cache: str = Field(
         default="~/.cache/edc-ray", description="folder for what a node fetches: named datasets, weights"
+    )
+    train_resize: TrainResize = Field(
+        default="shorter_side",
+        description="training images of another size: shorter_side, square as val_resize has them; whole: "
+        "random crops (resized_crop, init.candidates=best_crops) are cut out of the whole picture, "
+        "elsewhere it is as with square",
     )
     val_resize: Resize = Field(
         default="shorter_side",

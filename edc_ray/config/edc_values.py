@@ -35,6 +35,9 @@ def batch_of(size: int) -> Values:
     return {"evaluate.batch_size": size, "relabel.mix_group": size}
 
 
+# The programs for ImageNet crop pictures at their own size, and squash them where they do not crop.
+WHOLE_PICTURES: Values = {"dataset.train_resize": "whole"}
+
 # On every dataset. The docstring of `methods.edc` argues what differs from the scripts.
 _EVERYWHERE: Values = {
     "squeeze.optimizer": "sgd", "squeeze.momentum": 0.9, "squeeze.weight_decay": 0.0,
@@ -105,6 +108,8 @@ _LARGE: dict[str, Any] = {
     "init.kind": "mosaic", "init.factor": 2, "init.images_per_class": 300, "init.crops_per_image": 4,
     "init.crop_scale": (0.08, 1.0), "init.observers": FOUR_IMAGENET_OBSERVERS, "init.ipc_per_unit": 50,
     "evaluate.learning_rate": 0.001,
+    # Validated as everywhere: the shorter side to 256, then the middle.
+    "dataset.val_resize": "centre_crop",
 }  # fmt: skip
 
 
@@ -127,6 +132,7 @@ def _imagenet1k(ipc: int) -> Values:
         # The paper has 2000 iterations, the script 1000; the weight .1 is the script's, the paper has none.
         "recover.iterations": 2000, "recover.matching_weight": 0.1, **units_of(80, ipc),
         "relabel.observers": IMAGENET_TEACHERS, "relabel.epochs": 300, **batch_of(100),
+        "evaluate.learning_rates": {"swin_t": 1e-4},
     }  # fmt: skip
 
 
@@ -148,6 +154,7 @@ _OFFICIAL_EVERYWHERE: Values = {
     "init.replacement": True, "init.mirror": True,
     "recover.estimate_start": "zero", "recover.variance": "official", "recover.order": "official",
     "recover.carry": "chain", "recover.image_rounding": "trunc", "recover.verifier_touches_estimate": True,
+    "evaluate.order": "groups",
 }  # fmt: skip
 
 _SGD: Values = {
@@ -158,7 +165,7 @@ _ONLINE: Values = {"evaluate.labels": "online", "relabel.rand_augment": True}
 _OFFICIAL_MOSAICS: Values = {
     "init.candidates": "shared_crops", "init.crop_group": 64, "init.drop_last_group": True,
     "init.image_rounding": "trunc", "init.image_format": "jpeg", "recover.image_format": "jpeg",
-    "statistics.augmentation": "resized_crop",
+    "statistics.augmentation": "resized_crop", **WHOLE_PICTURES,
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
 
 # Mappings by names that may hold dots: recover.iterations, my.module:network.
-_FLAT_MAPPINGS = ("sweep.space.", "squeeze.weights.")
+_FLAT_MAPPINGS = ("sweep.space.", "squeeze.weights.", "evaluate.learning_rates.")
 
 
 class _Loader(yaml.SafeLoader):

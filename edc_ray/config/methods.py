@@ -36,6 +36,10 @@ def edc(config: RunConfig) -> RunConfig:
         its script's 0.01 is for pretrained ones, and EfficientNet-B0, which the programs
         have, for the paper's V2. The paper's flatness term is off, as in every script: the published ImageNet
         numbers were made without it, where the program has a constant 0 in its place. `edc_g` has it.
+        Pictures of the ImageNet sets become their central squares before all else, so that statistics and
+        the controls of real images are as undistorted as the images that judge; the programs crop them whole
+        and squash them elsewhere (`dataset.train_resize=whole`). Students see an epoch in an order of their
+        own, not mixing group by mixing group, so that no two of them take the same steps.
     """
     return _laid_over(config, "edc")
 

@@ -11,6 +11,7 @@ from edc_ray.config.edc_values import (
     FIVE_SMALL_OBSERVERS,
     FOUR_IMAGENET_OBSERVERS,
     TORCHVISION,
+    WHOLE_PICTURES,
     batch_of,
     units_of,
 )
@@ -22,8 +23,11 @@ _GLOBAL_ONLY: Values = {
     "recover.estimate_start": "zero", "recover.variance": "official", "recover.matching_weight": 0.01,
     "recover.image_rounding": "trunc",
 }  # fmt: skip
+# In all of their programs a student's batch is a mixing group; rates are the same for all students.
+_STUDENTS: Values = {"evaluate.order": "groups", "evaluate.learning_rates": {}}
 # Knowledge distillation on the soft labels alone, of one network.
 _DISTILLED: Values = {
+    **_STUDENTS,
     "evaluate.loss": "kl", "evaluate.temperature": 20.0, "evaluate.optimizer": "adamw",
     "evaluate.learning_rate": 0.001, "evaluate.weight_decay": 0.01, "evaluate.schedule": "cos",
     "evaluate.ema_decay": 0.0,
@@ -80,14 +84,16 @@ def _sre2l_tiny(_: int) -> Values:
 def _sre2l_imagenet10(ipc: int) -> Values:
     """ImageNet-1k's values on an observer of these ten classes; no published program."""
     return {
-        **_RESNET18, "relabel.rand_augment": False, "recover.iterations": 4000, "relabel.epochs": 300,
+        **_RESNET18, **WHOLE_PICTURES, "relabel.rand_augment": False, "recover.iterations": 4000,
+        "relabel.epochs": 300,
         **batch_of(min(256, 10 * ipc)),
     }  # fmt: skip
 
 
 def _sre2l_imagenet1k(_: int) -> Values:
     return {
-        **_RESNET18, **_RESNET18_WEIGHTS, "recover.iterations": 4000, "relabel.epochs": 300, **_LARGE_BATCH,
+        **_RESNET18, **_RESNET18_WEIGHTS, **WHOLE_PICTURES, "recover.iterations": 4000,
+        "relabel.epochs": 300, **_LARGE_BATCH,
     }  # fmt: skip
 
 
@@ -122,7 +128,7 @@ CDA = MethodValues(
 )
 
 _GVBSM_EVERYWHERE: Values = {
-    **_GLOBAL_ONLY, **_STEEP,
+    **_GLOBAL_ONLY, **_STUDENTS, **_STEEP,
     "init.kind": "noise", "recover.statistic_momentum": 0.4, "recover.learning_rate": 0.1,
     "recover.crop_scale": (0.08, 1.0), "recover.jitter": 32, "recover.diversity_weight": 1.0,
     "recover.diversity_temperature": 4.0,
@@ -167,7 +173,8 @@ def _gvbsm_tiny(ipc: int) -> Values:
 def _gvbsm_imagenet10(ipc: int) -> Values:
     """ImageNet-1k's values on observers of these ten classes; no published program."""
     return {
-        "statistics.augmentation": "resized_crop", "recover.iterations": 4000, **units_of(80, ipc),
+        **WHOLE_PICTURES, "statistics.augmentation": "resized_crop", "recover.iterations": 4000,
+        **units_of(80, ipc),
         "relabel.epochs": 300, "relabel.rand_augment": False, **batch_of(min(256, 10 * ipc)),
     }  # fmt: skip
 
@@ -176,8 +183,8 @@ def _gvbsm_imagenet1k(ipc: int) -> Values:
     weights = {name: TORCHVISION[name] for name in FOUR_IMAGENET_OBSERVERS}
     return {
         "squeeze.observers": FOUR_IMAGENET_OBSERVERS, "squeeze.weights": weights, "relabel.observers": None,
-        "statistics.augmentation": "resized_crop", "recover.iterations": 4000, **units_of(80, ipc),
-        "relabel.epochs": 300, **batch_of(1024),
+        **WHOLE_PICTURES, "statistics.augmentation": "resized_crop", "recover.iterations": 4000,
+        **units_of(80, ipc), "relabel.epochs": 300, **batch_of(1024),
     }  # fmt: skip
 
 
@@ -193,8 +200,18 @@ GVBSM = MethodValues(
     },
 )
 
+# Its program's rates where they are not 0.001.
+_RDED_RATES = {
+    "mobilenet_v2": 0.0025, "mobilenet_v2_small": 0.0025, "efficientnet_b0": 0.002, "alexnet": 0.0001,
+    **dict.fromkeys(
+        ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14", "swin_t", "swin_s", "swin_b",
+         "swin_v2_t", "swin_v2_s", "swin_v2_b"),
+        0.0001,
+    ),
+}  # fmt: skip
 _RDED_EVERYWHERE: Values = {
     **_DISTILLED,
+    "evaluate.learning_rates": _RDED_RATES,
     "init.kind": "mosaic", "init.mosaic_order": "rded", "init.crop_resize": "nearest",
     "init.images_per_class": 300, "init.crops_per_image": 5, "init.crop_scale": (0.08, 1.0),
     "init.image_rounding": "trunc", "recover.enabled": False, "recover.image_format": "jpeg",
@@ -213,9 +230,9 @@ def _rded(num_classes: int, factor: int, ipc: int, *parts: Values) -> dict[str, 
     joined = {name: value for part in parts for name, value in part.items()}
     size = 100 if num_classes == 200 else rded_batch(num_classes, ipc)
     return {
-        **joined, "init.factor": factor, "relabel.patch_shuffle": factor,
-        "relabel.crop_scale": (1 / factor, 1.0), "relabel.epochs": 300, "relabel.rand_augment": False,
-        **batch_of(size),
+        **joined, "dataset.val_resize": "eight_sevenths", "init.factor": factor,
+        "relabel.patch_shuffle": factor, "relabel.crop_scale": (1 / factor, 1.0), "relabel.epochs": 300,
+        "relabel.rand_augment": False, **batch_of(size),
     }  # fmt: skip
 
 
@@ -229,7 +246,7 @@ RDED = MethodValues(
         "cifar10": lambda ipc: _rded(10, 1, ipc, _RESNET18_SMALL),
         "cifar100": lambda ipc: _rded(100, 1, ipc, _RESNET18_SMALL),
         "tiny_imagenet": lambda ipc: _rded(200, 1, ipc, _RESNET18_SMALL),
-        "imagenet10": lambda ipc: _rded(10, 2, ipc, _RESNET18),
-        "imagenet1k": lambda ipc: _rded(1000, 2, ipc, _RESNET18, _RESNET18_WEIGHTS),
+        "imagenet10": lambda ipc: _rded(10, 2, ipc, _RESNET18, WHOLE_PICTURES),
+        "imagenet1k": lambda ipc: _rded(1000, 2, ipc, _RESNET18, _RESNET18_WEIGHTS, WHOLE_PICTURES),
     },
 )  # fmt: skip

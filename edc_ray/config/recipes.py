@@ -53,13 +53,13 @@ def tiny_imagenet(ipc: int = 10) -> RunConfig:
 
 def imagenet10(ipc: int = 10) -> RunConfig:
     """ImageNet-10, ResNet-18, ipc 10: 63.4 +- 0.1 in Table 1. Give dataset.train and dataset.val."""
-    spec = _large("imagenet10", 10).model_copy(update={"class_names": IMAGENET10_CLASSES})
+    spec = _imagenet("imagenet10", 10, 224).model_copy(update={"class_names": IMAGENET10_CLASSES})
     return _recipe(spec, ipc, student="resnet18")
 
 
 def imagenet1k(ipc: int = 10) -> RunConfig:
     """ImageNet-1k, ResNet-18, ipc 10: 48.6 +- 0.3 in Table 1. Give dataset.train and dataset.val."""
-    return _recipe(_large("imagenet1k", 1000), ipc, student="resnet18")
+    return _recipe(_imagenet("imagenet1k", 1000, 224), ipc, student="resnet18")
 
 
 RECIPES: dict[str, Recipe] = {
@@ -87,11 +87,6 @@ def _cifar(name: str, num_classes: int) -> DatasetSpec:
         name=name, train=source, val=source, num_classes=num_classes, image_size=32, channels=3,
         mean=CIFAR_MEAN, std=CIFAR_STD,
     )  # fmt: skip
-
-
-def _large(name: str, num_classes: int) -> DatasetSpec:
-    """224 pixels, validated as everywhere: the shorter side to 256, then the middle."""
-    return _imagenet(name, num_classes, 224).model_copy(update={"val_resize": "centre_crop"})
 
 
 def _imagenet(name: str, num_classes: int, image_size: int) -> DatasetSpec:

@@ -42,7 +42,7 @@ _SECTIONS: dict[StageName, tuple[str, ...]] = {
 # Fields that only say which units there are: a unit carries its own value, and more leave the others alone.
 _LISTS_OF_UNITS = {
     "squeeze.observers", "squeeze.weights", "evaluate.students", "evaluate.rows", "evaluate.seeds",
-    "evaluate.full", "evaluate.full_accuracy",
+    "evaluate.full", "evaluate.full_accuracy", "evaluate.learning_rates",
 }  # fmt: skip
 
 # Fields that may rise in a folder with results: units are added, and what builds on all is made anew.
@@ -117,6 +117,17 @@ class RunConfig(Section):
         class_weight = 0.0 if self.recover.category_aware == "none" else self.recover.class_weight
         if self.recover.matching_weight and self.recover.global_weight == class_weight == 0:
             raise ValueError("recover matches no target: set recover.matching_weight=0, or a weight above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_are_whole_groups(self) -> RunConfig:
+        step = self.evaluate.batch_size * self.evaluate.accumulation
+        if self.evaluate.order == "groups" and step % self.relabel.mix_group:
+            raise ValueError(
+                f"evaluate.order=groups takes whole mixing groups, but a step of {step} images "
+                "(evaluate.batch_size x evaluate.accumulation) is no multiple of "
+                f"relabel.mix_group={self.relabel.mix_group}: make them fit, or set evaluate.order=shuffled"
+            )
         return self
 
     @model_validator(mode="after")

@@ -268,9 +268,17 @@ class EvaluateConfig(Section):
     ce_weight: float = Field(default=0.025, ge=0)
     optimizer: Literal["sgd", "adamw"] = "adamw"
     learning_rate: float = Field(default=0.001, gt=0)
+    learning_rates: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="student -> its own rate, in place of learning_rate"
+    )
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0)
     batch_size: int = Field(default=100, ge=2)
+    order: Literal["shuffled", "groups"] = Field(
+        default="shuffled",
+        description="shuffled: each student sees an epoch in an order of its own; groups: in stored order, "
+        "each optimiser step whole mixing groups",
+    )
     accumulation: int = Field(default=1, ge=1, description="batches of one optimiser step")
     drop_remainder: bool = Field(
         default=False, description="the official rule for what an epoch's size leaves over"

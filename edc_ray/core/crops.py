@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from edc_ray.core.augment import AugmentParams, apply_shared_view, sample_shared_view, sample_views
 from edc_ray.core.eight_bit_resize import resize_8_bit
+from edc_ray.core.pixels import from_uint8
 from edc_ray.core.seeding import Draws
 from edc_ray.core.soft_labels import ensemble_logits
 
@@ -46,6 +47,30 @@ def cut_crops(image_CHW: Tensor, crops: AugmentParams, size: int) -> Tensor:
     boxes = zip(*(getattr(crops, name).tolist() for name in ("top", "left", "height", "width")), strict=True)
     cut = [image_CHW[None, :, top : top + height, left : left + width] for top, left, height, width in boxes]
     return torch.cat([_resize(box, (size, size), "bilinear") for box in cut])
+
+
+def cut_out_of_picture(picture_CHW: Tensor, crops: AugmentParams, size: int) -> Tensor:
+    """As `cut_crops` of 8-bit pixels, of which only the boxes become floats; flips are applied.
+
+    Args:
+        picture_CHW: uint8, of any height and width.
+        crops: N boxes and flips.
+        size: side of the crops.
+
+    Returns:
+        float32 [N, C, size, size] in [0, 1].
+
+    Deviations:
+        Programs that crop with Pillow round twice to 8 bits: up to a grey level.
+    """
+    cut = []
+    for top, left, height, width, flip in zip(
+        *(getattr(crops, name).tolist() for name in ("top", "left", "height", "width", "flip")), strict=True
+    ):
+        box = from_uint8(picture_CHW[None, :, top : top + height, left : left + width])
+        crop = _resize(box, (size, size), "bilinear")
+        cut.append(crop.flip(-1) if flip else crop)
+    return torch.cat(cut)
 
 
 def pad_to_size(crops_NCHW: Tensor, size: int) -> Tensor:

@@ -30,12 +30,6 @@ def pixel_bounds(mean: Sequence[float], std: Sequence[float], like: Tensor) -> t
     return -means / stds, (1 - means) / stds
 
 
-def clip_to_pixel_range(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Normalised images clamped, channel by channel, to what a pixel in [0, 1] can be."""
-    low, high = pixel_bounds(mean, std, images)
-    return images.clamp(low, high)
-
-
 def to_uint8(images: Tensor, rounding: Rounding = "trunc") -> Tensor:
     """8-bit images from images in [0, 1].
 

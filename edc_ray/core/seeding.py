@@ -15,7 +15,6 @@ import operator
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 _MASK = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
@@ -115,10 +114,6 @@ class Draws:
     def torch_seed(self) -> int:
         """63 random bits, for an interface that takes a seed. Takes one word."""
         return int(self.words(1)[0] >> np.uint64(1))
-
-    def torch_generator(self) -> torch.Generator:
-        """CPU generator seeded from the stream, for library code that insists on one. Takes one word."""
-        return torch.Generator().manual_seed(self.torch_seed())
 
     def _log_gamma_draw(self, shape: float) -> float:
         """Logarithm of a Gamma(shape) draw: Marsaglia and Tsang 2000. Logarithms survive tiny shapes."""

@@ -7,7 +7,7 @@ their hashes are checked.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,14 +20,10 @@ from edc_ray.artifacts.manifest import Manifest, Record, read_manifest, read_sha
 from edc_ray.artifacts.schema import ImageRows, LabelRows, read_images_table, read_labels_table
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.run import digest_of
-from edc_ray.core.augment import AugmentParams
-from edc_ray.core.patch_shuffle import BandOrders
 from edc_ray.core.pixels import from_uint8
-from edc_ray.core.rand_augment import RandAugmentParams
-from edc_ray.core.views import EpochViews, render_views
+from edc_ray.core.views import render_views
+from edc_ray.data.label_rows import places_of, views_of_rows
 from edc_ray.errors import ArtifactError
-
-Pair = TypeVar("Pair")
 
 
 class View(NamedTuple):
@@ -113,7 +109,7 @@ class CondensedViews(Dataset[View]):
         if len(self.mean) != self.images.shape[1] or len(self.std) != self.images.shape[1]:
             raise ArtifactError(f"{self._store.url} does not state mean and std", next="run relabel again")
         _check_labels(self._store, manifest, condensed)
-        self._place = _index(condensed.labels, condensed.ipc_ids)
+        self._place = places_of(condensed.labels, condensed.ipc_ids)
         self._records = {number: record for record in manifest.records for number in _epochs(record)}
         self._loaded: tuple[Record, LabelRows] | None = None
         self.num_epochs = len(self._records)
@@ -145,7 +141,7 @@ class CondensedViews(Dataset[View]):
                 next="run relabel again",
             )
         self.epoch, self.rows = epoch, rows.take(np.flatnonzero(rows.epoch == epoch))
-        self.views = _epoch_views(self.rows, self._place)
+        self.views = views_of_rows(self.rows, self._place)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -261,43 +257,3 @@ def _check_labels(store: Store, manifest: Manifest, images: CondensedImages) -> 
 def _epochs(record: Record) -> range:
     first, last = record.meta["epochs"]
     return range(first, last + 1)
-
-
-def _epoch_views(rows: LabelRows, place: dict[tuple[int, int], int]) -> EpochViews:
-    mixes = np.unique(rows.mix).tolist()
-    if len(mixes) != 1:
-        raise ArtifactError("the rows of an epoch are mixed in several ways", found=mixes, expected="one way")
-    crops = (rows.crop_top, rows.crop_left, rows.crop_height, rows.crop_width, rows.flip)
-    return EpochViews(
-        image=_find(place, rows.label, rows.ipc_id),
-        crops=AugmentParams(*(torch.from_numpy(np.ascontiguousarray(column)) for column in crops)),
-        mix=mixes[0],
-        group=rows.mix_group,
-        partner=_find(_index(rows.label, rows.ipc_id), rows.partner_label, rows.partner_ipc_id),
-        box=np.stack([rows.box_row0, rows.box_row1, rows.box_col0, rows.box_col1], axis=1),
-        lam=rows.lam,
-        bands=_pair(BandOrders, rows.band_rows, rows.band_columns),
-        changes=_pair(RandAugmentParams, rows.change_operation, rows.change_magnitude),
-    )
-
-
-def _pair(kind: Callable[[Any, Any], Pair], first: Any, second: Any) -> Pair | None:
-    return None if first is None or second is None else kind(first, second)
-
-
-def _index(labels: np.ndarray, ipc_ids: np.ndarray) -> dict[tuple[int, int], int]:
-    pairs = zip(labels.tolist(), ipc_ids.tolist(), strict=True)
-    return {pair: position for position, pair in enumerate(pairs)}
-
-
-def _find(index: dict[tuple[int, int], int], labels: np.ndarray, ipc_ids: np.ndarray) -> np.ndarray:
-    try:
-        return np.array(
-            [index[pair] for pair in zip(labels.tolist(), ipc_ids.tolist(), strict=True)], np.int64
-        )
-    except KeyError as error:
-        label, ipc_id = error.args[0]
-        summary = (
-            f"a label row names an image that is not in the condensed set: label {label}, ipc_id {ipc_id}"
-        )
-        raise ArtifactError(summary, next="run relabel again") from None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from edc_ray.config.dataset import Resize
-from edc_ray.data.undecoded import ItemReader, decode_rows
+from edc_ray.data.undecoded import ItemReader, Made, decode_rows, map_rows
 
 
 class ImageSet(ABC):
@@ -21,12 +21,14 @@ class ImageSet(ABC):
         class_names: name of each label.
         channels: 1 or 3.
         image_size: side S in pixels.
+        whole: whether `map_pictures` gives whole pictures, rather than the squares that `fetch` gives.
     """
 
     labels: np.ndarray
     class_names: tuple[str, ...]
     channels: int
     image_size: int
+    whole: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -34,6 +36,18 @@ class ImageSet(ABC):
     @abstractmethod
     def fetch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The images of some indices, in the order asked for, as a new uint8 array [n, C, S, S]."""
+
+    def map_pictures(
+        self, indices: Sequence[int] | np.ndarray, work: Callable[[int, np.ndarray], Made]
+    ) -> list[Made]:
+        """What `work` makes of the pictures of some indices, one after the other or in threads.
+
+        Args:
+            indices: in any order.
+            work: called with a position in `indices` and a picture, uint8 [C, H, W]: as it was before it
+                became square, where `whole`.
+        """
+        return [work(position, picture) for position, picture in enumerate(self.fetch(indices))]
 
     @abstractmethod
     def subset(self, indices: Sequence[int] | np.ndarray) -> ImageSet:
@@ -107,6 +121,7 @@ class EncodedImages(ImageSet):
         channels: 1 or 3; images are converted.
         image_size: side of the square to which images are resized and cropped.
         resize: how, see `decode_pixels`.
+        whole: crops may be cut out of the pictures as they are.
 
     Notes:
         The content hash covers what the reader can vouch for without decoding: bytes where they are in
@@ -123,6 +138,7 @@ class EncodedImages(ImageSet):
         channels: int,
         image_size: int,
         resize: Resize = "shorter_side",
+        whole: bool = False,
     ) -> None:
         self.reader = reader
         self.rows = _as_indices(rows)
@@ -131,6 +147,7 @@ class EncodedImages(ImageSet):
         self.channels = channels
         self.image_size = image_size
         self.resize: Resize = resize
+        self.whole = whole
 
     def fetch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """See ImageSet.
@@ -143,6 +160,18 @@ class EncodedImages(ImageSet):
             self.reader, rows, channels=self.channels, image_size=self.image_size, resize=self.resize
         )
 
+    def map_pictures(
+        self, indices: Sequence[int] | np.ndarray, work: Callable[[int, np.ndarray], Made]
+    ) -> list[Made]:
+        """See ImageSet; in threads.
+
+        Raises:
+            DataError: an image is corrupt; the error names it.
+        """
+        if not self.whole:
+            return super().map_pictures(indices, work)
+        return map_rows(self.reader, self.rows[_as_indices(indices)], work, channels=self.channels)
+
     def subset(self, indices: Sequence[int] | np.ndarray) -> EncodedImages:
         """See ImageSet; nothing is read."""
         chosen = _as_indices(indices)
@@ -154,12 +183,14 @@ class EncodedImages(ImageSet):
             channels=self.channels,
             image_size=self.image_size,
             resize=self.resize,
+            whole=self.whole,
         )
 
     def _content_digest(self) -> bytes:
         digest = self.reader.digest(self.rows)
         # The bytes are undecoded: what is made of them is not in them.
-        return digest if self.resize == "shorter_side" else digest + self.resize.encode()
+        made = "whole" if self.whole else self.resize
+        return digest if made == "shorter_side" else digest + made.encode()
 
 
 def _as_indices(indices: Sequence[int] | np.ndarray) -> np.ndarray:

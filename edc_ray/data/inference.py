@@ -85,6 +85,14 @@ def mean_and_std(
     return mean or measured_mean, std or measured_std
 
 
+def known_to_be_squares(images: UndecodedImages, image_size: int) -> bool:
+    """Whether all images are in memory and have the size already, so that nothing is made of them."""
+    if not isinstance(images.reader, MemoryReader):
+        return False
+    items = images.reader.read(images.rows)
+    return all(open_image(item).size == (image_size, image_size) for item in items)
+
+
 def _measure(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
     total = len(images)
     chosen = np.arange(total)

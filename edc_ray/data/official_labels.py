@@ -24,6 +24,8 @@ from edc_ray.artifacts.store import Store
 from edc_ray.core.augment import AugmentParams
 from edc_ray.core.label_codec import Fp16Codec
 from edc_ray.core.official_draws import coordinates_from_views, views_from_coordinates
+from edc_ray.core.views import EpochViews, Mix
+from edc_ray.data.label_rows import crops_of_rows, rows_of_views
 from edc_ray.errors import ArtifactError, DataError
 
 Slot = tuple[int, int]
@@ -312,29 +314,25 @@ def _rows_of_batch(
             expected=f"{num_classes}",
             next=_NEXT,
         )
-    views, size = _views(batch, image_size, url), len(batch.index)
-    mix = "none" if batch.partner is None else "mixup" if batch.box is None else "cutmix"
+    crops, size = _crops(batch, image_size, url), len(batch.index)
+    mix: Mix = "none" if batch.partner is None else "mixup" if batch.box is None else "cutmix"
     partner = np.arange(size) if batch.partner is None else batch.partner.numpy()
     row0, column0, row1, column1 = batch.box or (0, 0, 0, 0)
     if not (0 <= row0 <= row1 <= image_size and 0 <= column0 <= column1 <= image_size):
         raise DataError(f"{url}: a mixing box lies outside the images", found=batch.box, next=_NEXT)
     if size and not 0 <= int(partner.min()) <= int(partner.max()) < size:
         raise DataError(f"{url}: a partner lies outside its batch", found=int(partner.max()), next=_NEXT)
-    labels, ipc_ids = np.array([slots[place] for place in batch.index.tolist()]).reshape(-1, 2).T
-    return LabelRows(
-        epoch=np.full(size, epoch), label=labels, ipc_id=ipc_ids,
-        crop_top=views.top.numpy(), crop_left=views.left.numpy(),
-        crop_height=views.height.numpy(), crop_width=views.width.numpy(), flip=views.flip.numpy(),
-        mix=np.full(size, mix), mix_group=np.full(size, number),
-        partner_label=labels[partner], partner_ipc_id=ipc_ids[partner],
-        box_row0=np.full(size, row0), box_row1=np.full(size, row1),
-        box_col0=np.full(size, column0), box_col1=np.full(size, column1),
+    views = EpochViews(
+        image=batch.index.numpy(), crops=crops, mix=mix, group=np.full(size, number), partner=partner,
+        box=np.tile(np.array([row0, row1, column0, column1]), (size, 1)),
         lam=np.full(size, 1.0 if batch.lam is None else batch.lam),
-        logits=Fp16Codec().encode(batch.logits.float().numpy())["logits"],
     )  # fmt: skip
+    labels, ipc_ids = np.array(slots).T
+    logits = Fp16Codec().encode(batch.logits.float().numpy())["logits"]
+    return rows_of_views(epoch, views, labels, ipc_ids, logits)
 
 
-def _views(batch: OfficialBatch, image_size: int, url: str) -> AugmentParams:
+def _crops(batch: OfficialBatch, image_size: int, url: str) -> AugmentParams:
     """The crops in pixels; coordinates that fall between pixels are of images of another size."""
     views = views_from_coordinates(batch.coordinates, batch.flip, (image_size, image_size))
     boxes = torch.stack([views.top, views.left, views.height, views.width], 1)
@@ -355,12 +353,11 @@ def _batch_of_rows(rows: LabelRows, place: Mapping[Slot, int], image_size: int) 
     where = {slot: position for position, slot in enumerate(own)}
     partners = zip(rows.partner_label.tolist(), rows.partner_ipc_id.tolist(), strict=True)
     mix = str(rows.mix[0])
-    crops = (rows.crop_top, rows.crop_left, rows.crop_height, rows.crop_width, rows.flip)
-    views = AugmentParams(*(torch.from_numpy(np.ascontiguousarray(column)) for column in crops))
+    crops = crops_of_rows(rows)
     box = (rows.box_row0[0], rows.box_col0[0], rows.box_row1[0], rows.box_col1[0])
     return OfficialBatch(
-        coordinates=coordinates_from_views(views, (image_size, image_size)),
-        flip=views.flip,
+        coordinates=coordinates_from_views(crops, (image_size, image_size)),
+        flip=crops.flip,
         partner=None if mix == "none" else torch.tensor([where[slot] for slot in partners]),
         lam=None if mix == "none" else float(rows.lam[0]),
         box=tuple(map(int, box)) if mix == "cutmix" else None,  # type: ignore[arg-type]

@@ -13,12 +13,12 @@ import fsspec.core
 import numpy as np
 from fsspec import AbstractFileSystem
 
-from edc_ray.config.dataset import DatasetSpec, Resize
+from edc_ray.config.dataset import DatasetSpec, Resize, TrainResize
 from edc_ray.core.seeding import draws
 from edc_ray.data.classes import choose_classes, refuse_empty_classes
 from edc_ray.data.folders import read_image_folder, read_image_glob
 from edc_ray.data.images import DenseImages, EncodedImages, ImageSet
-from edc_ray.data.inference import infer_shape, mean_and_std
+from edc_ray.data.inference import infer_shape, known_to_be_squares, mean_and_std
 from edc_ray.data.named import read_digits, read_torchvision
 from edc_ray.data.parquet import choose_split, read_parquet
 from edc_ray.data.undecoded import MemoryReader, UndecodedImages, decode_rows
@@ -59,7 +59,7 @@ def open_dataset(spec: DatasetSpec, seed: int, *, memory_limit: int = MEMORY_LIM
     train, val = _into_memory(train, memory_limit), _into_memory(val, memory_limit)
     image_size, channels = infer_shape(train, spec.image_size, spec.channels)
     infer_shape(val, image_size, channels)
-    train_set = _decode(train, image_size, channels, memory_limit)
+    train_set = _decode_train(train, image_size, channels, memory_limit, spec.train_resize)
     val_set = _decode(val, image_size, channels, memory_limit, spec.val_resize)
     mean, std = mean_and_std(train_set, spec.mean, spec.std)
     resolved = {
@@ -222,6 +222,17 @@ def _into_memory(images: UndecodedImages, memory_limit: int) -> UndecodedImages:
     return replace(images, reader=MemoryReader(items, names), rows=np.arange(len(items)))
 
 
+def _decode_train(
+    images: UndecodedImages, image_size: int, channels: int, memory_limit: int, resize: TrainResize
+) -> ImageSet:
+    if resize != "whole":
+        return _decode(images, image_size, channels, memory_limit, resize)
+    if known_to_be_squares(images, image_size):
+        return _decode(images, image_size, channels, memory_limit)
+    # Whole pictures are many times larger than what is made of them: they are kept as the files they are.
+    return _on_demand(images, image_size, channels, "square", whole=True)
+
+
 def _decode(
     images: UndecodedImages,
     image_size: int,
@@ -230,22 +241,27 @@ def _decode(
     resize: Resize = "shorter_side",
 ) -> ImageSet:
     assert images.class_names is not None
-    size = len(images.rows) * channels * image_size**2
-    if size > memory_limit:
-        _log.info(
-            "%s: %d images are decoded on demand (%.1f GB)", images.source, len(images.rows), size / 1e9
-        )
-        return EncodedImages(
-            images.reader,
-            images.rows,
-            images.labels,
-            images.class_names,
-            channels=channels,
-            image_size=image_size,
-            resize=resize,
-        )
+    if len(images.rows) * channels * image_size**2 > memory_limit:
+        return _on_demand(images, image_size, channels, resize)
     pixels = decode_rows(images.reader, images.rows, channels=channels, image_size=image_size, resize=resize)
     return DenseImages(pixels, images.labels, images.class_names)
+
+
+def _on_demand(
+    images: UndecodedImages, image_size: int, channels: int, resize: Resize, *, whole: bool = False
+) -> EncodedImages:
+    assert images.class_names is not None
+    _log.info("%s: %d images are decoded on demand", images.source, len(images.rows))
+    return EncodedImages(
+        images.reader,
+        images.rows,
+        images.labels,
+        images.class_names,
+        channels=channels,
+        image_size=image_size,
+        resize=resize,
+        whole=whole,
+    )
 
 
 def _warn_of_empty_classes(val: UndecodedImages) -> None:

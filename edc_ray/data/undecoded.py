@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -16,6 +17,7 @@ from PIL import Image
 from edc_ray.config.dataset import Resize
 from edc_ray.errors import DataError
 
+Made = TypeVar("Made")
 Item = bytes | np.ndarray
 """An image before it is decoded: the bytes of a file, or uint8 pixels [H, W] or [H, W, C]."""
 
@@ -124,17 +126,51 @@ def decode_rows(
     images = np.empty((len(rows), channels, image_size, image_size), dtype=np.uint8)
 
     def decode_into(position: int, item: Item) -> None:
-        try:
+        with _naming(reader, int(rows[position])):
             images[position] = decode_pixels(item, channels=channels, image_size=image_size, resize=resize)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise corrupt_image(reader.name(int(rows[position])), error) from error
 
+    for _ in _in_threads(reader, rows, decode_into):
+        pass
+    return images
+
+
+def map_rows(
+    reader: ItemReader, rows: np.ndarray, work: Callable[[int, np.ndarray], Made], *, channels: int
+) -> list[Made]:
+    """What `work` makes of whole pictures, each of its own size, of which a few at a time are in memory.
+
+    Args:
+        reader: where they are.
+        rows: of the reader.
+        work: called in a pool of threads with a picture's position in `rows` and its pixels, uint8 [C, H, W].
+        channels: 1 or 3.
+
+    Raises:
+        DataError: an image is corrupt; the error names it.
+    """
+
+    def decode_and_work(position: int, item: Item) -> Made:
+        with _naming(reader, int(rows[position])):
+            # A copy: Pillow lends its pixels read-only, which torch does not like.
+            picture = _channels_first(_to_mode(open_image(item), "L" if channels == 1 else "RGB")).copy()
+        return work(position, picture)
+
+    return list(_in_threads(reader, rows, decode_and_work))
+
+
+def _in_threads(reader: ItemReader, rows: np.ndarray, work: Callable[[int, Item], Made]) -> Iterator[Made]:
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         for start in range(0, len(rows), 512):
             items = reader.read(rows[start : start + 512])
-            for _ in pool.map(decode_into, range(start, start + len(items)), items):
-                pass
-    return images
+            yield from pool.map(work, range(start, start + len(items)), items)
+
+
+@contextmanager
+def _naming(reader: ItemReader, row: int) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise corrupt_image(reader.name(row), error) from error
 
 
 def decode_pixels(
@@ -142,7 +178,8 @@ def decode_pixels(
 ) -> np.ndarray:
     """One image as uint8 [C, S, S].
 
-    An image that has the size already keeps its pixels. 16-bit grey values lose their lower byte.
+    An image that has the size already keeps its pixels, but for "eight_sevenths". 16-bit grey values lose
+    their lower byte.
 
     Args:
         item: the undecoded image.
@@ -150,27 +187,34 @@ def decode_pixels(
         image_size: S.
         resize: bilinear with antialiasing, as Pillow does. "shorter_side": it becomes S and the centre is cut
             out. "centre_crop": it becomes 8/7 of S and the centre is cut out, as ImageNet is commonly judged
-            (256 and 224). "square": both sides become S, whatever the image's shape.
+            (256 and 224). "square": both sides become S, whatever the image's shape. "eight_sevenths" (RDED):
+            the shorter side becomes S // 7 * 8 (256, 72, 32 for 224, 64, 32), also that of an image of the
+            size S, and the centre is cut out.
 
     Raises:
         OSError, ValueError, SyntaxError: the bytes are no image that Pillow can read.
     """
     image = _to_mode(open_image(item), "L" if channels == 1 else "RGB")
     width, height = image.size
-    if (width, height) != (image_size, image_size):
+    if (width, height) != (image_size, image_size) or resize == "eight_sevenths":
         new_width, new_height = _resized((width, height), image_size, resize)
         image = image.resize((new_width, new_height), Image.Resampling.BILINEAR)
         left, top = (new_width - image_size) // 2, (new_height - image_size) // 2
         image = image.crop((left, top, left + image_size, top + image_size))
+    return _channels_first(image)
+
+
+def _channels_first(image: Image.Image) -> np.ndarray:
     pixels = np.asarray(image)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return pixels[None] if image.mode == "L" else pixels.transpose(2, 0, 1)
 
 
 def _resized(size: tuple[int, int], image_size: int, resize: Resize) -> tuple[int, int]:
     """Width and height before the centre is cut out."""
     if resize == "square":
         return image_size, image_size
-    shorter = image_size * 8 // 7 if resize == "centre_crop" else image_size
+    enlarged = {"centre_crop": image_size * 8 // 7, "eight_sevenths": max(image_size, image_size // 7 * 8)}
+    shorter = enlarged.get(resize, image_size)
     scale = shorter / min(size)
     width, height = (max(shorter, round(side * scale)) for side in size)
     return width, height

@@ -142,7 +142,7 @@ def accumulate_batches(context: StageContext, unit: WorkUnit) -> UnitOutput:
     order = draws(context.config.seed, "statistics", "order").permutation(len(train))
     for number in range(unit.work["first"], unit.work["end"]):
         batch = order[number * section.batch_size : (number + 1) * section.batch_size]
-        images = augmented(context, train.fetch(batch), section, ("statistics", number))
+        images = augmented(context, batch, section, ("statistics", number))
         with taps.recording() as activations:
             network(images)
         sums.add(activations, torch.from_numpy(np.asarray(train.labels)[batch]))

@@ -19,6 +19,7 @@ from edc_ray.artifacts.layout import network_key, student_name, table_name
 from edc_ray.artifacts.records import Record
 from edc_ray.artifacts.schema import build_results_table
 from edc_ray.config.run import digest_of
+from edc_ray.config.stages import EvaluateConfig
 from edc_ray.core.ema import Buffers, EmaParameters
 from edc_ray.core.seeding import draws
 from edc_ray.core.student_loss import NEEDS_EMA_LOGITS, STUDENT_LOSSES
@@ -50,14 +51,23 @@ def plan(context: StageContext) -> list[WorkUnit]:
             "evaluate",
             f"{row}_{network_key(student)}_seed-{seed:03d}",
             f"row {row}, student {student}, seed {seed}",
-            # What a hard row does otherwise than its recipe stands in its unit, and so in its fingerprint.
-            {"row": row, "student": student, "seed": seed} | ({"mix": "none"} if row in HARD_ROWS else {}),
+            _work_of(section, row, student, seed),
         )
         for row in section.rows
         if row != "full" or trains_full(context)
         for student in section.students
         for seed in range(section.seeds)
     ]
+
+
+def _work_of(section: EvaluateConfig, row: str, student: str, seed: int) -> dict[str, Any]:
+    """What a row or student does otherwise than the recipe is in its unit, and so in its fingerprint."""
+    work: dict[str, Any] = {"row": row, "student": student, "seed": seed}
+    if row in HARD_ROWS:
+        work["mix"] = "none"
+    if student in section.learning_rates:
+        work["learning_rate"] = section.learning_rates[student]
+    return work
 
 
 def trains_full(context: StageContext) -> bool:
@@ -88,7 +98,9 @@ def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
     ema = None
     if section.ema_decay:
         ema = EmaParameters(network, section.ema_decay, buffers=section.ema_buffers)
-    losses = _train(context, network, ema, row, student_seed, unit.title)
+    rate = unit.work.get("learning_rate", section.learning_rate)
+    section = section.model_copy(update={"learning_rate": rate})
+    losses = _train(context, section, network, ema, row, student_seed, unit.title)
     shards, meta = {}, {}
     if section.save_students:
         shards[student_name(unit.key, "live")] = _stored(context, student, network)
@@ -103,6 +115,8 @@ def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
         "student": student, "seed": student_seed,
         "top1": judgement.top1, "top5": judgement.top5, "ece": judgement.ece,
     }  # fmt: skip
+    if "learning_rate" in unit.work:
+        result["learning_rate"] = rate
     table = build_results_table(
         [result],
         train.class_names,
@@ -124,13 +138,14 @@ def _stored(context: StageContext, student: str, network: nn.Module) -> tuple[by
 
 def _train(
     context: StageContext,
+    section: EvaluateConfig,
     network: nn.Module,
     ema: EmaParameters | None,
     row: Row,
     student_seed: int,
     title: str,
 ) -> list[float]:
-    section, epochs = context.config.evaluate, context.config.relabel.epochs
+    epochs = context.config.relabel.epochs
     trained = wrapped_for_group(network, context)
     optimizer = make_optimizer(trained, section)
     losses: list[float] = []
@@ -138,9 +153,7 @@ def _train(
         trained.train()
         set_rate(optimizer, section, number, epochs, losses)
         epoch = row.epoch(number)
-        order = draws(context.config.seed, "evaluate", "order", student_seed, number).permutation(
-            len(epoch.views)
-        )
+        order = _order_of(context, student_seed, number, len(epoch.views))
         total = torch.zeros((), device=context.device)
         num_batches = 0
         for step in steps_of(order, context):
@@ -156,6 +169,18 @@ def _train(
         mean = mean_over_group(total / num_batches, context)
         losses.append(check_loss(mean, f"evaluate: {title}", number))
     return [round(value, 5) for value in losses[:: max(1, epochs // 50)]]
+
+
+def _order_of(context: StageContext, student_seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of an epoch's views; that of the mixing groups is the order in which they are stored.
+
+    Deviations:
+        the official programs show the stored batches one after the other; by default ours mixes the groups,
+        so that which images share a step differs between students and is free of the labels' batches.
+    """
+    if context.config.evaluate.order == "groups":
+        return np.arange(count)
+    return draws(context.config.seed, "evaluate", "order", student_seed, epoch).permutation(count)
 
 
 def steps_of(order: np.ndarray, context: StageContext) -> list[list[tuple[np.ndarray, float]]]:

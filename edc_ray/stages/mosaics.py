@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from edc_ray.artifacts.codec import decode_image, encode_image
+from edc_ray.core.augment import AugmentParams
 from edc_ray.core.crops import (
     assemble_mosaics,
     best_crop_of_each,
     cross_entropy_of_each,
     cut_crops,
+    cut_out_of_picture,
     lowest_losses,
     sample_crops,
     shared_crop_candidates,
@@ -66,26 +70,10 @@ def _ranked_best_crops(context: StageContext, label: int, needed: int) -> Tensor
 
 def _best_crops(context: StageContext, label: int, indices: np.ndarray, turn: int) -> tuple[Tensor, Tensor]:
     """The best crop of each image and its loss: normalised [M, C, s, s] and [M]."""
-    section, train = context.config.init, context.data.train
     observers = [context.observer(name) for name in context.config.observers_of("init")]
-    size, best, losses = train.image_size, [], []
+    size, best, losses = context.data.train.image_size, [], []
     for first in range(0, len(indices), _IMAGES_AT_ONCE):
-        chunk = indices[first : first + _IMAGES_AT_ONCE]
-        crops = torch.stack(
-            [
-                cut_crops(
-                    image,
-                    sample_crops(
-                        draws(context.config.seed, "init", "crops", label, int(index), turn),
-                        section.crops_per_image,
-                        (size, size),
-                        section.crop_scale,
-                    ),
-                    size // section.factor,
-                )
-                for index, image in zip(chunk, normalised(train.fetch(chunk), context), strict=True)
-            ]
-        )
+        crops = _random_crops(context, label, indices[first : first + _IMAGES_AT_ONCE], turn)
         flat = crops.flatten(0, 1)
         labels = torch.full((len(flat),), label, device=flat.device)
         scores = cross_entropy_of_each(flat, labels, observers, input_size=size)
@@ -93,6 +81,33 @@ def _best_crops(context: StageContext, label: int, indices: np.ndarray, turn: in
         best.append(crop)
         losses.append(loss)
     return torch.cat(best), torch.cat(losses)
+
+
+def _random_crops(context: StageContext, label: int, indices: np.ndarray, turn: int) -> Tensor:
+    """Crops of each image, cut out of the whole picture where dataset.train_resize says so.
+
+    Returns:
+        Normalised [M, N, C, s, s].
+    """
+    section, train = context.config.init, context.data.train
+    side = train.image_size // section.factor
+
+    def drawn(row: int, size: Sequence[int]) -> AugmentParams:
+        stream = draws(context.config.seed, "init", "crops", label, int(indices[row]), turn)
+        return sample_crops(stream, section.crops_per_image, (size[0], size[1]), section.crop_scale)
+
+    if train.whole:
+        cut = train.map_pictures(
+            indices,
+            lambda row, picture: cut_out_of_picture(
+                torch.from_numpy(picture), drawn(row, picture.shape[1:]), side
+            ),
+        )
+        return normalise(torch.stack(cut).to(context.device), *mean_and_std(context))
+    images = normalised(train.fetch(indices), context)
+    return torch.stack(
+        [cut_crops(image, drawn(row, image.shape[1:]), side) for row, image in enumerate(images)]
+    )
 
 
 def _ranked_shared_crops(context: StageContext, label: int, needed: int) -> Tensor:

@@ -24,14 +24,15 @@ from edc_ray.artifacts.records import parse_manifest
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import load_yaml, to_yaml
 from edc_ray.config.run import GROWING_FIELDS, STAGE_NAMES, RunConfig, StageName
-from edc_ray.config.stages import SqueezeConfig
+from edc_ray.config.stages import EvaluateConfig, SqueezeConfig
 from edc_ray.core.accumulator import LayerKind
 from edc_ray.core.accuracy import fewest_images_above_chance
 from edc_ray.core.taps import LayerTaps
 from edc_ray.data.sources import OpenedDataset, open_dataset
 from edc_ray.errors import ConfigError, DataError, EdcRayError
+from edc_ray.models.construction import unknown_network
 from edc_ray.models.pretrained import check_source
-from edc_ray.models.registry import check_network
+from edc_ray.models.registry import check_network, network_names
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.growth import follows_ipc, with_blocks_of
 from edc_ray.stages.init_images import check_class_sizes
@@ -65,6 +66,7 @@ def open_inputs(config: RunConfig) -> Inputs:
     check_weights(resolved.squeeze, len(data.train.class_names))
     _check_groups(resolved)
     _check_bands(resolved, data.train.image_size)
+    check_rates(resolved.evaluate)
     _check_validation(resolved, data)
     check_class_sizes(resolved, data)
     check_statistics_source(resolved, data)
@@ -229,6 +231,20 @@ def _check_bands(config: RunConfig, image_size: int) -> None:
             expected=f"at most {image_size}",
             next="set relabel.patch_shuffle to init.factor, so that the cells of a mosaic are shuffled",
         )
+
+
+def check_rates(evaluate: EvaluateConfig) -> None:
+    """Refuse a rate of a student that there is not: it would be another one's by a slip.
+
+    Raises:
+        ConfigError: names the nearest.
+    """
+    known = [*network_names(), *evaluate.students]
+    for name in evaluate.learning_rates:
+        if name not in known:
+            error = unknown_network(name, known, "a plain name, or one of evaluate.students")
+            summary = f"evaluate.learning_rates: {error.summary}"
+            raise ConfigError(summary, expected=error.expected, next=error.next)
 
 
 def _check_validation(config: RunConfig, data: OpenedDataset) -> None:

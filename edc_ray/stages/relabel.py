@@ -17,6 +17,7 @@ from edc_ray.core.label_codec import LABEL_CODECS
 from edc_ray.core.soft_labels import ensemble_logits
 from edc_ray.core.views import EpochViews, ViewSettings, draw_epoch_views, render_views
 from edc_ray.data.condensed import images_digest
+from edc_ray.data.label_rows import rows_of_views
 from edc_ray.errors import NumericalError
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, read_stage_images, slot_hashes
@@ -59,7 +60,8 @@ def label_epochs(context: StageContext, unit: WorkUnit) -> UnitOutput:
     parts = []
     for epoch in epochs:
         views = draw_epoch_views(context.config.seed, epoch, slots, images.shape[-1], view_settings(context))
-        parts.append(_label_rows(epoch, rows, views, label_views(context, images, views)))
+        logits = label_views(context, images, views)
+        parts.append(rows_of_views(epoch, views, rows.labels, rows.ipc_ids, logits))
     joined = LabelRows.concatenate(parts)
     spec = context.config.dataset
     table = build_labels_table(
@@ -116,35 +118,6 @@ def label_views(context: StageContext, images: Tensor, views: EpochViews) -> np.
             next="look for a broken observer with edc-ray verify, or train the observers anew",
         )
     return LABEL_CODECS[section.codec].encode(values)["logits"]
-
-
-def _label_rows(epoch: int, rows: ImageRows, views: EpochViews, logits: np.ndarray) -> LabelRows:
-    image, partner, crops = views.image, views.image[views.partner], views.crops
-    bands, changes = views.bands, views.changes
-    return LabelRows(
-        epoch=np.full(len(views), epoch),
-        label=rows.labels[image],
-        ipc_id=rows.ipc_ids[image],
-        crop_top=crops.top.numpy(),
-        crop_left=crops.left.numpy(),
-        crop_height=crops.height.numpy(),
-        crop_width=crops.width.numpy(),
-        flip=crops.flip.numpy(),
-        mix=np.full(len(views), views.mix),
-        mix_group=views.group,
-        partner_label=rows.labels[partner],
-        partner_ipc_id=rows.ipc_ids[partner],
-        box_row0=views.box[:, 0],
-        box_row1=views.box[:, 1],
-        box_col0=views.box[:, 2],
-        box_col1=views.box[:, 3],
-        lam=views.lam,
-        logits=logits,
-        band_rows=None if bands is None else bands.rows,
-        band_columns=None if bands is None else bands.columns,
-        change_operation=None if changes is None else changes.operation,
-        change_magnitude=None if changes is None else changes.magnitude,
-    )
 
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:

@@ -14,6 +14,7 @@ from edc_ray.artifacts.records import Record
 from edc_ray.config.stages import SqueezeConfig, StatisticsConfig
 from edc_ray.core.accuracy import bar_above_chance
 from edc_ray.core.augment import apply_crop_pad, apply_views, sample_crop_pad, sample_views
+from edc_ray.core.crops import cut_out_of_picture
 from edc_ray.core.pixels import normalise
 from edc_ray.core.seeding import draws
 from edc_ray.errors import DataError
@@ -123,9 +124,7 @@ def train_observer(context: StageContext, network: nn.Module, name: str) -> dict
         total = torch.zeros((), device=context.device)
         num_batches = 0
         for number, batch in enumerate(batches_of(order, section.batch_size, context)):
-            images = augmented(
-                context, train.fetch(batch), section, ("squeeze", name, epoch, number, context.group.rank)
-            )
+            images = augmented(context, batch, section, ("squeeze", name, epoch, number, context.group.rank))
             loss = F.cross_entropy(trained(images), labels[torch.from_numpy(batch).to(context.device)])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -144,12 +143,15 @@ def last_epoch(section: SqueezeConfig) -> int:
 
 def augmented(
     context: StageContext,
-    images: np.ndarray,
+    indices: np.ndarray,
     section: SqueezeConfig | StatisticsConfig,
     key: tuple[str | int, ...],
 ) -> Tensor:
-    """Real images with the section's augmentation, normalised. The draw is keyed by `key`."""
-    pixels, size = pixels_of(images, context), context.data.train.image_size
+    """Real training images with the section's augmentation, normalised. The draw is keyed by `key`."""
+    train = context.data.train
+    if section.augmentation == "resized_crop" and train.whole:
+        return normalise(_cut_out_of_pictures(context, indices, section, key), *mean_and_std(context))
+    pixels, size = pixels_of(train.fetch(indices), context), train.image_size
     stream, flip = draws(context.config.seed, *key), 0.5 if context.config.dataset.flip else 0.0
     if section.augmentation == "crop_pad":
         params = sample_crop_pad(stream, len(pixels), size, section.crop_padding, flip)
@@ -158,6 +160,23 @@ def augmented(
         params = sample_views(stream, len(pixels), size, section.crop_scale, flip_probability=flip)
         pixels = apply_views(pixels, params)
     return normalise(pixels, *mean_and_std(context))
+
+
+def _cut_out_of_pictures(
+    context: StageContext,
+    indices: np.ndarray,
+    section: SqueezeConfig | StatisticsConfig,
+    key: tuple[str | int, ...],
+) -> Tensor:
+    """A random crop of each whole picture, keyed by its index too: float32 [B, C, S, S] in [0, 1]."""
+    train, flip = context.data.train, 0.5 if context.config.dataset.flip else 0.0
+
+    def cut(row: int, picture: np.ndarray) -> Tensor:
+        stream, size = draws(context.config.seed, *key, int(indices[row])), picture.shape[1:]
+        view = sample_views(stream, 1, (size[0], size[1]), section.crop_scale, flip_probability=flip)
+        return cut_out_of_picture(torch.from_numpy(picture), view, train.image_size)
+
+    return torch.cat(train.map_pictures(indices, cut)).to(context.device)
 
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:

@@ -5,14 +5,18 @@ The other run must be of the same classes and of images of the same size; its la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from edc_ray.artifacts.codec import table_to_bytes
+from edc_ray.artifacts.layout import RUN_CONFIG, RUN_DATA
 from edc_ray.artifacts.records import Manifest
 from edc_ray.artifacts.schema import LabelRows, build_labels_table
+from edc_ray.artifacts.store import Store
+from edc_ray.config.load import load_yaml
 from edc_ray.config.run import RunConfig
 from edc_ray.data.condensed import open_stage, read_label_rows, refuse_no_labels
 from edc_ray.data.sources import OpenedDataset
@@ -54,22 +58,13 @@ def check_sources(config: RunConfig, data: OpenedDataset) -> None:
     """Refuse initial images or labels of another run that cannot be those of this one.
 
     Raises:
-        ArtifactError: other classes, images of another size, too few images or epochs, or
-            no stored labels at all.
+        ArtifactError: other classes, images of another size, too few images or epochs, no stored labels at
+            all, or labels of other images than this run will have.
     """
     if config.init.source is not None:
         _check_images(config.init.source, config, data)
     if config.relabel.source is not None:
-        store, _, manifest = open_stage(config.relabel.source, None, "relabel")
-        check_classes(manifest, data.train.class_names, store.url)
-        refuse_no_labels(store, manifest)
-        if (stored := len(_epochs_of(manifest))) < config.relabel.epochs:
-            raise ArtifactError(
-                f"{store.url} holds labels of fewer epochs than are asked for",
-                found=f"{stored} epochs",
-                expected=f"relabel.epochs = {config.relabel.epochs}",
-                next=f"set relabel.epochs={stored}, or unset relabel.source to label anew",
-            )
+        _check_labels(config.relabel.source, config, data)
 
 
 def stored_hashes(url: str, slots: Sequence[Slot]) -> list[str]:
@@ -107,16 +102,7 @@ def stored_labels_digest(context: StageContext, epochs: range) -> Any:
     """
     url = _labels_url(context)
     store, _, images = open_stage(url, None, "recover")
-    theirs, ours = manifest_hashes(images), slot_hashes(context, "recover")
-    if theirs != ours:
-        differing = [slot for slot in ours.keys() | theirs.keys() if ours.get(slot) != theirs.get(slot)]
-        label, ipc_id = min(differing)
-        raise ArtifactError(
-            f"relabel: the labels in {store.url} are of another image set",
-            found=f"{len(differing)} images differ; the first is class {label}, ipc id {ipc_id}",
-            expected=f"the {len(ours)} condensed images of this run",
-            next="init.source of the same run, recover.enabled=false and its ipc, or unset relabel.source",
-        )
+    _refuse_other_images(store.url, manifest_hashes(images), slot_hashes(context, "recover"))
     _, _, manifest = open_stage(url, None, "relabel")
     wanted = set(epochs)
     records = [record for record in manifest.records if wanted & set(_range_of(record.meta))]
@@ -142,7 +128,7 @@ def stored_labels(context: StageContext, epochs: range) -> tuple[bytes, int]:
 def _check_images(url: str, config: RunConfig, data: OpenedDataset) -> None:
     store, folder, manifest = open_stage(url, None, "recover")
     check_classes(manifest, data.train.class_names, store.url)
-    slots = [(label, ipc_id) for label in range(len(data.train.class_names)) for ipc_id in range(config.ipc)]
+    slots = _slots(config, data)
     stored_hashes(url, slots)
     shape = read_images(store, folder, manifest, {slots[0]}).images.shape[1:]
     wanted = (data.train.channels, data.train.image_size, data.train.image_size)
@@ -153,6 +139,80 @@ def _check_images(url: str, config: RunConfig, data: OpenedDataset) -> None:
             expected="x".join(map(str, wanted)),
             next="set dataset.image_size to that of the images",
         )
+
+
+def _check_labels(url: str, config: RunConfig, data: OpenedDataset) -> None:
+    store, folder, manifest = open_stage(url, None, "relabel")
+    check_classes(manifest, data.train.class_names, store.url)
+    refuse_no_labels(store, manifest)
+    if (stored := len(_epochs_of(manifest))) < config.relabel.epochs:
+        raise ArtifactError(
+            f"{store.url} holds labels of fewer epochs than are asked for",
+            found=f"{stored} epochs",
+            expected=f"relabel.epochs = {config.relabel.epochs}",
+            next=f"set relabel.epochs={stored}, or unset relabel.source to label anew",
+        )
+    _check_labelled_images(url, config, data)
+    if config.evaluate.order == "groups":
+        _check_groups(read_label_rows(store, folder, manifest.records[0]), config, store.url)
+
+
+def _check_groups(rows: LabelRows, config: RunConfig, url: str) -> None:
+    sizes = np.unique(rows.mix_group[rows.epoch == rows.epoch[0]], return_counts=True)[1]
+    largest, step = int(sizes.max()), config.evaluate.batch_size * config.evaluate.accumulation
+    if step % largest if len(sizes) > 1 else step < largest:
+        raise ArtifactError(
+            f"evaluate.order=groups takes whole mixing groups, and those in {url} are others",
+            found=f"groups of {largest} images, steps of {step}",
+            expected="evaluate.batch_size x evaluate.accumulation as a multiple of the groups",
+            next=f"set evaluate.batch_size={largest} and evaluate.accumulation=1, or evaluate.order=shuffled",
+        )
+
+
+def _check_labelled_images(url: str, config: RunConfig, data: OpenedDataset) -> None:
+    """Compares the labelled images with those that this run takes, or how both are made."""
+    store, _, images = open_stage(url, None, "recover")
+    theirs, slots = manifest_hashes(images), _slots(config, data)
+    if config.init.source is not None and not config.recover.enabled:
+        ours = dict(zip(slots, stored_hashes(config.init.source, slots), strict=True))
+        _refuse_other_images(store.url, theirs, ours)
+    elif theirs.keys() != set(slots):
+        raise _other_images(store.url, f"{len(theirs)} images", f"the {len(slots)} images of this run")
+    elif (difference := _difference_in_the_making(store, config, data)) is not None:
+        raise _other_images(store.url, difference, "images that this run would make just so")
+
+
+def _difference_in_the_making(store: Store, config: RunConfig, data: OpenedDataset) -> str | None:
+    """What a run's images are made of otherwise than those of a config."""
+    if not (store.exists(RUN_CONFIG) and store.exists(RUN_DATA)):
+        return f"images of which no {RUN_CONFIG} says how they were made"
+    if json.loads(store.read(RUN_DATA))["train"]["sha256"] != data.train.content_hash:
+        return "images made from other training images"
+    other = load_yaml(store.read(RUN_CONFIG).decode(), source=store.join(RUN_CONFIG))
+    theirs, ours = other.stage_inputs("recover"), config.stage_inputs("recover")
+    if config.device == "auto":
+        ours["device"] = theirs["device"]
+    names = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
+    return f"images made with another {', '.join(names)}" if names else None
+
+
+def _refuse_other_images(url: str, theirs: Mapping[Slot, str], ours: Mapping[Slot, str]) -> None:
+    differing = [slot for slot in ours.keys() | theirs.keys() if ours.get(slot) != theirs.get(slot)]
+    if differing:
+        label, ipc_id = min(differing)
+        found = f"{len(differing)} images differ; the first is class {label}, ipc id {ipc_id}"
+        raise _other_images(url, found, f"the {len(ours)} condensed images of this run")
+
+
+def _other_images(url: str, found: str, expected: str) -> ArtifactError:
+    return ArtifactError(
+        f"relabel: the labels in {url} are of another image set", found=found, expected=expected,
+        next="init.source of the same run, recover.enabled=false and its ipc, or unset relabel.source",
+    )  # fmt: skip
+
+
+def _slots(config: RunConfig, data: OpenedDataset) -> list[Slot]:
+    return [(label, ipc_id) for label in range(len(data.train.class_names)) for ipc_id in range(config.ipc)]
 
 
 def _labels_url(context: StageContext) -> str:

@@ -28,6 +28,7 @@ ONLY_WHICH_UNITS = {
     "evaluate.seeds": set(),
     "evaluate.full": set(),
     "evaluate.full_accuracy": set(),
+    "evaluate.learning_rates": set(),  # a student's own is in its unit
 }
 OTHER_VALUES: dict[str, Any] = {
     "squeeze.observers": ["convnet_w32", "wrn_16_2", "convnet_d1"],
@@ -39,6 +40,7 @@ OTHER_VALUES: dict[str, Any] = {
     "evaluate.students": ["wrn_16_2"],
     "evaluate.rows": ["condensed"],
     "evaluate.full_accuracy": 99.0,
+    "evaluate.learning_rates": {"wrn_16_2": 0.1},
     "recover.layers": ["bn"],
     "relabel.order_seed": 42,
     "statistics.source": "memory://a/run",
@@ -120,6 +122,7 @@ def test_every_field_of_the_cluster_but_the_threads_of_a_unit_is_known_to_be_neu
         {"dataset.class_names": ["a", "b"]},
         {"dataset.num_classes": 7},
         {"dataset.flip": True},
+        {"dataset.train_resize": "whole"},
     ],
 )
 def test_what_every_number_depends_on_changes_all_stages(fields: dict[str, Any]) -> None:

@@ -5,11 +5,13 @@ import torch
 from torch import nn
 from torchvision.transforms.v2 import functional as TF
 
+from edc_ray.core.augment import sample_views
 from edc_ray.core.crops import (
     assemble_mosaics,
     best_crop_of_each,
     cross_entropy_of_each,
     cut_crops,
+    cut_out_of_picture,
     lowest_losses,
     lowest_losses_of_classes,
     mosaic_ranks,
@@ -22,6 +24,24 @@ from edc_ray.core.seeding import draws
 
 def images_of(count: int, side: int = 8) -> torch.Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(count))
+
+
+def test_crops_of_a_picture_equal_torchvisions_and_those_of_pillow_within_a_grey_level():
+    picture = torch.randint(
+        0, 256, (3, 30, 41), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    views = sample_views(draws(0), 8, (30, 41), (0.3, 1.0))
+    found = cut_out_of_picture(picture, views, 12)
+    assert 0 < views.flip.sum() < 8
+    for row, crop in enumerate(found):
+        box = [int(getattr(views, name)[row]) for name in ("top", "left", "height", "width")]
+        as_floats = TF.resized_crop(picture / 255, *box, size=[12, 12], antialias=True)
+        by_pillow = TF.pil_to_tensor(TF.resized_crop(TF.to_pil_image(picture), *box, size=[12, 12])) / 255
+        if views.flip[row]:
+            as_floats, by_pillow = as_floats.flip(-1), by_pillow.flip(-1)
+        torch.testing.assert_close(crop, as_floats)
+        # Pillow rounds twice: after the columns and after the rows.
+        torch.testing.assert_close(crop, by_pillow, atol=1.01 / 255, rtol=0)
 
 
 def test_crops_are_square_unflipped_and_equal_torchvisions():

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from edc_ray.core.pixels import (
-    clip_to_pixel_range,
     denormalise,
     from_uint8,
     normalise,
@@ -20,10 +19,8 @@ def test_denormalise_undoes_normalise() -> None:
     torch.testing.assert_close(denormalise(normalise(images, MEAN, STD), MEAN, STD), images)
 
 
-def test_clipped_images_are_pixels_between_black_and_white() -> None:
-    clipped = clip_to_pixel_range(torch.randn(2, 3, 4, 4) * 10, MEAN, STD)
-    low, high = pixel_bounds(MEAN, STD, clipped)
-    assert ((clipped >= low) & (clipped <= high)).all()
+def test_the_bounds_of_pixels_are_black_and_white() -> None:
+    low, high = pixel_bounds(MEAN, STD, torch.zeros(1))
     torch.testing.assert_close(normalise(torch.zeros(3, 1, 1), MEAN, STD), low)
     torch.testing.assert_close(normalise(torch.ones(3, 1, 1), MEAN, STD), high)
 

@@ -146,9 +146,9 @@ def test_beta_of_a_shape_that_is_not_positive_is_refused():
         draws(0).beta(0.0, 1.0)
 
 
-def test_torch_generators_of_one_key_agree_and_leave_the_global_generator_alone():
+def test_seeds_for_torch_are_those_of_their_key_and_leave_the_global_generator_alone():
     before = torch.get_rng_state()
-    first, second = (draws(0, "torch").torch_generator() for _ in range(2))
-    assert torch.equal(torch.rand(5, generator=first), torch.rand(5, generator=second))
+    first, again, other = (draws(0, name).torch_seed() for name in ("torch", "torch", "seed"))
+    assert first == again != other
+    assert all(0 <= seed < 2**63 for seed in (first, other))
     assert torch.equal(torch.get_rng_state(), before)
-    assert 0 <= draws(0, "seed").torch_seed() < 2**63

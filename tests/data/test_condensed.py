@@ -20,6 +20,7 @@ from edc_ray.core.pixels import normalise
 from edc_ray.core.seeding import draws
 from edc_ray.core.views import EpochViews, Mix, ViewSettings, draw_epoch_views, render_views
 from edc_ray.data.condensed import CondensedImages, CondensedViews, images_digest
+from edc_ray.data.label_rows import rows_of_views
 from edc_ray.errors import ArtifactError
 
 NAMES, IPC, SIDE, EPOCHS = ("cat", "dog", "owl"), 2, 8, 3
@@ -48,19 +49,9 @@ def _write_images(store: Store) -> np.ndarray:
 
 def _label_rows(views: EpochViews, epoch: int) -> LabelRows:
     """What a stage that labels views stores of them."""
-    labels, ipc_ids = (np.array(values) for values in zip(*SLOTS, strict=True))
-    partner = views.image[views.partner]
-    crops, size = views.crops, len(views)
-    return LabelRows(
-        epoch=np.full(size, epoch), label=labels[views.image], ipc_id=ipc_ids[views.image],
-        crop_top=crops.top.numpy(), crop_left=crops.left.numpy(),
-        crop_height=crops.height.numpy(), crop_width=crops.width.numpy(), flip=crops.flip.numpy(),
-        mix=np.full(size, views.mix), mix_group=views.group,
-        partner_label=labels[partner], partner_ipc_id=ipc_ids[partner],
-        box_row0=views.box[:, 0], box_row1=views.box[:, 1],
-        box_col0=views.box[:, 2], box_col1=views.box[:, 3],
-        lam=views.lam, logits=draws(2, epoch).normal(size, len(NAMES)).astype(np.float16),
-    )  # fmt: skip
+    labels, ipc_ids = np.array(SLOTS).T
+    logits = draws(2, epoch).normal(len(views), len(NAMES)).astype(np.float16)
+    return rows_of_views(epoch, views, labels, ipc_ids, logits)
 
 
 def _write_labels(store: Store, images: np.ndarray, mix: Mix = "cutmix") -> list[tuple[Tensor, LabelRows]]:

@@ -1,4 +1,5 @@
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +45,23 @@ def test_content_hash_follows_content_and_survives_pickling(kind: str, request) 
     assert images.subset(range(12)).content_hash == expected
     assert images.subset(range(11)).content_hash != expected
     assert images.subset([1, 0, *range(2, 12)]).content_hash != expected
+
+
+def test_a_set_of_whole_pictures_shows_them_beside_their_squares() -> None:
+    wide = np.random.default_rng(0).integers(0, 256, (4, 6, 9, 3), dtype=np.uint8)
+    reader, rows, labels = MemoryReader(wide, "wide"), np.arange(4), np.array([0, 0, 1, 1])
+
+    def images(**how: Any) -> EncodedImages:
+        return EncodedImages(reader, rows, labels, ("a", "b"), channels=3, image_size=6, **how)
+
+    whole, square = images(resize="square", whole=True), images(resize="square")
+    assert np.array_equal(whole.fetch([2, 0]), square.fetch([2, 0]))
+    for one, shown in ((whole.subset([3, 1]), wide.transpose(0, 3, 1, 2)), (square.subset([3, 1]), None)):
+        found = one.map_pictures([1, 0], lambda position, picture: (position, picture))
+        expected = square.fetch([1, 3]) if shown is None else shown[[1, 3]]
+        assert [position for position, _ in found] == [0, 1]
+        assert all(np.array_equal(a, b) for (_, a), b in zip(found, expected, strict=True))
+    assert len({one.content_hash for one in (whole, square, images())}) == 3
 
 
 def test_content_hash_covers_labels_and_names(dense: DenseImages) -> None:

@@ -17,6 +17,7 @@ from edc_ray.artifacts.store import open_store
 from edc_ray.core.official_draws import coordinates_from_views, official_cutmix, official_view
 from edc_ray.core.seeding import draws
 from edc_ray.core.views import EpochViews, Mix, ViewSettings, draw_epoch_views
+from edc_ray.data.label_rows import rows_of_views
 from edc_ray.data.official_labels import (
     batch_from_bytes,
     batch_to_bytes,
@@ -25,6 +26,7 @@ from edc_ray.data.official_labels import (
     rows_of_epoch,
 )
 from edc_ray.errors import ArtifactError, DataError
+from tests.data.planted import Planted
 
 SLOTS = [(label, ipc_id) for label in range(3) for ipc_id in range(2)]
 PLACE = {slot: place for place, slot in enumerate(SLOTS)}
@@ -55,18 +57,9 @@ def saved(items: Any) -> bytes:
 
 
 def rows_of(views: EpochViews, epoch: int = 0) -> LabelRows:
-    labels, ipc_ids = (np.array(values) for values in zip(*SLOTS, strict=True))
-    partner, crops, size = views.image[views.partner], views.crops, len(views)
-    return LabelRows(
-        epoch=np.full(size, epoch), label=labels[views.image], ipc_id=ipc_ids[views.image],
-        crop_top=crops.top.numpy(), crop_left=crops.left.numpy(),
-        crop_height=crops.height.numpy(), crop_width=crops.width.numpy(), flip=crops.flip.numpy(),
-        mix=np.full(size, views.mix), mix_group=views.group,
-        partner_label=labels[partner], partner_ipc_id=ipc_ids[partner],
-        box_row0=views.box[:, 0], box_row1=views.box[:, 1],
-        box_col0=views.box[:, 2], box_col1=views.box[:, 3],
-        lam=views.lam, logits=draws(2, epoch).normal(size, 3).astype(np.float16),
-    )  # fmt: skip
+    labels, ipc_ids = np.array(SLOTS).T
+    logits = draws(2, epoch).normal(len(views), 3).astype(np.float16)
+    return rows_of_views(epoch, views, labels, ipc_ids, logits)
 
 
 @pytest.mark.parametrize("items", [7, 8])
@@ -118,16 +111,6 @@ def test_rows_written_as_batches_are_read_back(mix: Mix, group: int) -> None:
     again = rows_of_epoch([batch_from_bytes(data) for data in files], SLOTS, 3, 32, 1)
     for name in LabelRows.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(again, name), getattr(rows, name), err_msg=name)
-
-
-class Planted:
-    """What a malicious file would hold."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.mark.parametrize("place", [0, 3, 4, 7])

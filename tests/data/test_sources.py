@@ -228,3 +228,32 @@ def test_validation_images_are_resized_as_asked_and_training_images_as_ever(
     assert plain.val.content_hash != centre.val.content_hash
     assert np.array_equal(plain.train.fetch([0]), centre.train.fetch([0]))
     assert not np.array_equal(plain.val.fetch([0]), centre.val.fetch([0]))
+
+
+@pytest.mark.parametrize("how", ["shorter_side", "square", "whole"])
+def test_images_that_are_squares_are_the_same_however_others_would_be_resized(tree: str, how: str) -> None:
+    usual, opened = _open(tree), _open(tree, train_resize=how)
+    assert isinstance(opened.train, DenseImages)
+    assert (opened.train.content_hash, opened.train.whole) == (usual.train.content_hash, False)
+
+
+def test_training_images_are_cropped_squashed_or_kept_whole(tmp_path: Path) -> None:
+    """The middle of each picture is black, what lies beside its central square is white."""
+    for label, name in enumerate(("a", "b")):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            pixels = np.full((8, 16, 3), 255, np.uint8)
+            pixels[:, 4:12] = 40 * label + number
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    opened = {
+        how: _open(str(tmp_path), train_resize=how, val_fraction=0.5, mean=(0.5,) * 3, std=(0.5,) * 3)
+        for how in ("shorter_side", "square", "whole")
+    }
+    pixels = {how: one.train.fetch([0]) for how, one in opened.items()}
+    assert pixels["shorter_side"].max() < 100 < 250 < pixels["square"].max()
+    np.testing.assert_array_equal(pixels["whole"], pixels["square"])
+    assert [type(one.train) for one in opened.values()] == [DenseImages, DenseImages, EncodedImages]
+    shapes = {how: one.train.map_pictures([0], lambda _, p: p.shape) for how, one in opened.items()}
+    assert shapes == {"shorter_side": [(3, 8, 8)], "square": [(3, 8, 8)], "whole": [(3, 8, 16)]}
+    assert len({one.train.content_hash for one in opened.values()}) == 3
+    assert len({one.val.content_hash for one in opened.values()}) == 1

@@ -7,7 +7,14 @@ from PIL import Image
 from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, resize
 
 from edc_ray.config.dataset import Resize
-from edc_ray.data.undecoded import MemoryReader, decode_pixels, decode_rows, is_grey, open_image
+from edc_ray.data.undecoded import (
+    MemoryReader,
+    decode_pixels,
+    decode_rows,
+    is_grey,
+    map_rows,
+    open_image,
+)
 from edc_ray.errors import DataError
 
 
@@ -56,6 +63,16 @@ def test_an_image_of_the_right_size_keeps_its_pixels(how: Resize) -> None:
     assert np.array_equal(found, square.transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize(("size", "enlarged"), [(64, 72), (32, 32), (14, 16)])
+def test_rdeds_validation_enlarges_images_of_the_right_size_too(size: int, enlarged: int) -> None:
+    array = RNG.integers(0, 256, (size, size, 3), dtype=np.uint8)
+    image: Any = Image.fromarray(array)
+    expected = pil_to_tensor(center_crop(resize(image, [enlarged, enlarged]), [size, size])).numpy()
+    found = decode_pixels(_png(array), channels=3, image_size=size, resize="eight_sevenths")
+    np.testing.assert_array_equal(found, expected)
+    assert np.array_equal(found, array.transpose(2, 0, 1)) == (size == enlarged)
+
+
 def test_encoded_bytes_and_raw_pixels_decode_alike() -> None:
     for array, channels in ((WIDE, 3), (WIDE[..., 0], 1), (WIDE[..., 0], 3), (WIDE, 1)):
         raw = decode_pixels(np.ascontiguousarray(array), channels=channels, image_size=10)
@@ -84,6 +101,26 @@ def test_rows_are_decoded_in_the_order_asked_for_across_blocks() -> None:
     rows = RNG.permutation(600)
     decoded = decode_rows(MemoryReader(pixels, "made"), rows, channels=1, image_size=4)
     assert np.array_equal(decoded[:, 0], pixels[rows])
+
+
+def test_whole_pictures_come_in_the_order_asked_for_each_of_its_own_size() -> None:
+    arrays = [WIDE[:, : 10 + row % 20] for row in range(600)]
+    rows = RNG.permutation(600)
+    reader = MemoryReader([_png(array) for array in arrays], "made")
+    found = map_rows(reader, rows, lambda position, picture: (position, picture), channels=3)
+    for position, (row, (counted, picture)) in enumerate(zip(rows, found, strict=True)):
+        assert counted == position
+        assert np.array_equal(picture, arrays[row].transpose(2, 0, 1))
+
+
+def test_what_goes_wrong_with_a_sound_picture_is_not_called_corrupt() -> None:
+    def work(position: int, picture: np.ndarray) -> None:
+        raise ValueError("my own")
+
+    with pytest.raises(ValueError, match="my own"):
+        map_rows(MemoryReader([_png(WIDE)], "x"), np.arange(1), work, channels=3)
+    with pytest.raises(DataError, match="cannot decode image x row 0"):
+        map_rows(MemoryReader([b"no image"], "x"), np.arange(1), work, channels=3)
 
 
 @pytest.mark.parametrize("broken", [b"", b"no image", _png(WIDE)[:200]])

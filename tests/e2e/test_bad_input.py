@@ -10,6 +10,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from edc_ray.artifacts.layout import MANIFEST_NAME
@@ -18,6 +19,7 @@ from edc_ray.config.run import STAGE_NAMES
 from edc_ray.data.fake import synthetic_images, write_image_folder, write_parquet
 from edc_ray.data.images import DenseImages
 from edc_ray.launch import Output, launch
+from tests.data.planted import Planted
 from tests.e2e.command_line import TINY_SETTINGS, CommandLine, Ended
 
 Run = Callable[..., Ended]
@@ -73,12 +75,8 @@ def _mine(folder: Path | str) -> tuple[str, str]:
     return f"dataset.train={folder}", "dataset.name=mine"
 
 
-def test_a_missing_dataset(run: Run, no_work: Callable[[], None], tmp_path: Path) -> None:
-    _refused(run(*_mine(tmp_path / "nowhere")), "DataError", "nothing at", "nowhere", "dataset.train")
-    no_work()
-
-
-def test_missing_validation_images(run: Run, no_work: Callable[[], None], folder: Path) -> None:
+def test_missing_images(run: Run, no_work: Callable[[], None], folder: Path) -> None:
+    _refused(run(*_mine(folder / "nowhere")), "DataError", "nothing at", "nowhere", "dataset.train")
     ended = run(*_mine(folder), f"dataset.val={folder.parent / 'no-val'}")
     _refused(ended, "DataError", "nothing at", "no-val")
     no_work()
@@ -138,8 +136,9 @@ def test_ipc_above_the_class_size_with_real_initial_images(
     no_work()
 
 
-def test_an_unknown_recipe(shown: CommandLine, no_work: Callable[[], None]) -> None:
+def test_an_unknown_recipe_or_stage(shown: CommandLine, no_work: Callable[[], None]) -> None:
     _refused(shown("run", "digitz"), "ConfigError", "unknown recipe 'digitz'", "Did you mean 'digits'?")
+    _refused(shown("stage", "recovr", "digits"), "ConfigError", "unknown stage 'recovr'", "recover")
     no_work()
 
 
@@ -149,11 +148,6 @@ def test_an_unknown_recipe(shown: CommandLine, no_work: Callable[[], None]) -> N
 )
 def test_an_unknown_field(run: Run, no_work: Callable[[], None], override: str, nearest: str) -> None:
     _refused(run(override), "ConfigError", override.split("=")[0], f"Did you mean '{nearest}'?")
-    no_work()
-
-
-def test_an_unknown_stage(shown: CommandLine, no_work: Callable[[], None]) -> None:
-    _refused(shown("stage", "recovr", "digits"), "ConfigError", "unknown stage 'recovr'", "recover")
     no_work()
 
 
@@ -322,3 +316,84 @@ def test_a_corrupt_image_in_memory_is_named_by_its_row(run: Run, no_work: Callab
         pq.write_table(pa.table({"image": cells, "label": [0, 1, 0, 1, 0, 1]}), file)
     _refused(run(*_mine(url)), "DataError", "corrupt.parquet", "5")
     no_work()
+
+
+# What another program or another run made; official files do not say all of their dataset.
+KNOWN = (
+    "dataset.class_names=[class0,class1,class2]", "dataset.num_classes=3", "dataset.image_size=8",
+    "dataset.channels=3", "dataset.mean=[0.5,0.5,0.5]", "dataset.std=[0.2,0.2,0.2]",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("evaluate.learning_rates={resnet18_smal: 0.1}", ("evaluate.learning_rates", "resnet18_small")),
+        ("evaluate.learning_rates={convnet_d1: 0}", ("evaluate.learning_rates.convnet_d1", "greater than 0")),
+        ("evaluate.batch_size=7", ("evaluate.order=groups", "a step of 7 images", "relabel.mix_group=10")),
+    ],
+)
+def test_rates_and_steps_of_students_that_cannot_be(
+    run: Run, no_work: Callable[[], None], override: str, words: tuple[str, ...]
+) -> None:
+    _refused(run("evaluate.order=groups", override), "ConfigError", *words)
+    no_work()
+
+
+def test_weights_that_are_not_those_that_were_asked_for(
+    run: Run, finished_run: Path, folder: Path, tmp_path: Path
+) -> None:
+    weights = finished_run / "squeeze" / "convnet_d1.safetensors"
+    source = f"squeeze.weights={{convnet_d1: {{url: {weights}, sha256: '{'0' * 64}'}}}}"
+    ended = run(*_mine(folder), source, f"dataset.cache={tmp_path / 'cache'}")
+    assert ended.status == 3
+    assert "not those that were asked for" in ended.err
+    assert not list((tmp_path / "runs").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("field", ["recover.iterations=9", "ipc=2", "init.source=RUN"])
+def test_stored_labels_of_other_images_than_the_run_will_have(
+    run: Run, finished_run: Path, folder: Path, field: str
+) -> None:
+    field = field.replace("RUN", str(finished_run))
+    ended = run(*_mine(folder), f"relabel.source={finished_run}", field)
+    _refused(ended, "ArtifactError", "of another image set", str(finished_run), "recover.enabled=false")
+
+
+def test_labels_exported_for_another_batch_than_their_mixing_groups(
+    shown: CommandLine, finished_run: Path, tmp_path: Path
+) -> None:
+    words = ("export", str(finished_run), str(tmp_path / "out"), "--only", "labels", "--batch-size", "2")
+    _refused(shown(*words), "ArtifactError", "mixed in other groups", "relabel.mix_group=2")
+    assert not list((tmp_path / "out").rglob("*.tar"))
+
+
+@pytest.fixture
+def official(shown: CommandLine, finished_run: Path, tmp_path: Path) -> Path:
+    """The finished run as the official programs would keep it."""
+    assert shown("export", str(finished_run), str(tmp_path / "official")).status == 0
+    return tmp_path / "official"
+
+
+def test_an_official_tree_of_statistics_with_missing_files(
+    shown: CommandLine, official: Path, folder: Path, tmp_path: Path
+) -> None:
+    tree, words = official / "statistics", (*TINY_SETTINGS, *_mine(folder), *KNOWN)
+    lost = next(tree.rglob("class_1/*/running.npz"))
+    lost.unlink()
+    ended = shown("import-statistics", str(tree), str(tmp_path / "imported"), "digits", *words)
+    _refused(ended, "ArtifactError", "missing", str(lost.relative_to(tree)))
+    assert not [path for path in (tmp_path / "imported").rglob("*") if path.is_file()]
+
+
+def test_a_pickle_planted_among_official_labels_is_not_run(
+    shown: CommandLine, official: Path, folder: Path, tmp_path: Path
+) -> None:
+    batch = official / "labels" / "epoch_1" / "batch_0.tar"
+    items = torch.load(batch, weights_only=False)  # written by this test's own export
+    torch.save([*items[:3], Planted(tmp_path / "owned"), *items[4:]], batch)
+    words = ("--labels", str(official / "labels"), *TINY_SETTINGS, *_mine(folder), *KNOWN)
+    ended = shown("import", str(official / "images"), str(tmp_path / "imported"), "digits", *words)
+    _refused(ended, "ArtifactError", "batch_0.tar is no official label file", "mkdir")
+    assert not (tmp_path / "owned").exists()
+    assert not (tmp_path / "imported" / "labels" / MANIFEST_NAME).exists()

@@ -39,11 +39,11 @@ class Watch:
         train, judge = evaluate._train, evaluate.judge
 
         def watched_train(
-            context: StageContext, network: nn.Module, ema: Any, row: Any, seed: int, title: str
+            context: StageContext, section: Any, network: nn.Module, ema: Any, row: Any, seed: int, title: str
         ) -> Any:
             self._title = title
             self.initial[title], self.steps[title] = _weights(network), []
-            return train(context, network, ema, row, seed, title)
+            return train(context, section, network, ema, row, seed, title)
 
         def watched_optimizer(network: nn.Module, section: Any) -> torch.optim.Optimizer:
             optimizer = make_optimizer(network, section)

@@ -16,6 +16,8 @@ from torchvision import models
 from edc_ray.artifacts.codec import table_from_bytes
 from edc_ray.artifacts.manifest import read_shard
 from edc_ray.artifacts.schema import read_results_table
+from edc_ray.core.views import EpochViews
+from edc_ray.errors import ConfigError
 from edc_ray.models.observers import network_from_bytes
 from edc_ray.stages import evaluate, rows
 from edc_ray.stages.context import Group, StageContext
@@ -23,7 +25,7 @@ from edc_ray.stages.evaluate import steps_of
 from edc_ray.stages.labelled_epochs import LabelledEpochs
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.training import Judgement, judge
-from tests.stages.tiny_runs import manifest_of
+from tests.stages.tiny_runs import manifest_of, tiny_config
 
 Copied = Callable[..., StageContext]
 STATISTIC = "layer1.0.bn1.running_var"  # of the first batch norm of wrn_16_2
@@ -94,6 +96,85 @@ def test_any_batch_size_trains_on_the_same_views_and_labels(
         _evaluated(copied, evaluate__batch_size=size, **ONE)
         shown.append([sorted(seen[first : first + 6]) for first in range(0, 18, 6)])
     assert shown[0] == shown[1] == shown[2] == shown[3]
+
+
+def _shown(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch, **fields: Any
+) -> tuple[list[EpochViews], list[np.ndarray]]:
+    """Views and rows of every batch that the students of a run saw."""
+    real, views, shown = evaluate.render_views, [], []
+
+    def spying(images: torch.Tensor, of: EpochViews, chosen: np.ndarray, **named: Any) -> torch.Tensor:
+        views.append(of)
+        shown.append(chosen)
+        return real(images, of, chosen, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "render_views", spying)
+        run_pipeline(copied("relabel", "evaluate", **fields), ["relabel", "evaluate"])
+    return views, shown
+
+
+@pytest.mark.parametrize("labels", ["stored", "online"])
+def test_in_the_order_of_groups_a_batch_is_a_stored_group_for_every_student(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch, labels: str
+) -> None:
+    """Six images in groups of four, for three epochs."""
+    fields = {"evaluate__rows": ["condensed"], "evaluate__batch_size": 4, "evaluate__labels": labels}
+    views, shown = _shown(copied, monkeypatch, **fields, evaluate__order="groups")
+    assert [batch.tolist() for batch in shown] == [[0, 1, 2, 3], [4, 5]] * 3 * 2
+    for of, batch in zip(views, shown, strict=True):
+        assert len(set(of.group[batch])) == 1
+        assert set(of.partner[batch]) == set(batch)
+    images = [of.image[batch].tolist() for of, batch in zip(views, shown, strict=True)]
+    assert images[:6] == images[6:]
+    shuffled = [batch.tolist() for batch in _shown(copied, monkeypatch, **fields)[1]]
+    assert sorted(shuffled[0] + shuffled[1]) == list(range(6))
+    assert shuffled[:6] != shuffled[6:]
+
+
+@pytest.mark.parametrize(("batch", "accumulation", "ranks"), [(12, 1, 1), (3, 2, 1), (3, 4, 1), (6, 1, 2)])
+def test_a_step_of_groups_is_whole_however_it_is_cut(
+    finished: StageContext, batch: int, accumulation: int, ranks: int
+) -> None:
+    """Twenty views in groups of six: three groups and a rest of two."""
+    fields = {"batch_size": batch, "accumulation": accumulation}
+    steps = [_steps(finished, 20, rank, ranks, **fields) for rank in range(ranks)]
+    groups = [
+        {int(view) // 6 for rank in step for share, _ in rank for view in share}
+        for step in zip(*steps, strict=True)
+    ]
+    assert sorted(group for step in groups for group in step) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "fits"),
+    [(4, 1, True), (8, 1, True), (2, 2, True), (6, 1, False), (2, 1, False), (2, 3, False)],
+)
+def test_steps_that_would_cut_a_group_are_refused(batch: int, accumulation: int, fits: bool) -> None:
+    fields: dict[str, Any] = {"evaluate__batch_size": batch, "evaluate__accumulation": accumulation}
+    tiny_config(**fields)
+    if fits:
+        tiny_config(**fields, evaluate__order="groups")
+        return
+    with pytest.raises(ConfigError, match=f"a step of {batch * accumulation} images") as caught:
+        tiny_config(**fields, evaluate__order="groups")
+    assert "relabel.mix_group=4" in str(caught.value)
+
+
+def test_a_student_has_its_own_rate_and_leaves_the_others_alone(copied: Copied) -> None:
+    students = {"evaluate__students": ["convnet_d1", "wrn_16_2"], **ONE}
+    usual = _evaluated(copied, **students)
+    own = _evaluated(copied, **students, evaluate__learning_rates={"wrn_16_2": 0.02})
+    alone = _evaluated(copied, **students, evaluate__learning_rate=0.02)
+    assert _results(own)[0] == _results(usual)[0]
+    assert _results(own)[1] == _results(alone)[1] | {"learning_rate": 0.02} != _results(usual)[1]
+    prints = [[record.fingerprint for record in manifest_of(one, "evaluate").records] for one in (usual, own)]
+    assert prints[0][0] == prints[1][0]
+    assert prints[0][1] != prints[1][1]
+    shard = manifest_of(own, "evaluate").records[1].shards[0]
+    table = table_from_bytes(read_shard(own.store, "results", shard), url="x")
+    assert read_results_table(table)[0][0]["learning_rate"] == 0.02
 
 
 def _steps(context: StageContext, count: int, rank: int = 0, size: int = 1, **fields: Any) -> list[list[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 
 from edc_ray.artifacts.codec import decode_image, encode_image
 from edc_ray.core.crops import cross_entropy_of_each
+from edc_ray.data.images import EncodedImages
+from edc_ray.data.undecoded import MemoryReader
 from edc_ray.stages import mosaics
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.mosaics import mosaics_of_class
@@ -59,6 +62,25 @@ def test_the_two_orders_deal_the_same_crops_differently(copied: Copied) -> None:
 
     assert cells(edc) == cells(rded)
     assert not np.array_equal(edc, rded)
+
+
+def test_crops_are_cut_out_of_whole_pictures(copied: Copied) -> None:
+    context = copied(*FROM_INIT, init__crop_scale=[1.0, 1.0], init__images_per_class=12)
+    squares = context.data.train.fetch(np.arange(len(context.data.train)))
+    pictures = np.concatenate([squares, squares[..., ::-1]], axis=3)[:, 0]
+    train = EncodedImages(
+        MemoryReader(pictures, "wide"), np.arange(len(pictures)), context.data.train.labels,
+        context.data.train.class_names, channels=1, image_size=8, resize="square", whole=True,
+    )  # fmt: skip
+    context = replace(context, data=replace(context.data, train=train))
+    # The largest square crop of an 8 x 16 picture is its middle: half of the square and half of its mirror.
+    members = torch.from_numpy(pictures[train.class_indices(0)][:, None, :, 4:12]).float()
+    halves = torch.nn.functional.interpolate(
+        members, size=(4, 4), mode="bilinear", antialias=True, align_corners=False
+    ).numpy()
+    cells = mosaics_of_class(context, 0).astype(np.float32).reshape(2, 1, 2, 4, 2, 4)
+    for mosaic in cells.transpose(0, 2, 4, 1, 3, 5).reshape(8, 1, 4, 4):
+        assert np.abs(halves - mosaic).max((1, 2, 3)).min() <= 0.51
 
 
 def test_images_are_scored_in_chunks_that_change_nothing(

@@ -264,3 +264,11 @@ def test_more_bands_than_pixels_are_refused_before_work_starts() -> None:
         open_inputs(tiny_config(relabel__patch_shuffle=9))
     assert (caught.value.found, caught.value.expected) == ("9 bands", "at most 8")
     open_inputs(tiny_config(relabel__patch_shuffle=8))
+
+
+def test_a_rate_of_a_student_that_there_is_not_is_refused() -> None:
+    fields: dict[str, Any] = {"evaluate__learning_rates": {"resnet18": 0.01, "mobilnet_v2": 0.0025}}
+    with pytest.raises(ConfigError, match="learning_rates: unknown network 'mobilnet_v2'") as caught:
+        open_inputs(tiny_config(**fields))
+    assert caught.value.next == "did you mean 'mobilenet_v2'?"
+    open_inputs(tiny_config(evaluate__learning_rates={"mobilenet_v2": 0.0025}))

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2.functional import resized_crop
 
 from edc_ray.artifacts.layout import STAGE_FOLDERS, manifest_path
+from edc_ray.core.augment import sample_views
+from edc_ray.core.eight_bit_resize import resize_8_bit
+from edc_ray.core.pixels import normalise
+from edc_ray.core.seeding import draws
 from edc_ray.data.fake import synthetic_images, write_parquet
-from edc_ray.data.images import DenseImages
+from edc_ray.data.images import DenseImages, EncodedImages
+from edc_ray.data.undecoded import MemoryReader
 from edc_ray.errors import ConfigError, DataError, UnitsFailedError
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.squeeze import augmented, refuse_weak_observer
-from edc_ray.stages.training import judge, normalised
+from edc_ray.stages.training import judge, mean_and_std, normalised
 from tests.stages.tiny_runs import manifest_of, new_root, run_until, tiny_context, units_of
 
 Copied = Callable[..., StageContext]
@@ -106,6 +113,43 @@ def test_an_observer_that_is_always_right_is_not_refused_for_want_of_images(fini
         refuse_weak_observer("x", 50.0, 2, finished)
 
 
+def _with_whole_pictures(context: StageContext) -> tuple[StageContext, np.ndarray]:
+    """The context over pictures of 8 x 16 pixels whose outer quarters are white; and the pictures."""
+    squares = context.data.train.fetch(np.arange(len(context.data.train)))
+    pictures = np.pad(squares // 2, ((0, 0), (0, 0), (0, 0), (4, 4)), constant_values=255)
+    train = EncodedImages(
+        MemoryReader(pictures[:, 0], "wide"), np.arange(len(pictures)), context.data.train.labels,
+        context.data.train.class_names, channels=1, image_size=8, resize="square", whole=True,
+    )  # fmt: skip
+    return replace(context, data=replace(context.data, train=train)), pictures
+
+
+def test_whole_pictures_are_cropped_as_torchvision_crops_them(finished: StageContext) -> None:
+    context, pictures = _with_whole_pictures(finished)
+    section = finished.config.squeeze.model_copy(
+        update={"augmentation": "resized_crop", "crop_scale": (0.2, 0.8)}
+    )
+    indices = np.array([7, 0, 30])
+    found = augmented(context, indices, section, ("a",))
+    for row, index in enumerate(indices):
+        view = sample_views(draws(0, "a", int(index)), 1, (8, 16), (0.2, 0.8), flip_probability=0.0)
+        top, left, height, width = (int(getattr(view, name)) for name in ("top", "left", "height", "width"))
+        picture = torch.from_numpy(pictures[index]) / 255
+        crop = resized_crop(picture, top, left, height, width, [8, 8], antialias=True)
+        torch.testing.assert_close(found[row], normalise(crop, *mean_and_std(context)))
+    other = augmented(context, indices, section, ("b",))
+    assert not torch.equal(found, other)
+    torch.testing.assert_close(augmented(context, indices[::-1].copy(), section, ("a",)).flip(0), found)
+
+
+def test_whole_pictures_are_squashed_where_nothing_crops(finished: StageContext) -> None:
+    context, pictures = _with_whole_pictures(finished)
+    section = finished.config.squeeze.model_copy(update={"augmentation": "none"})
+    found = augmented(context, np.arange(2), section, ("a",))
+    squashed = resize_8_bit(torch.from_numpy(pictures[:2]), (8, 8))
+    torch.testing.assert_close(found, normalised(squashed.numpy(), context))
+
+
 def test_a_training_that_diverges_names_the_observer_and_the_epoch() -> None:
     context = tiny_context(squeeze__observers=["convnet_d1"], squeeze__learning_rate=1e30)
     with pytest.raises(UnitsFailedError, match="observer convnet_d1: the training loss is nan in epoch 0"):
@@ -114,12 +158,12 @@ def test_a_training_that_diverges_names_the_observer_and_the_epoch() -> None:
 
 @pytest.mark.parametrize("kind", ["none", "crop_pad", "resized_crop"])
 def test_augmentation_is_a_function_of_its_key(finished: StageContext, kind: str) -> None:
-    images = finished.data.train.fetch(np.arange(6))
+    images = np.arange(6)
     section = finished.config.squeeze.model_copy(update={"augmentation": kind})
     first, again, other = (augmented(finished, images, section, ("a", key)) for key in (0, 0, 1))
     assert torch.equal(first, again)
     assert first.shape == (6, 1, 8, 8)
-    plain = normalised(images, finished)
+    plain = normalised(finished.data.train.fetch(images), finished)
     assert torch.equal(first, plain) == (kind == "none")
     assert torch.equal(first, other) == (kind == "none")
 

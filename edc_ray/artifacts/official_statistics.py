@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -153,6 +153,35 @@ def read_official_statistics(
                 )
     missing.refuse(network)
     return rows, sha.hexdigest()
+
+
+def refuse_missing_files(
+    present: Collection[str],
+    store: Store,
+    network: str,
+    layers: Sequence[LayerShape],
+    num_classes: int,
+    *,
+    needs_classes: bool = True,
+) -> None:
+    """Refuse a tree that lacks files, from its listing alone.
+
+    Args:
+        present: paths of all its files.
+        store, network, layers, needs_classes: as in `read_official_statistics`.
+        num_classes: K.
+
+    Raises:
+        ArtifactError: says how many are missing and which first.
+    """
+    missing = _Missing(store)
+    for layer in layers:
+        wanted = [_path(layer, network, None)] if layer.kind == "conv" else []
+        first = _path(layer, network, 0)
+        if needs_classes or first in present:
+            wanted += [_path(layer, network, label) for label in range(num_classes)]
+        missing.note((path, b"" if path in present else None) for path in wanted)
+    missing.refuse(network)
 
 
 def refuse_more_classes(store: Store, network: str, layers: Sequence[LayerShape], num_classes: int) -> None:

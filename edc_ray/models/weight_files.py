@@ -39,8 +39,8 @@ def fetch_weights(url: str, digest: str, kept_as: Path) -> bytes:
     Raises:
         ArtifactError: it cannot be read, or has another hash.
     """
-    path = url.removeprefix("file://").removeprefix("local://")
-    if "://" not in path:
+    path = _local_path(url)
+    if path is not None:
         return _verified(_read(path), digest, url)
     with _only_one(kept_as):
         if kept_as.exists() and hashlib.sha256(data := kept_as.read_bytes()).hexdigest().startswith(digest):
@@ -48,6 +48,17 @@ def fetch_weights(url: str, digest: str, kept_as: Path) -> bytes:
         data = _verified(_read(url), digest, url)
         _publish(kept_as, data)
         return data
+
+
+def check_local_weights(url: str, digest: str) -> None:
+    """Refuse a local file that is not there or has another hash, before any work. URLs are left alone.
+
+    Raises:
+        ArtifactError: it cannot be read, or has another hash.
+    """
+    path = _local_path(url)
+    if path is not None:
+        _verified(_read(path), digest, url)
 
 
 def read_state(data: bytes, *, source: str) -> dict[str, Tensor]:
@@ -91,6 +102,11 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     versioned: Any = OrderedDict(state)
     versioned._metadata = getattr(network.state_dict(), "_metadata", None)
     network.load_state_dict(versioned)
+
+
+def _local_path(url: str) -> str | None:
+    path = url.removeprefix("file://").removeprefix("local://")
+    return None if "://" in path else path
 
 
 def _is_safetensors(data: bytes) -> bool:

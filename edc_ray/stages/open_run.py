@@ -24,7 +24,7 @@ from edc_ray.artifacts.records import parse_manifest
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import load_yaml, to_yaml
 from edc_ray.config.run import GROWING_FIELDS, STAGE_NAMES, RunConfig, StageName
-from edc_ray.config.stages import EvaluateConfig, SqueezeConfig
+from edc_ray.config.stages import EvaluateConfig, SqueezeConfig, WeightsFile
 from edc_ray.core.accumulator import LayerKind
 from edc_ray.core.accuracy import fewest_images_above_chance
 from edc_ray.core.taps import LayerTaps
@@ -33,6 +33,7 @@ from edc_ray.errors import ConfigError, DataError, EdcRayError
 from edc_ray.models.construction import unknown_network
 from edc_ray.models.pretrained import check_source
 from edc_ray.models.registry import check_network, network_names
+from edc_ray.models.weight_files import check_local_weights
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.growth import follows_ipc, with_blocks_of
 from edc_ray.stages.init_images import check_class_sizes
@@ -64,6 +65,7 @@ def open_inputs(config: RunConfig) -> Inputs:
     resolved = _as_it_began(store, config.model_copy(update={"dataset": data.spec}))
     check_networks(resolved, data)
     check_weights(resolved.squeeze, len(data.train.class_names))
+    _check_weight_files(resolved, store)
     _check_groups(resolved)
     _check_bands(resolved, data.train.image_size)
     check_rates(resolved.evaluate)
@@ -327,6 +329,14 @@ def check_weights(squeeze: SqueezeConfig, num_classes: int) -> None:
             next="say which of them the dataset's are with squeeze.head_classes=[...], or let a fresh head "
             "be trained with squeeze.epochs above 0",
         )
+
+
+def _check_weight_files(config: RunConfig, store: Store) -> None:
+    if store.exists(manifest_path(STAGE_FOLDERS["squeeze"])):
+        return  # the observers are made: their files may have gone
+    for source in config.squeeze.weights.values():
+        if isinstance(source, WeightsFile):
+            check_local_weights(source.url, source.sha256)
 
 
 def _with_whole_paths(config: RunConfig) -> RunConfig:

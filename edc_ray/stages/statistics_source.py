@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from edc_ray.artifacts.official_statistics import (
     find_network_name,
     official_network_names,
     read_official_statistics,
+    refuse_missing_files,
     refuse_more_classes,
 )
 from edc_ray.artifacts.records import Manifest, Record
@@ -88,14 +90,26 @@ class TreeSource:
     class_patch_swapped: bool = True
 
     def check(self, wanted: Wanted) -> None:
-        """See StatisticsSource; reads the global files and those of the first and the last class."""
+        """See StatisticsSource; lists the tree, reads the global files and those of two classes."""
         if wanted.definition != "official":
             raise ConfigError(
                 f"an official tree holds no {wanted.definition} statistics",
                 found=f"recover.variance={wanted.definition}",
                 next="set recover.variance=official, or method=edc_official",
             )
+        refuse_missing_files(
+            self._files,
+            self.store,
+            self.network_name(wanted),
+            _official_layers(wanted),
+            len(wanted.class_names),
+            needs_classes=wanted.classes,
+        )
         self._read(wanted, [0, len(wanted.class_names) - 1])
+
+    @cached_property
+    def _files(self) -> frozenset[str]:
+        return frozenset(self.store.list())
 
     def read(self, wanted: Wanted) -> tuple[Rows, str]:
         """See StatisticsSource."""

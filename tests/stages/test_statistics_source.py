@@ -120,6 +120,14 @@ def test_a_repository_checkout_with_global_files_only_serves_local_class_targets
         tiny_context(**OFFICIAL, statistics__source=damaged.url)
 
 
+def test_every_missing_file_of_a_tree_is_found_before_work_starts(damaged: Store) -> None:
+    lost = next(path for path in damaged.list() if "/class_1/" in path and path.startswith("Conv"))
+    damaged.delete(lost)
+    with pytest.raises(ArtifactError, match=r"1 of the \d+ files of statistics .* are missing") as caught:
+        tiny_context(**OFFICIAL, statistics__source=damaged.url)
+    assert lost in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("fields", "error", "match"),
     [

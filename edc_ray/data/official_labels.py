@@ -330,7 +330,7 @@ def _rows_of_batch(
         box_row0=np.full(size, row0), box_row1=np.full(size, row1),
         box_col0=np.full(size, column0), box_col1=np.full(size, column1),
         lam=np.full(size, 1.0 if batch.lam is None else batch.lam),
-        logits=Fp16Codec().encode(batch.logits.float().numpy())["logits"],
+        logits=Fp16Codec().encode(batch.logits.float().numpy()).columns["logits"],
     )  # fmt: skip
 
 

@@ -130,7 +130,7 @@ def _train(
     student_seed: int,
     title: str,
 ) -> list[float]:
-    section, epochs = context.config.evaluate, context.config.relabel.epochs
+    section, epochs = context.config.evaluate, context.config.training_epochs
     trained = wrapped_for_group(network, context)
     optimizer = make_optimizer(trained, section)
     losses: list[float] = []

@@ -27,6 +27,7 @@ from edc_ray.config.run import GROWING_FIELDS, STAGE_NAMES, RunConfig, StageName
 from edc_ray.config.stages import SqueezeConfig
 from edc_ray.core.accumulator import LayerKind
 from edc_ray.core.accuracy import fewest_images_above_chance
+from edc_ray.core.label_codec_names import label_codec
 from edc_ray.core.taps import LayerTaps
 from edc_ray.data.sources import OpenedDataset, open_dataset
 from edc_ray.errors import ConfigError, DataError, EdcRayError
@@ -62,6 +63,7 @@ def open_inputs(config: RunConfig) -> Inputs:
     resolved = config.model_copy(update={"dataset": data.spec})
     check_networks(resolved, data)
     check_weights(resolved.squeeze, len(data.train.class_names))
+    label_codec(resolved.relabel.codec)
     _check_groups(resolved)
     _check_bands(resolved, data.train.image_size)
     _check_validation(resolved, data)

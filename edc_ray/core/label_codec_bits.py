@@ -15,8 +15,8 @@ def packed_bytes(bits: int) -> int:
 
 def pack(values_NM: np.ndarray, bits_M: np.ndarray) -> np.ndarray:
     """Whole numbers in [0, 2**bits), one width for each column, as uint8 [N, bytes]."""
-    if len(bits_M) and (bits_M == 8).all():
-        return np.ascontiguousarray(values_NM, dtype=np.uint8)
+    if _are_equal(bits_M):
+        return _pack_equal(values_NM, int(bits_M[0]))
     columns, shifts = _places(bits_M)
     return np.packbits((values_NM[:, columns] >> shifts & 1).astype(bool), axis=1)
 
@@ -30,11 +30,11 @@ def unpack(bytes_NB: np.ndarray, bits_M: np.ndarray) -> np.ndarray:
     total = int(bits_M.sum())
     if bytes_NB.ndim != 2 or bytes_NB.shape[1] != packed_bytes(total):
         raise ValueError(f"rows of {bytes_NB.shape[1:]} bytes and not of {packed_bytes(total)}")
-    if len(bits_M) and (bits_M == 8).all():
-        return bytes_NB.astype(np.int64)
-    set_NT = np.unpackbits(bytes_NB, axis=1)
-    if set_NT[:, total:].any():
+    if bytes_NB.shape[1] and (bytes_NB[:, -1] & ((1 << -total % 8) - 1)).any():
         raise ValueError("bits are set where a row is filled up")
+    if _are_equal(bits_M):
+        return _unpack_equal(bytes_NB, int(bits_M[0]), len(bits_M))
+    set_NT = np.unpackbits(bytes_NB, axis=1)
     values_NM = np.zeros((len(bytes_NB), len(bits_M)), np.int64)
     first = np.cumsum(bits_M) - bits_M
     for place in range(int(bits_M.max(initial=0))):
@@ -99,6 +99,36 @@ def unpack_subsets(bytes_NB: np.ndarray, num_classes: int, size: int) -> np.ndar
     if (classes_Nk >= num_classes).any() or (np.diff(classes_Nk, axis=1) <= 0).any():
         raise ValueError(f"classes that do not ascend below {num_classes}")
     return classes_Nk
+
+
+def _are_equal(bits_M: np.ndarray) -> bool:
+    return len(bits_M) > 0 and bool((bits_M == bits_M[0]).all()) and 0 < bits_M[0] <= 8
+
+
+def _pack_equal(values_NM: np.ndarray, bits: int) -> np.ndarray:
+    """Eight numbers at a time fill `bits` bytes."""
+    count, size = values_NM.shape
+    eights = -(-size // 8)
+    eights_NE8 = np.zeros((count, eights, 8), np.uint64)
+    eights_NE8.reshape(count, eights * 8)[:, :size] = values_NM
+    joined_NE = np.zeros(eights_NE8.shape[:2], np.uint64)
+    for place in range(8):
+        joined_NE = joined_NE << np.uint64(bits) | eights_NE8[:, :, place]
+    bytes_NEB = joined_NE.astype(">u8").view(np.uint8).reshape(count, eights, 8)[:, :, 8 - bits :]
+    return np.ascontiguousarray(bytes_NEB.reshape(count, eights * bits)[:, : packed_bytes(bits * size)])
+
+
+def _unpack_equal(bytes_NB: np.ndarray, bits: int, size: int) -> np.ndarray:
+    count, eights = len(bytes_NB), -(-size // 8)
+    padded_NB = np.zeros((count, eights * bits), np.uint8)
+    padded_NB[:, : bytes_NB.shape[1]] = bytes_NB
+    wide_NE8 = np.zeros((count, eights, 8), np.uint8)
+    wide_NE8[:, :, 8 - bits :] = padded_NB.reshape(count, eights, bits)
+    if bits == 8:
+        return wide_NE8.reshape(count, eights * 8)[:, :size].astype(np.int64)
+    joined_NE = wide_NE8.view(">u8")[:, :, 0].astype(np.int64)
+    values_NE8 = joined_NE[:, :, None] >> (bits * np.arange(7, -1, -1)) & (2**bits - 1)
+    return values_NE8.reshape(count, eights * 8)[:, :size]
 
 
 def _set_places(bitmap_NP: np.ndarray, size: int) -> np.ndarray:

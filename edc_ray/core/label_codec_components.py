@@ -5,6 +5,7 @@ components.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +44,14 @@ class Components:
     exponent: int
 
 
+class Fit(NamedTuple):
+    """Components of a table, their unit vectors float64 [R, K], and the steps [R] of their codes."""
+
+    components: Components
+    axes: np.ndarray
+    steps: np.ndarray
+
+
 @dataclass(frozen=True)
 class ComponentsCodec:
     """The mean of all labels of the table plus multiples of its principal components.
@@ -61,9 +70,10 @@ class ComponentsCodec:
     def name(self) -> str:
         return f"pca{self.bits}"
 
-    def encode(self, logits_NK: np.ndarray) -> EncodedLabels:
+    def encode(self, logits_NK: np.ndarray, fit: Fit | None = None) -> EncodedLabels:
+        """What to store, with the components of these labels or those of others (`fit`)."""
         halves_NK = as_halves(logits_NK, self.name)
-        components, axes_RK, steps_R = self._fitted(halves_NK)
+        components, axes_RK, steps_R = fit or self.fit(halves_NK)
         widths_R = components.bits.astype(np.int64)
 
         def columns(rows: slice) -> dict[str, np.ndarray]:
@@ -94,7 +104,7 @@ class ComponentsCodec:
         """What lies outside of the components, plus their errors: half a step, or what is cut off beyond the
         last level; plus the rounding of half_steps and to half precision."""
         halves_NK = as_halves(logits_NK, self.name)
-        components, axes_RK, steps_R = self._fitted(halves_NK)
+        components, axes_RK, steps_R = self.fit(halves_NK)
         places_NR = _projected(halves_NK, components.mean, axes_RK)
         outside_NK = np.abs(halves_NK - components.mean.astype(np.float64) - places_NR @ axes_RK)
         reach_R = steps_R * 2.0 ** (components.bits - 1.0)
@@ -105,8 +115,8 @@ class ComponentsCodec:
         rounding_NK = np.maximum(np.abs(logits_NK) * 2.0**-11, 2.0**-25)
         return outside_NK + error_NR @ np.abs(axes_RK) + rounded_R.sum() + rounding_NK + largest * 2.0**-20
 
-    def _fitted(self, halves_NK: np.ndarray) -> tuple[Components, np.ndarray, np.ndarray]:
-        """Components, their unit vectors float64 [R, K], and the steps [R] of their codes."""
+    def fit(self, halves_NK: np.ndarray) -> Fit:
+        """The components of some labels, float16 [N, K]."""
         mean_K, variances, vectors = _principal_components(halves_NK)
         bits_R = _dealt_bits(variances, self.bits)
         axes_RK = vectors[: len(bits_R)]
@@ -118,7 +128,7 @@ class ComponentsCodec:
         # The finest power of two with which the largest entry fits 15 bits; none is needed without variance.
         exponent = 14 - int(np.ceil(np.log2(largest))) if largest > 2.0**-100 else 0
         whole_RK = np.rint(np.ldexp(halves_RK, exponent)).astype(np.int16)
-        return Components(mean_K, bits_R.astype(np.uint8), whole_RK, exponent), axes_RK, steps_R
+        return Fit(Components(mean_K, bits_R.astype(np.uint8), whole_RK, exponent), axes_RK, steps_R)
 
     def _stored(self, encoded: EncodedLabels) -> Components:
         classes = encoded.num_classes

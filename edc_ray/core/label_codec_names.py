@@ -21,7 +21,7 @@ from edc_ray.core.label_codec_top import TopCodec
 from edc_ray.errors import ConfigError
 
 _FORM = re.compile(
-    r"(?:pca(?P<pca>[1-9]\d{0,4})(?:_(?=top))?)?"
+    r"(?:pca(?P<pca>[1-9]\d{0,4})(?:_(?=top)|(?!top)))?"
     r"(?:top(?P<top>[1-9]\d{0,4})(?:t(?P<warm>[1-9]\d{0,2}))?)?"
     r"(?:(?P<last>_?)q(?P<bits>\d{1,2}))?"
 )
@@ -39,7 +39,7 @@ def label_codec(spec: str) -> LabelCodec:
         return Fp16Codec()
     form = _FORM.fullmatch(spec)
     if not spec or form is None:
-        near = difflib.get_close_matches(spec, _EXAMPLES, n=1)
+        near = difflib.get_close_matches(spec, _EXAMPLES, n=1, cutoff=0.5)
         raise _refused(spec, f" Did you mean '{near[0]}'?" if near else "")
     bits = None if form["bits"] is None else int(form["bits"])
     if bits is not None and not 2 <= bits <= 8:

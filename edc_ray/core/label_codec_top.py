@@ -24,7 +24,7 @@ from edc_ray.core.label_codec_bits import (
     unpack,
     unpack_subsets,
 )
-from edc_ray.core.label_codec_components import ComponentsCodec
+from edc_ray.core.label_codec_components import ComponentsCodec, Fit
 
 _LEVELS = 255
 
@@ -65,10 +65,11 @@ class TopCodec:
         ]
         return "_".join(part for part in parts if part)
 
-    def encode(self, logits_NK: np.ndarray) -> EncodedLabels:
+    def encode(self, logits_NK: np.ndarray, fit: Fit | None = None) -> EncodedLabels:
+        """What to store. `fit`: components of other labels for the background, instead of those of these."""
         halves_NK = as_halves(logits_NK, self.name)
         count, num_classes = halves_NK.shape
-        below = self._encoded_background(halves_NK)
+        below = self._encoded_background(halves_NK, fit)
 
         def columns(rows: slice) -> dict[str, np.ndarray]:
             classes_Nk = _largest(halves_NK[rows], self.size)
@@ -110,8 +111,8 @@ class TopCodec:
 
     def error_bound(self, logits_NK: np.ndarray) -> np.ndarray:
         """Of a kept logit, half a step of its label's grid, which is up to two units of the table's wider
-        than its kept logits. Of another, the background's error there and at worst anywhere (rest lies between the
-        least and the greatest), and half a unit.
+        than its kept logits. Of another, the background's error there and at worst anywhere (rest lies
+        between the least and the greatest), and half a unit.
         """
         halves_NK = as_halves(logits_NK, self.name).astype(np.float64)
         logits_NK = np.asarray(logits_NK, np.float64)
@@ -141,10 +142,10 @@ class TopCodec:
             rest_N1 = 2 * size_N1.max() / _LEVELS / 2
         return np.where(others_NK, below_NK + reach_N1 + rest_N1, kept_N[:, None]) + rounding_NK
 
-    def _encoded_background(self, halves_NK: np.ndarray) -> EncodedLabels:
+    def _encoded_background(self, halves_NK: np.ndarray, fit: Fit | None) -> EncodedLabels:
         if self.components is None or self.size >= halves_NK.shape[1]:
             return EncodedLabels({}, halves_NK.shape[1])
-        return self.components.encode(halves_NK)
+        return self.components.encode(halves_NK, fit)
 
     def _background(self, encoded: EncodedLabels, rows: slice) -> np.ndarray:
         if self.components is None:
@@ -183,8 +184,14 @@ class TopCodec:
 
 def _largest(logits_NK: np.ndarray, size: int) -> np.ndarray:
     """Classes of the largest logits of each row, ascending; of equal logits the first classes."""
-    order_NK = np.argsort(-logits_NK, axis=1, kind="stable")
-    return np.sort(order_NK[:, :size], axis=1)
+    count, num_classes = logits_NK.shape
+    if size >= num_classes:
+        return np.tile(np.arange(num_classes), (count, 1))
+    last_N1 = np.partition(logits_NK, num_classes - size, axis=1)[:, num_classes - size, None]
+    above_NK, equal_NK = logits_NK > last_N1, logits_NK == last_N1
+    missing_N1 = size - above_NK.sum(axis=1, keepdims=True)
+    kept_NK = above_NK | (equal_NK & (np.cumsum(equal_NK, axis=1) <= missing_N1))
+    return np.nonzero(kept_NK)[1].reshape(count, size)
 
 
 def _quantised(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from edc_ray.artifacts.codec import table_to_bytes
-from edc_ray.artifacts.layout import STAGE_FOLDERS, epochs_key, manifest_path, records_folder, table_name
+from edc_ray.artifacts.layout import STAGE_FOLDERS, epochs_key, records_folder, table_name
 from edc_ray.artifacts.manifest import read_record, read_shard, write_manifest, write_unit
 from edc_ray.artifacts.records import Manifest, Record, parse_record
 from edc_ray.artifacts.schema import LabelRows
@@ -28,8 +28,8 @@ from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.stages.provenance import environment_facts
 
 UNIT_ROWS = 1 << 16
-"""Labels that are encoded together at least, where there are so many: small units of a run are joined, for what
-a table's labels have in common is stored once for each."""
+"""Labels that are encoded together at least, where there are so many: small units of a run are joined, for
+what a table's labels have in common is stored once for each."""
 GROUP_ROWS = 1 << 14
 """Labels of one row group at most, but always whole epochs."""
 
@@ -212,8 +212,8 @@ def _told(target: Store, source: Manifest, records: Sequence[Record], codec: str
     before, after = _bytes(source.records), _bytes(records)
     count = sum(shard.rows for record in records for shard in record.shards)
     return (
-        f"{target.url}: labels of {kept} of {_epochs(source)} epochs as {codec}, {after} bytes instead of {before} "
-        f"({before / after:.1f}x); {after / count:.1f} bytes a label with its view"
+        f"{target.url}: labels of {kept} of {_epochs(source)} epochs as {codec}, {after} bytes instead of "
+        f"{before} ({before / after:.1f}x); {after / count:.1f} bytes a label with its view"
     )
 
 

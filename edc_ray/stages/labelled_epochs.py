@@ -18,9 +18,9 @@ MEMORY_LIMIT = 1 << 30
 def shown_epoch(config: RunConfig, number: int) -> int:
     """The labelled epoch that students see in an epoch of their training.
 
-    The first pass shows the labelled epochs in their order. Where students train for more
-    (evaluate.epochs), further passes show them again: in the same order, or (evaluate.epoch_reuse=shuffled)
-    in an order drawn for the pass, the same for all rows and students. Batches are dealt anew in every epoch of training.
+    The first pass shows the labelled epochs in their order. Where students train for more (evaluate.epochs),
+    further passes show them again: in the same order, or (evaluate.epoch_reuse=shuffled) in an order drawn
+    for the pass, the same for all rows and students. Batches are dealt anew in every epoch of training.
     """
     labelled = config.relabel.epochs
     turn, place = divmod(number, labelled)

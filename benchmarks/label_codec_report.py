@@ -129,8 +129,8 @@ def _network(network: dict[str, Any]) -> list[str]:
     text = [
         f"## Logits of {network['networks']}, 1,000 classes",
         "",
-        "`in a unit` adds the share of what a table of 100,000 labels (ten images of a class, ten epochs) has "
-        "in common. In brackets: with principal components of the other half of the images.",
+        "`in a unit` adds the share of what a table of 100,000 labels (ten images of a class, ten epochs) "
+        "has in common. In brackets: with principal components of the other half of the images.",
         "",
         "| codec | B a label | in a unit | smaller than 2,000 B | relative MSE | KL, T=1 | KL, T=4 | "
         "KL, T=20 | top-1 agreement | largest error | its bound |",

@@ -1,4 +1,4 @@
-"""Labels of real views for bench_label_codecs.py: a network's logits, and the bytes of a view's parameters."""
+"""Labels of real views for bench_label_codecs.py: a network's logits, and the bytes of its views."""
 
 from __future__ import annotations
 

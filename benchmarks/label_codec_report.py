@@ -80,6 +80,8 @@ def markdown(record: dict[str, Any]) -> str:
     views = record["view_bytes"]
     text += [
         "",
+        "A bound is that of these labels: of a label by class, the largest here.",
+        "",
         f"Besides its logits a row holds its view's parameters: {sum(views.values()):.1f} bytes at 1,000 "
         "classes of ten images of 224 pixels ("
         + ", ".join(f"{name} {taken:.1f}" for name, taken in views.items() if taken >= 0.05)
@@ -91,35 +93,72 @@ def markdown(record: dict[str, Any]) -> str:
     return "\n".join(text) + "\n"
 
 
-def plot(record: dict[str, Any], path: Path) -> None:
+def plot(network: dict[str, Any], path: Path) -> None:
     """Error against bytes for every codec that was tried; lines join those that no other beats."""
-    if "network" not in record:
-        return
-    rows = record["network"]["codecs"]
+    rows = network["codecs"]
     figure, axes = plt.subplots(2, 2, figsize=(12, 9))
     for axis, (metric, title) in zip(axes.flat, METRICS.items(), strict=True):
         for kind, words in _FAMILIES.items():
-            of_kind = [row for row in rows if family(row["codec"]) == kind and row[metric] > 0]
-            axis.scatter(
-                [row["bytes_in_unit"] for row in of_kind], [row[metric] for row in of_kind], s=22, label=words
-            )
-        best = [row for row in rows if row["codec"] in record["network"]["front"][metric] and row[metric] > 0]
+            of_kind = [row for row in rows if family(row["codec"]) == kind]
+            _points(axis, of_kind, [row[metric] for row in of_kind], label=words)
+        best = [row for row in rows if row["codec"] in network["front"][metric] and row[metric] > 0]
         best.sort(key=lambda row: row["bytes_in_unit"])
-        axis.plot(
-            [row["bytes_in_unit"] for row in best], [row[metric] for row in best], color="grey", linewidth=0.8
-        )
+        sizes = [row["bytes_in_unit"] for row in best]
+        axis.plot(sizes, [row[metric] for row in best], color="grey", linewidth=0.8)
         held = [row for row in rows if "held_out" in row]
-        axis.scatter(
-            [row["bytes_in_unit"] for row in held], [row["held_out"][metric] for row in held],
-            s=22, facecolors="none", edgecolors="black", linewidths=0.6, label="components of other images",
+        _points(
+            axis, held, [row["held_out"][metric] for row in held], facecolors="none", edgecolors="black",
+            linewidths=0.6, label="components of other images",
         )  # fmt: skip
         for name, limit in BUDGETS.items():
             axis.axvline(limit, color="black", linewidth=0.5, linestyle=":")
-            axis.text(limit, axis.get_ylim()[0], name, fontsize=8, ha="right", va="bottom", rotation=90)
+            axis.text(
+                limit, 0.02, name, fontsize=8, ha="right", rotation=90, transform=axis.get_xaxis_transform()
+            )
         axis.set(xscale="log", yscale="log", xlabel="bytes a label", title=title)
         axis.grid(alpha=0.3)
     axes[0, 0].legend(fontsize=8)
-    figure.suptitle(f"Soft labels of {record['network']['networks']} at 1,000 classes (fp16: 2,000 bytes)")
+    figure.suptitle(f"Soft labels of {network['networks']} at 1,000 classes (fp16: 2,000 bytes)")
+    _saved(figure, path)
+
+
+def plot_students(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Accuracy against the bytes of all logits, relative to the first row's."""
+    figure, axis = plt.subplots(figsize=(9, 6))
+    for row in rows:
+        pruned = row["pruning_factor"] > 1
+        axis.errorbar(
+            row["factor_of_logits"], row["top1_mean"], yerr=row["top1_std"], capsize=3,
+            marker="s" if pruned else "o", color="tab:orange" if pruned else "tab:blue", linewidth=1,
+        )  # fmt: skip
+        axis.annotate(
+            row["way"], (row["factor_of_logits"], row["top1_mean"]), xytext=(5, 5), fontsize=8,
+            textcoords="offset points",
+        )  # fmt: skip
+    first = rows[0]
+    axis.axhspan(
+        first["top1_mean"] - first["top1_std"],
+        first["top1_mean"] + first["top1_std"],
+        color="grey",
+        alpha=0.15,
+    )
+    axis.set(
+        xscale="log",
+        xlabel="logits are so many times smaller (codec x pruning)",
+        ylabel="top-1 (%), mean ± std",
+    )
+    axis.set_title("Students on stored labels; squares: fewer epochs are stored; band: all labels in fp16")
+    axis.grid(alpha=0.3)
+    _saved(figure, path)
+
+
+def _points(axis: Any, rows: Sequence[dict[str, Any]], errors: Sequence[float], **style: Any) -> None:
+    shown = [(row["bytes_in_unit"], error) for row, error in zip(rows, errors, strict=True) if error > 0]
+    if shown:
+        axis.scatter(*zip(*shown, strict=True), s=22, **style)
+
+
+def _saved(figure: Any, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=90)
     plt.close(figure)

@@ -89,51 +89,66 @@ def train_students(
 
 
 def summary(lines: Sequence[dict[str, Any]], ways: Sequence[Way]) -> list[dict[str, Any]]:
-    """Mean, sample standard deviation and n of each way, with its bytes and factors against the first way."""
+    """Mean, sample standard deviation and n of each way; bytes and differences against the first way.
+
+    A difference is that between students of the same seed.
+    """
     rows: list[dict[str, Any]] = []
-    for way in ways:
-        of_way = [line for line in lines if line["way"] == str(way)]
-        if not of_way:
-            continue
+    of_ways = {str(way): [line for line in lines if line["way"] == str(way)] for way in ways}
+    present = {name: of_way for name, of_way in of_ways.items() if of_way}
+    first = next(iter(present.values()))
+    reference = {(line["student"], line["seed"]): line["top1"] for line in first}
+    for name, of_way in present.items():
         top1 = [line["top1"] for line in of_way]
-        one = of_way[0]
-        first = rows[0] if rows else one
+        pairs = [(line["top1"], reference.get((line["student"], line["seed"]))) for line in of_way]
+        lost = [one - other for one, other in pairs if other is not None]
+        codec_factor = _per_label(first[0], "logit_bytes") / _per_label(of_way[0], "logit_bytes")
+        pruning_factor = first[0]["stored_epochs"] / of_way[0]["stored_epochs"]
         rows.append(
             {
-                "way": str(way), "n": len(top1), "top1_mean": statistics.mean(top1),
-                "top1_std": statistics.stdev(top1) if len(top1) > 1 else None, "top1": top1,
-                "stored_epochs": one["stored_epochs"], "labels": one["labels"],
-                "logit_bytes_per_label": one["logit_bytes"] / one["labels"],
-                "view_bytes_per_label": one["view_bytes"] / one["labels"],
-                "codec_factor": first["labels"] and (
-                    first.get("logit_bytes_per_label", one["logit_bytes"] / one["labels"])
-                    / (one["logit_bytes"] / one["labels"])
-                ),
-                "pruning_factor": first["stored_epochs"] / one["stored_epochs"],
-                "file_bytes": one["file_bytes"], "source_file_bytes": one["source_file_bytes"],
+                "way": name, "n": len(top1), "top1_mean": statistics.mean(top1), "top1_std": _deviation(top1),
+                "top1": top1, "difference_n": len(lost), "difference_mean": statistics.mean(lost),
+                "difference_std": _deviation(lost), "stored_epochs": of_way[0]["stored_epochs"],
+                "logit_bytes_per_label": _per_label(of_way[0], "logit_bytes"),
+                "view_bytes_per_label": _per_label(of_way[0], "view_bytes"),
+                "codec_factor": codec_factor, "pruning_factor": pruning_factor,
+                "factor_of_logits": codec_factor * pruning_factor,
+                "factor_of_files": of_way[0]["source_file_bytes"] / of_way[0]["file_bytes"],
             }
         )  # fmt: skip
-    for row in rows:
-        row["factor_of_logits"] = row["codec_factor"] * row["pruning_factor"]
-        row["factor_of_files"] = row["source_file_bytes"] / row["file_bytes"]
     return rows
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The summary as a table."""
-    head = (
-        "| labels | stored epochs | n | top-1 (%) | logits, B a label | view, B a label | codec | pruning | "
-        "logits in all | files in all |\n| " + " | ".join(["---"] * 10) + " |"
-    )
-    lines = [
-        f"| {row['way']} | {row['stored_epochs']} | {row['n']} | {row['top1_mean']:.2f}"
-        + (f" ± {row['top1_std']:.2f}" if row["top1_std"] is not None else "")
-        + f" | {row['logit_bytes_per_label']:.2f} | {row['view_bytes_per_label']:.2f} | "
-        f"{row['codec_factor']:.2f}x | {row['pruning_factor']:.2f}x | {row['factor_of_logits']:.1f}x | "
-        f"{row['factor_of_files']:.1f}x |"
-        for row in rows
-    ]
-    return "\n".join([head, *lines])
+    titles = (
+        "labels", "stored epochs", "n", "top-1 (%)", "against the first, same seeds", "logits, B a label",
+        "view, B a label", "codec", "pruning", "logits in all", "files in all",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(titles)} |", "| " + " | ".join(["---"] * len(titles)) + " |"]
+    for row in rows:
+        cells = (
+            row["way"], row["stored_epochs"], row["n"], _with_deviation(row["top1_mean"], row["top1_std"]),
+            _with_deviation(row["difference_mean"], row["difference_std"]),
+            f"{row['logit_bytes_per_label']:.2f}", f"{row['view_bytes_per_label']:.2f}",
+            *(f"{row[name]:.1f}x" for name in (
+                "codec_factor", "pruning_factor", "factor_of_logits", "factor_of_files"
+            )),
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def _per_label(line: dict[str, Any], name: str) -> float:
+    return line[name] / line["labels"]
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def _with_deviation(mean: float, deviation: float | None) -> str:
+    return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
 
 
 def _context(config: RunConfig, data: OpenedDataset, url: str, way: Way, scratch: str) -> StageContext:

@@ -50,18 +50,19 @@ SWEEP = (
     *(f"top{k}t20_q5" for k in (8, 10, 24, 32)),
     *(f"pca{bits}" for bits in (32, 64, 128, 160, 256, 400, 512, 800, 1600, 3200)),
     "pca32_top4_q4", "pca48_top4_q5", "pca48_top6_q4", "pca48_top6_q5", "pca64_top4_q4", "pca64_top5_q4",
-    "pca64_top6_q4", "pca72_top4_q4", "pca72_top5_q3", "pca64_top6_q3", "pca56_top6_q4", "pca80_top4_q4", "pca80_top5_q4", "pca96_top3_q4", "pca112_top2_q4", "pca64_top6t20_q4",
-    "pca128_top16_q5", "pca160_top12_q5", "pca192_top10_q5", "pca216_top10_q4", "pca224_top8_q4", "pca240_top8_q4", "pca256_top6_q4", "pca224_top10_q5",
-    "pca256_top8_q5", "pca512_top16_q6", "pca800_top16_q6",
+    "pca64_top6_q4", "pca72_top4_q4", "pca72_top5_q3", "pca64_top6_q3", "pca56_top6_q4", "pca80_top4_q4",
+    "pca80_top5_q4", "pca96_top3_q4", "pca112_top2_q4", "pca64_top6t20_q4", "pca128_top16_q5",
+    "pca160_top12_q5", "pca192_top10_q5", "pca216_top10_q4", "pca224_top8_q4", "pca240_top8_q4",
+    "pca256_top6_q4", "pca224_top10_q5", "pca256_top8_q5", "pca512_top16_q6", "pca800_top16_q6",
     "pca1600_top32_q6", "pca3200_top32_q8",
 )  # fmt: skip
 STUDENTS_TEXT = """
 ## Students
 
 One run's students (same images, recipe and number of training epochs), with its labels stored in other ways;
-mean ± sample standard deviation over n seeds. The codec's factor is of the bytes of the logits' columns against
-the first row's, the pruning's that of stored epochs, which students see again in turn. Files hold the views
-too, and are compared with the run's own.
+mean ± sample standard deviation over n seeds. The codec's factor is of the bytes of the logits' columns
+against those of the first row, the pruning's that of stored epochs, which students see again in turn. Files
+hold the views too, and are compared with the run's own.
 
 """
 WAYS = ("fp16", "q8", "q4", "pca40", "pca32", "pca24", "fp16:75", "pca32:75", "fp16:50", "pca24:50")

@@ -69,15 +69,14 @@ def compress_run(url: str, dest: str | None, *, codec: str, keep_epochs: int | N
     label_codec(codec)
     images, labels = (_Opened(*open_stage(url, None, stage)) for stage in ("recover", "relabel"))
     refuse_no_labels(labels.store, labels.manifest)
-    stored = _epochs(labels.manifest)
+    stored = _epochs(labels)
     if keep_epochs is not None and keep_epochs > stored:
         raise ConfigError(
             f"{labels.store.url} holds labels of fewer epochs than are to be kept",
             found=f"{stored} epochs", expected=f"--keep-epochs of at most {stored}",
         )  # fmt: skip
     kept = keep_epochs or stored
-    plain_url = labels.store.url.removesuffix(f"/{STAGE_FOLDERS['relabel']}") if labels.folder == "" else None
-    target = _target(dest or _default_dest(plain_url or labels.store.url, codec, kept, stored), labels.store)
+    target = _target(dest or _default_dest(labels.store.url, codec, kept, stored), labels.store)
     parts = _parts(labels.manifest, kept)
     fingerprints = [_fingerprint(part, codec) for part in parts]
     _refuse_other(target, images.manifest, fingerprints)
@@ -89,16 +88,16 @@ def compress_run(url: str, dest: str | None, *, codec: str, keep_epochs: int | N
     size = sum(shard.bytes for record in records for shard in record.shards)
     meta = labels.manifest.meta | {"codec": codec, "epochs": kept, "bytes": size, "source": _source(labels)}
     _finish(target, "relabel", labels.manifest, records, meta, digest_of(fingerprints))
-    return _told(target, labels.manifest, records, codec, kept)
+    return _told(target, labels, records, codec, kept)
 
 
 def _target(dest: str, source: Store) -> Store:
-    target = open_store(dest, writable=False)
-    if target.url == source.url or source.url.startswith(f"{target.url}/{STAGE_FOLDERS['relabel']}"):
+    url = open_store(dest, writable=False).url
+    if url == source.url or url.startswith(f"{source.url.rstrip('/')}/"):
         raise ConfigError(
             "compress writes a copy and does not change what it reads",
-            found=f"--dest {target.url}",
-            next="give another folder",
+            found=f"--dest {url}",
+            next="give a folder outside of the run's",
         )
     return open_store(dest)
 
@@ -203,13 +202,13 @@ def _finish(
 def _source(labels: _Opened) -> dict[str, Any]:
     manifest = labels.manifest
     return {
-        "url": labels.store.url, "fingerprint": manifest.fingerprint, "epochs": _epochs(manifest),
+        "url": labels.store.url, "fingerprint": manifest.fingerprint, "epochs": _epochs(labels),
         "codec": manifest.meta.get("codec", "fp16"), "bytes": _bytes(manifest.records),
     }  # fmt: skip
 
 
-def _told(target: Store, source: Manifest, records: Sequence[Record], codec: str, kept: int) -> str:
-    before, after = _bytes(source.records), _bytes(records)
+def _told(target: Store, source: _Opened, records: Sequence[Record], codec: str, kept: int) -> str:
+    before, after = _bytes(source.manifest.records), _bytes(records)
     count = sum(shard.rows for record in records for shard in record.shards)
     return (
         f"{target.url}: labels of {kept} of {_epochs(source)} epochs as {codec}, {after} bytes instead of "
@@ -217,12 +216,14 @@ def _told(target: Store, source: Manifest, records: Sequence[Record], codec: str
     )
 
 
-def _epochs(manifest: Manifest) -> int:
-    ranges = sorted(record.meta["epochs"] for record in manifest.records)
+def _epochs(labels: _Opened) -> int:
+    ranges = sorted(record.meta["epochs"] for record in labels.manifest.records)
     first = 0
     for begin, last in ranges:
         if begin != first:
-            raise ArtifactError("the epochs of the labels are not numbered from 0 on", found=ranges)
+            raise ArtifactError(
+                f"{labels.store.url}: the epochs of the labels are not numbered from 0 on", found=ranges
+            )
         first = last + 1
     return first
 

@@ -149,7 +149,7 @@ def test_a_damaged_shard_of_the_copy_is_written_anew(finished: StageContext) -> 
 
 def test_the_source_is_not_written_to(finished: StageContext) -> None:
     before = contents(finished.store)
-    for dest in (finished.store.url, f"{finished.store.url}/"):
+    for dest in (finished.store.url, f"{finished.store.url}/", finished.store.join("small")):
         with pytest.raises(ConfigError, match="does not change what it reads"):
             compress_run(finished.store.url, dest, codec="q6")
     assert contents(finished.store) == before

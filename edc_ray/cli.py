@@ -201,6 +201,26 @@ def export(
         print(told)
 
 
+@app.command()
+def compress(
+    url: Annotated[str, typer.Argument(help="Of a run with stored labels, or of what was imported.")],
+    codec: Annotated[
+        str, typer.Option(help="For example q8, top16_q6, pca64_top4_q5, or fp16 to change the epochs alone.")
+    ],
+    keep_epochs: Annotated[
+        int | None, typer.Option(min=1, help="Keep the first epochs only; default: all.")
+    ] = None,
+    dest: Annotated[
+        str | None, typer.Option(help="Folder to write; default: URL with the codec and epochs appended.")
+    ] = None,
+) -> None:
+    """Copy a condensed set with its soft labels encoded anew; the copy reads like a run. URL itself stays."""
+    from edc_ray.stages.compress_labels import compress_run
+
+    _stored_run(url)
+    print(compress_run(url, dest, codec=codec, keep_epochs=keep_epochs))
+
+
 def main() -> None:
     """Entry point: an error becomes its four-part message on stderr and its exit status."""
     # uv would build a new environment in every Ray worker; read when ray is imported.

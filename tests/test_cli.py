@@ -369,3 +369,13 @@ def test_a_run_from_its_own_stored_config_is_the_same_run(ask: Ask, run_copy: Pa
     found = ask("run", "--config", config, f"storage.root={tmp_path}", "--json").last
     assert found["run"] == str(run_copy)
     assert sum(one["units_done"] for one in found["stages"].values()) == 0
+
+
+def test_compress_writes_a_sound_copy_and_says_how_much_smaller_it_is(ask: Ask, run_copy: Path) -> None:
+    dest = run_copy.parent / "small"
+    answer = ask("compress", str(run_copy), "--codec", "pca16", "--keep-epochs", "1", "--dest", str(dest))
+    assert (answer.status, answer.stderr) == (0, "")
+    assert "epochs as pca16" in answer.stdout
+    assert ask("verify", str(dest)).status == 0
+    refused = ask("compress", str(run_copy), "--codec", "zip")
+    assert (refused.status, "'zip' is no label codec" in refused.stderr) == (2, True)

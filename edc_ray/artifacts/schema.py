@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from edc_ray.artifacts.arrow_columns import integers, lists_column, plain_column, stacked
 from edc_ray.artifacts.codec import ImageFormat, decode_image, encode_image
+from edc_ray.artifacts.logit_columns import LogitColumns, logit_arrays
 from edc_ray.errors import ArtifactError
 
-NEWEST_VERSION = 2
-"""Of tables: 1, and 2 for labels of views that are more than cropped, flipped and mixed."""
+NEWEST_VERSION = 3
+"""Of tables: 1; 2 for labels of views that are more than cropped, flipped and mixed; 3 for logits that a
+codec other than fp16 has made."""
 _PREFIX = "edc_ray."
+_CODEC = f"{_PREFIX}label_codec"
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IMAGES_SCHEMA = pa.schema(
     [("image", IMAGE_TYPE), ("label", pa.int64()), ("class_name", pa.string()), ("ipc_id", pa.int32())]
@@ -165,9 +169,9 @@ def build_images_table(
     names = [class_names[int(label)] for label in labels]
     columns = [
         pa.array(encoded, IMAGE_TYPE),
-        _column(labels, pa.int64()),
+        plain_column(labels, pa.int64()),
         pa.array(names, pa.string()),
-        _column(ipc_ids, pa.int32()),
+        plain_column(ipc_ids, pa.int32()),
     ]
     features = {
         "image": {"_type": "Image"},
@@ -191,13 +195,19 @@ def read_images_table(table: pa.Table, *, url: str = "a table of images") -> Ima
     if len({image.shape for image in images}) > 1:
         raise ArtifactError(f"{url} holds images of several sizes", expected="one size")
     stacked = np.stack(images) if images else np.zeros((0, 0, 0, 0), np.uint8)
-    return ImageRows(stacked, _integers(table, "label"), _integers(table, "ipc_id"), class_names)
+    return ImageRows(stacked, integers(table.column("label")), integers(table.column("ipc_id")), class_names)
 
 
 def build_labels_table(
-    rows: LabelRows, class_names: Sequence[str], *, dataset: str = "", codec: str = "fp16"
+    rows: LabelRows, class_names: Sequence[str], *, dataset: str = "", encoded: LogitColumns | None = None
 ) -> pa.Table:
     """A table of views and soft labels.
+
+    Args:
+        rows: with their logits.
+        class_names: of all classes, in label order.
+        dataset: name of the dataset.
+        encoded: stored instead of the logits as they are (`data.label_tables` encodes them).
 
     Raises:
         ValueError: lengths differ, a value is outside its column's range, logits not finite float16 [N, K].
@@ -211,40 +221,59 @@ def build_labels_table(
     if unknown := set(np.unique(rows.mix).tolist()) - set(MIXES):
         raise ValueError(f"mix must be one of {MIXES}, got {sorted(unknown)}")
     _check_labels(rows.label, len(class_names))
-    columns = {name: _column(getattr(rows, name), kind) for name, kind in LABEL_COLUMNS.items()}
+    columns = {name: plain_column(getattr(rows, name), kind) for name, kind in LABEL_COLUMNS.items()}
     extra = {name: kind for name, kind in VIEW_COLUMNS.items() if getattr(rows, name) is not None}
-    columns |= {name: _lists(getattr(rows, name), kind) for name, kind in extra.items()}
-    columns["logits"] = _lists(logits, pa.float16())
+    columns |= {name: lists_column(getattr(rows, name), kind) for name, kind in extra.items()}
+    columns |= {"logits": lists_column(logits, pa.float16())} if encoded is None else logit_arrays(encoded)
     if len({len(column) for column in columns.values()}) > 1:
         raise ValueError("the columns of a label table must have one length")
-    metadata = _metadata(class_names, dataset, version=2 if extra else 1) | {f"{_PREFIX}label_codec": codec}
+    version = 3 if encoded is not None else 2 if extra else 1
+    metadata = _metadata(class_names, dataset, version=version)
+    metadata[_CODEC] = "fp16" if encoded is None else encoded.codec
     return pa.table(columns, metadata=metadata)
 
 
-def read_labels_table(table: pa.Table, *, url: str = "a table of labels") -> LabelRows:
+def label_codec_of(table: pa.Table) -> str:
+    """The codec of a table of labels; fp16 where it does not say."""
+    return (table.schema.metadata or {}).get(_CODEC.encode(), b"fp16").decode(errors="replace")
+
+
+def read_labels_table(
+    table: pa.Table, *, url: str = "a table of labels", logits: np.ndarray | None = None
+) -> LabelRows:
     """Views and soft labels of a table: integers as int64, logits as float16 [N, K].
 
+    Args:
+        table: as stored.
+        url: what errors call it.
+        logits: decoded ones, of a table of another codec than fp16.
+
     Raises:
-        ArtifactError: another schema, or a newer version; names `url`.
+        ArtifactError: another schema, a newer version, or logits that are not finite; names `url`.
     """
-    class_names = check_table(table, [*LABEL_COLUMNS, "logits"], url=url)
+    class_names = check_table(table, [*LABEL_COLUMNS, *(["logits"] if logits is None else [])], url=url)
     columns: dict[str, np.ndarray] = {}
     for name, kind in LABEL_COLUMNS.items():
         if pa.types.is_integer(kind):
-            columns[name] = _integers(table, name)
+            columns[name] = integers(table.column(name))
         elif name == "mix":
             columns[name] = np.array(table.column(name).to_pylist(), dtype="<U6")
         else:
             columns[name] = table.column(name).to_numpy()
     for name in VIEW_COLUMNS:
         if name in table.column_names:
-            columns[name] = _stacked(table, name)
+            columns[name] = stacked(table.column(name))
+    values = _stored_logits(table, len(class_names), url) if logits is None else logits
+    if not np.isfinite(values).all():
+        raise ArtifactError(f"{url} holds soft labels that are NaN or Inf", next="run relabel again")
+    return LabelRows(**columns, logits=values)
+
+
+def _stored_logits(table: pa.Table, num_classes: int, url: str) -> np.ndarray:
     kind = table.schema.field("logits").type
-    if not pa.types.is_fixed_size_list(kind) or kind.list_size != len(class_names):
-        raise ArtifactError(
-            f"{url} holds other logits", found=str(kind), expected=f"{len(class_names)} a row"
-        )
-    return LabelRows(**columns, logits=_stacked(table, "logits").astype(np.float16, copy=False))
+    if not pa.types.is_fixed_size_list(kind) or kind.list_size != num_classes:
+        raise ArtifactError(f"{url} holds other logits", found=str(kind), expected=f"{num_classes} a row")
+    return stacked(table.column("logits")).astype(np.float16, copy=False)
 
 
 def build_statistics_table(
@@ -354,27 +383,6 @@ def _metadata(class_names: Sequence[str], dataset: str, version: int = 1) -> dic
         f"{_PREFIX}class_names": json.dumps(list(class_names)),
         f"{_PREFIX}dataset": dataset,
     }
-
-
-def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
-    if pa.types.is_dictionary(kind):
-        return pa.array(np.asarray(values).tolist(), pa.string()).dictionary_encode().cast(kind)
-    return pa.array(np.asarray(values), kind)  # refuses what the type cannot hold
-
-
-def _lists(values_NM: np.ndarray, kind: pa.DataType) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(values_NM.reshape(-1), kind), values_NM.shape[1])
-
-
-def _stacked(table: pa.Table, name: str) -> np.ndarray:
-    """[N, M] of a column of lists of one length; integers as int64."""
-    column = table.column(name).combine_chunks()
-    flat = column.flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, column.type.list_size)
-    return flat.astype(np.int64) if np.issubdtype(flat.dtype, np.integer) else flat
-
-
-def _integers(table: pa.Table, name: str) -> np.ndarray:
-    return table.column(name).to_numpy().astype(np.int64)
 
 
 def _check_labels(labels: np.ndarray, num_classes: int) -> None:

@@ -180,6 +180,11 @@ class RunConfig(Section):
         return digest_of(self.stage_inputs(stage))
 
     @property
+    def training_epochs(self) -> int:
+        """Epochs of a student's training."""
+        return self.evaluate.epochs or self.relabel.epochs
+
+    @property
     def slots_are_fixed_by_ipc(self) -> bool:
         """Whether another ipc changes the images that are there: such a run cannot grow."""
         return self._mosaics_are_dealt_by_ipc or self._order_is_official

@@ -241,7 +241,11 @@ class RelabelConfig(Section):
         default=False, description="RandAugment (two operations of magnitude 9) before the crop"
     )
     label_norm: Literal["none", "frobenius"] = "none"
-    codec: Literal["fp16"] = "fp16"
+    codec: str = Field(
+        default="fp16",
+        description="how soft labels are stored: fp16 (exactly), q8..q2 (bits of each logit), topK[_qB] (K "
+        "largest and the rest mass), pcaN (N bits of principal components), pcaN_topK_qB",
+    )
     batch_size: int = Field(
         default=256, ge=1, description="views in one forward pass; does not change the labels' meaning"
     )
@@ -264,6 +268,14 @@ class EvaluateConfig(Section):
         default="stored", description="online: the condensed images are labelled while students train"
     )
     loss: Literal["kl", "dist", "mse_ce", "mse_ce_flat"] = "mse_ce"
+    epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description="of a student's training; None: relabel.epochs; more: labelled epochs are shown again",
+    )
+    epoch_reuse: Literal["in_turn", "shuffled"] = Field(
+        default="in_turn", description="order of the labelled epochs when they are shown again"
+    )
     temperature: float = Field(default=20.0, gt=0)
     ce_weight: float = Field(default=0.025, ge=0)
     optimizer: Literal["sgd", "adamw"] = "adamw"

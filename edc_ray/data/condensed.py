@@ -17,12 +17,13 @@ from torch.utils.data import Dataset
 from edc_ray.artifacts import layout
 from edc_ray.artifacts.codec import table_from_bytes
 from edc_ray.artifacts.manifest import Manifest, Record, read_manifest, read_shard
-from edc_ray.artifacts.schema import ImageRows, LabelRows, read_images_table, read_labels_table
+from edc_ray.artifacts.schema import ImageRows, LabelRows, read_images_table
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.run import digest_of
 from edc_ray.core.pixels import from_uint8
 from edc_ray.core.views import render_views
 from edc_ray.data.label_rows import places_of, views_of_rows
+from edc_ray.data.label_tables import decoded_label_rows
 from edc_ray.errors import ArtifactError
 
 
@@ -213,7 +214,7 @@ def images_digest(manifest: Manifest) -> str | None:
 
 
 def read_label_rows(store: Store, folder: str, record: Record) -> LabelRows:
-    """All label rows of one unit of relabel.
+    """All label rows of one unit of relabel, decoded from whatever codec they are stored with.
 
     Raises:
         ArtifactError: a file is missing or damaged.
@@ -221,7 +222,7 @@ def read_label_rows(store: Store, folder: str, record: Record) -> LabelRows:
     parts = []
     for shard in record.shards:
         url = store.join(layout.join_path(folder, shard.path))
-        parts.append(read_labels_table(table_from_bytes(read_shard(store, folder, shard), url=url), url=url))
+        parts.append(decoded_label_rows(table_from_bytes(read_shard(store, folder, shard), url=url), url=url))
     return LabelRows.concatenate(parts)
 
 

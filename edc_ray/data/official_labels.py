@@ -328,7 +328,7 @@ def _rows_of_batch(
         lam=np.full(size, 1.0 if batch.lam is None else batch.lam),
     )  # fmt: skip
     labels, ipc_ids = np.array(slots).T
-    logits = Fp16Codec().encode(batch.logits.float().numpy())["logits"]
+    logits = Fp16Codec().encode(batch.logits.float().numpy()).columns["logits"]
     return rows_of_views(epoch, views, labels, ipc_ids, logits)
 
 

@@ -145,7 +145,7 @@ def _train(
     student_seed: int,
     title: str,
 ) -> list[float]:
-    epochs = context.config.relabel.epochs
+    epochs = context.config.training_epochs
     trained = wrapped_for_group(network, context)
     optimizer = make_optimizer(trained, section)
     losses: list[float] = []

@@ -1,4 +1,6 @@
-"""Labelled epochs kept in memory, so that students who see the same views do not label them again."""
+"""Labelled epochs: which one a student is shown, and those kept in memory, so that students who see the same
+views do not label them again.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,25 @@ from collections.abc import Callable, Hashable
 
 import numpy as np
 
+from edc_ray.config.run import RunConfig
+from edc_ray.core.seeding import draws
+
 MEMORY_LIMIT = 1 << 30
 """Bytes of labels that one process keeps."""
+
+
+def shown_epoch(config: RunConfig, number: int) -> int:
+    """The labelled epoch that students see in an epoch of their training.
+
+    The first pass shows the labelled epochs in their order. Where students train for more (evaluate.epochs),
+    further passes show them again: in the same order, or (evaluate.epoch_reuse=shuffled) in an order drawn
+    for the pass, the same for all rows and students. Batches are dealt anew in every epoch of training.
+    """
+    labelled = config.relabel.epochs
+    turn, place = divmod(number, labelled)
+    if turn == 0 or config.evaluate.epoch_reuse == "in_turn":
+        return place
+    return int(draws(config.seed, "evaluate", "reuse", turn).permutation(labelled)[place])
 
 
 class LabelledEpochs:

@@ -27,6 +27,7 @@ from edc_ray.config.run import GROWING_FIELDS, STAGE_NAMES, RunConfig, StageName
 from edc_ray.config.stages import EvaluateConfig, SqueezeConfig, WeightsFile
 from edc_ray.core.accumulator import LayerKind
 from edc_ray.core.accuracy import fewest_images_above_chance
+from edc_ray.core.label_codec_names import label_codec
 from edc_ray.core.taps import LayerTaps
 from edc_ray.data.sources import OpenedDataset, open_dataset
 from edc_ray.errors import ConfigError, DataError, EdcRayError
@@ -66,6 +67,7 @@ def open_inputs(config: RunConfig) -> Inputs:
     check_networks(resolved, data)
     check_weights(resolved.squeeze, len(data.train.class_names))
     _check_weight_files(resolved, store)
+    label_codec(resolved.relabel.codec)
     _check_groups(resolved)
     _check_bands(resolved, data.train.image_size)
     check_rates(resolved.evaluate)

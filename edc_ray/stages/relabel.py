@@ -11,13 +11,14 @@ from torch import Tensor
 from edc_ray.artifacts.codec import table_to_bytes
 from edc_ray.artifacts.layout import epochs_key, table_name
 from edc_ray.artifacts.records import Record
-from edc_ray.artifacts.schema import ImageRows, LabelRows, build_labels_table
+from edc_ray.artifacts.schema import ImageRows, LabelRows
 from edc_ray.config.run import digest_of
-from edc_ray.core.label_codec import LABEL_CODECS
+from edc_ray.core.label_codec import Fp16Codec
 from edc_ray.core.soft_labels import ensemble_logits
 from edc_ray.core.views import EpochViews, ViewSettings, draw_epoch_views, render_views
 from edc_ray.data.condensed import images_digest
 from edc_ray.data.label_rows import rows_of_views
+from edc_ray.data.label_tables import encoded_labels_table
 from edc_ray.errors import NumericalError
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, read_stage_images, slot_hashes
@@ -64,7 +65,7 @@ def label_epochs(context: StageContext, unit: WorkUnit) -> UnitOutput:
         parts.append(rows_of_views(epoch, views, rows.labels, rows.ipc_ids, logits))
     joined = LabelRows.concatenate(parts)
     spec = context.config.dataset
-    table = build_labels_table(
+    table = encoded_labels_table(
         joined, rows.class_names, dataset=spec.name, codec=context.config.relabel.codec
     )
     data = table_to_bytes(table, rows_per_group=len(rows.labels))
@@ -117,7 +118,7 @@ def label_views(context: StageContext, images: Tensor, views: EpochViews) -> np.
             found=f"view {row} of image {int(views.image[row])}",
             next="look for a broken observer with edc-ray verify, or train the observers anew",
         )
-    return LABEL_CODECS[section.codec].encode(values)["logits"]
+    return Fp16Codec().encode(values).columns["logits"]
 
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:

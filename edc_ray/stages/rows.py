@@ -5,6 +5,9 @@ init         the images before recovery
 random       real images of the same number per class, drawn anew for each student seed
 random_hard  the same images with hard labels; not mixed, for a class label does not tell what was pasted
 full         all real images: every epoch shows the next ones, as many as there are condensed images
+
+Where students train for more epochs than are labelled (evaluate.epochs), every row but `full` shows them
+again, as `labelled_epochs.shown_epoch` says.
 """
 
 from __future__ import annotations
@@ -21,8 +24,10 @@ from torch import Tensor
 from edc_ray.core.seeding import draws
 from edc_ray.core.views import EpochViews, draw_epoch_views
 from edc_ray.data.condensed import CondensedViews
+from edc_ray.data.label_tables import rounded_by
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, read_stage_images, slot_hashes
+from edc_ray.stages.labelled_epochs import shown_epoch
 from edc_ray.stages.relabel import label_views, slots_of, view_settings
 
 HARD_ROWS = frozenset({"random_hard"})
@@ -53,11 +58,11 @@ class StoredRow:
 
     def __init__(self, context: StageContext) -> None:
         self._stored = CondensedViews(context.store.url, dict(context.config.storage.options))
-        self._device = context.device
+        self._config, self._device = context.config, context.device
         self._images = torch.from_numpy(self._stored.images).to(context.device)
 
     def epoch(self, number: int) -> EpochOfRow:
-        self._stored.set_epoch(number)
+        self._stored.set_epoch(shown_epoch(self._config, number))
         rows = self._stored.rows
         logits, labels = torch.from_numpy(rows.logits).float(), torch.from_numpy(rows.label)
         return EpochOfRow(self._images, self._stored.views, logits.to(self._device), labels.to(self._device))
@@ -76,7 +81,7 @@ class LabelledRow:
     Deviations:
         Online, the official programs draw other views for each student; ours are those that relabel would
         store, so that both ways give the same student. Their labels keep float32 (CIFAR-10: float16), ours
-        are rounded by relabel.codec.
+        are rounded by relabel.codec (whose principal components are then those of one epoch's labels).
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class LabelledRow:
         self._slots = slots
 
     def epoch(self, number: int) -> EpochOfRow:
+        number = shown_epoch(self._context.config, number)
         return labelled_epoch(
             self._context, number, self._images, self._slots, hard=self.hard, shared=self._shared
         )
@@ -149,10 +155,14 @@ def labelled_epoch(
     if hard:
         logits = torch.zeros(len(views), 1, device=context.device)
     else:
-        label = partial(label_views, context, images, views)
+        label = partial(_labelled, context, images, views)
         values = label() if shared is None else context.labelled.get(shared, number, label)
         logits = torch.from_numpy(values).float().to(context.device)
     return EpochOfRow(images, views, logits, labels)
+
+
+def _labelled(context: StageContext, images: Tensor, views: EpochViews) -> np.ndarray:
+    return rounded_by(context.config.relabel.codec, label_views(context, images, views))
 
 
 def row_of(context: StageContext, name: str, student_seed: int) -> Row:

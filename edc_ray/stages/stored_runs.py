@@ -14,11 +14,12 @@ import numpy as np
 from edc_ray.artifacts.codec import table_to_bytes
 from edc_ray.artifacts.layout import RUN_CONFIG, RUN_DATA
 from edc_ray.artifacts.records import Manifest
-from edc_ray.artifacts.schema import LabelRows, build_labels_table
+from edc_ray.artifacts.schema import LabelRows
 from edc_ray.artifacts.store import Store
 from edc_ray.config.load import load_yaml
 from edc_ray.config.run import RunConfig
 from edc_ray.data.condensed import open_stage, read_label_rows, refuse_no_labels
+from edc_ray.data.label_tables import encoded_labels_table
 from edc_ray.data.sources import OpenedDataset
 from edc_ray.errors import ArtifactError
 from edc_ray.stages.context import StageContext
@@ -118,7 +119,7 @@ def stored_labels(context: StageContext, epochs: range) -> tuple[bytes, int]:
             rows = read_label_rows(store, folder, record)
             parts.append(rows.take(np.flatnonzero(np.isin(rows.epoch, list(epochs)))))
     joined = LabelRows.concatenate(parts)
-    table = build_labels_table(
+    table = encoded_labels_table(
         joined, context.data.train.class_names, dataset=context.config.dataset.name,
         codec=context.config.relabel.codec,
     )  # fmt: skip

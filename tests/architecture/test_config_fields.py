@@ -17,6 +17,7 @@ READ_THROUGH_METHOD = {
     "init.observers": "observers_of",
     "recover.observers": "observers_of",
     "relabel.observers": "observers_of",
+    "evaluate.epochs": "training_epochs",
 }
 
 

@@ -186,7 +186,7 @@ def test_every_table_states_its_schema_version_classes_and_dataset() -> None:
 
 def test_a_table_of_a_newer_version_asks_for_an_upgrade() -> None:
     _, table = _images_table()
-    newer = table.replace_schema_metadata(table.schema.metadata | {b"edc_ray.schema_version": b"3"})
+    newer = table.replace_schema_metadata(table.schema.metadata | {b"edc_ray.schema_version": b"4"})
     with pytest.raises(ArtifactError, match=r"a\.parquet is of a newer edc-ray") as caught:
         read_images_table(newer, url="a.parquet")
     assert "upgrade" in str(caught.value)

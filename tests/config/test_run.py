@@ -37,7 +37,9 @@ OTHER_VALUES: dict[str, Any] = {
     "init.observers": ["wrn_16_2"],
     "recover.observers": ["wrn_16_2"],
     "relabel.observers": ["wrn_16_2"],
+    "relabel.codec": "q4",
     "evaluate.students": ["wrn_16_2"],
+    "evaluate.epochs": 7,
     "evaluate.rows": ["condensed"],
     "evaluate.full_accuracy": 99.0,
     "evaluate.learning_rates": {"wrn_16_2": 0.1},
@@ -47,8 +49,7 @@ OTHER_VALUES: dict[str, Any] = {
     "init.source": "memory://a/run",
     "relabel.source": "memory://a/run",
 }
-HAVE_ONE_VALUE = {"relabel.codec"}
-STAGE_FIELDS = [p for p in field_paths() if p.split(".")[0] in REACH and p not in HAVE_ONE_VALUE]
+STAGE_FIELDS = [p for p in field_paths() if p.split(".")[0] in REACH]
 NEUTRAL_FIELDS: dict[str, Any] = {
     "run.name": "other", "storage.root": "/elsewhere", "storage.options": {"anon": True},
     "sweep.space": {"seed": [1]}, "sweep.num_trials": 3, "tracking.tensorboard": False,

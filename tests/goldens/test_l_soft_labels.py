@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from edc_ray.core.label_codec import LABEL_CODECS
+from edc_ray.core.label_codec import Fp16Codec
 from edc_ray.core.mixing import CutMixParams, apply_mix
 from edc_ray.core.official_draws import official_cutmix, official_mixup
 from edc_ray.core.soft_labels import ensemble_logits
@@ -69,7 +69,7 @@ def test_labels_of_views_mixed_from_the_official_seeds_equal_the_official_ones(c
     labels = ensemble_logits([network(labelled) for network in observers(golden, source)])
     expected = golden[f"{case}|soft_label"]
     if expected.dtype == np.float16:
-        stored = LABEL_CODECS["fp16"].encode(labels.numpy())["logits"]
+        stored = Fp16Codec().encode(labels.numpy()).columns["logits"]
         ulp = np.spacing(np.abs(expected)).astype(np.float64)
         np.testing.assert_allclose(stored / ulp, expected / ulp, **TOLERANCE["fp16_ulp"])
     else:

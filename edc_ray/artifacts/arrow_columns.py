@@ -1,0 +1,35 @@
+"""Columns of a table from numpy arrays, and back. N rows of M entries."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+
+def plain_column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """A column of a type.
+
+    Raises:
+        ValueError: the type cannot hold a value.
+    """
+    if pa.types.is_dictionary(kind):
+        return pa.array(np.asarray(values).tolist(), pa.string()).dictionary_encode().cast(kind)
+    return pa.array(np.asarray(values), kind)
+
+
+def lists_column(values_NM: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """A column of lists of M entries each."""
+    flat = np.ascontiguousarray(values_NM).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat, kind), values_NM.shape[1])
+
+
+def stacked(column: pa.ChunkedArray) -> np.ndarray:
+    """[N, M] of a column of lists of one length; signed and unsigned whole numbers as int64."""
+    whole = column.combine_chunks()
+    flat = whole.flatten().to_numpy(zero_copy_only=False).reshape(len(whole), column.type.list_size)
+    return flat.astype(np.int64) if np.issubdtype(flat.dtype, np.integer) else flat
+
+
+def integers(column: pa.ChunkedArray) -> np.ndarray:
+    """int64 [N] of a column of whole numbers."""
+    return column.to_numpy().astype(np.int64)

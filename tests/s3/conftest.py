@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import s3fs
@@ -89,9 +90,12 @@ class Gateway:
                 time.sleep(0.02)
 
     @property
-    def options(self) -> dict[str, str]:
-        """Storage options that lead through this door."""
-        return {"endpoint_url": f"http://127.0.0.1:{self.port}"}
+    def options(self) -> dict[str, Any]:
+        """Storage options that lead through this door, and give up early when it is slammed."""
+        return {
+            "endpoint_url": f"http://127.0.0.1:{self.port}",
+            "config_kwargs": {"retries": {"max_attempts": 0}},
+        }
 
     def kill(self) -> None:
         self.process.kill()
@@ -99,7 +103,8 @@ class Gateway:
 
 
 @pytest.fixture
-def gateway(ceph_url: str, tmp_path: Path) -> Iterator[Gateway]:
+def gateway(ceph_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 2)
     gateway = Gateway(tmp_path)
     yield gateway
     gateway.kill()

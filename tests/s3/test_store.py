@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import s3fs
 
 from edc_ray.artifacts import store as store_module
 from edc_ray.artifacts.garbage import find_garbage
 from edc_ray.artifacts.manifest import manifest_is_intact, read_manifest, verify_run
+from edc_ray.artifacts.pending_uploads import PendingUpload
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.errors import ArtifactError
 from tests.artifacts.test_pending_uploads import begin
@@ -90,17 +92,24 @@ def test_an_object_in_parts_is_read_back_whole(store: Store, monkeypatch: pytest
     assert store.pending_uploads() == []
 
 
+def uploads_of(store: Store) -> list[PendingUpload]:
+    found = store.pending_uploads()
+    assert found is not None
+    return found
+
+
 def test_pending_uploads_are_listed_aged_and_aborted(store: Store) -> None:
     begin(store, "labels/a.parquet")
     begin(open_store(f"{store.url}-too", writable=False), "labels/b.parquet")
-    (upload,) = store.pending_uploads() or ()
+    (upload,) = uploads_of(store)
     assert upload.path == "labels/a.parquet"
     assert find_garbage(store, 3600).young == 1  # moto's clock stands still, this one's does not
     store.abort_upload(upload)
     store.abort_upload(upload)
     assert store.pending_uploads() == []
-    (other,) = Store(f"{store.url}-too").pending_uploads() or ()
-    Store(f"{store.url}-too").abort_upload(other)
+    neighbour = Store(f"{store.url}-too")
+    (other,) = uploads_of(neighbour)
+    neighbour.abort_upload(other)
 
 
 REQUESTS: dict[str, Callable[[Store], Any]] = {
@@ -133,6 +142,7 @@ def test_a_server_that_is_not_there_is_an_error_without_the_key(
     store: Store, ceph: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
     with pytest.raises(ArtifactError, match=r"cannot .* s3://edc-ray/") as caught:
         store.publish("a", b"x")
     told = "".join(traceback.format_exception(caught.value))

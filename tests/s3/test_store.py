@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import fsspec.config
 import pytest
 import s3fs
 
@@ -136,6 +137,19 @@ def test_a_refused_key_is_an_error_without_the_key(
         told = "".join(traceback.format_exception(caught.value)) + repr(store)
         assert SECRET not in told
         assert ceph["AWS_ACCESS_KEY_ID"] not in told
+
+
+def test_fsspecs_own_configuration_leads_to_the_server(
+    ceph: dict[str, str], ceph_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ceph:
+        monkeypatch.delenv(name)
+    access = {"key": ceph["AWS_ACCESS_KEY_ID"], "secret": ceph["AWS_SECRET_ACCESS_KEY"]}
+    monkeypatch.setitem(fsspec.config.conf, "s3", access | {"endpoint_url": ceph["AWS_ENDPOINT_URL"]})
+    store = open_store(ceph_url)
+    assert store.options == {}
+    assert store.publish("a", b"x")
+    assert store.read("a") == b"x"
 
 
 def test_a_server_that_is_not_there_is_an_error_without_the_key(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edc_ray.artifacts.manifest import verify_run
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import to_yaml
 from edc_ray.config.run import RunConfig
@@ -65,13 +66,15 @@ def test_every_command_that_takes_a_url_works_on_a_bucket(
     there, here = CondensedImages(url), CondensedImages(str(tiny_run))
     assert (there.images == here.images).all()
     assert (CondensedViews(back).rows.logits == CondensedViews(str(tiny_run)).rows.logits).all()
-    _check_no_credentials(ceph, Store(ceph_url), told + caplog.text)
+    stored = Store(ceph_url)
+    assert {"digits/run.yaml", "digits/events.jsonl", "digits/report/report.html"} <= set(stored.list())
+    _check_no_credentials(ceph, stored, told + caplog.text)
 
 
 def _check_no_credentials(ceph: dict[str, str], store: Store, told: str) -> None:
     secrets = [ceph["AWS_SECRET_ACCESS_KEY"], ceph["AWS_ACCESS_KEY_ID"]]
     files = {path: store.read(path) for path in store.list()}
-    assert {"digits/run.yaml", "digits/events.jsonl", "digits/report/report.html"} <= set(files)
+    assert files
     for secret in secrets:
         assert secret not in told
         assert [path for path, data in files.items() if secret.encode() in data] == []
@@ -114,22 +117,30 @@ def test_gc_says_what_it_removes_and_keeps_what_is_young(ask: CommandLine, store
     assert (store.list(), store.pending_uploads()) == (["data.json", "run.yaml"], [])
 
 
+SPACE = "sweep.space.recover.matching_weight=[0.001,0.01]"
+
+
 @pytest.mark.nightly
-def test_ray_workers_and_a_sweep_write_to_the_bucket_with_the_environments_credentials(
-    ceph: dict[str, str], ceph_url: str
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("words", "stored"), [(["run"], "condensed"), (["sweep", SPACE], "sweep")])
+def test_ray_workers_write_to_the_bucket_with_the_environments_credentials(
+    ceph: dict[str, str],
+    ceph_url: str,
+    tiny_config: Callable[..., RunConfig],
+    tmp_path: Path,
+    words: list[str],
+    stored: str,
 ) -> None:
-    few = [
-        "squeeze.epochs=2", "relabel.epochs=4", "recover.iterations=5", "evaluate.rows=[condensed]",
-        "dataset.allow_weak_observers=true", f"storage.root={ceph_url}", "--quiet",
-    ]  # fmt: skip
-    space = "sweep.space.recover.matching_weight=[0.001,0.01]"
-    for words in (["run", "digits"], ["sweep", "digits", space, "run.name=weights"]):
-        command = [str(Path(sys.executable).with_name("edc-ray")), *words, *few]
-        done = subprocess.run(
-            command, env=os.environ | {"RAY_AUTH_MODE": "disabled"}, capture_output=True, text=True,
-            timeout=280, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert ceph["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
-    assert stored_hashes(f"{ceph_url}/digits")
-    assert open_store(f"{ceph_url}/weights", writable=False).list("sweep")
+    on_ray = {"storage.root": ceph_url, "cluster.address": "local", "evaluate.seeds": 1}
+    config = tmp_path / "run.yaml"
+    config.write_text(to_yaml(tiny_config(tmp_path, **on_ray)))
+    command = [str(Path(sys.executable).with_name("edc-ray")), words[0], "--config", str(config)]
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run(
+        [*command, *words[1:], "--quiet"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    store = open_store(f"{ceph_url}/digits", writable=False)
+    assert verify_run(store) == []
+    assert store.list(stored)
+    _check_no_credentials(ceph, store, done.stdout + done.stderr)

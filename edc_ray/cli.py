@@ -130,6 +130,31 @@ def report(url: str) -> None:
         print(written)
 
 
+@app.command()
+def gc(
+    url: Annotated[str, typer.Argument(help="Of a run, or of what was imported.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    older_than: Annotated[
+        str, typer.Option(help="Keep what is younger: a writer may be at work on it. 90s, 30m, 1h, 2d.")
+    ] = "1h",
+    as_json: AsJson = False,
+) -> None:
+    """Remove what killed writers left: temporary files, shards that no record names, pending uploads."""
+    from edc_ray.artifacts.garbage import find_garbage, parse_age, remove_garbage
+    from edc_ray.report.garbage_table import garbage_json, print_garbage
+
+    min_age = parse_age(older_than)
+    store = open_store(url, writable=False)
+    found = find_garbage(store, min_age)
+    if not found.garbage and not found.young:
+        _stored_run(url)
+    gone = found.garbage if dry_run else remove_garbage(store, found.garbage, min_age)
+    if as_json:
+        print(garbage_json(store.url, found, gone, dry_run=dry_run))
+    else:
+        print_garbage(store.url, found, gone, dry_run=dry_run)
+
+
 @app.command("import")
 def import_(
     url: Annotated[str, typer.Argument(help="Folder of new000/class000_id000.jpg, or RDED's 00000/...")],

@@ -28,6 +28,11 @@ STAGE_FOLDERS = {
     "relabel": "labels",
     "evaluate": "results",
 }
+# Others read these folders as `condensed/*.parquet`. Elsewhere units of an earlier plan are kept: more seeds
+# or observers may be asked for again.
+READ_BY_FOLDER = ("init", "recover", "relabel")
+# Of shards: what `table_name`, `arrays_name`, `network_name` and `student_name` end with.
+SHARD_SUFFIXES = (".parquet", ".npz", ".safetensors")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
 _PLAIN = frozenset(string.ascii_letters + string.digits + "._-")
 

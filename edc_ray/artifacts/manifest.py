@@ -24,6 +24,9 @@ from edc_ray.artifacts.records import (
 from edc_ray.artifacts.store import Store
 from edc_ray.errors import ArtifactError
 
+# Of a unit that several writers fill with different bytes at the same time.
+_ROUNDS = 5
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -62,26 +65,51 @@ def write_unit(
         The record in the store. Another writer's, where a valid one with this fingerprint was there first.
 
     Raises:
-        ArtifactError: something cannot be written.
+        ArtifactError: something cannot be written, or other writers keep replacing it with other bytes.
     """
     infos = tuple(ShardInfo(name, len(data), _sha256(data), rows) for name, (data, rows) in shards.items())
     name = stage or _stage_of(stage_folder)
     record = Record(
         name, unit_key, fingerprint, infos, dict(meta or {}), float(seconds), dict(environment or {})
     )
-    text = to_json(record)
-    path = layout.record_path(stage_folder, unit_key)
-    for file_name, (data, _) in shards.items():
-        if not _publish_or_match(store, layout.join_path(stage_folder, file_name), data):
-            if winner := read_record(store, stage_folder, unit_key, fingerprint):
-                return winner
-            store.delete(layout.manifest_path(stage_folder))  # it may vouch for the bytes that go now
-            store.publish(layout.join_path(stage_folder, file_name), data, replace=True)
-    if not store.publish(path, text):
-        if winner := read_record(store, stage_folder, unit_key, fingerprint):
+    contents = {file_name: data for file_name, (data, _) in shards.items()}
+    for _ in range(_ROUNDS):
+        if settled := _write_once(store, stage_folder, record, contents):
+            return settled
+    where = store.join(layout.record_path(stage_folder, unit_key))
+    raise ArtifactError(
+        f"{name}: unit '{unit_key}' cannot be settled",
+        found=f"other writers of other bytes replaced {where} {_ROUNDS} times",
+        next="let one run at a time write to this folder",
+    )
+
+
+def _write_once(
+    store: Store, stage_folder: str, record: Record, contents: Mapping[str, bytes]
+) -> Record | None:
+    """The record that is stored after writing a unit; None where another writer replaced a part meanwhile."""
+    path = layout.record_path(stage_folder, record.unit)
+    replaced = False
+    for file_name, data in contents.items():
+        shard = layout.join_path(stage_folder, file_name)
+        if store.publish(shard, data):
+            continue
+        if winner := read_record(store, stage_folder, record.unit, record.fingerprint):
             return winner
-        store.publish(path, text, replace=True)
-    return record
+        if store.read_if_there(shard) != data:
+            # Both may vouch for the bytes that go now.
+            store.delete(layout.manifest_path(stage_folder))
+            store.delete(path)
+        # Equal bytes too: `edc-ray gc` goes by the age of a file that no record names yet.
+        store.publish(shard, data, replace=True)
+        replaced = True
+    if not store.publish(path, to_json(record)):
+        if winner := read_record(store, stage_folder, record.unit, record.fingerprint):
+            return winner
+        store.publish(path, to_json(record), replace=True)
+        replaced = True
+    # Who replaced something may have done so under another writer's record, or the other under this one.
+    return read_record(store, stage_folder, record.unit, record.fingerprint) if replaced else record
 
 
 def read_record(store: Store, stage_folder: str, unit_key: str, fingerprint: str) -> Record | None:
@@ -149,13 +177,19 @@ def remove_unnamed(store: Store, stage_folder: str, records: Iterable[Record]) -
     Units of an earlier plan, such as a last block that was shorter: who reads all files of the folder would
     take their rows twice.
     """
-    kept = {layout.manifest_path(stage_folder)}
-    for record in records:
-        kept.add(layout.record_path(stage_folder, record.unit))
-        kept.update(layout.join_path(stage_folder, shard.path) for shard in record.shards)
+    kept = {layout.manifest_path(stage_folder), *named_paths(stage_folder, records)}
     for path in store.list(stage_folder):
         if path not in kept:
             store.delete(path)
+
+
+def named_paths(stage_folder: str, records: Iterable[Record]) -> set[str]:
+    """Paths of some records and of the shards that they name, relative to the run."""
+    paths = set()
+    for record in records:
+        paths.add(layout.record_path(stage_folder, record.unit))
+        paths.update(layout.join_path(stage_folder, shard.path) for shard in record.shards)
+    return paths
 
 
 def read_manifest(store: Store, stage_folder: str) -> Manifest | None:
@@ -165,9 +199,10 @@ def read_manifest(store: Store, stage_folder: str) -> Manifest | None:
         ArtifactError: it is damaged or was made by a newer version.
     """
     path = layout.manifest_path(stage_folder)
-    if not store.exists(path):
+    data = store.read_if_there(path)
+    if data is None:
         return None
-    manifest = parse_manifest(store.read(path), store.join(path))
+    manifest = parse_manifest(data, store.join(path))
     if manifest is None:
         hint = "run the stage again"
         raise ArtifactError(f"{store.join(path)} is damaged", expected="a manifest of edc-ray", next=hint)
@@ -241,12 +276,6 @@ def _size_agrees(store: Store, stage_folder: str, shard: ShardInfo) -> bool:
     return store.exists(path) and store.size(path) == shard.bytes
 
 
-def _publish_or_match(store: Store, path: str, data: bytes) -> bool:
-    if store.publish(path, data):
-        return True
-    return store.size(path) == len(data) and store.read(path) == data
-
-
 def _shard_problem(store: Store, stage_folder: str, shard: ShardInfo) -> str | None:
     try:
         return _mismatch(store.read(layout.join_path(stage_folder, shard.path)), shard)
@@ -262,7 +291,8 @@ def _mismatch(data: bytes, shard: ShardInfo) -> str | None:
 
 def _stored_record(store: Store, stage_folder: str, unit_key: str) -> Record | None:
     path = layout.record_path(stage_folder, unit_key)
-    return parse_record(store.read(path), store.join(path)) if store.exists(path) else None
+    data = store.read_if_there(path)
+    return None if data is None else parse_record(data, store.join(path))
 
 
 def _sha256(data: bytes) -> str:

@@ -1,7 +1,10 @@
 """Bytes under names, anywhere fsspec reaches. A name holds its whole content or does not exist.
 
 Local files are written under a temporary name, synced and then linked or renamed, because fsspec's own
-exclusive write is not safe against a crash there. Object stores take the whole content in one call.
+exclusive write is not safe against a crash there. Object stores take the whole content in one call, and S3 in
+one request as long as that is possible: some servers (Ceph 16) do not look at the condition of an upload in
+parts and let a second writer replace the first, and a writer that is killed between two parts leaves them
+behind.
 """
 
 from __future__ import annotations
@@ -17,9 +20,15 @@ from urllib.parse import urlsplit
 
 import fsspec
 
+from edc_ray.artifacts.pending_uploads import PendingUpload, abort_upload, pending_uploads
+from edc_ray.artifacts.redaction import without_secrets
 from edc_ray.errors import ArtifactError, ConfigError
 
 _TEMPORARY_SUFFIX = ".tmp~"
+_PROBE_PREFIX = ".edc-ray-probe-"
+# Of S3: the largest content sent in one request (5 GiB would be allowed), and the parts of a larger one.
+_ONE_REQUEST = 2**30
+_PART = 50 * 2**20
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 _EXTRAS = {
     "s3": "s3",
@@ -58,11 +67,22 @@ class Store:
         Raises:
             ArtifactError: it is missing or cannot be read.
         """
+        data = self.read_if_there(path)
+        if data is None:
+            raise ArtifactError(f"{self.join(path)} is missing")
+        return data
+
+    def read_if_there(self, path: str) -> bytes | None:
+        """Whole content of a file; None if it is missing, also where it went away this moment.
+
+        Raises:
+            ArtifactError: it cannot be read.
+        """
         fs, full = self._locate(path)
         try:
             return fs.cat_file(full)
-        except (FileNotFoundError, IsADirectoryError):
-            raise ArtifactError(f"{self.join(path)} is missing") from None
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
         except Exception as error:  # each file system has exceptions of its own
             raise self._failure("read", path, error) from error
 
@@ -83,11 +103,47 @@ class Store:
 
     def list(self, folder: str = "") -> list[str]:
         """Sorted relative paths of all files below a folder but temporary ones; [] if there is no folder."""
-        return [path for path in self._walk(folder) if not path.endswith(_TEMPORARY_SUFFIX)]
+        return [path for path in self._walk(folder) if not _is_temporary(path)]
 
     def leftovers(self, folder: str = "") -> list[str]:
-        """Temporary files that killed local writers left behind. A living writer's file is among them."""
-        return [path for path in self._walk(folder) if path.endswith(_TEMPORARY_SUFFIX)]
+        """Temporary files that killed writers left behind. A living writer's files are among them."""
+        return [path for path in self._walk(folder) if _is_temporary(path)]
+
+    def pending_uploads(self) -> list[PendingUpload] | None:
+        """Uploads in parts below this folder that have not ended; None: the store has no such thing.
+
+        Raises:
+            ArtifactError: they cannot be listed.
+        """
+        fs = self._file_system()
+        try:
+            return pending_uploads(fs, fs._strip_protocol(self.url))
+        except Exception as error:
+            raise self._failure("list the pending uploads of", "", error) from error
+
+    def abort_upload(self, upload: PendingUpload) -> None:
+        """Give up a pending upload and the parts that it holds; nothing happens if it has ended."""
+        fs, full = self._locate(upload.path)
+        try:
+            abort_upload(fs, full, upload)
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise self._failure("abort the upload of", upload.path, error) from error
+
+    def modified(self, path: str) -> float | None:
+        """When a file got its content, in seconds since 1970; None: it is missing, or the store does not say.
+
+        The store's clock, which may differ from this machine's.
+        """
+        fs, full = self._locate(path)
+        fs.invalidate_cache()
+        try:
+            return fs.modified(full).timestamp()
+        except (FileNotFoundError, NotImplementedError):
+            return None
+        except Exception as error:
+            raise self._failure("look for", path, error) from error
 
     def delete(self, path: str) -> None:
         """Remove a file; nothing happens if it is missing."""
@@ -105,7 +161,9 @@ class Store:
         Args:
             path: relative to the store.
             data: the content.
-            replace: take the place of a file of this name; otherwise an existing one is left as it is.
+            replace: take the place of a file of this name; otherwise an existing one is left as it is. Of
+                several writers at once exactly one writes; above 1 GiB on S3, only where the server heeds
+                the condition of an upload in parts, as AWS does.
 
         Returns:
             Whether it was written; False: a file of this name exists, with whatever content.
@@ -119,7 +177,8 @@ class Store:
         try:
             if self.is_local:
                 return _publish_local(full, data, replace=replace)
-            fs.pipe_file(full, data, mode="overwrite" if replace else "create")
+            mode = "overwrite" if replace else "create"
+            fs.pipe_file(full, data, mode=mode, **self._request_size(len(data)))
             return True
         except Exception as error:
             # Exclusive creation fails as FileExistsError or, on some S3 servers, as OSError 22.
@@ -133,7 +192,7 @@ class Store:
         Raises:
             ArtifactError: one of the three does not work.
         """
-        probe = f".edc-ray-probe-{uuid.uuid4().hex}"
+        probe = f"{_PROBE_PREFIX}{uuid.uuid4().hex}"
         self.publish(probe, b"probe")
         if self.read(probe) != b"probe":
             raise ArtifactError(
@@ -153,6 +212,12 @@ class Store:
         except ValueError as error:
             expected = "a path, s3://, gs://, az:// or another URL that fsspec knows"
             raise ConfigError(f"storage {self.url} cannot be opened", expected=expected) from error
+
+    def _request_size(self, size: int) -> dict[str, int]:
+        if _EXTRAS.get(urlsplit(self.url).scheme) != "s3":
+            return {}
+        # s3fs sends less than two chunks in one request.
+        return {"chunksize": _ONE_REQUEST if size <= _ONE_REQUEST else _PART}
 
     def _locate(self, path: str) -> tuple[Any, str]:
         fs = self._file_system()
@@ -184,7 +249,7 @@ class Store:
 
     def _failure(self, verb: str, path: str, error: Exception) -> ArtifactError:
         where = self.join(path) if path else self.url
-        found = f"{type(error).__name__}: {error}"
+        found = without_secrets(f"{type(error).__name__}: {error}", self.url, self.options)
         return ArtifactError(
             f"cannot {verb} {where}", found=found, next="check storage.root and the access to it"
         )
@@ -235,6 +300,10 @@ def _checked(path: str) -> str:
             f"{path!r} is not a path inside the store", expected="a relative path without '..'"
         )
     return path
+
+
+def _is_temporary(path: str) -> bool:
+    return path.endswith(_TEMPORARY_SUFFIX) or path.rpartition("/")[2].startswith(_PROBE_PREFIX)
 
 
 def _publish_local(full: str, data: bytes, *, replace: bool) -> bool:

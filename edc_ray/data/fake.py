@@ -5,13 +5,14 @@ from __future__ import annotations
 import colorsys
 import io
 import json
+import posixpath
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from edc_ray.artifacts.store import open_store
 from edc_ray.core.seeding import draws
 from edc_ray.data.images import DenseImages, ImageSet
 
@@ -49,14 +50,12 @@ def write_image_folder(images: ImageSet, url: str, suffix: str = ".png") -> None
         url: folder, on any storage that fsspec reaches.
         suffix: .png keeps the pixels; .jpg, .bmp and .webp are known as well.
     """
-    filesystem, root = fsspec.core.url_to_fs(url)
-    for name in images.class_names:
-        filesystem.makedirs(f"{root}/{name}", exist_ok=True)
+    store = open_store(url, writable=False)
     for index, (pixels, label) in enumerate(
         zip(images.fetch(range(len(images))), images.labels, strict=True)
     ):
-        path = f"{root}/{images.class_names[label]}/{index:05d}{suffix}"
-        filesystem.pipe_file(path, _encode(pixels, suffix))
+        path = f"{images.class_names[label]}/{index:05d}{suffix}"
+        store.publish(path, _encode(pixels, suffix), replace=True)
 
 
 def write_parquet(images: ImageSet, url: str, *, row_group_size: int = 64) -> None:
@@ -80,8 +79,10 @@ def write_parquet(images: ImageSet, url: str, *, row_group_size: int = 64) -> No
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
     table = pa.table([pa.array(encoded, schema.field("image").type), pa.array(images.labels)], schema=schema)
-    with fsspec.open(url, "wb") as file:
-        pq.write_table(table, file, row_group_size=row_group_size)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, row_group_size=row_group_size)
+    folder, name = posixpath.split(url)
+    open_store(folder or ".", writable=False).publish(name, buffer.getvalue(), replace=True)
 
 
 def _one_image(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS
+from edc_ray.artifacts.layout import READ_BY_FOLDER, STAGE_FOLDERS
 from edc_ray.artifacts.manifest import remove_unnamed, write_manifest
 from edc_ray.config.run import StageName
 from edc_ray.errors import UnitsFailedError
@@ -42,10 +42,6 @@ STAGES: dict[StageName, Stage] = {
         evaluate.STAGE,
     )
 }
-
-# Others read these folders as `condensed/*.parquet`. Elsewhere units of an earlier plan are kept: more seeds
-# or observers may be asked for again.
-READ_BY_FOLDER: tuple[StageName, ...] = ("init", "recover", "relabel")
 
 OnEvent = Callable[[dict[str, Any]], None]
 

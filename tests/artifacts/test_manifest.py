@@ -109,6 +109,36 @@ def test_the_second_writer_of_the_same_bytes_gets_the_first_record(store: Store)
     assert second == first
 
 
+def test_a_record_never_stands_over_the_bytes_of_another_writer(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(local_store, b"pixels", "fingerprint-0")
+    publish, others = Store.publish, [lambda: _write(local_store, b"theirs")]
+
+    def interrupted(self: Store, path: str, data: bytes, *, replace: bool = False) -> bool:
+        if path == RECORD_PATH and replace and others:
+            others.pop()()  # another writer of this unit begins and ends just before the record is replaced
+        return publish(self, path, data, replace=replace)
+
+    monkeypatch.setattr(Store, "publish", interrupted)
+    record = _write(local_store, b"pixels")
+    assert not others
+    assert read_record(local_store, FOLDER, KEY, PRINT) == record
+    assert verify_run(local_store) == []
+
+
+def test_writers_that_never_agree_are_told(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    local_store.publish("condensed/u0.parquet", b"half")
+    publish = Store.publish
+
+    def spoiled(self: Store, path: str, data: bytes, *, replace: bool = False) -> bool:
+        return publish(self, path, b"spoiled" if path.endswith(".parquet") else data, replace=replace)
+
+    monkeypatch.setattr(Store, "publish", spoiled)
+    with pytest.raises(ArtifactError, match="unit 'u0' cannot be settled"):
+        _write(local_store)
+
+
 def test_bytes_without_a_record_are_replaced(store: Store) -> None:
     store.publish("condensed/u0.parquet", b"half")
     record = _write(store)

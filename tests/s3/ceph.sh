@@ -36,8 +36,11 @@ install_packages() {
         echo "Ceph is not installed. As root, on Debian or Ubuntu: apt-get install ${packages[*]}" >&2
         exit 1
     fi
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+    # A machine without network is to learn it soon.
+    local patience=(-o Acquire::Retries=1 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20)
+    apt-get update -qq "${patience[@]}"
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${patience[@]}" \
+        "${packages[@]}" >/dev/null
 }
 
 is_up() {

@@ -1,0 +1,97 @@
+"""What must hold whenever writers die, and a loop that lets them die at random times."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+
+from edc_ray.artifacts.garbage import find_garbage, remove_garbage
+from edc_ray.artifacts.manifest import manifest_is_intact, read_manifest, verify_run
+from edc_ray.artifacts.store import Store
+from tests.e2e.unit_writer import FOLDER, UnitWriter, whole_files, write_stage
+
+
+def seeded() -> random.Random:
+    """Random times from EDC_RAY_FAULT_SEED, or from a seed that a failing test shows."""
+    seed = os.environ.get("EDC_RAY_FAULT_SEED") or str(time.time_ns())
+    print(f"EDC_RAY_FAULT_SEED={seed}")
+    return random.Random(seed)
+
+
+def check_that_all_is_whole(store: Store, whole: dict[str, bytes]) -> None:
+    """Each file under its own name has its whole content, and the manifest only tells of what is there."""
+    for path in store.list():
+        data = store.read_if_there(path)
+        assert data is None or data == whole[path], f"{path}: {len(data)} of {len(whole[path])} bytes"
+    manifest = read_manifest(store, FOLDER)
+    assert manifest is None or manifest_is_intact(store, manifest)
+    assert verify_run(store) == []
+
+
+def check_that_a_rerun_mends(store: Store, units: int) -> None:
+    """The next writer completes the stage, and gc leaves what was to be written and nothing else."""
+    write_stage(store, units)
+    assert verify_run(store) == []
+    whole = whole_files(units)
+    remove_garbage(store, find_garbage(store, 0).garbage, 0)
+    assert {path: store.read(path) for path in store.list()} == whole
+    assert store.leftovers() == []
+    assert not store.pending_uploads()
+
+
+def empty(store: Store) -> None:
+    for path in [*store.list(), *store.leftovers()]:
+        store.delete(path)
+
+
+def kill_writers(store: Store, writer: UnitWriter, *, kills: int, units: int, longest: float) -> None:
+    """Kill writers of a stage after random times; check while they write, and after each death."""
+    times, whole, killed = seeded(), whole_files(units), 0
+    while killed < kills:
+        writer.start(units=units, kill_after=times.uniform(0, longest))
+        for path in store.list():
+            data = store.read_if_there(path)
+            assert data is None or data == whole[path]
+        killed += writer.ended() == [-9]
+        check_that_all_is_whole(store, whole)
+        if read_manifest(store, FOLDER) is not None:
+            check_that_a_rerun_mends(store, units)
+            empty(store)
+    check_that_a_rerun_mends(store, units)
+
+
+def kill_at_every_step(store: Store, writer: UnitWriter, *, units: int) -> int:
+    """Kill a writer at its first step, another at its second, and so on; the number of steps."""
+    whole, step = whole_files(units), 0
+    while True:
+        step += 1
+        writer.start(units=units, die_at=step)
+        (status,) = writer.ended()
+        if status == 0:
+            return step - 1
+        assert status == -9
+        check_that_all_is_whole(store, whole)
+        check_that_a_rerun_mends(store, units)
+        empty(store)
+
+
+def race_writers(store: Store, writer: UnitWriter, *, rounds: int, kill: bool, longest: float) -> None:
+    """Two writers fill the same units with different bytes; one of them may be killed on the way.
+
+    They may agree, or one may be told to run again because the other is just replacing a unit.
+    """
+    times, tastes = seeded(), ["sweet", "sour"]
+    for _ in range(rounds):
+        order = {"kill_after": times.uniform(0, longest), "kill": 1} if kill else {}
+        writer.start(units=2, tastes=tastes, **order)
+        ended = writer.ended()
+        assert set(ended) <= ({0, 2, -9} if kill else {0, 2})
+        assert kill or 0 in ended
+        if 0 not in ended:
+            write_stage(store, 2, tastes[0])
+        manifest = read_manifest(store, FOLDER)
+        assert manifest is not None
+        assert manifest_is_intact(store, manifest)
+        assert verify_run(store) == []
+        empty(store)

@@ -170,11 +170,14 @@ def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
     view = batch.augment(draws, state.iteration, (images.shape[-2], images.shape[-1]))
     matcher, distances = batch.matchers.get(observer.name), None
     seen = view(images)
-    with observer.taps.recording() as inputs:
+    if matcher is None:
         logits = observer.network(seen)
-    terms: dict[TermName, Tensor] = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
-    if matcher is not None:
-        terms["matching"], distances = matcher.observe(inputs, draws)
+        terms: dict[TermName, Tensor] = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
+    else:
+        with observer.taps.measuring(settings.patch_side, matcher.dropped(draws)) as statistics:
+            logits = observer.network(seen)
+        terms = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
+        terms["matching"], distances = matcher.observe(statistics)
     if settings.flatness_weight:
         terms["flatness"] = _flatness(state, observer, logits, view, settings)
     terms.update(_pixel_terms(seen, batch.labels, settings))
@@ -227,9 +230,9 @@ def _verify(images: Tensor, batch: _Batch, draws: Draws) -> None:
     """A forward of the first observer on the images as they are, for its effect on the running estimate."""
     observer = batch.observers[0]
     if (matcher := batch.matchers.get(observer.name)) is not None:
-        with observer.taps.recording() as inputs:
+        with observer.taps.measuring(batch.settings.patch_side, matcher.dropped(draws)) as statistics:
             observer.network(images)
-        matcher.observe(inputs, draws)
+        matcher.observe(statistics)
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ def _statistics_of(
     total: dict[str, list[Moments]] = {}
     for part in images.split(chunk):
         with observer.taps.measuring(patch_side) as statistics:
-            observer.network(part)
+            observer.logits(part)
         for name in observer.taps.names:
             moments = _as_moments(statistics[name], len(part))
             before = total.get(name)

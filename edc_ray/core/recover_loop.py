@@ -171,11 +171,11 @@ def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
     matcher, distances = batch.matchers.get(observer.name), None
     seen = view(images)
     if matcher is None:
-        logits = observer.network(seen)
+        logits = observer.logits(seen)
         terms: dict[TermName, Tensor] = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
     else:
         with observer.taps.measuring(settings.patch_side, matcher.dropped(draws)) as statistics:
-            logits = observer.network(seen)
+            logits = observer.logits(seen)
         terms = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
         terms["matching"], distances = matcher.observe(statistics)
     if settings.flatness_weight:
@@ -207,7 +207,7 @@ def _flatness(
 ) -> Tensor:
     average = state.images if state.ema_images is None else state.ema_images
     with torch.no_grad():
-        average_logits = observer.network(view(average))
+        average_logits = observer.logits(view(average))
         state.ema_images = update_average(average, state.images, settings.flatness_momentum)
     return flatness_loss(logits, average_logits, settings.flatness_temperature)
 
@@ -231,7 +231,7 @@ def _verify(images: Tensor, batch: _Batch, draws: Draws) -> None:
     observer = batch.observers[0]
     if (matcher := batch.matchers.get(observer.name)) is not None:
         with observer.taps.measuring(batch.settings.patch_side, matcher.dropped(draws)) as statistics:
-            observer.network(images)
+            observer.logits(images)
         matcher.observe(statistics)
 
 

@@ -13,10 +13,6 @@ from functools import cache
 import torch
 from torch import Tensor
 
-# How often each product stands in a second moment: x*x, x*right, x*lower, and both diagonals.
-MULTIPLICITY = (1.0, 2.0, 2.0, 2.0)
-
-
 @dataclass(frozen=True)
 class AxisWeights:
     """Weights of one axis, [tiles, pixels]: of a pixel, its square, and its product with the next one."""
@@ -30,8 +26,9 @@ class AxisWeights:
 class TileWeights:
     """Weights of both axes: `rows` [R, H] and `columns` [S, W] of values, and of the four products.
 
-    `row_products` [4, R, H] and `column_products` [4, S, W] belong to the products in the order of
-    `MULTIPLICITY`. `whole` where both sides are multiples of the tile's: only squares have weight.
+    `row_products` [4, R, H] and `column_products` [4, S, W] belong to the products of a pixel with
+    itself, its right, its lower and its diagonal neighbours. `whole` where both sides are multiples of
+    the tile's: only squares have weight.
     """
 
     rows: Tensor
@@ -43,9 +40,9 @@ class TileWeights:
     def moments(self, mean_HW: Tensor, products_4HW: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and second moment [R, S] of every tile, of the means of values and of their products."""
         used = 1 if self.whole else 4
-        often = products_4HW.new_tensor(MULTIPLICITY[:used])[:, None, None]
         parts = self.row_products[:used] @ products_4HW[:used] @ self.column_products[:used].mT
-        return self.rows @ mean_HW @ self.columns.mT, (parts * often).sum(0)
+        # A square stands once in a second moment, every other product twice.
+        return self.rows @ mean_HW @ self.columns.mT, 2 * parts.sum(0) - parts[0]
 
     def spread(self, by_mean_RS: Tensor, by_square_RS: Tensor) -> Tensor:
         """The transpose of `moments`: derivatives by tiles to those by pixels, [5, H, W].

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from edc_ray.core.measured_input import PixelCoefficients, wide
-from edc_ray.core.tile_weights import tile_weights
+from edc_ray.core.tile_weights import TileWeights, tile_weights
 
 # Numbers of one part: half a megabyte on a CPU. An accelerator wants few launches instead.
 _PART_ON_A_CPU, _PART_ELSEWHERE = 1 << 17, 1 << 25
@@ -50,16 +50,11 @@ class TorchKernels:
                 values += factors @ difference
                 for index, shift in enumerate(shifts):
                     products[index] += buffer.sum(0) if index == 0 else _product_sums(difference, shift, buffer)
-        channel = _channel_moments(mean_N.view(images, channels), square_N.view(images, channels))
+        channel = channel_moments(mean_N.view(images, channels), square_N.view(images, channels))
         if weights is None:
             return channel
-        away = mean_N - centre
-        maps = _around_centre(values, products, shifts, away) / len(planes)
-        patch_mean, second = weights.moments(
-            maps[0].view(height, width), _both_diagonals(maps[1:]).view(-1, height, width)
-        )
-        patch_variance = (second - patch_mean.square()).clamp(min=0)
-        return *channel, patch_mean.flatten() + centre, patch_variance.flatten()
+        maps = around_centre(values, products, width, mean_N - centre) / len(planes)
+        return *channel, *patch_moments(weights, maps, centre)
 
     def add_gradient(
         self, x_BCHW: Tensor, upstream: Tensor | None, coefficients: PixelCoefficients, *, in_place: bool
@@ -129,19 +124,29 @@ def _product_sums(planes: Tensor, shift: int, buffer: Tensor) -> Tensor:
     return sums
 
 
-def _channel_moments(mean_BC: Tensor, square_BC: Tensor) -> tuple[Tensor, Tensor]:
+def channel_moments(mean_BC: Tensor, square_BC: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of channels, from those of their planes."""
     mean = mean_BC.mean(0)
     return mean, square_BC.mean(0) + (mean_BC - mean).square().mean(0)
 
 
-def _around_centre(values: Tensor, products: Tensor, shifts: tuple[int, ...], away_N: Tensor) -> Tensor:
-    """Sums of x - centre and of its products, from those of x minus its plane's mean: [1 + shifts, H * W].
+def around_centre(values: Tensor, products: Tensor, width: int, away_N: Tensor) -> Tensor:
+    """Sums of x - centre and of its products, from those of x minus its plane's mean.
 
-    With x - centre = difference + away, the products' mixed terms need sums of away * difference only.
+    With x - centre = difference + away, the products' mixed terms need the sums of away * difference only.
+
+    Args:
+        values: sums over planes [2, H * W] of the differences, and of away * difference.
+        products: sums [1 or 5, H * W] of products of differences, in the order of `_shifts`.
+        width: W.
+        away_N: each plane's mean minus the centre.
+
+    Returns:
+        [2 or 6, H * W], the values first.
     """
     mixed = values[1]
     sums = [values[0] + away_N.sum()]
-    for shift, product in zip(shifts, products, strict=True):
+    for shift, product in zip(_shifts(width), products, strict=False):
         neighbour = torch.zeros_like(mixed)
         if shift < len(mixed):
             neighbour[: len(mixed) - shift] = mixed[shift:]
@@ -149,12 +154,29 @@ def _around_centre(values: Tensor, products: Tensor, shifts: tuple[int, ...], aw
     return torch.stack(sums)
 
 
-def _both_diagonals(products: Tensor) -> Tensor:
-    """Four maps from five: the lower left product, of the pixel to the right, joins the lower right one."""
-    if len(products) == 1:
-        return products
-    falling = products[4].roll(-1)
-    return torch.cat([products[:3], (products[3] + falling).unsqueeze(0)])
+def patch_moments(weights: TileWeights, maps: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance [P] of the tiles, from means over planes around `centre`, as `around_centre` orders."""
+    size = (weights.rows.shape[1], weights.columns.shape[1])
+    products = maps[1:]
+    if len(products) > 1:
+        # The product with the lower left neighbour stands at the right pixel; tiles weigh it at the left.
+        both_diagonals = products[3] + products[4].roll(-1)
+        products = torch.cat([products[:3], both_diagonals.unsqueeze(0)])
+    mean, second = weights.moments(maps[0].view(size), products.view(-1, *size))
+    return mean.flatten() + centre, (second - mean.square()).clamp(min=0).flatten()
+
+
+def neighbour_factors(maps: Tensor, width: int) -> Tensor:
+    """A factor for each neighbour by itself: [10, H * W] of [5, H * W], or the same where there are but two.
+
+    After the place's constant and the pixel's own factor: right, left, lower, lower right, upper, upper
+    left, lower left, upper right. A pair's factor stands at its first pixel in `maps`, and here at both.
+    """
+    if len(maps) == 2:
+        return maps
+    _, _, right, lower, diagonal = maps
+    pairs = [right, right.roll(1), lower, diagonal, lower.roll(width), diagonal.roll(width + 1)]
+    return torch.cat([maps[:2], torch.stack([*pairs, diagonal.roll(1), diagonal.roll(width)])])
 
 
 def _shifted_maps(maps: Tensor) -> tuple[Tensor, ...]:

@@ -68,9 +68,7 @@ class LayerHook:
             self._momentum * old + (1 - self._momentum) * new.detach()
             for old, new in zip(before, quantities, strict=True)
         ]
-        matched = [
-            state + new - new.detach() for state, new in zip(self.estimate, quantities, strict=True)
-        ]
+        matched = [state + new - new.detach() for state, new in zip(self.estimate, quantities, strict=True)]
         self.loss = torch.stack(
             [
                 weight * torch.norm(target - value, 2)

@@ -13,6 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+
 @dataclass(frozen=True)
 class AxisWeights:
     """Weights of one axis, [tiles, pixels]: of a pixel, its square, and its product with the next one."""
@@ -56,16 +57,15 @@ class TileWeights:
 
 
 @cache
-def tile_weights(
-    height: int, width: int, side: int, device: torch.device, dtype: torch.dtype
-) -> TileWeights:
+def tile_weights(height: int, width: int, side: int, device: torch.device, dtype: torch.dtype) -> TileWeights:
     """Weights of the tiles of an [H, W] map stretched to the next multiples of `side`."""
     vertical, horizontal = (axis_weights(length, side) for length in (height, width))
     whole = not (vertical.product.any() or horizontal.product.any())
-    row_products = [vertical.square, vertical.square, vertical.product, vertical.product]
-    column_products = [horizontal.square, horizontal.product, horizontal.square, horizontal.product]
-    weights = (vertical.value, horizontal.value, torch.stack(row_products), torch.stack(column_products))
-    return TileWeights(*(each.to(device, dtype) for each in weights), whole)
+    by_row = [vertical.square, vertical.square, vertical.product, vertical.product]
+    by_column = [horizontal.square, horizontal.product, horizontal.square, horizontal.product]
+    weights = (vertical.value, horizontal.value, torch.stack(by_row), torch.stack(by_column))
+    rows, columns, row_products, column_products = (each.to(device, dtype) for each in weights)
+    return TileWeights(rows, columns, row_products, column_products, whole)
 
 
 def axis_weights(length: int, side: int) -> AxisWeights:

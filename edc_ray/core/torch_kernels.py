@@ -49,7 +49,9 @@ class TorchKernels:
                 factors = torch.stack([torch.ones_like(mean), mean - centre.to(mean)])
                 values += factors @ difference
                 for index, shift in enumerate(shifts):
-                    products[index] += buffer.sum(0) if index == 0 else _product_sums(difference, shift, buffer)
+                    products[index] += (
+                        buffer.sum(0) if index == 0 else _product_sums(difference, shift, buffer)
+                    )
         channel = channel_moments(mean_N.view(images, channels), square_N.view(images, channels))
         if weights is None:
             return channel
@@ -70,7 +72,8 @@ class TorchKernels:
                 target = target.clone()
         numbers = torch.float32 if x_BCHW.dtype in (torch.float16, torch.bfloat16) else x_BCHW.dtype
         constant_N, slope_N = (
-            each.to(numbers).repeat(images).unsqueeze(1) for each in (coefficients.constant, coefficients.slope)
+            each.to(numbers).repeat(images).unsqueeze(1)
+            for each in (coefficients.constant, coefficients.slope)
         )
         maps = None if coefficients.maps is None else coefficients.maps.to(numbers).flatten(1)
         for part, part_planes in _parts(planes):
@@ -155,7 +158,7 @@ def around_centre(values: Tensor, products: Tensor, width: int, away_N: Tensor) 
 
 
 def patch_moments(weights: TileWeights, maps: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance [P] of the tiles, from means over planes around `centre`, as `around_centre` orders."""
+    """Mean and variance [P] of the tiles, from means over planes as `around_centre` orders them."""
     size = (weights.rows.shape[1], weights.columns.shape[1])
     products = maps[1:]
     if len(products) > 1:

@@ -52,7 +52,9 @@ def kernels_for(device: torch.device) -> StatisticKernels:
         return found
     if choice == "compiled":
         raise ConfigError(
-            f"{CHOICE_VARIABLE}=compiled, and the kernels cannot be compiled here", found=found, next="install a C++ compiler"
+            f"{CHOICE_VARIABLE}=compiled, and the kernels cannot be compiled here",
+            found=found,
+            next="install a C++ compiler",
         )
     _warn(found)
     return TORCH_KERNELS
@@ -117,7 +119,9 @@ class CompiledKernels:
         if coefficients.maps is not None:
             maps = neighbour_factors(coefficients.maps.flatten(1), width).float().contiguous()
         sizes = (
-            (images, channels, height, width) if last else (images * channels, channels, height * width, width)
+            (images, channels, height, width)
+            if last
+            else (images * channels, channels, height * width, width)
         )
         self._run(
             "pixels_gradient" if last else "planes_gradient",

@@ -104,9 +104,9 @@ def test_a_weight_of_zero_needs_no_targets() -> None:
 
 
 def test_targets_of_another_image_size_are_refused() -> None:
+    with OBSERVER.taps.measuring(2) as statistics:
+        OBSERVER.network(random_images(3, 0))
     with pytest.raises(ValueError, match=r"layer '0'.*one image size"):
-        with OBSERVER.taps.measuring(2) as statistics:
-            OBSERVER.network(random_images(3, 0))
         _matcher(SETTINGS).observe(statistics)
 
 

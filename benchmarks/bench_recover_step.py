@@ -1,6 +1,6 @@
 """One step of recover: forward, cross entropy, statistic matching, backward to the images.
 
-    python benchmarks/bench_recover_step.py [--batch-size 20] [--image-size 224] [--observers NAME ...] [--json]
+    python benchmarks/bench_recover_step.py [--batch-size 20] [--image-size 224] [--observers NAME ...]
 
 Randomly initialised observers, images and targets; the time depends on neither. Four variants:
 

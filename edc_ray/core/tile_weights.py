@@ -38,12 +38,12 @@ class TileWeights:
     column_products: Tensor
     whole: bool
 
-    def moments(self, mean_HW: Tensor, products_4HW: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and second moment [R, S] of every tile, of the means of values and of their products."""
+    def moments(self, values: Tensor, products_4HW: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and second moment [..., R, S] of every tile, of the values [..., H, W] and their products."""
         used = 1 if self.whole else 4
         parts = self.row_products[:used] @ products_4HW[:used] @ self.column_products[:used].mT
         # A square stands once in a second moment, every other product twice.
-        return self.rows @ mean_HW @ self.columns.mT, 2 * parts.sum(0) - parts[0]
+        return self.rows @ values @ self.columns.mT, 2 * parts.sum(0) - parts[0]
 
     def spread(self, by_mean_RS: Tensor, by_square_RS: Tensor) -> Tensor:
         """The transpose of `moments`: derivatives by tiles to those by pixels, [5, H, W].

@@ -6,12 +6,12 @@ computed in between stays in a cache instead of going through memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from edc_ray.core.measured_input import PixelCoefficients, wide
+from edc_ray.core.measured_input import split_quantities, wide
 from edc_ray.core.tile_weights import TileWeights, tile_weights
 
 # Numbers of one part: half a megabyte on a CPU. An accelerator wants few launches instead.
@@ -24,7 +24,7 @@ class TorchKernels:
     name = "torch"
     memory_format = torch.contiguous_format
 
-    def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> tuple[Tensor, ...]:
+    def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:
         """Two looks at each part while it is in the cache: the planes' means, then what differs from them."""
         images, channels, height, width = x_BCHW.shape
         planes = _planes(x_BCHW.detach())
@@ -52,16 +52,24 @@ class TorchKernels:
                     products[index] += (
                         buffer.sum(0) if index == 0 else _product_sums(difference, shift, buffer)
                     )
-        channel = channel_moments(mean_N.view(images, channels), square_N.view(images, channels))
-        if weights is None:
-            return channel
-        maps = around_centre(values, products, width, mean_N - centre) / len(planes)
-        return *channel, *patch_moments(weights, maps, centre)
+        moments = _channel_moments(mean_N.view(images, channels), square_N.view(images, channels))
+        if weights is not None:
+            maps = (values.view(2, height, width), products.view(-1, height, width))
+            moments += _patch_moments(weights, *maps, mean_N - centre, centre)
+        return torch.cat(moments)
 
     def add_gradient(
-        self, x_BCHW: Tensor, upstream: Tensor | None, coefficients: PixelCoefficients, *, in_place: bool
+        self,
+        x_BCHW: Tensor,
+        patch_side: int | None,
+        measured: Tensor,
+        by_quantity: Sequence[Tensor | None],
+        upstream: Tensor | None,
+        *,
+        in_place: bool,
     ) -> Tensor:
         """Adds term after term to one part while it is in the cache."""
+        constant_C, slope_C, maps = _coefficients(x_BCHW, patch_side, measured, by_quantity)
         images, _, _, width = x_BCHW.shape
         planes = _planes(x_BCHW.detach())
         if upstream is None:
@@ -71,11 +79,8 @@ class TorchKernels:
             if not in_place and target.data_ptr() == upstream.data_ptr():
                 target = target.clone()
         numbers = torch.float32 if x_BCHW.dtype in (torch.float16, torch.bfloat16) else x_BCHW.dtype
-        constant_N, slope_N = (
-            each.to(numbers).repeat(images).unsqueeze(1)
-            for each in (coefficients.constant, coefficients.slope)
-        )
-        maps = None if coefficients.maps is None else coefficients.maps.to(numbers).flatten(1)
+        constant_N, slope_N = (each.to(numbers).repeat(images).unsqueeze(1) for each in (constant_C, slope_C))
+        maps = None if maps is None else maps.to(numbers).flatten(1)
         for part, part_planes in _parts(planes):
             result = _in_full(target[part])
             constant, slope = constant_N[part], slope_N[part]
@@ -127,59 +132,60 @@ def _product_sums(planes: Tensor, shift: int, buffer: Tensor) -> Tensor:
     return sums
 
 
-def channel_moments(mean_BC: Tensor, square_BC: Tensor) -> tuple[Tensor, Tensor]:
+def _channel_moments(mean_BC: Tensor, square_BC: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of channels, from those of their planes."""
     mean = mean_BC.mean(0)
     return mean, square_BC.mean(0) + (mean_BC - mean).square().mean(0)
 
 
-def around_centre(values: Tensor, products: Tensor, width: int, away_N: Tensor) -> Tensor:
-    """Sums of x - centre and of its products, from those of x minus its plane's mean.
+def _patch_moments(
+    weights: TileWeights, values: Tensor, products: Tensor, away_N: Tensor, centre: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance [P] of the tiles, from sums over planes of differences from the plane's mean.
 
-    With x - centre = difference + away, the products' mixed terms need the sums of away * difference only.
+    With x - centre = difference + away, and away one number in a plane, what is mixed in the squares is
+    twice the tile's mean of away * difference.
 
     Args:
-        values: sums over planes [2, H * W] of the differences, and of away * difference.
-        products: sums [1 or 5, H * W] of products of differences, in the order of `_shifts`.
-        width: W.
+        weights: of the tiles.
+        values: sums over planes [2, H, W] of the differences, and of away * difference.
+        products: sums [1 or 5, H, W] of products of differences, in the order of `_shifts`.
         away_N: each plane's mean minus the centre.
-
-    Returns:
-        [2 or 6, H * W], the values first.
+        centre: a number near the mean.
     """
-    mixed = values[1]
-    sums = [values[0] + away_N.sum()]
-    for shift, product in zip(_shifts(width), products, strict=False):
-        neighbour = torch.zeros_like(mixed)
-        if shift < len(mixed):
-            neighbour[: len(mixed) - shift] = mixed[shift:]
-        sums.append(product + mixed + neighbour + away_N.square().sum())
-    return torch.stack(sums)
-
-
-def patch_moments(weights: TileWeights, maps: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance [P] of the tiles, from means over planes as `around_centre` orders them."""
-    size = (weights.rows.shape[1], weights.columns.shape[1])
-    products = maps[1:]
     if len(products) > 1:
         # The product with the lower left neighbour stands at the right pixel; tiles weigh it at the left.
-        both_diagonals = products[3] + products[4].roll(-1)
+        both_diagonals = products[3] + products[4].flatten().roll(-1).view_as(products[4])
         products = torch.cat([products[:3], both_diagonals.unsqueeze(0)])
-    mean, second = weights.moments(maps[0].view(size), products.view(-1, *size))
-    return mean.flatten() + centre, (second - mean.square()).clamp(min=0).flatten()
+    value, second = weights.moments(values, products)
+    mean = (value[0] + away_N.sum()) / len(away_N)
+    variance = (second + 2 * value[1] + away_N.square().sum()) / len(away_N) - mean.square()
+    return mean.flatten() + centre, variance.clamp(min=0).flatten()
 
 
-def neighbour_factors(maps: Tensor, width: int) -> Tensor:
-    """A factor for each neighbour by itself: [10, H * W] of [5, H * W], or the same where there are but two.
+def _coefficients(
+    x_BCHW: Tensor, patch_side: int | None, measured: Tensor, by_quantity: Sequence[Tensor | None]
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What the derivative of a loss by pixels is made of, from its derivatives by the statistics.
 
-    After the place's constant and the pixel's own factor: right, left, lower, lower right, upper, upper
-    left, lower left, upper right. A pair's factor stands at its first pixel in `maps`, and here at both.
+    Returns:
+        A constant and a slope of each channel [C], and of each place a constant, its own factor, and
+        (unless tiles are whole) its neighbours' [2 or 5, H, W] as `TileWeights.spread` orders them.
     """
-    if len(maps) == 2:
-        return maps
-    _, _, right, lower, diagonal = maps
-    pairs = [right, right.roll(1), lower, diagonal, lower.roll(width), diagonal.roll(width + 1)]
-    return torch.cat([maps[:2], torch.stack([*pairs, diagonal.roll(1), diagonal.roll(width)])])
+    images, channels, height, width = x_BCHW.shape
+    quantities = split_quantities(measured, channels)
+    by = [
+        torch.zeros_like(quantity) if each is None else each.to(quantity.dtype)
+        for quantity, each in zip(quantities, by_quantity, strict=True)
+    ]
+    slope = by[1] * (2 / (images * height * width))
+    constant = by[0] / (images * height * width) - slope * quantities[0]
+    if patch_side is None:
+        return constant, slope, None
+    weights = tile_weights(height, width, patch_side, x_BCHW.device, measured.dtype)
+    tiles = (len(weights.rows), len(weights.columns))
+    by_mean = (by[2] - 2 * quantities[2] * by[3]).view(tiles) / (images * channels)
+    return constant, slope, weights.spread(by_mean, by[3].view(tiles) / (images * channels))
 
 
 def _shifted_maps(maps: Tensor) -> tuple[Tensor, ...]:

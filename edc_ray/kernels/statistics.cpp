@@ -14,6 +14,7 @@ namespace {
 
 const long FLUSH = 64;   // float32 partial sums hold at most so many numbers a lane
 const long TOGETHER = 4; // planes that share one visit to the sums of the places
+const long BLOCKS = 16;  // parts of the work on planes, each with sums of its own over places
 
 float mean_of(const float *RESTRICT x, long count) {
     double total = 0;
@@ -114,6 +115,167 @@ void add_weighted(const float *RESTRICT x, const float *RESTRICT shift, float *R
     }
 }
 
+// Where the tiles of an [H][W] map lie and what their pixels weigh. rows [3][R][H], columns [3][S][W]: weights of
+// values, of squares, and of products with the next. R = 0: no tiles.
+struct Tiles {
+    long R, S, H, W;
+    const double *rows, *columns;
+
+    double row(long kind, long u, long i) const { return rows[(kind * R + u) * H + i]; }
+    double column(long kind, long v, long j) const { return columns[(kind * S + v) * W + j]; }
+    void row_span(long u, long *first, long *last) const { span(rows + (R + u) * H, H, first, last); }
+    void column_span(long v, long *first, long *last) const { span(columns + (S + v) * W, W, first, last); }
+
+    // Tiles without overlap: pixels count by themselves alone, all of a tile alike.
+    bool whole() const {
+        for (long i = 0; i < R * H; ++i)
+            if (rows[2 * R * H + i] != 0) return false;
+        for (long j = 0; j < S * W; ++j)
+            if (columns[2 * S * W + j] != 0) return false;
+        return R > 0;
+    }
+
+  private:
+    static void span(const double *weight, long count, long *first, long *last) {
+        for (*first = 0; *first < count && weight[*first] == 0;) ++*first;
+        for (*last = count; *last > *first && weight[*last - 1] == 0;) --*last;
+    }
+};
+
+// Mean and variance of channels from the means and variances of their planes, [B][C].
+void channel_moments(const double *mean, const double *square, long B, long C, double *out) {
+    for (long c = 0; c < C; ++c) {
+        double total = 0, within = 0;
+        for (long b = 0; b < B; ++b) total += mean[b * C + c], within += square[b * C + c];
+        const double about = total / B;
+        for (long b = 0; b < B; ++b) within += (mean[b * C + c] - about) * (mean[b * C + c] - about);
+        out[c] = about;
+        out[C + c] = within / B;
+    }
+}
+
+// Mean and variance of tiles. plain, mixed, second [R][S]: sums over the planes of what a tile's pixels weigh, of d,
+// of away * d, and of d * d, where d + away = x - centre, and away is one number in a plane.
+void tile_moments(const double *plain, const double *mixed, const double *second, long tiles, const float *near,
+                  long planes, double *out) {
+    double away = 0, away_square = 0;
+    for (long n = 0; n < planes; ++n) {
+        const double each = (double)near[n] - near[0];
+        away += each;
+        away_square += each * each;
+    }
+    for (long t = 0; t < tiles; ++t) {
+        const double mean = (plain[t] + away) / planes;
+        const double variance = (second[t] + 2 * mixed[t] + away_square) / planes - mean * mean;
+        out[t] = mean + near[0];
+        out[tiles + t] = variance < 0 ? 0 : variance;
+    }
+}
+
+// Sums [3][R][S] of tiles from sums [3 or 7][HW] of places, as add_products makes them.
+void weigh_places(const Tiles &tiles, bool whole, const double *sums, double *weighed) {
+    const long W = tiles.W, HW = tiles.H * W, count = tiles.R * tiles.S;
+    for (long u = 0; u < tiles.R; ++u)
+        for (long v = 0; v < tiles.S; ++v) {
+            long top, bottom, first, last;
+            tiles.row_span(u, &top, &bottom);
+            tiles.column_span(v, &first, &last);
+            double plain = 0, mixed = 0, second = 0;
+            for (long i = top; i < bottom; ++i) {
+                const double row = tiles.row(0, u, i), square = tiles.row(1, u, i), next = tiles.row(2, u, i);
+                for (long j = first; j < last; ++j) {
+                    const double *at = sums + i * W + j;
+                    const double w = row * tiles.column(0, v, j), own = tiles.column(1, v, j);
+                    plain += w * at[0];
+                    mixed += w * at[HW];
+                    second += square * own * at[2 * HW];
+                    if (whole) continue;
+                    const double beside = tiles.column(2, v, j);
+                    if (j + 1 < W) second += 2 * square * beside * at[3 * HW];
+                    if (i + 1 < tiles.H) second += 2 * next * own * at[4 * HW];
+                    // The falling product stands at its right pixel.
+                    if (i + 1 < tiles.H && j + 1 < W) second += 2 * next * beside * (at[5 * HW] + at[6 * HW + 1]);
+                }
+            }
+            weighed[u * tiles.S + v] = plain;
+            weighed[count + u * tiles.S + v] = mixed;
+            weighed[2 * count + u * tiles.S + v] = second;
+        }
+}
+
+// What the gradient is made of: constant[C], slope[C] and maps [0, 2 or 10][HW]. See planes_gradient.
+struct Coefficients {
+    float *constant, *slope, *map;
+    long maps;
+    bool missing;
+
+    // by: derivatives of the loss by channel mean and variance [C], patch mean and variance [R * S]; null is 0.
+    // mean, patch_mean: what was measured.
+    Coefficients(const Tiles &tiles, long B, long C, long HW, const float *const by[4], const double *mean,
+                 const double *patch_mean) {
+        maps = tiles.R == 0 ? 0 : tiles.whole() ? 2 : 10;
+        constant = (float *)malloc((2 * C + maps * HW) * sizeof(float));
+        missing = constant == 0;
+        if (missing) return;
+        slope = constant + C, map = slope + C;
+        const double N = (double)B * HW;
+        for (long c = 0; c < C; ++c) {
+            const double by_mean = by[0] ? by[0][c] : 0, by_variance = by[1] ? by[1][c] : 0;
+            slope[c] = (float)(2 * by_variance / N);
+            constant[c] = (float)((by_mean - 2 * by_variance * mean[c]) / N);
+        }
+        if (maps) fill_maps(tiles, (double)B * C, by, patch_mean, HW);
+    }
+    ~Coefficients() { free(constant); }
+
+  private:
+    void fill_maps(const Tiles &tiles, double planes, const float *const by[4], const double *patch_mean, long HW) {
+        const long W = tiles.W, H = tiles.H;
+        double *sum = (double *)calloc(5 * HW, sizeof(double)); // the place's constant, K0, KR, KV, KX
+        if (!sum) {
+            missing = true;
+            return;
+        }
+        for (long t = 0; t < tiles.R * tiles.S; ++t) {
+            const long u = t / tiles.S, v = t % tiles.S;
+            const double g = 2 * (by[3] ? by[3][t] : 0) / planes;
+            const double a = (by[2] ? by[2][t] : 0) / planes - g * patch_mean[t];
+            long top, bottom, first, last;
+            tiles.row_span(u, &top, &bottom);
+            tiles.column_span(v, &first, &last);
+            for (long i = top; i < bottom; ++i) {
+                const double row = a * tiles.row(0, u, i), square = g * tiles.row(1, u, i), next = g * tiles.row(2, u, i);
+                for (long j = first; j < last; ++j) {
+                    double *at = sum + i * W + j;
+                    const double own = tiles.column(1, v, j), beside = tiles.column(2, v, j);
+                    at[0] += row * tiles.column(0, v, j);
+                    at[HW] += square * own;
+                    if (maps == 2) continue;
+                    at[2 * HW] += square * beside;
+                    at[3 * HW] += next * own;
+                    at[4 * HW] += next * beside;
+                }
+            }
+        }
+        for (long p = 0; p < 2 * HW; ++p) map[p] = (float)sum[p];
+        for (long i = 0; maps > 2 && i < H; ++i)
+            for (long j = 0; j < W; ++j) {
+                const long p = i * W + j;
+                const double *right = sum + 2 * HW + p, *lower = right + HW, *diagonal = lower + HW;
+                float *at = map + p;
+                at[2 * HW] = (float)right[0];
+                at[3 * HW] = j ? (float)right[-1] : 0;
+                at[4 * HW] = (float)lower[0];
+                at[5 * HW] = (float)diagonal[0];
+                at[6 * HW] = i ? (float)lower[-W] : 0;
+                at[7 * HW] = i && j ? (float)diagonal[-W - 1] : 0;
+                at[8 * HW] = j ? (float)diagonal[-1] : 0;
+                at[9 * HW] = i ? (float)diagonal[-W] : 0;
+            }
+        free(sum);
+    }
+};
+
 void flush(float *RESTRICT from, double *RESTRICT to, long count) {
     for (long i = 0; i < count; ++i) {
         to[i] += from[i];
@@ -125,14 +287,21 @@ void flush(float *RESTRICT from, double *RESTRICT to, long count) {
 
 extern "C" {
 
-// Returns 0, or 1 where memory is missing.
-// planes: x [N][HW]. maps: 0 for none, 3 or 7 rows of sums [maps][HW] as in add_products, of all planes.
-// mean, square: [N], of each plane, the square around the plane's own mean. blocks: partial sums.
-int planes_statistics(const float *x, long N, long HW, long W, long maps, long blocks, double *mean, double *square,
-                      double *sums, int threads) {
-    const long stride = HW + W + 2, size = maps * HW;
-    double *partial = (double *)calloc(blocks * size + 1, sizeof(double));
-    if (!partial) return 1;
+// All return 0, or 1 where memory is missing.
+// x [B][C][H][W]; out: channel mean and variance [2][C], then patch mean and variance [2][R * S].
+int planes_statistics(const float *x, long B, long C, long H, long W, long R, long S, const double *rows,
+                      const double *columns, double *out, int threads) {
+    const Tiles tiles = {R, S, H, W, rows, columns};
+    const bool whole = tiles.whole();
+    const long N = B * C, HW = H * W, stride = HW + W + 2, maps = R == 0 ? 0 : whole ? 3 : 7, size = maps * HW;
+    const long most = maps ? BLOCKS : 16 * BLOCKS, blocks = N < most ? N : most;
+    double *partial = (double *)calloc(blocks * size + 3 * R * S + 2 * N, sizeof(double));
+    float *near = (float *)malloc(N * sizeof(float));
+    if (!partial || !near) {
+        free(partial), free(near);
+        return 1;
+    }
+    double *weighed = partial + blocks * size, *mean = weighed + 3 * R * S, *square = mean + N;
     const float centre = mean_of(x, HW);
     int failed = 0;
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(| : failed)
@@ -155,7 +324,7 @@ int planes_statistics(const float *x, long N, long HW, long W, long maps, long b
                 }
                 const float about = mean_of(x + (first + k) * HW, HW);
                 square[first + k] = squares_around(x + (first + k) * HW, about, maps ? d : 0, HW);
-                mean[first + k] = about;
+                mean[first + k] = near[first + k] = about;
                 away[k] = about - centre;
             }
             if (!maps) continue;
@@ -168,19 +337,30 @@ int planes_statistics(const float *x, long N, long HW, long W, long maps, long b
         }
         free(scratch);
     }
-    for (long i = 0; i < size; ++i) {
-        double total = 0;
-        for (long block = 0; block < blocks; ++block) total += partial[block * size + i];
-        sums[i] = total;
+    for (long i = 0; i < size; ++i) // the first block's sums become those of all
+        for (long block = 1; block < blocks; ++block) partial[i] += partial[block * size + i];
+    channel_moments(mean, square, B, C, out);
+    if (maps) {
+        weigh_places(tiles, whole, partial, weighed);
+        tile_moments(weighed, weighed + R * S, weighed + 2 * R * S, R * S, near, N, out + 2 * C);
     }
-    free(partial);
+    free(partial), free(near);
     return failed;
 }
 
-// to = g + constant[c] + slope[c] * x, plus what the nine maps [HW] say: the place's constant, then the factors of
-// the pixel itself and of its eight neighbours. maps: 0, 2 or 10. g may be null, and may be `to`.
-int planes_gradient(const float *x, const float *g, float *to, long N, long C, long HW, long W, const float *constant,
-                    const float *slope, const float *map, long maps, int threads) {
+// to = g + constant[c] + slope[c] * x, plus what the maps say: the place's constant, then the factors of the pixel
+// itself and of its right, left, lower, lower right, upper, upper left, lower left and upper right neighbours.
+// g may be null, and may be `to`. The others are as Coefficients takes them.
+int planes_gradient(const float *x, const float *g, float *to, long B, long C, long H, long W, long R, long S,
+                    const double *rows, const double *columns, const float *by_mean, const float *by_variance,
+                    const float *by_patch_mean, const float *by_patch_variance, const double *measured, int threads) {
+    const Tiles tiles = {R, S, H, W, rows, columns};
+    const float *const by[4] = {by_mean, by_variance, by_patch_mean, by_patch_variance};
+    const long HW = H * W, N = B * C;
+    const Coefficients parts(tiles, B, C, HW, by, measured, measured + 2 * C);
+    if (parts.missing) return 1;
+    const long maps = parts.maps;
+    const float *map = parts.map;
     const long margin = W + 1;
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
@@ -190,7 +370,7 @@ int planes_gradient(const float *x, const float *g, float *to, long N, long C, l
 #pragma omp for schedule(static)
         for (long n = 0; n < N; ++n) {
             if (maps > 2 && !scratch) continue;
-            const float c = constant[n % C], s = slope[n % C];
+            const float c = parts.constant[n % C], s = parts.slope[n % C];
             const float *RESTRICT at = x + n * HW;
             const float *up = g ? g + n * HW : 0;
             float *out = to + n * HW;
@@ -219,38 +399,34 @@ int planes_gradient(const float *x, const float *g, float *to, long N, long C, l
     return failed;
 }
 
-// As planes_statistics of x [B][H][W][C], but with sums over tiles [R, S] already weighted: tiles [3][R][S] are sums
-// over images and channels of the tile's mean of d, of away * that, and of its mean of d * d, where d = x - mean[b][c]
-// and away = mean[b][c] - mean[0][0]. Here mean is only near the plane's, and rest what it is off by.
-// rows [3][R][H], columns [3][S][W]: weights of values, of squares, and of products with the next. R = 0: no tiles.
+// As planes_statistics, of x [B][H][W][C].
 int pixels_statistics(const float *x, long B, long C, long H, long W, long R, long S, const double *rows,
-                      const double *columns, double *mean, double *rest, double *square, double *tiles, int threads) {
-    const long strips = R ? R : (H + 15) / 16, tasks = B * strips, per_task = R ? 3 * S : 0;
+                      const double *columns, double *out, int threads) {
+    const Tiles tiles = {R, S, H, W, rows, columns};
+    const bool whole = tiles.whole();
+    const long HW = H * W, strips = R ? R : (H + 15) / 16, tasks = B * strips, per_task = R ? 3 * S : 0;
     float *shift = (float *)malloc(B * C * sizeof(float));
-    double *partial = (double *)calloc(tasks * (2 * C + per_task), sizeof(double));
+    double *partial = (double *)calloc(tasks * (2 * C + per_task) + 2 * B * C + 3 * R * S, sizeof(double));
     if (!shift || !partial) {
         free(shift), free(partial);
         return 1;
     }
     int failed = 0;
-    // Tiles without overlap: their weights are equal, and their sums are those of the channels too.
-    bool whole = R > 0;
-    for (long i = 0; i < R * H; ++i) whole = whole && rows[2 * R * H + i] == 0;
-    for (long j = 0; j < S * W; ++j) whole = whole && columns[2 * S * W + j] == 0;
-    const long samples = H * W < 8 ? H * W : 8;
+    double *mean = partial + tasks * (2 * C + per_task), *square = mean + B * C, *weighed = square + B * C;
+    const long samples = HW < 8 ? HW : 8;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long b = 0; b < B; ++b) {
         float *near = shift + b * C;
         for (long c = 0; c < C; ++c) near[c] = 0;
         for (long k = 0; k < samples; ++k) {
-            const float *at = x + (b * H * W + (2 * k + 1) * H * W / (2 * samples)) * C;
+            const float *at = x + (b * HW + (2 * k + 1) * HW / (2 * samples)) * C;
             for (long c = 0; c < C; ++c) near[c] += at[c] / samples;
         }
     }
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(| : failed)
     for (long task = 0; task < tasks; ++task) {
         const long b = task / strips, strip = task % strips;
-        const float *image = x + b * H * W * C, *near = shift + b * C;
+        const float *image = x + b * HW * C, *near = shift + b * C;
         double *value = partial + task * (2 * C + per_task), *tile = value + 2 * C;
         float *sum = (float *)calloc(2 * C, sizeof(float));
         double *own = (double *)calloc(2 * C, sizeof(double));
@@ -267,9 +443,8 @@ int pixels_statistics(const float *x, long B, long C, long H, long W, long R, lo
             }
         for (long v = 0; R && v < S; ++v) {
             const double *weight[3] = {columns + v * W, columns + (S + v) * W, columns + (2 * S + v) * W};
-            long first = 0, last = W;
-            while (first < W && weight[1][first] == 0) ++first;
-            while (last > first && weight[1][last - 1] == 0) --last;
+            long first, last;
+            tiles.column_span(v, &first, &last);
             memset(own, 0, 2 * C * sizeof(double));
             for (long i = strip * H / strips; whole && i < (strip + 1) * H / strips; ++i) {
                 add_pixels(image + (i * W + first) * C, near, sum, sum + C, last - first, C);
@@ -303,23 +478,32 @@ int pixels_statistics(const float *x, long B, long C, long H, long W, long R, lo
                 value += partial[(b * strips + strip) * (2 * C + per_task) + c];
                 second += partial[(b * strips + strip) * (2 * C + per_task) + C + c];
             }
-            mean[b * C + c] = shift[b * C + c];
-            rest[b * C + c] = value / (H * W);
-            square[b * C + c] = second / (H * W) - rest[b * C + c] * rest[b * C + c];
+            const double rest = value / HW; // what the plane's mean is off by
+            mean[b * C + c] = shift[b * C + c] + rest;
+            square[b * C + c] = second / HW - rest * rest;
         }
-    for (long i = 0; R && i < 3 * R * S; ++i) {
+    channel_moments(mean, square, B, C, out);
+    for (long i = 0; i < 3 * R * S; ++i) {
         const long kind = i / (R * S), u = i / S % R, v = i % S;
-        tiles[i] = 0;
-        for (long b = 0; b < B; ++b) tiles[i] += partial[(b * strips + u) * (2 * C + per_task) + 2 * C + kind * S + v];
+        for (long b = 0; b < B; ++b) weighed[i] += partial[(b * strips + u) * (2 * C + per_task) + 2 * C + kind * S + v];
     }
+    if (R) tile_moments(weighed, weighed + R * S, weighed + 2 * R * S, R * S, shift, B * C, out + 2 * C);
     free(shift), free(partial);
     return failed;
 }
 
-// As planes_gradient of x, g and to [B][H][W][C].
-int pixels_gradient(const float *x, const float *g, float *to, long B, long C, long H, long W, const float *constant,
-                    const float *slope, const float *map, long maps, int threads) {
+// As planes_gradient, of x, g and to [B][H][W][C].
+int pixels_gradient(const float *x, const float *g, float *to, long B, long C, long H, long W, long R, long S,
+                    const double *rows, const double *columns, const float *by_mean, const float *by_variance,
+                    const float *by_patch_mean, const float *by_patch_variance, const double *measured, int threads) {
+    const Tiles tiles = {R, S, H, W, rows, columns};
+    const float *const by[4] = {by_mean, by_variance, by_patch_mean, by_patch_variance};
     const long HW = H * W;
+    const Coefficients parts(tiles, B, C, HW, by, measured, measured + 2 * C);
+    if (parts.missing) return 1;
+    const long maps = parts.maps;
+    const float *map = parts.map;
+    const float *RESTRICT constant = parts.constant, *RESTRICT slope = parts.slope;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long row = 0; row < B * H; ++row) {
         const long i = row % H;

@@ -15,6 +15,7 @@ from edc_ray.core.recover_loop import recover_images
 from edc_ray.core.recover_state import LoopState
 from edc_ray.core.seeding import draws
 from edc_ray.errors import ConfigError
+from edc_ray.kernels.compiled import kernels_for
 from edc_ray.stages import recover
 from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
@@ -319,6 +320,11 @@ def test_matching_losses_of_the_manifest_are_means_over_units_of_one_turn(finish
         ]
         assert len(ends) == 6  # three units, two observers
         assert manifest.meta["matching_loss"][end] == pytest.approx(sum(ends) / 6, rel=1e-5)
+
+
+def test_a_unit_says_which_kernels_made_it(finished: StageContext) -> None:
+    kernels = kernels_for(finished.device).name
+    assert {record.meta["kernels"] for record in manifest_of(finished, "recover").records} == {kernels}
 
 
 def test_curves_have_a_bounded_number_of_points(copied: Copied) -> None:

@@ -46,12 +46,13 @@ class TorchKernels:
             buffer = difference.square()
             square_N[part] = buffer.mean(1)
             if weights is not None:
-                factors = torch.stack([torch.ones_like(mean), mean - centre.to(mean)])
-                values += factors @ difference
-                for index, shift in enumerate(shifts):
-                    products[index] += (
-                        buffer.sum(0) if index == 0 else _product_sums(difference, shift, buffer)
-                    )
+                products[0] += buffer.sum(0)
+                for index, shift in enumerate(shifts[1:], start=1):
+                    products[index] += _product_sums(difference, shift, buffer)
+                # No matrix product: a device may round the factors of one to fewer bits.
+                values[0] += difference.sum(0)
+                away = (mean - centre.to(mean)).unsqueeze(1)
+                values[1] += torch.mul(difference, away, out=buffer).sum(0)
         moments = _channel_moments(mean_N.view(images, channels), square_N.view(images, channels))
         if weights is not None:
             maps = (values.view(2, height, width), products.view(-1, height, width))

@@ -20,7 +20,7 @@ from edc_ray.kernels.compiler import CompilationError, compiled_library
 
 CHOICE_VARIABLE = "EDC_RAY_KERNELS"
 
-_SOURCE = Path(__file__).with_name("statistics.cpp")
+_SOURCE = Path(__file__).parent / "source" / "statistics.cpp"
 
 
 def kernels_for(device: torch.device) -> StatisticKernels:

@@ -32,7 +32,8 @@ class CompilationError(Exception):
 def compiled_library(source: Path) -> ctypes.CDLL:
     """The library of `source`: from the cache, or compiled and kept there.
 
-    Cached under a hash of all it is made from (source, compiler, flags, processor), in the folder that
+    Cached under a hash of all it is made from (source and what else is C++ in its folder, compiler, flags,
+    processor), in the folder that
     EDC_RAY_KERNEL_CACHE names, else in the user's cache folder, else in a folder of this process.
     Several processes may do it at once: each publishes a whole file by a rename.
 
@@ -41,7 +42,9 @@ def compiled_library(source: Path) -> ctypes.CDLL:
     """
     compiler = _compiler()
     folder = _cache_folder()
-    identity = "\n".join([source.read_text(encoding="utf-8"), _version(compiler), _processor()])
+    files = sorted(path for path in source.parent.iterdir() if path.suffix in (".cpp", ".h"))
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    identity = "\n".join([*texts, _version(compiler), _processor()])
     answer = "it was not run"
     for flags in _VARIANTS:
         digest = hashlib.sha256("\n".join([identity, *_COMMON, *flags]).encode()).hexdigest()[:24]

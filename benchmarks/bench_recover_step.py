@@ -135,6 +135,11 @@ def main() -> None:
     parser.add_argument("--observers", nargs="+", default=list(IMAGENET_OBSERVERS))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    # Before the first step: the code on disk may change while this runs.
+    facts = {
+        **provenance(options.device), "batch_size": options.batch_size, "image_size": options.image_size,
+        "repeats": options.repeats,
+    }  # fmt: skip
     numbers: dict[str, dict[str, float | None]] = {}
     for name in options.observers:
         numbers[name] = measured(name, options)
@@ -147,10 +152,6 @@ def main() -> None:
         print()
     numbers["total"] = total_of(list(numbers.values()))
     print_table(header, [row_of(each, found) for each, found in numbers.items()])
-    facts = {
-        **provenance(options.device), "batch_size": options.batch_size, "image_size": options.image_size,
-        "repeats": options.repeats,
-    }  # fmt: skip
     print(" ".join(f"{name}={value}" for name, value in facts.items()))
     if options.json:
         print_json({**numbers, "provenance": facts})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from edc_ray.core.moments import LayerStatistics, Moments, layer_statistics
+from edc_ray.core.moments import LayerStatistics, Moments
 from edc_ray.core.recover_state import Observer
 
 
@@ -36,12 +36,10 @@ def _statistics_of(
 ) -> dict[str, LayerStatistics]:
     total: dict[str, list[Moments]] = {}
     for part in images.split(chunk):
-        with observer.taps.recording() as inputs:
-            observer.network(part)
-        for name, kind in observer.taps.kinds.items():
-            moments = _as_moments(
-                layer_statistics(inputs[name], patch_side if kind == "conv" else None), len(part)
-            )
+        with observer.taps.measuring(patch_side) as statistics:
+            observer.logits(part)
+        for name in observer.taps.names:
+            moments = _as_moments(statistics[name], len(part))
             before = total.get(name)
             total[name] = (
                 moments if before is None else [a.merge(b) for a, b in zip(before, moments, strict=True)]

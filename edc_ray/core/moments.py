@@ -1,7 +1,7 @@
 """Means and variances of activations, per channel and per patch position.
 
-B images, C channels, H W pixels, K classes, P patches. Every variance is biased (divisor N).
-Two passes (the mean, then the squares of the differences from it): stable for means far from 0.
+B images, C channels, H W pixels, K classes, P patches. Every variance is biased (divisor N) and made
+of differences from a mean near by: stable for means far from 0.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from edc_ray.core.measured_input import measure
+from edc_ray.core.torch_kernels import TORCH_KERNELS
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,16 @@ class LayerStatistics:
 
 
 def layer_statistics(x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
-    """Statistics of one batch: channels, and patches unless `patch_side` is None. Differentiable."""
-    if patch_side is None:
-        return LayerStatistics(*channel_moments(x_BCHW))
-    return LayerStatistics(*channel_moments(x_BCHW), *patch_moments(x_BCHW, patch_side))
+    """Statistics of one batch: channels, and patches unless `patch_side` is None. Differentiable.
+
+    Patches are square tiles of `patch_side`, over images, channels and the tile's pixels, of the
+    activations stretched bilinearly to the next multiples of it; P = ceil(H / side) * ceil(W / side),
+    row-major. float32 for 16-bit activations.
+
+    Source:
+        G-VBSM, Shao et al., CVPR 2024, arXiv:2311.17950, and the official code of EDC.
+    """
+    return LayerStatistics(*measure(x_BCHW, patch_side, TORCH_KERNELS)[1])
 
 
 def image_statistics(x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
@@ -78,39 +87,14 @@ def image_statistics(x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
     return LayerStatistics(*image_channel_moments(x_BCHW), *image_patch_moments(x_BCHW, patch_side))
 
 
-def channel_moments(x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [C] and variance [C] over images and pixels."""
-    # Mean and squares rather than var_mean: on a CPU that one is ten times slower over these dimensions.
-    mean = x_BCHW.mean((0, 2, 3), keepdim=True)
-    # No gradient through the mean here: a variance does not move with the point it is taken around.
-    return mean.flatten(), (x_BCHW - mean.detach()).square().mean((0, 2, 3))
-
-
 def image_channel_moments(x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [B, C] and variance [B, C] over the pixels of each image."""
     mean = x_BCHW.mean((2, 3), keepdim=True)
     return mean.flatten(1), (x_BCHW - mean).square().mean((2, 3))
 
 
-def patch_moments(x_BCHW: Tensor, patch_side: int) -> tuple[Tensor, Tensor]:
-    """Mean [P] and variance [P] of square tiles, over images, channels and the tile's pixels.
-
-    Args:
-        x_BCHW: activations. Stretched bilinearly to the next multiples of `patch_side` where needed.
-        patch_side: side of a tile; P = ceil(H / side) * ceil(W / side), row-major.
-
-    Source:
-        G-VBSM, Shao et al., CVPR 2024, arXiv:2311.17950, and the official code of EDC.
-    """
-    x_BCHW, side = _tileable(x_BCHW, patch_side)
-    mean = _tile_means(x_BCHW.mean((0, 1)), side)
-    # Averaging over images and channels first leaves a small [H, W] map to cut into tiles.
-    variance_HW = (x_BCHW - _spread(mean.detach(), side)).square().mean((0, 1))
-    return mean.flatten(), _tile_means(variance_HW, side).flatten()
-
-
 def image_patch_moments(x_BCHW: Tensor, patch_side: int) -> tuple[Tensor, Tensor]:
-    """As `patch_moments` for each image by itself: mean [B, P] and variance [B, P]."""
+    """Mean [B, P] and variance [B, P] of the tiles of each image."""
     x_BCHW, side = _tileable(x_BCHW, patch_side)
     mean = _tile_means(x_BCHW.mean(1), side)
     variance_BHW = (x_BCHW - _spread(mean, side).unsqueeze(1)).square().mean(1)

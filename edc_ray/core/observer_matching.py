@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from edc_ray.core.matching import Layout, RunningEstimate, matching_distances, pack
-from edc_ray.core.moments import LayerStatistics, layer_statistics
+from edc_ray.core.moments import LayerStatistics
 from edc_ray.core.recover_state import Observer, ObserverTargets, RecoverSettings
 from edc_ray.core.seeding import Draws
 
@@ -70,18 +70,26 @@ class ObserverMatcher:
         layers = self.layout.unpack(self._estimate_D.clone())
         return {name: layer for name, layer in layers.items() if name in self._seen}
 
-    def observe(self, inputs: Mapping[str, Tensor], draws: Draws) -> tuple[Tensor, Tensor]:
+    def dropped(self, draws: Draws) -> set[str]:
+        """Layers left out of one forward; reads the draws only if the drop rate is not 0."""
+        rate = self._settings.drop_rate
+        if not rate:
+            return set()
+        convolutions = [name for name, kind in self.kinds.items() if kind == "conv"]
+        chances = draws.uniform(len(convolutions))
+        return {name for name, chance in zip(convolutions, chances, strict=True) if chance > 1 - rate}
+
+    def observe(self, statistics: Mapping[str, LayerStatistics]) -> tuple[Tensor, Tensor]:
         """Updates the running estimate with one forward and measures it.
 
         Args:
-            inputs: what `LayerTaps.recording` gave.
-            draws: for dropping layers; read only if the drop rate is not 0.
+            statistics: what `LayerTaps.measuring` gave; layers that are not in it are dropped.
 
         Returns:
             The weighted sum over layers, a scalar with gradient, and the distances [Q, T] it is made of.
         """
-        dropped = self._dropped(draws)
-        current = self._packed(inputs, dropped)
+        dropped = self.layout.lengths.keys() - statistics.keys()
+        current = self._packed(statistics)
         matched, state = self._running.step(self._estimate_D, current, self._history(current))
         weights_QT = self._weights_QT
         if dropped:
@@ -95,22 +103,13 @@ class ObserverMatcher:
         distances_QT = matching_distances(matched, self._targets_DT, self._lengths_Q)
         return (distances_QT * weights_QT).sum(), distances_QT
 
-    def _dropped(self, draws: Draws) -> set[str]:
-        rate = self._settings.drop_rate
-        if not rate:
-            return set()
-        convolutions = [name for name, kind in self.kinds.items() if kind == "conv"]
-        chances = draws.uniform(len(convolutions))
-        return {name for name, chance in zip(convolutions, chances, strict=True) if chance > 1 - rate}
-
-    def _packed(self, inputs: Mapping[str, Tensor], dropped: set[str]) -> Tensor:
+    def _packed(self, statistics: Mapping[str, LayerStatistics]) -> Tensor:
         pieces: list[Tensor] = []
         for name, lengths in self.layout.lengths.items():
-            if name in dropped:
+            if name not in statistics:
                 pieces.append(self._estimate_D.new_zeros(sum(lengths)))
                 continue
-            patch_side = self._settings.patch_side if self.kinds[name] == "conv" else None
-            quantities = layer_statistics(inputs[name], patch_side).quantities
+            quantities = statistics[name].quantities
             if (found := tuple(len(each) for each in quantities)) != lengths:
                 raise ValueError(
                     f"layer {name!r} has quantities of lengths {found} here, its targets {lengths}; "

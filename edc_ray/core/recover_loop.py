@@ -170,11 +170,14 @@ def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
     view = batch.augment(draws, state.iteration, (images.shape[-2], images.shape[-1]))
     matcher, distances = batch.matchers.get(observer.name), None
     seen = view(images)
-    with observer.taps.recording() as inputs:
-        logits = observer.network(seen)
-    terms: dict[TermName, Tensor] = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
-    if matcher is not None:
-        terms["matching"], distances = matcher.observe(inputs, draws)
+    if matcher is None:
+        logits = observer.logits(seen)
+        terms: dict[TermName, Tensor] = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
+    else:
+        with observer.taps.measuring(settings.patch_side, matcher.dropped(draws)) as statistics:
+            logits = observer.logits(seen)
+        terms = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
+        terms["matching"], distances = matcher.observe(statistics)
     if settings.flatness_weight:
         terms["flatness"] = _flatness(state, observer, logits, view, settings)
     terms.update(_pixel_terms(seen, batch.labels, settings))
@@ -204,7 +207,7 @@ def _flatness(
 ) -> Tensor:
     average = state.images if state.ema_images is None else state.ema_images
     with torch.no_grad():
-        average_logits = observer.network(view(average))
+        average_logits = observer.logits(view(average))
         state.ema_images = update_average(average, state.images, settings.flatness_momentum)
     return flatness_loss(logits, average_logits, settings.flatness_temperature)
 
@@ -227,9 +230,9 @@ def _verify(images: Tensor, batch: _Batch, draws: Draws) -> None:
     """A forward of the first observer on the images as they are, for its effect on the running estimate."""
     observer = batch.observers[0]
     if (matcher := batch.matchers.get(observer.name)) is not None:
-        with observer.taps.recording() as inputs:
-            observer.network(images)
-        matcher.observe(inputs, draws)
+        with observer.taps.measuring(batch.settings.patch_side, matcher.dropped(draws)) as statistics:
+            observer.logits(images)
+        matcher.observe(statistics)
 
 
 @torch.no_grad()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from edc_ray.core.accumulator import LayerKind
 from edc_ray.core.matching import EstimateStart, LayerTarget
+from edc_ray.core.measured_input import StatisticKernels
 from edc_ray.core.moments import LayerStatistics
 from edc_ray.core.objective import TermName
 from edc_ray.core.schedules import Curriculum, smallest_crop
 from edc_ray.core.taps import LayerTaps
+from edc_ray.core.torch_kernels import TORCH_KERNELS
 
 Carry = Literal["reset", "chain"]
 ObserverTargets = Mapping[str, LayerTarget]
@@ -131,6 +135,24 @@ class Observer:
     name: str
     network: nn.Module
     taps: LayerTaps
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        network: nn.Module,
+        kinds: Sequence[LayerKind] = ("bn", "conv"),
+        kernels: StatisticKernels = TORCH_KERNELS,
+    ) -> Observer:
+        """An observer whose weights lie in memory as suits the kernels: in a copy, if they must be moved."""
+        if kernels.memory_format != torch.contiguous_format:
+            # What other holders of the network compute depends in its last bits on how its weights lie.
+            network = copy.deepcopy(network).to(memory_format=kernels.memory_format)
+        return cls(name, network, LayerTaps(network, kinds, kernels))
+
+    def logits(self, images_BCHW: Tensor) -> Tensor:
+        """One forward, on images in the memory format that suits the kernels of the taps."""
+        return self.network(images_BCHW.contiguous(memory_format=self.taps.kernels.memory_format))
 
 
 @dataclass

@@ -1,15 +1,16 @@
-"""Reading the inputs of chosen layers of a network while it runs."""
+"""Reading or measuring the inputs of chosen layers of a network while it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from torch import Tensor, nn
 
 from edc_ray.core.accumulator import LayerKind
+from edc_ray.core.measured_input import StatisticKernels, measure
 from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.torch_kernels import TORCH_KERNELS
 
 _CLASSES: dict[LayerKind, type[nn.Module]] = {"bn": nn.BatchNorm2d, "conv": nn.Conv2d}
 
@@ -22,6 +23,7 @@ class LayerTaps:
     Args:
         network: any module.
         kinds: which layers: ("bn", "conv"), or ("bn",) as SRe2L and CDA.
+        kernels: who computes the statistics in `measuring`.
 
     Raises:
         ValueError: unknown kind, or no such layer in the network.
@@ -31,9 +33,15 @@ class LayerTaps:
     >>> inputs["layer1.0.conv1"].shape
     """
 
-    def __init__(self, network: nn.Module, kinds: Sequence[LayerKind] = ("bn", "conv")) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        kinds: Sequence[LayerKind] = ("bn", "conv"),
+        kernels: StatisticKernels = TORCH_KERNELS,
+    ) -> None:
         if unknown := set(kinds) - set(_CLASSES):
             raise ValueError(f"unknown kinds of layers: {sorted(unknown)}; there are {sorted(_CLASSES)}")
+        self.kernels = kernels
         self._modules: dict[str, nn.Module] = {}
         self.kinds: dict[str, LayerKind] = {}
         for name, module in network.named_modules():
@@ -65,27 +73,68 @@ class LayerTaps:
                 that it no longer is what the layer saw, or if a tapped layer did not run.
         """
         inputs: dict[str, Tensor] = {}
+
+        def keep(name: str, x: Tensor) -> Tensor:
+            inputs[name] = x
+            return x
+
+        with self._reading(self._modules, keep):
+            yield inputs
+
+    @contextmanager
+    def measuring(
+        self, patch_side: int, leave_out: Collection[str] = ()
+    ) -> Iterator[dict[str, LayerStatistics]]:
+        """As `recording`, but the dict holds statistics, differentiable: those of a convolution with patches.
+
+        What a loss of the statistics contributes to the gradient of an input is added to it as the
+        backward pass goes by, so that measuring keeps no tensors of the size of an input.
+
+        Args:
+            patch_side: side of a patch, for convolutions.
+            leave_out: names of layers that are not measured.
+        """
+        found: dict[str, LayerStatistics] = {}
+
+        def look(name: str, x: Tensor) -> Tensor:
+            side = patch_side if self.kinds[name] == "conv" else None
+            # A subclass may use its input more than once, and then the gradient is not one layer's own.
+            owns = type(self._modules[name]) in _CLASSES.values()
+            passed, quantities = measure(x, side, self.kernels, owns_gradient=owns)
+            found[name] = LayerStatistics(*quantities)
+            return passed
+
+        chosen = {name: module for name, module in self._modules.items() if name not in leave_out}
+        with self._reading(chosen, look):
+            yield found
+
+    @contextmanager
+    def _reading(
+        self, modules: Mapping[str, nn.Module], look: Callable[[str, Tensor], Tensor]
+    ) -> Iterator[None]:
+        """Within the context, `look(name, input)` gives the input that a layer goes on with."""
+        seen: dict[str, Tensor] = {}
         versions: dict[str, int] = {}
 
-        def reader(name: str) -> Any:
-            def read(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-                inputs[name] = arguments[0]
+        def reader(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+            def read(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+                seen[name] = arguments[0]
                 versions[name] = _version(arguments[0])
+                return (look(name, arguments[0]), *arguments[1:])
 
             return read
 
-        handles = [module.register_forward_pre_hook(reader(name)) for name, module in self._modules.items()]
+        handles = [module.register_forward_pre_hook(reader(name)) for name, module in modules.items()]
         try:
-            yield inputs
+            yield
         finally:
             for handle in handles:
                 handle.remove()
-        if skipped := [name for name in self._modules if name not in inputs]:
+        if skipped := [name for name in modules if name not in seen]:
             raise RuntimeError(
                 f"layer {skipped[0]!r} did not run in this forward ({len(skipped)} such layers)"
             )
-        changed = [name for name in inputs if _version(inputs[name]) != versions[name]]
-        if changed:
+        if changed := [name for name in seen if _version(seen[name]) != versions[name]]:
             raise RuntimeError(
                 f"the input of layer {changed[0]!r} was changed in place after the layer had read it"
             )

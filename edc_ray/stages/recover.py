@@ -22,8 +22,8 @@ from edc_ray.core.pixels import denormalise, to_uint8
 from edc_ray.core.recover_loop import recover_images
 from edc_ray.core.recover_state import LoopState, Observer
 from edc_ray.core.seeding import Draws, draws
-from edc_ray.core.taps import LayerTaps
 from edc_ray.errors import ArtifactError
+from edc_ray.kernels.compiled import kernels_for
 from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, images_output, read_stage_images, slot_hashes
@@ -91,9 +91,9 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
         )
         images.append(state.images)
     pixels = to_uint8(denormalise(torch.cat(images), *mean_std), section.image_rounding).cpu().numpy()
-    return images_output(
-        context, unit.key, pixels, slots, matching_facts(reports, len(observers)), section=section
-    )
+    # Compiled kernels and torch's operations round differently in the last bits.
+    facts = {**matching_facts(reports, len(observers)), "kernels": observers[0].taps.kernels.name}
+    return images_output(context, unit.key, pixels, slots, facts, section=section)
 
 
 def _draws_of(seed: int, batch: list[Slot], iteration: int) -> Draws:
@@ -105,7 +105,8 @@ def load_observers(context: StageContext) -> list[Observer]:
     """The frozen observers of recover with their taps, in the order of turns."""
     kinds = context.config.recover.layers
     networks = [(name, context.observer(name)) for name in context.config.observers_of("recover")]
-    return [Observer(name, network, LayerTaps(network, kinds)) for name, network in networks]
+    kernels = kernels_for(context.device)
+    return [Observer.of(name, network, kinds, kernels) for name, network in networks]
 
 
 def _start_images(context: StageContext, batch: list[Slot]) -> Tensor:

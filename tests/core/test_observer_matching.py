@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edc_ray.core.matching import LayerTarget, matching_loss
-from edc_ray.core.moments import layer_statistics
+from edc_ray.core.moments import LayerStatistics, layer_statistics
 from edc_ray.core.observer_matching import ObserverMatcher
 from edc_ray.core.recover_state import RecoverSettings
 from edc_ray.core.seeding import draws
@@ -28,10 +28,16 @@ def _inputs(seed: int) -> dict[str, torch.Tensor]:
     return inputs
 
 
+def _measured(seed: int, dropped: Any = ()) -> dict[str, LayerStatistics]:
+    with OBSERVER.taps.measuring(SETTINGS.patch_side, dropped) as statistics:
+        OBSERVER.network(random_images(3, seed))
+    return statistics
+
+
 def test_packed_matching_equals_the_sum_of_the_layers_losses_with_the_first_weighted_more() -> None:
     settings = replace(SETTINGS, estimate_start="first", global_weight=0.3, class_weight=0.7)
     inputs = _inputs(0)
-    loss, _ = _matcher(settings).observe(inputs, draws(0))
+    loss, _ = _matcher(settings).observe(_measured(0))
     expected = torch.zeros(())
     for name, target in TARGETS.items():
         assert target.classes is not None
@@ -50,8 +56,8 @@ def test_packed_matching_equals_the_sum_of_the_layers_losses_with_the_first_weig
 def test_dropping_all_convolutions_leaves_the_batch_norms_and_their_estimates() -> None:
     dropping = _matcher(replace(SETTINGS, drop_rate=1.0))
     keeping = _matcher(SETTINGS)
-    loss, _ = dropping.observe(_inputs(0), draws(0))
-    full, _ = keeping.observe(_inputs(0), draws(0))
+    loss, _ = dropping.observe(_measured(0, dropping.dropped(draws(0))))
+    full, _ = keeping.observe(_measured(0, keeping.dropped(draws(0))))
     assert 0 < loss.item() < full.item()
     assert list(dropping.estimates) == ["1", "5"]
     for name in ("1", "5"):
@@ -63,7 +69,7 @@ def test_a_dropped_layer_keeps_its_estimate_and_starts_from_its_first_batch() ->
     seen: dict[str, torch.Tensor] = {}
     for step in range(12):
         inputs, before = _inputs(step), matcher.estimates
-        matcher.observe(inputs, draws(step))
+        matcher.observe(_measured(step, matcher.dropped(draws(step))))
         for name in ("0", "4"):
             after = matcher.estimates.get(name)
             if after is None:
@@ -79,10 +85,10 @@ def test_a_dropped_layer_keeps_its_estimate_and_starts_from_its_first_batch() ->
 
 def test_estimates_given_go_on_from_there() -> None:
     first = _matcher(SETTINGS)
-    first.observe(_inputs(0), draws(0))
+    first.observe(_measured(0))
     second = _matcher(SETTINGS, estimates=first.estimates)
-    loss, _ = second.observe(_inputs(1), draws(0))
-    again, _ = first.observe(_inputs(1), draws(0))
+    loss, _ = second.observe(_measured(1))
+    again, _ = first.observe(_measured(1))
     assert torch.equal(loss, again)
 
 
@@ -98,20 +104,21 @@ def test_a_weight_of_zero_needs_no_targets() -> None:
 
 
 def test_targets_of_another_image_size_are_refused() -> None:
+    with OBSERVER.taps.measuring(2) as statistics:
+        OBSERVER.network(random_images(3, 0))
     with pytest.raises(ValueError, match=r"layer '0'.*one image size"):
-        _matcher(replace(SETTINGS, patch_side=2)).observe(_inputs(0), draws(0))
+        _matcher(SETTINGS).observe(statistics)
 
 
 def test_the_loss_of_an_observer_is_zero_where_the_images_have_the_target_statistics() -> None:
     images = random_images(3, 0).requires_grad_()
-    with OBSERVER.taps.recording() as inputs:
+    with OBSERVER.taps.measuring(SETTINGS.patch_side) as statistics:
         OBSERVER.network(images)
-    sides = {name: 4 if kind == "conv" else None for name, kind in OBSERVER.taps.kinds.items()}
-    own = {name: layer_statistics(x, sides[name]).map(torch.Tensor.detach) for name, x in inputs.items()}
+    own = {name: layer.map(torch.Tensor.detach) for name, layer in statistics.items()}
     # Without classes: a mean over equal rows of three labels is not exactly that row.
     settings = replace(SETTINGS, estimate_start="first", class_weight=0.0)
     targets = {name: LayerTarget(one) for name, one in own.items()}
-    loss, _ = _matcher(settings, targets).observe(inputs, draws(0))
+    loss, _ = _matcher(settings, targets).observe(statistics)
     assert loss.item() == 0.0
     (gradient,) = torch.autograd.grad(loss, images)
     assert not gradient.any()

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from edc_ray.core.matching import Layout, RunningEstimate, matching_loss, pack
-from edc_ray.core.moments import LayerStatistics, layer_statistics
+from edc_ray.core.measured_input import StatisticKernels, measure
+from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.torch_kernels import TORCH_KERNELS
+from edc_ray.kernels.compiled import CompiledKernels, compiled_kernels
 
 
 @dataclass
@@ -19,6 +22,15 @@ class Step:
     loss: float
     gradient: Tensor
     estimate: LayerStatistics
+
+
+def all_kernels() -> dict[str, StatisticKernels]:
+    """The kernels that this machine has, by name."""
+    compiled = compiled_kernels()
+    return {
+        TORCH_KERNELS.name: TORCH_KERNELS,
+        **({compiled.name: compiled} if isinstance(compiled, CompiledKernels) else {}),
+    }
 
 
 def momenta(data: dict[str, Any]) -> dict[str, float]:
@@ -40,6 +52,7 @@ def follow(
     momentum: float,
     global_target: LayerStatistics,
     class_targets: Sequence[LayerStatistics],
+    kernels: StatisticKernels = TORCH_KERNELS,
     **weights: float,
 ) -> list[Step]:
     estimate = RunningEstimate(momentum, "zero")
@@ -47,7 +60,7 @@ def follow(
     steps: list[Step] = []
     for batch, class_target in zip(x_NBCHW, class_targets, strict=True):
         x = torch.tensor(batch, requires_grad=True)
-        current = layer_statistics(x, patch_side)
+        current = LayerStatistics(*measure(x, patch_side, kernels)[1])
         layout = Layout.of({"layer": current})
         matched, state = estimate.step(state, pack([current]))
         loss = matching_loss(layout.unpack(matched)["layer"], global_target, class_target, **weights)

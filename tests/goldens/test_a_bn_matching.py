@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from edc_ray.core.moments import LayerStatistics, layer_statistics
 from tests.goldens.files import TOLERANCE, golden_names, load_golden
-from tests.goldens.layer_matching import Step, follow, momenta, rows_of_targets
+from tests.goldens.layer_matching import Step, all_kernels, follow, momenta, rows_of_targets
 
 
 def _check(data: dict[str, Any], momentum: str, steps: list[Step]) -> None:
@@ -34,8 +35,8 @@ def test_bn_matching_with_class_averages_equals_the_official_hook(name: str) -> 
     running = LayerStatistics(torch.tensor(data["bn_running_mean"]), torch.tensor(data["bn_running_var"]))
     classes = LayerStatistics(torch.tensor(data["class_mean"]), torch.tensor(data["class_var"]))
     targets = [classes.mean_over(labels) for labels in rows_of_targets(data)]
-    for momentum, value in momenta(data).items():
-        steps = follow(data["x"], None, value, running, targets)
+    for (momentum, value), kernels in product(momenta(data).items(), all_kernels().values()):
+        steps = follow(data["x"], None, value, running, targets, kernels)
         _check(data, momentum, steps)
 
 
@@ -49,4 +50,6 @@ def test_bn_matching_with_local_targets_equals_the_official_hook(name: str) -> N
     for momentum, value in momenta(data).items():
         for ours, kind in zip(local.quantities, ("mean", "var"), strict=True):
             np.testing.assert_allclose(ours, data[f"out_{momentum}_tea_{kind}"], **TOLERANCE["statistic"])
-        _check(data, momentum, follow(data["x"], None, value, running, [local] * len(data["x"]), **weights))
+        targets = [local] * len(data["x"])
+        for kernels in all_kernels().values():
+            _check(data, momentum, follow(data["x"], None, value, running, targets, kernels, **weights))

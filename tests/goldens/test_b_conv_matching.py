@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from edc_ray.core.moments import LayerStatistics, layer_statistics
 from tests.goldens.files import TOLERANCE, golden_names, load_golden
-from tests.goldens.layer_matching import Step, follow, momenta, rows_of_targets
+from tests.goldens.layer_matching import Step, all_kernels, follow, momenta, rows_of_targets
 
 OFFICIAL = ("dd_mean", "dd_var", "patch_mean", "patch_var")
 
@@ -35,8 +36,9 @@ def test_conv_matching_with_class_averages_equals_the_official_hook(name: str) -
     data = load_golden(name)
     classes = _statistics(data, "class")
     targets = [classes.mean_over(labels) for labels in rows_of_targets(data)]
-    for momentum, value in momenta(data).items():
-        steps = follow(data["x"], int(data["patch_size"]), value, _statistics(data, "global"), targets)
+    whole, patch_side = _statistics(data, "global"), int(data["patch_size"])
+    for (momentum, value), kernels in product(momenta(data).items(), all_kernels().values()):
+        steps = follow(data["x"], patch_side, value, whole, targets, kernels)
         _check(data, momentum, steps)
 
 
@@ -52,5 +54,7 @@ def test_conv_matching_with_local_targets_equals_the_official_hook(name: str) ->
         for ours, theirs in zip(local.quantities, recorded.quantities, strict=True):
             np.testing.assert_allclose(ours, theirs, **TOLERANCE["statistic"])
         targets = [local] * len(data["x"])
-        steps = follow(data["x"], patch_side, value, _statistics(data, "global"), targets, **weights)
-        _check(data, momentum, steps)
+        whole = _statistics(data, "global")
+        for kernels in all_kernels().values():
+            steps = follow(data["x"], patch_side, value, whole, targets, kernels, **weights)
+            _check(data, momentum, steps)

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from edc_ray.core.matching import LayerTarget
+from edc_ray.core.measured_input import StatisticKernels
 from edc_ray.core.moments import LayerStatistics
 from edc_ray.core.official_order import official_slots
 from edc_ray.core.pixels import denormalise, pixel_bounds
 from edc_ray.core.recover_loop import View, recover_images
 from edc_ray.core.recover_state import IterationReport, LoopState, Observer, RecoverSettings
 from edc_ray.core.seeding import Draws, draws
-from edc_ray.core.taps import LayerTaps
 from tests.goldens.files import TOLERANCE, load_golden
+from tests.goldens.layer_matching import all_kernels
 from tests.goldens.test_g_pixels import CONSTANTS
 
 VARIANTS = [
@@ -63,7 +64,7 @@ def _network(name: str, weights: dict[str, Tensor]) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def _observers(data: dict[str, Any]) -> list[Observer]:
+def _observers(data: dict[str, Any], kernels: StatisticKernels) -> list[Observer]:
     observers = []
     for index, name in enumerate(data["observer_names"].tolist()):
         prefix = f"net{index}|"
@@ -71,7 +72,7 @@ def _observers(data: dict[str, Any]) -> list[Observer]:
             key.removeprefix(prefix): torch.tensor(data[key]) for key in data if key.startswith(prefix)
         }
         network = _network(name, weights)
-        observers.append(Observer(name, network, LayerTaps(network)))
+        observers.append(Observer.of(name, network, kernels=kernels))
     return observers
 
 
@@ -116,10 +117,12 @@ def _copying_augment(start: Tensor, clipped: Tensor) -> Callable[[Draws, int, tu
     return augment
 
 
-def _run(program: str, variant: str) -> tuple[dict[str, Any], list[IterationReport], list[Tensor], Tensor]:
+def _run(
+    program: str, variant: str, kernels: StatisticKernels
+) -> tuple[dict[str, Any], list[IterationReport], list[Tensor], Tensor]:
     data = load_golden(f"e_recover_objective_{program}.npz")
     mean, std = CONSTANTS["imagenet" if program == "in10" else "cifar"]
-    observers = _observers(data)
+    observers = _observers(data, kernels)
     targets = {o.name: {layer: _layer_target(data, o, layer) for layer in o.taps.names} for o in observers}
     settings = _settings(data, program, variant)
     reports: list[IterationReport] = []
@@ -152,9 +155,12 @@ def _run(program: str, variant: str) -> tuple[dict[str, Any], list[IterationRepo
     return data, reports, snapshots, torch.cat(finished)
 
 
+@pytest.mark.parametrize("kernels", all_kernels().values(), ids=all_kernels())
 @pytest.mark.parametrize(("program", "variant"), VARIANTS)
-def test_recover_loop_equals_the_official_program(program: str, variant: str) -> None:
-    data, reports, snapshots, finished = _run(program, variant)
+def test_recover_loop_equals_the_official_program(
+    program: str, variant: str, kernels: StatisticKernels
+) -> None:
+    data, reports, snapshots, finished = _run(program, variant, kernels)
     mean, std = CONSTANTS["imagenet" if program == "in10" else "cifar"]
 
     def series(name: str) -> list[float]:

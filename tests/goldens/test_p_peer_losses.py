@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edc_ray.core.image_priors import total_variation
-from edc_ray.core.moments import LayerStatistics, patch_moments
+from edc_ray.core.moments import LayerStatistics, layer_statistics
 from tests.goldens.files import TOLERANCE, load_golden
 from tests.goldens.layer_matching import follow
 
@@ -48,7 +48,7 @@ def momenta(golden: dict[str, Any], prefix: str) -> dict[str, float]:
 def patch_side_of(golden: dict[str, Any]) -> int:
     """The one that makes as many patches as the file's targets have."""
     x, num_patches = torch.tensor(golden["x"][0]), len(golden["gvbsm_running_patch_mean"])
-    return next(side for side in PATCH_SIDES if len(patch_moments(x, side)[0]) == num_patches)
+    return next(side for side in PATCH_SIDES if len(layer_statistics(x, side).quantities[2]) == num_patches)
 
 
 def test_sre2l_matches_batchnorm_statistics_without_a_running_estimate(golden: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from edc_ray.core.recover_loop import recover_images
 from edc_ray.core.recover_state import LoopState
 from edc_ray.core.seeding import draws
 from edc_ray.errors import ConfigError
+from edc_ray.kernels.compiled import kernels_for
 from edc_ray.stages import recover
 from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
@@ -174,6 +175,11 @@ def test_observers_and_layers_of_recover_can_be_chosen(copied: Copied) -> None:
 def test_an_observer_without_layers_to_match_is_refused(copied: Copied) -> None:
     with pytest.raises(ConfigError, match=r"cannot match observer 'convnet_d1': it has no layer"):
         copied(*AFTER, recover__observers=["convnet_d1"], recover__layers=["bn"])
+
+
+def test_a_unit_says_which_kernels_made_it(finished: StageContext) -> None:
+    kernels = kernels_for(finished.device).name
+    assert {record.meta["kernels"] for record in manifest_of(finished, "recover").records} == {kernels}
 
 
 @pytest.mark.parametrize("variance", ["pooled", "official"])

@@ -1,0 +1,161 @@
+"""The two passes over a layer's input (`core.measured_input`) as compiled kernels, for float32 on a CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from edc_ray.core.measured_input import StatisticKernels
+from edc_ray.core.tile_weights import axis_weights
+from edc_ray.core.torch_kernels import TORCH_KERNELS
+from edc_ray.errors import ConfigError
+from edc_ray.kernels.compiler import CompilationError, compiled_library
+
+CHOICE_VARIABLE = "EDC_RAY_KERNELS"
+
+_SOURCE = Path(__file__).parent / "source" / "statistics.cpp"
+
+
+def kernels_for(device: torch.device) -> StatisticKernels:
+    """The fastest kernels that this machine has for a device.
+
+    The environment variable EDC_RAY_KERNELS chooses: "torch" takes torch's operations although there is
+    a compiler, "compiled" refuses to go on without one, "auto" (the default) warns once.
+
+    Raises:
+        ConfigError: the variable holds something else, or asks for a compiler where there is none.
+    """
+    choice = os.environ.get(CHOICE_VARIABLE, "auto")
+    if choice not in ("auto", "torch", "compiled"):
+        raise ConfigError(
+            f"{CHOICE_VARIABLE} names no kernels", found=repr(choice), expected="auto, torch or compiled"
+        )
+    if choice == "torch" or device.type != "cpu":
+        return TORCH_KERNELS
+    found = compiled_kernels()
+    if isinstance(found, CompiledKernels):
+        return found
+    if choice == "compiled":
+        raise ConfigError(
+            f"{CHOICE_VARIABLE}=compiled, and the kernels cannot be compiled here",
+            found=found,
+            next="install a C++ compiler",
+        )
+    _warn(found)
+    return TORCH_KERNELS
+
+
+@cache
+def compiled_kernels() -> CompiledKernels | str:
+    """The compiled kernels, or why there are none. Compiled once, looked up once in a process."""
+    try:
+        return CompiledKernels(compiled_library(_SOURCE))
+    except CompilationError as error:
+        return str(error)
+
+
+@cache
+def _warn(why: str) -> None:
+    warnings.warn(
+        f"no compiled kernels ({why}): recover takes torch's operations, which are slower", stacklevel=3
+    )
+
+
+class CompiledKernels:
+    """See `core.measured_input.StatisticKernels`. What the library does not take, torch's operations do.
+
+    Results do not depend on the number of threads. Their last bits differ from torch's.
+    """
+
+    name = "compiled"
+    memory_format = torch.channels_last
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+
+    def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:
+        if not _takes(x_BCHW):
+            return TORCH_KERNELS.statistics(x_BCHW, patch_side)
+        kind, x_BCHW = _laid_out(x_BCHW.detach())
+        sizes = _sizes(x_BCHW, patch_side)
+        out = torch.empty(2 * x_BCHW.shape[1] + 2 * sizes[4] * sizes[5], dtype=torch.float64)
+        self._run(f"{kind}_statistics", x_BCHW, *sizes, *_weights(x_BCHW, patch_side), out)
+        return out
+
+    def add_gradient(
+        self,
+        x_BCHW: Tensor,
+        patch_side: int | None,
+        measured: Tensor,
+        by_quantity: Sequence[Tensor | None],
+        upstream: Tensor | None,
+        *,
+        in_place: bool,
+    ) -> Tensor:
+        if not _takes(x_BCHW) or (upstream is not None and upstream.dtype != x_BCHW.dtype):
+            return TORCH_KERNELS.add_gradient(
+                x_BCHW, patch_side, measured, by_quantity, upstream, in_place=in_place
+            )
+        kind, x_BCHW = _laid_out(x_BCHW.detach())
+        layout = torch.channels_last if kind == "pixels" else torch.contiguous_format
+        if upstream is not None:
+            upstream = upstream.contiguous(memory_format=layout)
+        target = upstream if upstream is not None and in_place else torch.empty_like(x_BCHW)
+        by = [None if each is None else each.contiguous() for each in by_quantity]
+        self._run(
+            f"{kind}_gradient",
+            x_BCHW, upstream, target, *_sizes(x_BCHW, patch_side), *_weights(x_BCHW, patch_side),
+            *by, *[None] * (4 - len(by)), measured,
+        )  # fmt: skip
+        return target
+
+    def _run(self, function: str, *arguments: Tensor | int | None) -> None:
+        words = [
+            ctypes.c_void_p(None if one is None else one.data_ptr())
+            if one is None or isinstance(one, Tensor)
+            else ctypes.c_long(one)
+            for one in arguments
+        ]
+        if getattr(self._library, function)(*words, ctypes.c_int(torch.get_num_threads())):
+            raise MemoryError(f"no memory for the partial sums of {function}")
+
+
+def _takes(x_BCHW: Tensor) -> bool:
+    return x_BCHW.device.type == "cpu" and x_BCHW.dtype == torch.float32 and x_BCHW.numel() > 0
+
+
+def _laid_out(x_BCHW: Tensor) -> tuple[str, Tensor]:
+    """How the kernels call the way in which an input lies, and the input; copied if it lies in none.
+
+    Single pixels lie both ways: as pixels, their channels are one long row.
+    """
+    if x_BCHW.shape[1] > 1 and x_BCHW.is_contiguous(memory_format=torch.channels_last):
+        return "pixels", x_BCHW
+    return "planes", x_BCHW.contiguous()
+
+
+def _sizes(x_BCHW: Tensor, patch_side: int | None) -> tuple[int, ...]:
+    """Images, channels, height, width, rows and columns of tiles."""
+    if patch_side is None:
+        return *x_BCHW.shape, 0, 0
+    return *x_BCHW.shape, *(-(-length // patch_side) for length in x_BCHW.shape[-2:])
+
+
+def _weights(x_BCHW: Tensor, patch_side: int | None) -> tuple[Tensor | None, Tensor | None]:
+    """Of rows and of columns: those of values, of squares, and of products with the next."""
+    if patch_side is None:
+        return None, None
+    return _axis(x_BCHW.shape[-2], patch_side), _axis(x_BCHW.shape[-1], patch_side)
+
+
+@cache
+def _axis(length: int, side: int) -> Tensor:
+    axis = axis_weights(length, side)
+    return torch.stack([axis.value, axis.square, axis.product])

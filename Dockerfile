@@ -7,9 +7,10 @@ FROM python:3.11-slim
 # Object stores to install for, such as EXTRAS=s3,gcs. Only those of requirements.lock are pinned.
 ARG EXTRAS=s3
 
-# wget: the health probes of Ray on Kubernetes call it. procps: Ray looks at processes with it.
+# g++ compiles the statistics kernels on first use. wget: the health probes of Ray on Kubernetes call it.
+# procps: Ray looks at processes with it.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends procps wget \
+    && apt-get install -y --no-install-recommends g++ procps wget \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /opt/edc-ray

@@ -25,9 +25,10 @@ def print_garbage(url: str, found: Findings, gone: Sequence[Garbage], *, dry_run
         for one in gone:
             table.add_row(one.kind, _age(one.age), Text(one.path))
         console.print(table)
-    lines = [f"{url}: {'would remove' if dry_run else 'removed'} {_number(len(gone), 'thing')}"]
+    verb = "would remove" if dry_run else "removed"
+    lines = [f"{url}: {verb} {_number(len(gone), 'leftover')}" if gone else f"{url}: nothing to remove"]
     if found.young:
-        lines.append(f"kept {_number(found.young, 'thing')} that may be in the making; see --older-than")
+        lines.append(f"kept {_number(found.young, 'file')} that may be in the making; see --older-than")
     lines += [f"{folder}: left alone, {reason}" for folder, reason in found.left_alone.items()]
     if not found.lists_uploads:
         lines.append("pending uploads: this storage has none that could be listed")
@@ -48,4 +49,4 @@ def _age(seconds: float) -> str:
 
 
 def _number(count: int, noun: str) -> str:
-    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
+    return f"{count} {noun}{'' if count == 1 else 's'}"

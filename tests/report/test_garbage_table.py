@@ -20,14 +20,14 @@ def test_the_table_says_what_went_what_stayed_and_why(
     told = capsys.readouterr().out
     assert "│ orphan │ 2h  │ labels/[red]e1.parquet │" in told
     assert f"s3://b/run: {'would remove' if dry_run else 'removed'} 1 thing\n" in told
-    assert "kept 2 things that may be in the making; see --older-than\n" in told
+    assert "kept 2 files that may be in the making; see --older-than\n" in told
     assert "init: left alone, init/manifest.json cannot be read\n" in told
     assert "no" in told.splitlines()[-1]
 
 
 def test_nothing_is_said_of_what_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     print_garbage("runs/a", Findings((), 0, {}, True), [], dry_run=False)
-    assert capsys.readouterr().out == "runs/a: removed no things\n"
+    assert capsys.readouterr().out == "runs/a: nothing to remove\n"
 
 
 def test_json_is_one_line() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -33,3 +36,17 @@ def stacked(column: pa.ChunkedArray) -> np.ndarray:
 def integers(column: pa.ChunkedArray) -> np.ndarray:
     """int64 [N] of a column of whole numbers."""
     return column.to_numpy().astype(np.int64)
+
+
+def shaped(scalar: Any, shape: Sequence[int] | None) -> np.ndarray | None:
+    """A float32 array of a list of numbers and its shape; None where it has none.
+
+    Raises:
+        ValueError, TypeError, AttributeError: they do not fit, or a number is not finite.
+    """
+    if shape is None:
+        return None
+    flat = scalar.values.to_numpy()
+    if min(shape) < 0 or not np.isfinite(flat).all():
+        raise ValueError(f"shape {shape}, or NaN or Inf")
+    return flat.reshape(shape).astype(np.float32)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from edc_ray.artifacts.limits import (
+    MAX_DECODED_BYTES,
+    refuse_inflated_table,
+    refuse_inflated_zip,
+    refuse_large_image,
+)
 from edc_ray.errors import ArtifactError
 
 ImageFormat = Literal["png", "jpeg"]
@@ -43,17 +50,37 @@ def decode_image(data: bytes, *, url: str = "an image") -> np.ndarray:
     """Decode an image to uint8 [C, H, W]: one channel where it is stored as grey, else three.
 
     Raises:
-        ArtifactError: it cannot be decoded; the message names `url`.
+        ArtifactError: it cannot be decoded, or its header claims more than MAX_IMAGE_PIXELS; the message
+            names `url`.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        # Of Pillow's other formats some start programs.
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+            refuse_large_image(*image.size)
             pixels = np.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # damage shows in many ways
         found = f"{type(error).__name__}: {error}"
         raise ArtifactError(
             f"{url} cannot be decoded", found=found, expected="a PNG or JPEG image"
         ) from error
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def decode_images(encoded: Sequence[bytes | None], *, url: str) -> np.ndarray:
+    """Decode images of one size to uint8 [N, C, H, W].
+
+    Raises:
+        ArtifactError: one cannot be decoded, they differ in size, or they are more than MAX_DECODED_BYTES
+            together; the message names `url`.
+    """
+    images: list[np.ndarray] = []
+    for row, data in enumerate(encoded):
+        images.append(decode_image(data or b"", url=f"{url}, image {row}"))
+        if images[row].shape != images[0].shape:
+            raise ArtifactError(f"{url} holds images of several sizes", expected="one size")
+        if images[0].nbytes * len(encoded) > MAX_DECODED_BYTES:
+            raise ArtifactError(f"{url} holds too many pixels", expected=f"at most {MAX_DECODED_BYTES} bytes")
+    return np.stack(images) if images else np.zeros((0, 0, 0, 0), np.uint8)
 
 
 def table_to_bytes(table: pa.Table, *, rows_per_group: int | None = None) -> bytes:
@@ -80,11 +107,16 @@ def table_from_bytes(data: bytes, *, url: str) -> pa.Table:
     """A table from a Parquet file.
 
     Raises:
-        ArtifactError: it is truncated or no Parquet file; the message names `url`.
+        ArtifactError: it is truncated, no Parquet file, or claims to be larger than it can be; the message
+            names `url`.
     """
     try:
-        return pq.read_table(pa.BufferReader(data))
-    except (pa.ArrowException, OSError) as error:
+        with pq.ParquetFile(pa.BufferReader(data)) as file:
+            refuse_inflated_table(file.metadata, len(data))
+            table = file.read()
+        table.validate(full=True)
+        return table
+    except Exception as error:  # Arrow raises TypeError, KeyError and others besides its own
         found = f"{len(data)} bytes; {error}"
         hint = "run the stage again; edc-ray verify lists all damaged files"
         raise ArtifactError(
@@ -111,14 +143,37 @@ def arrays_from_bytes(data: bytes, *, url: str) -> dict[str, np.ndarray]:
     """Named arrays from an npz file.
 
     Raises:
-        ArtifactError: it is truncated, no npz file, or holds Python objects; the message names `url`.
+        ArtifactError: it is truncated, no npz file, claims to be larger than it can be, or holds Python
+            objects; the message names `url`.
     """
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            refuse_inflated_zip(members, len(data))
+            arrays = {one.filename.removesuffix(".npy"): _array(archive.read(one)) for one in members}
+        if len(arrays) < len(members):
+            raise ValueError("two arrays of one name")
+        return arrays
+    except Exception as error:  # damage shows in many ways: zlib.error, NotImplementedError, ...
         found = f"{len(data)} bytes; {type(error).__name__}: {error}"
         raise ArtifactError(f"{url} is damaged", found=found, expected="a whole npz file") from error
+
+
+def _array(content: bytes) -> np.ndarray:
+    """An array of an npy file. numpy itself would make room for whatever the header claims."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    if version > (2, 0):
+        raise ValueError(f"version {version} of npy")
+    read_header = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
+    shape, fortran_order, dtype = read_header[version[0] - 1](file)
+    if dtype.hasobject:
+        raise ValueError("Python objects")
+    held, claimed = len(content) - file.tell(), math.prod(shape) * dtype.itemsize
+    if held != claimed:
+        raise ValueError(f"{held} bytes of an array of {claimed}")
+    flat = np.frombuffer(content, dtype, math.prod(shape), file.tell())
+    return flat.reshape(shape, order="F" if fortran_order else "C").copy(order="K")
 
 
 def _holds_floats(kind: pa.DataType) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edc_ray.artifacts import layout
+from edc_ray.artifacts.limits import MAX_JSON_BYTES
 from edc_ray.artifacts.manifest import named_paths
 from edc_ray.artifacts.pending_uploads import PendingUpload
 from edc_ray.artifacts.records import Manifest, Record, parse_manifest, parse_record
@@ -167,7 +168,7 @@ def _is_left_out(store: Store, record_path: str, manifest_path: str, folder: str
 
 
 def _parsed(store: Store, path: str, parse: Any) -> Any:
-    data = store.read_if_there(path)
+    data = store.read_if_there(path, limit=MAX_JSON_BYTES)
     if data is None:
         return None
     found: Manifest | Record | None = parse(data, store.join(path))

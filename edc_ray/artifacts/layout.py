@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import string
+from pathlib import PurePosixPath
 
 RUN_CONFIG = "run.yaml"
 RUN_DATA = "data.json"
@@ -42,6 +43,18 @@ def join_path(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
+def is_inside(path: str) -> bool:
+    """Whether a relative path stays inside the folder that it is relative to, on every storage."""
+    pure = PurePosixPath(path)
+    plain = str(pure) == path and path != "." and not pure.is_absolute() and ".." not in pure.parts
+    return plain and "\\" not in path and "://" not in path and all(ord(letter) >= 32 for letter in path)
+
+
+def is_key(text: str) -> bool:
+    """Whether a text can be a unit key."""
+    return _KEY.fullmatch(text) is not None
+
+
 def manifest_path(folder: str) -> str:
     return join_path(folder, MANIFEST_NAME)
 
@@ -56,7 +69,7 @@ def record_path(folder: str, unit_key: str) -> str:
     Raises:
         ValueError: the key is not a plain file name.
     """
-    if not _KEY.fullmatch(unit_key):
+    if not is_key(unit_key):
         raise ValueError(f"a unit key is made of letters, digits and . _ = + -, got {unit_key!r}")
     return join_path(records_folder(folder), f"{unit_key}.json")
 

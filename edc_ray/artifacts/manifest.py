@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edc_ray.artifacts import layout
+from edc_ray.artifacts.limits import MAX_JSON_BYTES
 from edc_ray.artifacts.records import (
     Manifest,
     Record,
@@ -134,7 +135,7 @@ def read_shard(store: Store, stage_folder: str, shard: ShardInfo) -> bytes:
         ArtifactError: it is missing or its bytes are not the recorded ones.
     """
     path = layout.join_path(stage_folder, shard.path)
-    data = store.read(path)
+    data = store.read(path, limit=shard.bytes)
     if problem := _mismatch(data, shard):
         hint = "run the stage again; edc-ray verify lists all damaged files"
         raise ArtifactError(f"{store.join(path)} is damaged", found=problem, next=hint)
@@ -199,7 +200,7 @@ def read_manifest(store: Store, stage_folder: str) -> Manifest | None:
         ArtifactError: it is damaged or was made by a newer version.
     """
     path = layout.manifest_path(stage_folder)
-    data = store.read_if_there(path)
+    data = store.read_if_there(path, limit=MAX_JSON_BYTES)
     if data is None:
         return None
     manifest = parse_manifest(data, store.join(path))
@@ -246,7 +247,7 @@ def verify_run(store: Store) -> list[Problem]:
 
 def _problems_of(store: Store, path: str, stage_folder: str, parse: Any) -> list[Problem]:
     try:
-        found = parse(store.read(path), store.join(path))
+        found = parse(store.read(path, limit=MAX_JSON_BYTES), store.join(path))
     except ArtifactError as error:
         return [Problem(path, str(error))]
     if found is None:
@@ -278,7 +279,8 @@ def _size_agrees(store: Store, stage_folder: str, shard: ShardInfo) -> bool:
 
 def _shard_problem(store: Store, stage_folder: str, shard: ShardInfo) -> str | None:
     try:
-        return _mismatch(store.read(layout.join_path(stage_folder, shard.path)), shard)
+        path = layout.join_path(stage_folder, shard.path)
+        return _mismatch(store.read(path, limit=shard.bytes), shard)
     except ArtifactError as error:
         return error.summary
 
@@ -291,7 +293,7 @@ def _mismatch(data: bytes, shard: ShardInfo) -> str | None:
 
 def _stored_record(store: Store, stage_folder: str, unit_key: str) -> Record | None:
     path = layout.record_path(stage_folder, unit_key)
-    data = store.read_if_there(path)
+    data = store.read_if_there(path, limit=MAX_JSON_BYTES)
     return None if data is None else parse_record(data, store.join(path))
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edc_ray.artifacts.layout import is_inside, is_key
+from edc_ray.artifacts.record_facts import check_epochs, check_record_meta, check_stage_facts
 from edc_ray.errors import ArtifactError
 
 SCHEMA_VERSION = 1
+# What damaged or hostile JSON makes Python raise, besides our own errors.
+_DAMAGE = (ValueError, TypeError, KeyError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def parse_record(data: bytes, url: str) -> Record | None:
     """A record from its JSON; None where it is none. A newer version raises ArtifactError naming `url`."""
     try:
         return _record(_versioned(data, url))
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except _DAMAGE:
         return None
 
 
@@ -84,7 +89,7 @@ def parse_manifest(data: bytes, url: str) -> Manifest | None:
     """A manifest from its JSON; None where it is none. A newer version raises ArtifactError naming `url`."""
     try:
         raw = _versioned(data, url)
-        return Manifest(
+        manifest = Manifest(
             stage=_typed(raw, "stage", str),
             fingerprint=_typed(raw, "fingerprint", str),
             config_digest=_typed(raw, "config_digest", str),
@@ -94,12 +99,18 @@ def parse_manifest(data: bytes, url: str) -> Manifest | None:
             environment=_typed(raw, "environment", dict),
             schema_version=_typed(raw, "schema_version", int),
         )
-    except (ValueError, TypeError, KeyError, RecursionError):
+        check_stage_facts(manifest.meta, manifest.dataset)
+        _refuse_twice([record.unit for record in manifest.records])
+        _refuse_twice([shard.path for shard in manifest.shards])
+        if manifest.stage == "relabel":
+            check_epochs([record.meta["epochs"] for record in manifest.records])
+        return manifest
+    except _DAMAGE:
         return None
 
 
 def _versioned(data: bytes, url: str) -> dict[str, Any]:
-    raw = json.loads(data)
+    raw = json.loads(data, parse_float=_finite, parse_constant=_finite)
     version = _typed(raw, "schema_version", int)
     if version > SCHEMA_VERSION:
         raise ArtifactError(
@@ -112,25 +123,45 @@ def _versioned(data: bytes, url: str) -> dict[str, Any]:
 
 
 def _record(raw: dict[str, Any]) -> Record:
-    return Record(
+    record = Record(
         stage=_typed(raw, "stage", str),
         unit=_typed(raw, "unit", str),
         fingerprint=_typed(raw, "fingerprint", str),
         shards=tuple(_shard(shard) for shard in _typed(raw, "shards", list)),
         meta=_typed(raw, "meta", dict),
-        seconds=float(raw["seconds"]),
+        seconds=_finite(raw["seconds"]),
         environment=_typed({"environment": {}} | raw, "environment", dict),  # absent in the first runs
         schema_version=_typed(raw, "schema_version", int),
     )
+    if not is_key(record.unit):
+        raise ValueError("a unit key that is no plain name")
+    check_record_meta(record.meta)
+    return record
 
 
 def _shard(raw: dict[str, Any]) -> ShardInfo:
-    return ShardInfo(
+    shard = ShardInfo(
         _typed(raw, "path", str),
         _typed(raw, "bytes", int),
         _typed(raw, "sha256", str),
         _typed(raw, "rows", int),
     )
+    if not is_inside(shard.path) or shard.bytes < 0 or shard.rows < 0:
+        raise ValueError("a shard outside of its folder, or of negative size")
+    return shard
+
+
+def _finite(value: Any) -> float:
+    """A number of JSON; Python's reader would also take NaN, Infinity and 1e400."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is no number of JSON")
+    return number
+
+
+def _refuse_twice(names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        raise ValueError("a unit or shard is named twice")
 
 
 def _typed(raw: dict[str, Any], name: str, kind: type) -> Any:

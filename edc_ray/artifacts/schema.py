@@ -14,16 +14,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from edc_ray.artifacts.arrow_columns import integers, lists_column, plain_column, stacked
-from edc_ray.artifacts.codec import ImageFormat, decode_image, encode_image
+from edc_ray.artifacts.arrow_columns import integers, lists_column, plain_column, shaped, stacked
+from edc_ray.artifacts.codec import ImageFormat, decode_images, encode_image
 from edc_ray.artifacts.logit_columns import LogitColumns, logit_arrays
+from edc_ray.artifacts.table_checks import (
+    PREFIX,
+    check_slots,
+    check_table,
+    check_views,
+    refuse_other_types,
+    refuse_repeated,
+)
 from edc_ray.errors import ArtifactError
 
-NEWEST_VERSION = 3
-"""Of tables: 1; 2 for labels of views that are more than cropped, flipped and mixed; 3 for logits that a
-codec other than fp16 has made."""
-_PREFIX = "edc_ray."
-_CODEC = f"{_PREFIX}label_codec"
+_CODEC = f"{PREFIX}label_codec"
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IMAGES_SCHEMA = pa.schema(
     [("image", IMAGE_TYPE), ("label", pa.int64()), ("class_name", pa.string()), ("ipc_id", pa.int32())]
@@ -65,6 +69,8 @@ RESULT_COLUMNS: dict[str, pa.DataType] = {
     "top1": pa.float64(),
     "top5": pa.float64(),
 }
+_STATISTIC_KEY = ("layer", "kind", "definition", "scope")
+_STATISTIC_COLUMNS = tuple(name for quantity in QUANTITIES for name in (quantity, f"{quantity}_shape"))
 StatisticKey = tuple[
     str, str, str, str
 ]  # layer, kind (bn | conv), definition (pooled | official), scope (global | class)
@@ -190,12 +196,14 @@ def read_images_table(table: pa.Table, *, url: str = "a table of images") -> Ima
         ArtifactError: another schema, a newer version, or an image that cannot be decoded; names `url`.
     """
     class_names = check_table(table, IMAGES_SCHEMA.names, url=url)
-    encoded = table.column("image").combine_chunks().field("bytes").to_pylist()
-    images = [decode_image(data, url=f"{url}, image {row}") for row, data in enumerate(encoded)]
-    if len({image.shape for image in images}) > 1:
-        raise ArtifactError(f"{url} holds images of several sizes", expected="one size")
-    stacked = np.stack(images) if images else np.zeros((0, 0, 0, 0), np.uint8)
-    return ImageRows(stacked, integers(table.column("label")), integers(table.column("ipc_id")), class_names)
+    refuse_other_types(table, dict(zip(IMAGES_SCHEMA.names, IMAGES_SCHEMA.types, strict=True)), url=url)
+    labels, ipc_ids = integers(table.column("label")), integers(table.column("ipc_id"))
+    check_slots(url, labels, ipc_ids, len(class_names))
+    refuse_repeated(url, {"label": labels, "ipc_id": ipc_ids})
+    if table.column("class_name").to_pylist() != [class_names[label] for label in labels.tolist()]:
+        raise ArtifactError(f"{url}: class names and labels differ", expected="the name of each row's label")
+    images = decode_images(table.column("image").combine_chunks().field("bytes").to_pylist(), url=url)
+    return ImageRows(images, labels, ipc_ids, class_names)
 
 
 def build_labels_table(
@@ -252,6 +260,8 @@ def read_labels_table(
         ArtifactError: another schema, a newer version, or logits that are not finite; names `url`.
     """
     class_names = check_table(table, [*LABEL_COLUMNS, *(["logits"] if logits is None else [])], url=url)
+    lists = {name: pa.list_(kind, 1) for name, kind in VIEW_COLUMNS.items()}
+    refuse_other_types(table, LABEL_COLUMNS | lists, url=url)
     columns: dict[str, np.ndarray] = {}
     for name, kind in LABEL_COLUMNS.items():
         if pa.types.is_integer(kind):
@@ -263,6 +273,8 @@ def read_labels_table(
     for name in VIEW_COLUMNS:
         if name in table.column_names:
             columns[name] = stacked(table.column(name))
+    check_views(url, columns, len(class_names), MIXES)
+    refuse_repeated(url, {name: columns[name] for name in ("epoch", "label", "ipc_id")})
     values = _stored_logits(table, len(class_names), url) if logits is None else logits
     if not np.isfinite(values).all():
         raise ArtifactError(f"{url} holds soft labels that are NaN or Inf", next="run relabel again")
@@ -270,8 +282,9 @@ def read_labels_table(
 
 
 def _stored_logits(table: pa.Table, num_classes: int, url: str) -> np.ndarray:
+    refuse_other_types(table, {"logits": pa.list_(pa.float16(), num_classes)}, url=url)
     kind = table.schema.field("logits").type
-    if not pa.types.is_fixed_size_list(kind) or kind.list_size != num_classes:
+    if kind.list_size != num_classes:
         raise ArtifactError(f"{url} holds other logits", found=str(kind), expected=f"{num_classes} a row")
     return stacked(table.column("logits")).astype(np.float16, copy=False)
 
@@ -292,7 +305,7 @@ def build_statistics_table(
     """
     columns: dict[str, pa.Array] = {
         name: pa.array([key[place] for key in statistics], pa.string())
-        for place, name in enumerate(("layer", "kind", "definition", "scope"))
+        for place, name in enumerate(_STATISTIC_KEY)
     }
     for quantity in QUANTITIES:
         arrays = [values.get(quantity) for values in statistics.values()]
@@ -311,15 +324,21 @@ def read_statistics_table(
     Raises:
         ArtifactError: another schema, or a newer version; names `url`.
     """
-    check_table(table, ["layer", "kind", "definition", "scope", *QUANTITIES], url=url)
-    keys = zip(
-        *(table.column(name).to_pylist() for name in ("layer", "kind", "definition", "scope")), strict=True
-    )
+    check_table(table, [*_STATISTIC_KEY, *_STATISTIC_COLUMNS], url=url)
+    refuse_other_types(table, dict.fromkeys(_STATISTIC_KEY, pa.string()), url=url)
+    keys = list(zip(*(table.column(name).to_pylist() for name in _STATISTIC_KEY), strict=True))
     statistics: dict[StatisticKey, dict[str, np.ndarray | None]] = {key: {} for key in keys}
+    if len(statistics) < len(keys):
+        raise ArtifactError(f"{url} holds statistics of a layer twice")
     for quantity in QUANTITIES:
-        shapes = table.column(f"{quantity}_shape").to_pylist()
-        for values, shape, scalar in zip(statistics.values(), shapes, table.column(quantity), strict=True):
-            values[quantity] = None if shape is None else scalar.values.to_numpy().reshape(shape).copy()
+        flat, shapes = table.column(quantity), table.column(f"{quantity}_shape").to_pylist()
+        for key, shape, scalar in zip(keys, shapes, flat, strict=True):
+            try:
+                statistics[key][quantity] = shaped(scalar, shape)
+            except (ValueError, TypeError, AttributeError) as error:
+                raise ArtifactError(
+                    f"{url} holds damaged statistics", found=f"{quantity} of {key}: {error}"
+                ) from error
     return statistics
 
 
@@ -337,7 +356,7 @@ def build_results_table(
     extra = dict.fromkeys(name for row in rows for name in row if name not in RESULT_COLUMNS)
     columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in RESULT_COLUMNS.items()}
     columns |= {name: pa.array([row.get(name) for row in rows], pa.float64()) for name in extra}
-    about = {f"{_PREFIX}results": json.dumps(metadata, sort_keys=True, allow_nan=False)}
+    about = {f"{PREFIX}results": json.dumps(metadata, sort_keys=True, allow_nan=False)}
     return pa.table(columns, metadata=_metadata(class_names, dataset) | about)
 
 
@@ -350,38 +369,19 @@ def read_results_table(
         ArtifactError: another schema, or a newer version; names `url`.
     """
     check_table(table, list(RESULT_COLUMNS), url=url)
-    return table.to_pylist(), json.loads(
-        (table.schema.metadata or {}).get(f"{_PREFIX}results".encode(), b"null")
-    )
-
-
-def check_table(table: pa.Table, columns: Sequence[str], *, url: str) -> tuple[str, ...]:
-    """Class names of a table of ours.
-
-    Raises:
-        ArtifactError: not a table of ours, a newer version, or a column is missing; names `url`.
-    """
-    metadata = {key.decode(): value for key, value in (table.schema.metadata or {}).items()}
+    refuse_other_types(table, RESULT_COLUMNS, url=url)
+    about = (table.schema.metadata or {}).get(f"{PREFIX}results".encode(), b"null")
     try:
-        version = int(metadata[f"{_PREFIX}schema_version"])
-        class_names = tuple(json.loads(metadata[f"{_PREFIX}class_names"]))
-    except (KeyError, ValueError, TypeError) as error:
-        raise ArtifactError(f"{url} is not a table of edc-ray", expected="its schema metadata") from error
-    if version > NEWEST_VERSION:
-        found, expected = f"schema version {version}", f"at most {NEWEST_VERSION}"
-        raise ArtifactError(
-            f"{url} is of a newer edc-ray", found=found, expected=expected, next="upgrade edc-ray"
-        )
-    if missing := [name for name in columns if name not in table.column_names]:
-        raise ArtifactError(f"{url} lacks columns", found=table.column_names, expected=missing)
-    return class_names
+        return table.to_pylist(), json.loads(about)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{url} holds damaged results", found=str(error)) from error
 
 
 def _metadata(class_names: Sequence[str], dataset: str, version: int = 1) -> dict[str, str]:
     return {
-        f"{_PREFIX}schema_version": str(version),
-        f"{_PREFIX}class_names": json.dumps(list(class_names)),
-        f"{_PREFIX}dataset": dataset,
+        f"{PREFIX}schema_version": str(version),
+        f"{PREFIX}class_names": json.dumps(list(class_names)),
+        f"{PREFIX}dataset": dataset,
     }
 
 

@@ -14,12 +14,12 @@ import os
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
 
+from edc_ray.artifacts.layout import is_inside
 from edc_ray.artifacts.pending_uploads import PendingUpload, abort_upload, pending_uploads
 from edc_ray.artifacts.redaction import without_secrets
 from edc_ray.errors import ArtifactError, ConfigError
@@ -61,30 +61,43 @@ class Store:
         """Full URL of a relative path."""
         return f"{self.url.rstrip('/')}/{_checked(path)}"
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, *, limit: int | None = None) -> bytes:
         """Whole content of a file.
 
         Raises:
-            ArtifactError: it is missing or cannot be read.
+            ArtifactError: it is missing, cannot be read, or has more than `limit` bytes.
         """
-        data = self.read_if_there(path)
+        data = self.read_if_there(path, limit=limit)
         if data is None:
             raise ArtifactError(f"{self.join(path)} is missing")
         return data
 
-    def read_if_there(self, path: str) -> bytes | None:
+    def read_if_there(self, path: str, *, limit: int | None = None) -> bytes | None:
         """Whole content of a file; None if it is missing, also where it went away this moment.
 
+        Args:
+            path: relative to the store.
+            limit: bytes; of a larger file no more than one byte beyond is fetched.
+
         Raises:
-            ArtifactError: it cannot be read.
+            ArtifactError: it cannot be read, or has more than `limit` bytes.
         """
+        if self.is_local:
+            info = self._info(path)
+            if info is None:
+                return None  # a pipe or device too: reading it might never end
+            _refuse_large(self.join(path), int(info["size"]), limit)
         fs, full = self._locate(path)
         try:
-            return fs.cat_file(full)
+            data = fs.cat_file(full, end=None if limit is None or self.is_local else limit + 1)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except Exception as error:  # each file system has exceptions of its own
+            if limit is not None and not self.is_local and self.exists(path) and self.size(path) == 0:
+                return b""  # S3 refuses a range of an empty file
             raise self._failure("read", path, error) from error
+        _refuse_large(self.join(path), len(data), limit)
+        return data
 
     def exists(self, path: str) -> bool:
         """Whether a file (not a folder) has this name."""
@@ -221,7 +234,10 @@ class Store:
 
     def _locate(self, path: str) -> tuple[Any, str]:
         fs = self._file_system()
-        return fs, fs._strip_protocol(self.join(path))
+        full = fs._strip_protocol(self.join(path))
+        if self.is_local:
+            _refuse_way_out(self.url, full)
+        return fs, full
 
     def _info(self, path: str) -> dict[str, Any] | None:
         fs, full = self._locate(path)
@@ -293,13 +309,29 @@ def _normalised(root: str) -> str:
 
 def _checked(path: str) -> str:
     """The relative path itself; paths also come from manifests, which anyone may have written."""
-    pure = PurePosixPath(path)
-    plain = str(pure) == path and path != "." and not pure.is_absolute() and ".." not in pure.parts
-    if not plain or "\\" in path or "://" in path or any(ord(letter) < 32 for letter in path):
+    if not is_inside(path):
         raise ArtifactError(
             f"{path!r} is not a path inside the store", expected="a relative path without '..'"
         )
     return path
+
+
+def _refuse_large(url: str, size: int, limit: int | None) -> None:
+    if limit is not None and size > limit:
+        raise ArtifactError(f"{url} is too large", found=f"{size} bytes or more", expected=f"at most {limit}")
+
+
+def _refuse_way_out(root: str, full: str) -> None:
+    """Refuse a symbolic link below the root of a store that leads out of it: what is read would be shown or
+    copied elsewhere, and what is deleted there would be somebody's. The root itself may be a link."""
+    target, inside = os.path.realpath(full), os.path.realpath(root)
+    if not target.startswith(inside.rstrip("/") + "/"):
+        raise ArtifactError(
+            f"{full} leads out of {root}",
+            found=f"a symbolic link to {target}",
+            expected="files that are in the folder itself",
+            next="put the file there instead of the link, or make storage.root the link",
+        )
 
 
 def _is_temporary(path: str) -> bool:

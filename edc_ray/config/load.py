@@ -21,13 +21,43 @@ from edc_ray.errors import ConfigError
 _FLAT_MAPPINGS = ("sweep.space.", "squeeze.weights.", "evaluate.learning_rates.")
 
 
-class _Loader(yaml.SafeLoader):
-    """A safe loader that reads 1e-3 as a number, as everybody but YAML 1.1 does."""
+# An alias costs a few bytes and stands for whatever it names: nine of nine of nine ... fill any memory.
+_MAX_NODES = 200_000
+_MAX_SHOWN = 300
 
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that reads 1e-3 as a number, as everybody but YAML 1.1 does, and no alias bomb."""
+
+    def get_single_node(self) -> Any:
+        """See PyYAML.
+
+        Raises:
+            yaml.YAMLError: no YAML, or more than _MAX_NODES values with every alias written out.
+        """
+        node = super().get_single_node()
+        if node is not None and _written_out(node, {}) > _MAX_NODES:
+            raise yaml.YAMLError(f"aliases that stand for more than {_MAX_NODES} values")
+        return node
+
+
+# ValueError: a date that is none, such as 2024-13-45. The others: hostile files.
+_NO_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError, OverflowError)
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 )
+
+
+def _written_out(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values a tree has with every alias written out; infinite where one names its own whole."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = float("inf")
+        parts = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts)
+    return known[id(node)]
 
 
 def load_recipe(name: str, overrides: Iterable[str] = ()) -> RunConfig:
@@ -61,7 +91,7 @@ def load_yaml(text: str, overrides: Iterable[str] = (), *, source: str = "config
     """
     try:
         tree = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError) as error:
+    except _NO_YAML as error:
         raise ConfigError(f"{source} is not YAML", found=str(error)) from error
     if not isinstance(tree, dict):
         raise ConfigError(
@@ -156,7 +186,8 @@ def field_paths(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[st
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for a name that is not among the known ones; says which is nearest."""
-    known, own = list(known), name.rpartition(".")[2]
+    known, name = list(known), _shown(name)
+    own = name.rpartition(".")[2]
     # A field under its own name in another section is nearer than any other field of the section.
     elsewhere = [path for path in known if "." in name and path.rpartition(".")[2] == own]
     near = difflib.get_close_matches(name, elsewhere or known, n=1, cutoff=0.5)
@@ -210,7 +241,7 @@ def _parsed(text: str) -> tuple[str, Any]:
         )
     try:
         return path, yaml.load(value, Loader=_Loader)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, such as 2024-13-45
+    except _NO_YAML as error:
         # A slip in a storage option or a URL may hold a credential.
         found = None if path.startswith("storage.") or holds_secret(text) else value
         raise ConfigError(f"the value of override '{path}' is not YAML", found=found) from error
@@ -254,13 +285,25 @@ def _explained(error: ValidationError) -> ConfigError:
         return unknown_name("field", unknown[0], field_paths())
     if len(wrong) == 1 and wrong[0][0]:
         path, message, value = wrong[0]
+        shown = _shown(repr(value))
         known = re.findall(r"'([^']+)'", message) if message.startswith("Input should be '") else []
         if known and isinstance(value, str):
             near = difflib.get_close_matches(value, known, n=1, cutoff=0.4)
             hint = f"did you mean '{near[0]}'?" if near else None
             return ConfigError(
-                f"config field '{path}' cannot be used", found=repr(value), expected=message, next=hint
+                f"config field '{path}' cannot be used",
+                found=shown,
+                expected=message,
+                next=hint,
             )
-        return ConfigError(f"config field '{path}' cannot be used", found=repr(value), expected=message)
+        return ConfigError(
+            f"config field '{_shown(path)}' cannot be used",
+            found=shown,
+            expected=_shown(message),
+        )
     lines = "; ".join(f"{path}: {message}" if path else message for path, message, _ in wrong)
     return ConfigError("config cannot be used", found=lines)
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."

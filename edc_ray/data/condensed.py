@@ -19,10 +19,11 @@ from edc_ray.artifacts.codec import table_from_bytes
 from edc_ray.artifacts.manifest import Manifest, Record, read_manifest, read_shard
 from edc_ray.artifacts.schema import ImageRows, LabelRows, read_images_table
 from edc_ray.artifacts.store import Store, open_store
+from edc_ray.artifacts.table_checks import refuse_repeated
 from edc_ray.config.run import digest_of
 from edc_ray.core.pixels import from_uint8
 from edc_ray.core.views import render_views
-from edc_ray.data.label_rows import places_of, views_of_rows
+from edc_ray.data.label_rows import places_of, refuse_views_outside, views_of_rows
 from edc_ray.data.label_tables import decoded_label_rows
 from edc_ray.errors import ArtifactError
 
@@ -142,6 +143,7 @@ class CondensedViews(Dataset[View]):
                 next="run relabel again",
             )
         self.epoch, self.rows = epoch, rows.take(np.flatnonzero(rows.epoch == epoch))
+        refuse_views_outside(self.rows, self.images.shape[-1], url=self._store.url)
         self.views = views_of_rows(self.rows, self._place)
 
     def __len__(self) -> int:
@@ -197,6 +199,9 @@ def read_condensed_images(store: Store, folder: str, manifest: Manifest) -> Imag
         raise ArtifactError(f"{store.url}: stage {manifest.stage} holds no images")
     labels = np.concatenate([part.labels for part in parts])
     ipc_ids = np.concatenate([part.ipc_ids for part in parts])
+    refuse_repeated(store.join(folder or layout.MANIFEST_NAME), {"label": labels, "ipc_id": ipc_ids})
+    if len({(part.images.shape[1:], part.class_names) for part in parts}) > 1:
+        raise ArtifactError(f"{store.url}: files of {manifest.stage} differ in classes or size of images")
     order = np.lexsort((ipc_ids, labels))
     images = np.concatenate([part.images for part in parts])[order]
     return ImageRows(images, labels[order], ipc_ids[order], parts[0].class_names)
@@ -223,7 +228,13 @@ def read_label_rows(store: Store, folder: str, record: Record) -> LabelRows:
     for shard in record.shards:
         url = store.join(layout.join_path(folder, shard.path))
         parts.append(decoded_label_rows(table_from_bytes(read_shard(store, folder, shard), url=url), url=url))
-    return LabelRows.concatenate(parts)
+    url = store.join(layout.join_path(folder, record.unit))
+    kinds = [(part.logits.shape[1], part.band_rows is None, part.change_operation is None) for part in parts]
+    if len(set(kinds)) != 1:
+        raise ArtifactError(f"{url}: the files of a unit differ in classes or kinds of views, or are none")
+    rows = LabelRows.concatenate(parts)
+    refuse_repeated(url, {"epoch": rows.epoch, "label": rows.label, "ipc_id": rows.ipc_id})
+    return rows
 
 
 def refuse_no_labels(store: Store, manifest: Manifest) -> None:

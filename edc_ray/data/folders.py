@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from fsspec import AbstractFileSystem
 
+from edc_ray.artifacts.limits import MAX_IMAGE_BYTES
 from edc_ray.data.undecoded import NUM_THREADS, Item, UndecodedImages
 from edc_ray.errors import DataError
 
@@ -46,6 +47,12 @@ class FileReader:
             return list(pool.map(self._read_one, rows))
 
     def _read_one(self, row: int) -> bytes:
+        if self._sizes[row] > MAX_IMAGE_BYTES:
+            raise DataError(
+                f"image {self.name(row)} is too large",
+                found=f"{self._sizes[row]} bytes",
+                expected=f"at most {MAX_IMAGE_BYTES}",
+            )
         try:
             data = self._filesystem.cat_file(self._paths[row])
         except OSError as error:

@@ -6,7 +6,6 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image
 
 from edc_ray.data.images import DenseImages, ImageSet
 from edc_ray.data.undecoded import (
@@ -123,7 +122,7 @@ def _probe(images: UndecodedImages) -> tuple[np.ndarray, list[bool]]:
     def look(row: int, item: Item) -> tuple[int, bool]:
         try:
             image = open_image(item)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # Pillow shows damage in many ways
             raise corrupt_image(images.reader.name(row), error) from error
         return min(image.size), is_grey(image)
 

@@ -14,7 +14,7 @@ import torch
 from edc_ray.artifacts.schema import LabelRows
 from edc_ray.core.augment import AugmentParams
 from edc_ray.core.patch_shuffle import BandOrders
-from edc_ray.core.rand_augment import RandAugmentParams
+from edc_ray.core.rand_augment import OPERATIONS, RandAugmentParams
 from edc_ray.core.views import EpochViews
 from edc_ray.errors import ArtifactError
 
@@ -84,6 +84,45 @@ def views_of_rows(rows: LabelRows, place: Mapping[tuple[int, int], int]) -> Epoc
         bands=_pair(BandOrders, rows.band_rows, rows.band_columns),
         changes=_pair(RandAugmentParams, rows.change_operation, rows.change_magnitude),
     )
+
+
+def refuse_views_outside(rows: LabelRows, image_size: int, *, url: str) -> None:
+    """Refuse views that cannot be cut out of their images.
+
+    Args:
+        rows: of one epoch.
+        image_size: side of the images.
+        url: what errors call the rows.
+
+    Raises:
+        ArtifactError: a crop or box outside of the image, bands left out, or an unknown operation.
+    """
+    sound: dict[str, Any] = {
+        "crop": _inside(rows.crop_top, rows.crop_top + rows.crop_height, image_size, least=1)
+        & _inside(rows.crop_left, rows.crop_left + rows.crop_width, image_size, least=1),
+        "box": _inside(rows.box_row0, rows.box_row1, image_size)
+        & _inside(rows.box_col0, rows.box_col1, image_size),
+    }
+    for name, bands in (("band_rows", rows.band_rows), ("band_columns", rows.band_columns)):
+        if bands is not None:
+            sound[name] = (np.sort(bands, axis=1) == np.arange(bands.shape[1])).all(axis=1)
+    if rows.change_operation is not None:
+        sound["change_operation"] = (rows.change_operation < len(OPERATIONS)).all(axis=1)
+    if rows.change_magnitude is not None:
+        sound["change_magnitude"] = np.isfinite(rows.change_magnitude).all(axis=1)
+    for name, is_sound in sound.items():
+        if not is_sound.all():
+            row = int(np.flatnonzero(~is_sound)[0])
+            raise ArtifactError(
+                f"{url} holds a view that its image cannot have",
+                found=f"{name} of label {rows.label[row]}, ipc_id {rows.ipc_id[row]}",
+                expected=f"inside of {image_size}x{image_size} pixels",
+                next="run relabel again",
+            )
+
+
+def _inside(first: np.ndarray, end: np.ndarray, size: int, *, least: int = 0) -> np.ndarray:
+    return (first >= 0) & (end - first >= least) & (end <= size)
 
 
 def crops_of_rows(rows: LabelRows) -> AugmentParams:

@@ -15,10 +15,10 @@ from edc_ray.artifacts.schema import (
     LABEL_COLUMNS,
     LabelRows,
     build_labels_table,
-    check_table,
     label_codec_of,
     read_labels_table,
 )
+from edc_ray.artifacts.table_checks import check_table
 from edc_ray.core.label_codec import EncodedLabels
 from edc_ray.core.label_codec_names import label_codec
 from edc_ray.errors import ArtifactError, ConfigError

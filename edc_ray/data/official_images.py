@@ -8,6 +8,7 @@ N images, K classes. An official label file calls an image by its place among al
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 from collections import defaultdict
@@ -19,6 +20,7 @@ from typing import Literal
 import numpy as np
 
 from edc_ray.artifacts.codec import ImageFormat, decode_image, encode_image
+from edc_ray.artifacts.limits import MAX_IMAGE_BYTES
 from edc_ray.artifacts.store import Store
 from edc_ray.data.undecoded import NUM_THREADS
 from edc_ray.errors import DataError
@@ -63,7 +65,7 @@ class OfficialFolder:
 
         def load(row: int) -> np.ndarray:
             path = self.files[row]
-            return decode_image(self.store.read(path), url=self.store.join(path))
+            return decode_image(self.store.read(path, limit=MAX_IMAGE_BYTES), url=self.store.join(path))
 
         with ThreadPoolExecutor(NUM_THREADS) as pool:
             images = list(pool.map(load, rows))
@@ -187,10 +189,12 @@ def _id_of(store: Store, path: str, label: int) -> int | None:
 
 
 def _refuse_ragged(store: Store, members: Mapping[int, Sequence[int]]) -> None:
-    if missing := [label for label in range(max(members) + 1) if label not in members]:
+    # Counted, not listed: a folder's name may hold any number.
+    if missing := max(members) + 1 - len(members):
+        first = next(label for label in itertools.count() if label not in members)
         raise DataError(
             f"{store.url}: classes without images",
-            found=f"no folder of class {missing[0]} ({len(missing)} such classes)",
+            found=f"no folder of class {first} ({missing} such classes)",
             expected=f"classes 0 to {max(members)}",
         )
     sizes = {label: len(rows) for label, rows in members.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _codecs
 import io
 import pickletools
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ def batch_from_bytes(data: bytes, *, url: str = "a label file") -> OfficialBatch
         ArtifactError: damaged, another layout, or a type outside the allow-list; names `url`.
     """
     try:
+        _refuse_inflated(data)
         with torch.serialization.safe_globals(_ALLOWED):
             items = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError and others
@@ -86,7 +88,7 @@ def batch_from_bytes(data: bytes, *, url: str = "a label file") -> OfficialBatch
         raise ArtifactError(f"{url} is no official label file", found=found, expected="a list of 7 or 8")
     coordinates, flip, partner, lam, box, logits, index, *patches = items
     _check_layout(url, coordinates, flip, partner, lam, box, logits, index)
-    if patches and (not isinstance(patches[0], Tensor) or bool(patches[0].any())):
+    if patches and (not _is_plain(patches[0]) or bool(patches[0].any())):
         raise ArtifactError(
             f"{url} holds labels of shuffled patches", found="patch indices other than 0", next=_NEXT
         )
@@ -219,21 +221,21 @@ def list_batches(store: Store) -> list[list[str]]:
     batches = 1 + max((batch for _, batch in numbers), default=-1)
     if not numbers:
         raise DataError(f"no labels in {store.url}", expected="epoch_0/batch_0.tar and its like")
-    lacking = [pair for pair in np.ndindex(epochs, batches) if pair not in numbers]
-    if lacking:
+    # Counted, not listed: a file's name may hold any number.
+    if lacking := epochs * batches - len(numbers):
+        places = ((epoch, batch) for epoch in range(epochs) for batch in range(batches))
+        epoch, batch = next(place for place in places if place not in numbers)
         raise DataError(
-            f"{store.url}: {len(lacking)} label files are missing",
-            found=f"no epoch_{lacking[0][0]}/batch_{lacking[0][1]}.tar",
+            f"{store.url}: {lacking} label files are missing",
+            found=f"no epoch_{epoch}/batch_{batch}.tar",
             expected=f"{batches} batches in each of {epochs} epochs",
         )
     return [[numbers[epoch, batch] for batch in range(batches)] for epoch in range(epochs)]
 
 
 def _numbers_of(path: str) -> tuple[int | None, int | None]:
-    folder, _, name = path.partition("/")
-    epoch, batch = folder.removeprefix("epoch_"), name.removeprefix("batch_").removesuffix(".tar")
-    plain = path == f"epoch_{epoch}/batch_{batch}.tar" and epoch.isdecimal() and batch.isdecimal()
-    return (int(epoch), int(batch)) if plain else (None, None)
+    form = re.fullmatch(r"epoch_(0|[1-9]\d*)/batch_(0|[1-9]\d*)\.tar", path, re.ASCII)
+    return (int(form[1]), int(form[2])) if form else (None, None)
 
 
 def _strangers(data: bytes) -> str:
@@ -242,7 +244,7 @@ def _strangers(data: bytes) -> str:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
             opcodes = list(pickletools.genops(archive.read(name)))
-    except (zipfile.BadZipFile, StopIteration, ValueError, KeyError):
+    except Exception:  # the file is refused already: this is for a better message only
         return ""
     named = [str(argument).replace(" ", ".") for code, argument, _ in opcodes if code.name == "GLOBAL"]
     return ", ".join(name for name in named if not name.startswith(_EXPECTED_NAMES))
@@ -250,14 +252,14 @@ def _strangers(data: bytes) -> str:
 
 def _check_layout(url: str, *items: Any) -> None:
     coordinates, flip, partner, lam, box, logits, index = items
-    size = len(index) if isinstance(index, Tensor) and index.ndim == 1 else -1
+    size = len(index) if _is_plain(index) and index.ndim == 1 else -1
     sound = (
         _is_tensor(coordinates, (size, 4), torch.float32)
         and _is_tensor(flip, (size,), torch.bool)
         and (partner is None or _is_tensor(partner, (size,), torch.int64))
-        and (lam is None or isinstance(lam, float | np.floating))
+        and (lam is None or (isinstance(lam, float | np.floating) and 0 <= lam <= 1))
         and (box is None or (isinstance(box, list | tuple) and len(box) == 4))
-        and isinstance(logits, Tensor)
+        and _is_plain(logits)
         and logits.ndim == 2
         and len(logits) == size
         and logits.is_floating_point()
@@ -269,14 +271,35 @@ def _check_layout(url: str, *items: Any) -> None:
             found=", ".join(_kind(item) for item in items),
             expected="coordinates [B, 4], flips, partners, lam, box of 4, logits [B, K], indices",
         )
+    if not bool(coordinates.isfinite().all() and logits.isfinite().all()):
+        raise ArtifactError(f"{url} holds NaN or Inf", expected="finite coordinates and logits")
 
 
 def _is_tensor(item: Any, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
-    return isinstance(item, Tensor) and tuple(item.shape) == shape and item.dtype == dtype
+    return _is_plain(item) and tuple(item.shape) == shape and item.dtype == dtype
+
+
+def _is_plain(item: Any) -> bool:
+    """A tensor of numbers that are all there. torch also saves sparse ones, views that show one number many
+    times, and some without any."""
+    is_dense = type(item) is Tensor and item.layout is torch.strided and item.device.type == "cpu"
+    if not is_dense or item.requires_grad or item.is_quantized:
+        return False
+    return item.numel() * item.element_size() <= item.untyped_storage().nbytes()
 
 
 def _kind(item: Any) -> str:
     return f"{item.dtype} {list(item.shape)}" if isinstance(item, Tensor) else type(item).__name__
+
+
+def _refuse_inflated(data: bytes) -> None:
+    """torch stores its tensors as they are: members that grow when they are read are not its own."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("compressed members")
+    if sum(member.file_size for member in members) > len(data):
+        raise ValueError("members that claim more bytes than there are")
 
 
 def _check_images(index: Tensor, num_images: int, url: str) -> None:

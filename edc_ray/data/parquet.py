@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
+from edc_ray.artifacts.limits import refuse_inflated
 from edc_ray.data.undecoded import Item, UndecodedImages
 from edc_ray.errors import DataError
 
@@ -77,7 +78,7 @@ class ParquetReader:
             try:
                 with self._filesystem.open(group.path, "rb") as file:
                     table = pq.ParquetFile(file).read_row_group(group.index, columns=[self._column])
-            except (pa.ArrowInvalid, OSError) as error:
+            except Exception as error:  # Arrow raises TypeError and others besides its own
                 raise _damaged(group.path, error) from error
             column = table.column(0).combine_chunks()
             if pa.types.is_struct(column.type):
@@ -145,10 +146,12 @@ def read_parquet(filesystem: AbstractFileSystem, paths: Sequence[str], source: s
             with filesystem.open(path, "rb") as file:
                 parquet = pq.ParquetFile(file)
                 column, label_column = _columns(parquet.schema_arrow, path)
-                groups += _row_groups(parquet, path, column)
+                groups += _row_groups(parquet, path, column, int(filesystem.size(path) or 0))
                 labels.append(_labels(parquet.read(columns=[label_column]).column(0), path))
                 names[path] = _class_names(parquet.schema_arrow, label_column)
-        except (pa.ArrowInvalid, OSError) as error:
+        except DataError:
+            raise
+        except Exception as error:  # as above
             raise _damaged(path, error) from error
     if len(set(names.values())) > 1:
         raise DataError(f"the Parquet files of {source} name different classes", found=", ".join(names))
@@ -188,12 +191,14 @@ def _columns(schema: pa.Schema, path: str) -> tuple[str, str]:
     return image, label
 
 
-def _row_groups(parquet: pq.ParquetFile, path: str, column: str) -> list[RowGroup]:
+def _row_groups(parquet: pq.ParquetFile, path: str, column: str, stored: int) -> list[RowGroup]:
     groups = []
     for index in range(parquet.num_row_groups):
         meta = parquet.metadata.row_group(index)
         chunks = (meta.column(i) for i in range(meta.num_columns))
         size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] == column)
+        refuse_inflated(size, stored)
+        refuse_inflated(meta.num_rows, stored)
         groups.append(RowGroup(path, index, meta.num_rows, size))
     return groups
 
@@ -215,8 +220,8 @@ def _class_names(schema: pa.Schema, label_column: str) -> tuple[str, ...] | None
     text = (schema.metadata or {}).get(b"huggingface")
     try:
         names = json.loads(text or b"")["info"]["features"][label_column]["names"]
-    except (ValueError, KeyError, TypeError):
+        # Older files of the `datasets` library hold {"0": name, ...}.
+        ordered = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else names
+        return tuple(str(name) for name in ordered)
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    # Older files of the `datasets` library hold {"0": name, ...}.
-    ordered = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else names
-    return tuple(str(name) for name in ordered)

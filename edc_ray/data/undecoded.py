@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from PIL import Image
 
+from edc_ray.artifacts.limits import refuse_large_image
 from edc_ray.config.dataset import Resize
 from edc_ray.errors import DataError
 
@@ -23,6 +24,9 @@ Item = bytes | np.ndarray
 
 NUM_THREADS = min(16, 2 * (os.cpu_count() or 1))
 """Threads that read and decode. Pillow releases the interpreter lock; some threads wait for storage."""
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+"""Of Pillow's other formats some start programs."""
 
 
 class ItemReader(Protocol):
@@ -169,7 +173,7 @@ def _in_threads(reader: ItemReader, rows: np.ndarray, work: Callable[[int, Item]
 def _naming(reader: ItemReader, row: int) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow shows damage in many ways
         raise corrupt_image(reader.name(row), error) from error
 
 
@@ -192,12 +196,14 @@ def decode_pixels(
             size S, and the centre is cut out.
 
     Raises:
-        OSError, ValueError, SyntaxError: the bytes are no image that Pillow can read.
+        OSError, ValueError, SyntaxError: the bytes are no image that Pillow can read; it has, or would be
+            enlarged to, more pixels than an image may have.
     """
     image = _to_mode(open_image(item), "L" if channels == 1 else "RGB")
     width, height = image.size
     if (width, height) != (image_size, image_size) or resize == "eight_sevenths":
         new_width, new_height = _resized((width, height), image_size, resize)
+        refuse_large_image(new_width, new_height)  # a line of pixels whose shorter side is enlarged
         image = image.resize((new_width, new_height), Image.Resampling.BILINEAR)
         left, top = (new_width - image_size) // 2, (new_height - image_size) // 2
         image = image.crop((left, top, left + image_size, top + image_size))
@@ -221,8 +227,16 @@ def _resized(size: tuple[int, int], image_size: int, resize: Resize) -> tuple[in
 
 
 def open_image(item: Item) -> Image.Image:
-    """A Pillow image of the item; of an encoded one only the header is read."""
-    return Image.open(io.BytesIO(item)) if isinstance(item, bytes) else Image.fromarray(item)
+    """A Pillow image of the item; of an encoded one only the header is read.
+
+    Raises:
+        OSError, ValueError, SyntaxError: no image of FORMATS, or one of too many pixels.
+    """
+    image = (
+        Image.open(io.BytesIO(item), formats=FORMATS) if isinstance(item, bytes) else Image.fromarray(item)
+    )
+    refuse_large_image(*image.size)
+    return image
 
 
 def is_grey(image: Image.Image) -> bool:

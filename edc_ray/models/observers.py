@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError
 from torch import nn
 
 from edc_ray.errors import ArtifactError
 from edc_ray.models.construction import family_of
-from edc_ray.models.registry import build_network
+from edc_ray.models.registry import build_network, check_network
 from edc_ray.models.weight_files import load_state
 
 SCHEMA_VERSION = 1
 # One key only: the order of several keys in a safetensors header is not fixed, and the bytes should be.
 _METADATA_KEY = "edc_ray.network"
+_MAX_SIDE = 2**13
+# What damaged or hostile JSON makes Python raise.
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,8 @@ def read_network_info(data: bytes, *, source: str = "network") -> NetworkInfo:
         header = json.loads(data[8 : 8 + size])
         fields = json.loads(header["__metadata__"][_METADATA_KEY])
         version = int(fields["schema_version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{source}: not a network stored by edc-ray",
-            found=f"{len(data)} bytes without a readable description",
-            next="edc-ray verify; a damaged observer is trained again by edc-ray stage squeeze",
-        ) from error
+    except _DAMAGE as error:
+        raise _not_ours(data, source) from error
     if version > SCHEMA_VERSION:
         raise ArtifactError(
             f"{source}: stored by a newer edc-ray",
@@ -85,8 +84,29 @@ def read_network_info(data: bytes, *, source: str = "network") -> NetworkInfo:
             expected=f"at most {SCHEMA_VERSION}",
             next="upgrade edc-ray",
         )
-    return NetworkInfo(
-        fields["name"], fields["image_size"], fields["channels"], tuple(fields["class_names"]), version
+    try:
+        return _described(fields, version)
+    except _DAMAGE as error:
+        raise _not_ours(data, source) from error
+
+
+def _described(fields: dict[str, Any], version: int) -> NetworkInfo:
+    name, sizes, class_names = (
+        fields["name"],
+        (fields["image_size"], fields["channels"]),
+        fields["class_names"],
+    )
+    sound = isinstance(name, str) and all(type(size) is int and 0 < size <= _MAX_SIDE for size in sizes)
+    if not (sound and isinstance(class_names, list) and all(isinstance(one, str) for one in class_names)):
+        raise ValueError("a field of another type or size")
+    return NetworkInfo(name, *sizes, tuple(class_names), version)
+
+
+def _not_ours(data: bytes, source: str) -> ArtifactError:
+    return ArtifactError(
+        f"{source}: not a network stored by edc-ray",
+        found=f"{len(data)} bytes without a readable description",
+        next="edc-ray verify; a damaged observer is trained again by edc-ray stage squeeze",
     )
 
 
@@ -134,23 +154,30 @@ def network_from_bytes(
             found=info.name,
             expected="its name, given here",
         )
-    network = build_network(
-        info.name,
-        num_classes=len(info.class_names),
-        image_size=info.image_size,
-        channels=info.channels,
-        seed=0,
-    )
     try:
         # A JSON header and raw numbers: safetensors has no pickle to load.
-        load_state(network, safetensors.torch.load(data))
-    except (SafetensorError, RuntimeError) as error:
+        state = safetensors.torch.load(data)
+        network = _built(info, len(data))
+        load_state(network, state)
+    except Exception as error:  # the library has exceptions of several kinds, and so has torch
         raise ArtifactError(
             f"{source}: the weights are damaged or do not fit network '{info.name}'",
-            found=str(error).splitlines()[0],
+            found=(str(error).splitlines() or [type(error).__name__])[0],
             next="edc-ray verify; a damaged observer is trained again by edc-ray stage squeeze",
         ) from error
     return freeze(network)
+
+
+def _built(info: NetworkInfo, stored: int) -> nn.Module:
+    """The network that is described; refused where it is larger than what is stored, before it is made."""
+    sizes = {
+        "num_classes": len(info.class_names), "image_size": info.image_size, "channels": info.channels
+    }  # fmt: skip
+    looked_at = check_network(info.name, **sizes)
+    needed = sum(one.numel() * one.element_size() for one in looked_at.state_dict().values())
+    if needed > 2 * stored:  # the stored numbers may be halves
+        raise ValueError(f"{stored} bytes of weights for a network of {needed}")
+    return build_network(info.name, **sizes, seed=0)
 
 
 def _class_names_differ(source: str, found: tuple[str, ...], expected: tuple[str, ...]) -> ArtifactError:

@@ -118,7 +118,8 @@ def _read_safetensors(data: bytes, source: str) -> Any:
         # A JSON header and raw numbers: safetensors has no pickle to load.
         return safetensors.torch.load(data)
     except Exception as error:  # the library has exceptions of several kinds
-        raise ArtifactError(f"{source} is damaged", found=str(error).splitlines()[0]) from error
+        found = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ArtifactError(f"{source} is damaged", found=found) from error
 
 
 def _read_torch(data: bytes, source: str) -> Any:

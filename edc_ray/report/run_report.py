@@ -17,6 +17,7 @@ from edc_ray.artifacts.layout import (
     TENSORBOARD_FOLDER,
     join_path,
 )
+from edc_ray.artifacts.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.manifest import read_manifest, read_shard
 from edc_ray.artifacts.records import Manifest
 from edc_ray.artifacts.schema import read_results_table
@@ -114,7 +115,7 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
         rows=rows,
         images=list(images.values()),
         curves=list(curves.values()),
-        config=store.read(RUN_CONFIG).decode(),
+        config=store.read(RUN_CONFIG, limit=MAX_CONFIG_BYTES).decode(errors="replace"),
         environment=latest.environment if latest else {},
         classes=class_cells(store),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edc_ray.artifacts.layout import STAGE_FOLDERS, manifest_path
+from edc_ray.artifacts.limits import MAX_JSON_BYTES
 from edc_ray.artifacts.manifest import manifest_is_intact, read_record
 from edc_ray.artifacts.records import Manifest, Record, parse_manifest
 from edc_ray.config.run import digest_of
@@ -37,7 +38,7 @@ def is_complete(context: StageContext, stage: Stage, units: list[WorkUnit]) -> b
     path = manifest_path(STAGE_FOLDERS[stage.name])
     if not context.store.exists(path):
         return False
-    manifest = parse_manifest(context.store.read(path), context.store.join(path))
+    manifest = parse_manifest(context.store.read(path, limit=MAX_JSON_BYTES), context.store.join(path))
     return manifest is not None and _problem_of(context, stage, manifest, units) is None
 
 

@@ -16,6 +16,7 @@ import torch
 
 from edc_ray.artifacts.codec import table_to_bytes
 from edc_ray.artifacts.layout import STAGE_FOLDERS, epochs_key, records_folder, table_name
+from edc_ray.artifacts.limits import MAX_JSON_BYTES
 from edc_ray.artifacts.manifest import read_record, read_shard, write_manifest, write_unit
 from edc_ray.artifacts.records import Manifest, Record, parse_record
 from edc_ray.artifacts.schema import LabelRows
@@ -138,7 +139,7 @@ def _refuse_other(target: Store, images: Manifest, fingerprints: Sequence[str]) 
     }
     for stage, expected in wanted.items():
         for path in target.list(records_folder(STAGE_FOLDERS[stage])):
-            record = parse_record(target.read(path), target.join(path))
+            record = parse_record(target.read(path, limit=MAX_JSON_BYTES), target.join(path))
             if record is not None and record.fingerprint not in expected:
                 raise ConfigError(
                     f"{target.url} is not empty",

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from edc_ray.artifacts.layout import EVENT_LOG
+from edc_ray.artifacts.limits import MAX_LOG_BYTES
 from edc_ray.artifacts.store import Store
 
 _SECONDS_BETWEEN_WRITES = 5.0
@@ -21,7 +22,7 @@ class EventLog:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        stored = store.read(EVENT_LOG) if store.exists(EVENT_LOG) else b""
+        stored = store.read_if_there(EVENT_LOG, limit=MAX_LOG_BYTES) or b""
         # A damaged log stops no run.
         self._lines = stored.decode(errors="replace").splitlines()
         self._written = time.monotonic()
@@ -43,13 +44,17 @@ class EventLog:
 
 
 def read_events(store: Store) -> list[dict[str, Any]]:
-    """All events of a run, of all calls; a damaged line is left out."""
-    if not store.exists(EVENT_LOG):
-        return []
+    """All events of a run, of all calls; a damaged line is left out.
+
+    Raises:
+        ArtifactError: the log cannot be read, or is larger than MAX_LOG_BYTES.
+    """
     events = []
-    for line in store.read(EVENT_LOG).decode(errors="replace").splitlines():
+    for line in (
+        (store.read_if_there(EVENT_LOG, limit=MAX_LOG_BYTES) or b"").decode(errors="replace").splitlines()
+    ):
         try:
             events.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return [event for event in events if isinstance(event, dict)]

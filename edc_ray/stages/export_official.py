@@ -19,9 +19,9 @@ from edc_ray.artifacts.layout import RUN_CONFIG, STAGE_FOLDERS, join_path
 from edc_ray.artifacts.manifest import read_manifest, read_shard
 from edc_ray.artifacts.official_statistics import official_network_names, write_official_statistics
 from edc_ray.artifacts.records import Manifest, Record
-from edc_ray.artifacts.schema import IMAGES_SCHEMA, check_table, read_statistics_table
+from edc_ray.artifacts.schema import IMAGES_SCHEMA, read_statistics_table
 from edc_ray.artifacts.store import Store, open_store
-from edc_ray.config.load import load_yaml
+from edc_ray.artifacts.table_checks import check_table
 from edc_ray.config.run import RunConfig, StageName
 from edc_ray.data.condensed import open_stage, read_condensed_images, read_label_rows, refuse_no_labels
 from edc_ray.data.official_images import Slot, Style, official_image_path, write_official_images
@@ -33,6 +33,7 @@ from edc_ray.models.registry import build_network
 from edc_ray.stages.collect_statistics import BUFFERS_ONLY
 from edc_ray.stages.image_shards import manifest_hashes
 from edc_ray.stages.statistics_source import refuse_shared_name
+from edc_ray.stages.stored_runs import stored_config
 
 Part = Literal["images", "labels", "statistics"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -221,4 +222,4 @@ def _config_of(store: Store) -> RunConfig:
             found=f"no {RUN_CONFIG}",
             next="give the URL of the run, not of one of its folders",
         )
-    return load_yaml(store.read(RUN_CONFIG).decode(), source=store.join(RUN_CONFIG))
+    return stored_config(store)

@@ -16,6 +16,7 @@ from edc_ray.artifacts.schema import ImageRows, build_images_table, read_images_
 from edc_ray.artifacts.store import Store
 from edc_ray.config.stages import InitConfig, RecoverConfig
 from edc_ray.data.condensed import read_condensed_images
+from edc_ray.errors import ArtifactError
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.plan import UnitOutput
 
@@ -83,6 +84,8 @@ def slot_hashes(context: StageContext, stage: Literal["init", "recover"]) -> dic
 def manifest_hashes(manifest: Manifest) -> dict[Slot, str]:
     """Pixel hash of every slot that a manifest of images vouches for."""
     records = manifest.records
+    if not all("image_sha256" in record.meta for record in records):
+        raise ArtifactError(f"a manifest of stage {manifest.stage} does not state the hashes of its images")
     return {(label, ipc_id): sha for record in records for label, ipc_id, sha in record.meta["image_sha256"]}
 
 

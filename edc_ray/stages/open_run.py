@@ -20,9 +20,10 @@ from edc_ray.artifacts.layout import (
     manifest_path,
     records_folder,
 )
+from edc_ray.artifacts.limits import MAX_CONFIG_BYTES, MAX_JSON_BYTES
 from edc_ray.artifacts.records import parse_manifest
 from edc_ray.artifacts.store import Store, open_store
-from edc_ray.config.load import load_yaml, to_yaml
+from edc_ray.config.load import to_yaml
 from edc_ray.config.run import GROWING_FIELDS, STAGE_NAMES, RunConfig, StageName
 from edc_ray.config.stages import EvaluateConfig, SqueezeConfig, WeightsFile
 from edc_ray.core.accumulator import LayerKind
@@ -30,7 +31,7 @@ from edc_ray.core.accuracy import fewest_images_above_chance
 from edc_ray.core.label_codec_names import label_codec
 from edc_ray.core.taps import LayerTaps
 from edc_ray.data.sources import OpenedDataset, open_dataset
-from edc_ray.errors import ConfigError, DataError, EdcRayError
+from edc_ray.errors import ConfigError, DataError
 from edc_ray.models.construction import unknown_network
 from edc_ray.models.pretrained import check_source
 from edc_ray.models.registry import check_network, network_names
@@ -40,9 +41,10 @@ from edc_ray.stages.growth import follows_ipc, with_blocks_of
 from edc_ray.stages.init_images import check_class_sizes
 from edc_ray.stages.provenance import environment_facts
 from edc_ray.stages.statistics_source import check_statistics_source
-from edc_ray.stages.stored_runs import check_sources
+from edc_ray.stages.stored_runs import check_sources, stored_config
 
 DEFAULT_ROOT = "runs"
+_MAX_SHOWN = 1000
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def refuse_newer_manifests(store: Store) -> None:
     """Raise ArtifactError where a newer edc-ray completed a stage. A damaged manifest proves nothing."""
     for path in map(manifest_path, STAGE_FOLDERS.values()):
         if store.exists(path):
-            parse_manifest(store.read(path), store.join(path))
+            parse_manifest(store.read(path, limit=MAX_JSON_BYTES), store.join(path))
 
 
 def check_same_run(store: Store, config: RunConfig) -> None:
@@ -163,13 +165,7 @@ def check_same_run(store: Store, config: RunConfig) -> None:
 def _stored_config(store: Store) -> RunConfig | None:
     if not store.exists(RUN_CONFIG):
         return None
-    source = store.join(RUN_CONFIG)
-    try:
-        return load_yaml(store.read(RUN_CONFIG).decode(), source=source)
-    except (EdcRayError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{source} cannot be read by this edc-ray", found=str(error), next="give another run.name"
-        ) from error
+    return stored_config(store)
 
 
 def _as_it_began(store: Store, config: RunConfig) -> RunConfig:
@@ -186,12 +182,13 @@ def check_same_data(store: Store, data: OpenedDataset) -> None:
     Raises:
         ConfigError: the folder has results of other training or validation images.
     """
-    if not store.exists(RUN_DATA) or store.read(RUN_DATA) == _data_facts(data):
+    stored = store.read_if_there(RUN_DATA, limit=MAX_CONFIG_BYTES)
+    if stored is None or stored == _data_facts(data):
         return
     if any(_has_results(store, stage) for stage in STAGE_NAMES):
         raise ConfigError(
             f"the run folder {store.url} was made from other images",
-            found=store.read(RUN_DATA).decode(errors="replace"),
+            found=stored.decode(errors="replace")[:_MAX_SHOWN],
             expected=_data_facts(data).decode(),
             next="give another run.name, or the same dataset fields and files",
         )

@@ -13,6 +13,7 @@ import numpy as np
 
 from edc_ray.artifacts.codec import table_to_bytes
 from edc_ray.artifacts.layout import RUN_CONFIG, RUN_DATA
+from edc_ray.artifacts.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.records import Manifest
 from edc_ray.artifacts.schema import LabelRows
 from edc_ray.artifacts.store import Store
@@ -21,7 +22,7 @@ from edc_ray.config.run import RunConfig
 from edc_ray.data.condensed import open_stage, read_label_rows, refuse_no_labels
 from edc_ray.data.label_tables import encoded_labels_table
 from edc_ray.data.sources import OpenedDataset
-from edc_ray.errors import ArtifactError
+from edc_ray.errors import ArtifactError, ConfigError, EdcRayError
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, manifest_hashes, read_images, slot_hashes
 
@@ -187,14 +188,39 @@ def _difference_in_the_making(store: Store, config: RunConfig, data: OpenedDatas
     """What a run's images are made of otherwise than those of a config."""
     if not (store.exists(RUN_CONFIG) and store.exists(RUN_DATA)):
         return f"images of which no {RUN_CONFIG} says how they were made"
-    if json.loads(store.read(RUN_DATA))["train"]["sha256"] != data.train.content_hash:
+    if _trained_on(store) != data.train.content_hash:
         return "images made from other training images"
-    other = load_yaml(store.read(RUN_CONFIG).decode(), source=store.join(RUN_CONFIG))
+    other = stored_config(store)
     theirs, ours = other.stage_inputs("recover"), config.stage_inputs("recover")
     if config.device == "auto":
         ours["device"] = theirs["device"]
     names = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
     return f"images made with another {', '.join(names)}" if names else None
+
+
+def stored_config(store: Store) -> RunConfig:
+    """What a run's run.yaml says.
+
+    Raises:
+        ArtifactError: it is missing or too large. ConfigError: it is no config; names the file.
+    """
+    source = store.join(RUN_CONFIG)
+    text = store.read(RUN_CONFIG, limit=MAX_CONFIG_BYTES)
+    try:
+        return load_yaml(text.decode(), source=source)
+    except (EdcRayError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{source} cannot be read by this edc-ray", found=str(error), next="give another run.name"
+        ) from error
+
+
+def _trained_on(store: Store) -> str:
+    """Content hash of a run's training images."""
+    text = store.read(RUN_DATA, limit=MAX_CONFIG_BYTES)
+    try:
+        return str(json.loads(text)["train"]["sha256"])
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ArtifactError(f"{store.join(RUN_DATA)} is damaged", found=type(error).__name__) from error
 
 
 def _refuse_other_images(url: str, theirs: Mapping[Slot, str], ours: Mapping[Slot, str]) -> None:

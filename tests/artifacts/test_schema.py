@@ -40,6 +40,7 @@ def _images_table(channels: int = 3) -> tuple[np.ndarray, pa.Table]:
 def _label_rows(count: int = 4) -> LabelRows:
     names = [column.name for column in fields(LabelRows) if column.name not in VIEW_COLUMNS]
     integers = {name: RNG.integers(0, 3, count) for name in names}
+    integers["ipc_id"] = np.arange(count)
     special = {
         "flip": np.array([True, False] * (count // 2)),
         "mix": np.array(["cutmix", "none"] * (count // 2)),

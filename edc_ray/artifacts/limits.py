@@ -1,0 +1,77 @@
+"""How much the readers take. What claims to be larger is refused before it is read or decoded.
+
+Bytes come from folders that others may have filled: a few of them can claim to be gigabytes.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable
+from typing import Any
+
+MAX_JSON_BYTES = 128 * 2**20
+"""Of a record or manifest. 200 images of each of 1,000 classes take 16 MiB."""
+MAX_CONFIG_BYTES = 2 * 2**20
+"""Of run.yaml and data.json; the names of 21,000 classes take less than one MiB."""
+MAX_LOG_BYTES = 256 * 2**20
+"""Of events.jsonl."""
+MAX_IMAGE_BYTES = 256 * 2**20
+"""Of one image file."""
+MAX_IMAGE_PIXELS = 2**26
+"""Of one image, from its header and after it was enlarged; Pillow itself warns above 85 * 2**20."""
+MAX_DECODED_BYTES = 8 * 2**30
+"""Of all that a file turns into: a table, its decoded images, arrays."""
+FREE_BYTES = 64 * 2**20
+MAX_RATIO = 1000
+"""A file above FREE_BYTES may grow that many times; deflate and zstd grow a page of zeros further."""
+
+_VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 4}
+
+
+def refuse_inflated(claimed: int, stored: int) -> None:
+    """Refuse a size that no file of so many bytes honestly has.
+
+    Raises:
+        ValueError: `claimed` is negative, above MAX_DECODED_BYTES, or too many times `stored`.
+    """
+    if claimed < 0 or claimed > min(MAX_DECODED_BYTES, max(FREE_BYTES, MAX_RATIO * stored)):
+        raise ValueError(f"{stored} bytes that claim to be {claimed}")
+
+
+def refuse_large_image(width: int, height: int) -> None:
+    """Refuse an image before its pixels are decoded.
+
+    Raises:
+        ValueError: more than MAX_IMAGE_PIXELS.
+    """
+    if width * height > MAX_IMAGE_PIXELS:
+        raise ValueError(f"{width}x{height} pixels are more than {MAX_IMAGE_PIXELS}")
+
+
+def refuse_inflated_table(metadata: Any, stored: int) -> None:
+    """As `refuse_inflated`, for all that the footer of a Parquet file claims.
+
+    Args:
+        metadata: pyarrow's FileMetaData.
+        stored: bytes of the file.
+    """
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    chunks = [(group, group.column(index)) for group in groups for index in range(group.num_columns)]
+    for group, chunk in chunks:
+        # Columns of ours are of rows, or of lists that are counted by their entries.
+        for claimed in (group.num_rows, chunk.num_values, chunk.total_uncompressed_size):
+            refuse_inflated(claimed, stored)
+        if chunk.num_values < group.num_rows:
+            raise ValueError(f"{chunk.num_values} values of {group.num_rows} rows")
+    refuse_inflated(
+        sum(
+            max(chunk.total_uncompressed_size, chunk.num_values * _VALUE_BYTES.get(chunk.physical_type, 1))
+            for _, chunk in chunks
+        ),
+        stored,
+    )
+
+
+def refuse_inflated_zip(members: Iterable[zipfile.ZipInfo], stored: int) -> None:
+    """As `refuse_inflated`, for the members of a zip; those that lie over each other are counted each."""
+    refuse_inflated(sum(member.file_size for member in members), stored)

@@ -42,6 +42,11 @@ test-goldens: $(VENV)/.dev ## equality with the official code's numbers; `EDC_RA
 test-nightly: $(VENV)/.nightly ## the long tests; EDC_RAY_IMAGENET_SAMPLE=FILE.parquet adds those on real 224x224 images
 	$(BIN)/python -m pytest -m nightly tests
 
+fuzz: $(VENV)/.dev ## FUZZ_SECONDS=120 of coverage-guided fuzzing for each reader of foreign bytes
+	$(INSTALL) -e '.[dev,s3,fuzz]'
+	@set -e; for name in $$($(BIN)/python -c 'from tests.fuzz.readers import READERS; print(*READERS)'); do \
+		echo "$$name"; $(BIN)/python -m tests.fuzz.fuzz_readers "$$name" $(or $(FUZZ_SECONDS),120); done
+
 test-gpu: $(VENV)/.dev ## the tests that need a CUDA device; skipped, with the reason, where there is none
 	$(BIN)/python -m pytest -m gpu tests
 
@@ -107,5 +112,5 @@ $(BIN)/python: | $(UV)
 		|| { rm -rf .uv; '$(PYTHON)' -m pip install --quiet --target .uv uv; } \
 		|| { rm -rf .uv; echo 'uv could not be installed: the Python above needs the module venv or pip'; exit 1; }
 
-.PHONY: demo test check lint types test-goldens test-nightly test-gpu s3-server s3-server-stop bench format configs docs lock \
+.PHONY: demo fuzz test check lint types test-goldens test-nightly test-gpu s3-server s3-server-stop bench format configs docs lock \
 	install clean help

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 EVIL_VALUES: list[Any] = [
-    None, True, -1, 0, 2**63, 10**400, 0.5, "", "../../secret", "/etc/passwd", "a\\b", "s3://other/x", "\0", [],
-    [[[]]], {}, {"a": 1}, [0, 10**18], ["a"],
+    None, True, -1, 0, 2**63, 10**400, 0.5, "", "../../secret", "/etc/passwd", "a\\b", "s3://other/x", "\0",
+    [], [[[]]], {}, {"a": 1}, [0, 10**18], ["a"],
 ]  # fmt: skip
 EVIL_TEXTS = ["NaN", "-Infinity", "1e400", "9" * 5000, "[" * 5000, '"\\ud800"']
 

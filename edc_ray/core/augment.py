@@ -153,9 +153,29 @@ def apply_views(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
     """
     _check_length(images_BCHW, params)
     height, width = images_BCHW.shape[-2:]
-    rows = _taps(params.top, params.height, height, torch.zeros_like(params.flip), images_BCHW)
-    columns = _taps(params.left, params.width, width, params.flip, images_BCHW)
+    rows, columns = view_taps(params, (height, width))
     return _interpolate(_interpolate(images_BCHW, rows, axis=2), columns, axis=3)
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Where the pixels of views come from along one axis of length N, on the CPU.
+
+    first, second: int64 [B, N] source positions. weight: float32 [B, N] of the second.
+    """
+
+    first: Tensor
+    second: Tensor
+    weight: Tensor
+
+
+def view_taps(params: AugmentParams, image_size: tuple[int, int]) -> tuple[Taps, Taps]:
+    """Taps of rows and of columns of views of images of (height, width)."""
+    height, width = image_size
+    return (
+        _taps(params.top, params.height, height, torch.zeros_like(params.flip)),
+        _taps(params.left, params.width, width, params.flip),
+    )
 
 
 def apply_shared_view(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
@@ -249,13 +269,8 @@ def _params(rows: list[tuple[int, int, int, int, bool]]) -> AugmentParams:
     return AugmentParams(top, left, height, width, flip.bool())
 
 
-def _taps(
-    start_B: Tensor, extent_B: Tensor, size: int, flip_B: Tensor, like: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Two source positions and the weight of the second for each output position, [B, size].
-
-    In float32 as torch's own kernels, so that the weights are theirs.
-    """
+def _taps(start_B: Tensor, extent_B: Tensor, size: int, flip_B: Tensor) -> Taps:
+    """Taps for each output position; in float32 as torch's own kernels, so that the weights are theirs."""
     step_BN = torch.arange(size, dtype=torch.float32).expand(len(start_B), -1)
     step_BN = torch.where(flip_B[:, None], size - 1 - step_BN, step_BN)
     extent_B1 = extent_B[:, None]
@@ -265,14 +280,16 @@ def _taps(
     second_BN = torch.minimum(first_BN + 1, extent_B1 - 1)
     weight_BN = (position_BN - first_BN).clamp(0, 1)
     start_B1 = start_B[:, None]
-    return (start_B1 + first_BN).to(like.device), (start_B1 + second_BN).to(like.device), weight_BN.to(like)
+    return Taps(start_B1 + first_BN, start_B1 + second_BN, weight_BN)
 
 
-def _interpolate(images_BCHW: Tensor, taps: tuple[Tensor, Tensor, Tensor], axis: int) -> Tensor:
-    first, second = _pick(images_BCHW, taps[0], axis), _pick(images_BCHW, taps[1], axis)
+def _interpolate(images_BCHW: Tensor, taps: Taps, axis: int) -> Tensor:
+    first, second = (
+        _pick(images_BCHW, each.to(images_BCHW.device), axis) for each in (taps.first, taps.second)
+    )
     # Three separate operations: torch.lerp may fuse them for whole vectors and not for the rest of a row,
     # and then a pixel's bits would depend on where in memory it lies.
-    return first + (second - first) * _spread(taps[2], axis)
+    return first + (second - first) * _spread(taps.weight.to(images_BCHW), axis)
 
 
 def _pick(images_BCHW: Tensor, index_BN: Tensor, axis: int) -> Tensor:

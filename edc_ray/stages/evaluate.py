@@ -28,7 +28,7 @@ from edc_ray.models.observers import network_to_bytes
 from edc_ray.models.registry import build_network
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks
-from edc_ray.stages.rows import HARD_ROWS, EpochOfRow, Row, row_digest, row_of
+from edc_ray.stages.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, row_digest, row_of
 from edc_ray.stages.training import (
     batches_of,
     check_loss,
@@ -149,10 +149,9 @@ def _train(
     trained = wrapped_for_group(network, context)
     optimizer = make_optimizer(trained, section)
     losses: list[float] = []
-    for number in range(epochs):
+    for number, epoch in enumerate(epochs_of(row, epochs)):
         trained.train()
         set_rate(optimizer, section, number, epochs, losses)
-        epoch = row.epoch(number)
         order = _order_of(context, student_seed, number, len(epoch.views))
         total = torch.zeros((), device=context.device)
         num_batches = 0

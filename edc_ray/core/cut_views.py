@@ -10,6 +10,7 @@ read, and on a CPU few views are made at a time, so that what is between two ope
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -36,8 +37,21 @@ class Window(NamedTuple):
         return self.row0 >= self.row1 or self.column0 >= self.column1
 
 
+class _Reads(NamedTuple):
+    """What is read, on the images' device: all lines of all images, and which of them; mean and std."""
+
+    lines: Tensor
+    rows: Taps
+    columns: Taps
+    mean: Tensor
+    std: Tensor
+
+
 class ViewCutter:
     """Cuts views of some images.
+
+    `images`, `image`, `rows`, `columns` (taps, bands shuffled), `mean`, `std` and `shape` [B, C, H, W] are
+    what another form of the same arithmetic needs.
 
     Args:
         images_MCHW: uint8, any device.
@@ -65,32 +79,39 @@ class ViewCutter:
         if len(crops) != len(image_B) or (bands is not None and len(bands) != len(image_B)):
             raise ValueError(f"{len(image_B)} views, {len(crops)} boxes and orders of bands for another number")
         _, channels, height, width = images_MCHW.shape
-        self._images_RW = images_MCHW.contiguous().view(-1, width)
-        device = images_MCHW.device
-        rows, columns = view_taps(crops, (height, width))
+        self.images = images_MCHW.contiguous()
+        self.image = torch.from_numpy(image_B)
+        self.rows, self.columns = view_taps(crops, (height, width))
         if bands is not None:
-            rows = _shuffled(rows, band_sources(bands.rows, height))
-            columns = _shuffled(columns, band_sources(bands.columns, width))
-        plane_BC = (torch.from_numpy(image_B)[:, None] * channels + torch.arange(channels)) * height
-        self._rows = tuple((plane_BC[:, :, None] + tap[:, None]).to(device) for tap in (rows.first, rows.second))
-        self._columns = tuple(tap.to(device) for tap in (columns.first, columns.second))
-        self._weights = rows.weight.to(device), columns.weight.to(device)
-        self._mean, self._std = (
-            torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1) for values in (mean, std)
+            self.rows = _shuffled(self.rows, band_sources(bands.rows, height))
+            self.columns = _shuffled(self.columns, band_sources(bands.columns, width))
+        self.mean, self.std = (torch.tensor(values, dtype=torch.float32) for values in (mean, std))
+        self.shape = (len(image_B), channels, height, width)
+
+    @cached_property
+    def _read(self) -> _Reads:
+        device, (_, channels, height, width) = self.images.device, self.shape
+        plane_BC1 = ((self.image[:, None] * channels + torch.arange(channels)) * height)[:, :, None]
+        first, second = (plane_BC1 + tap[:, None] for tap in (self.rows.first, self.rows.second))
+        return _Reads(
+            lines=self.images.view(-1, width),
+            rows=Taps(first.to(device), second.to(device), self.rows.weight.to(device)),
+            columns=Taps(*(tap.to(device) for tap in vars(self.columns).values())),
+            mean=self.mean.view(-1, 1, 1).to(device),
+            std=self.std.view(-1, 1, 1).to(device),
         )
-        self._shape = (len(image_B), channels, height, width)
 
     def parts(self) -> Iterator[slice]:
         """The views, as many at a time as are best made together."""
-        limit = _PIXELS_AT_ONCE.get(self._images_RW.device.type, _PIXELS_ELSEWHERE)
-        count, *image = self._shape
+        limit = _PIXELS_AT_ONCE.get(self.images.device.type, _PIXELS_ELSEWHERE)
+        count, *image = self.shape
         step = max(1, limit // int(np.prod(image)))
         for first in range(0, count, step):
             yield slice(first, min(first + step, count))
 
     def empty(self) -> Tensor:
         """Room for all views."""
-        return torch.empty(self._shape, device=self._images_RW.device)
+        return torch.empty(self.shape, device=self.images.device)
 
     def cut(self, part: slice, window: Window | None = None, *, out: Tensor | None = None) -> Tensor:
         """Some of the views, or one window of them: float32 [B, C, h, w], normalised.
@@ -102,19 +123,24 @@ class ViewCutter:
             window: default: the whole views.
             out: written to and returned.
         """
-        row0, row1, column0, column1 = window or Window(0, self._shape[2], 0, self._shape[3])
-        first, second = (self._read_rows(tap[part, :, row0:row1]) for tap in self._rows)
-        stretched = _blend(first, second, self._weights[0][part, None, row0:row1, None])
+        row0, row1, column0, column1 = window or Window(0, self.shape[2], 0, self.shape[3])
+        read = self._read
+        first, second = (
+            _pixels_of(read.lines, tap[part, :, row0:row1]) for tap in (read.rows.first, read.rows.second)
+        )
+        stretched = _blend(first, second, read.rows.weight[part, None, row0:row1, None])
         shape = (*stretched.shape[:3], column1 - column0)
         first, second = (
-            stretched.gather(3, tap[part, None, None, column0:column1].expand(shape)) for tap in self._columns
+            stretched.gather(3, tap[part, None, None, column0:column1].expand(shape))
+            for tap in (read.columns.first, read.columns.second)
         )
-        pixels = _blend(first, second, self._weights[1][part, None, None, column0:column1])
-        return torch.div(pixels.sub_(self._mean), self._std, out=out)
+        pixels = _blend(first, second, read.columns.weight[part, None, None, column0:column1])
+        return torch.div(pixels.sub_(read.mean), read.std, out=out)
 
-    def _read_rows(self, row_BCh: Tensor) -> Tensor:
-        rows = self._images_RW.index_select(0, row_BCh.reshape(-1))
-        return rows.to(torch.float32).div_(255).view(*row_BCh.shape, -1)
+
+def _pixels_of(lines_RW: Tensor, line_BCh: Tensor) -> Tensor:
+    lines = lines_RW.index_select(0, line_BCh.reshape(-1))
+    return lines.to(torch.float32).div_(255).view(*line_BCh.shape, -1)
 
 
 def _blend(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:

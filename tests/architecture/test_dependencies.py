@@ -24,10 +24,11 @@ LAYERS = {
     "errors": allowed("", ""),
     "config": allowed("errors", "pydantic yaml"),
     "core": allowed("errors", "numpy torch torchvision"),
+    "kernels": allowed("errors core", "torch"),
     "models": allowed("errors", "fsspec safetensors torch torchvision"),
     "artifacts": allowed("errors", "fsspec numpy pyarrow PIL"),
     "data": allowed("errors config artifacts core", "fsspec numpy pyarrow PIL sklearn torch torchvision"),
-    "stages": allowed("errors config artifacts core models data", "numpy torch"),
+    "stages": allowed("errors config artifacts core kernels models data", "numpy torch"),
     "cluster": allowed("errors config artifacts data stages", "ray torch"),
     "report": allowed("errors config artifacts data", "jinja2 matplotlib numpy PIL rich tensorboardX"),
     # Puts a run together for the command line and nothing else.

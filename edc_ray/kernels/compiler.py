@@ -1,0 +1,108 @@
+"""Makes a shared library of a C++ file with the compiler of this machine, once."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+CACHE_VARIABLE = "EDC_RAY_KERNEL_CACHE"
+
+_COMMON = ("-O3", "-shared", "-fPIC", "-std=c++11")
+# The best first; not every compiler knows every flag, and not every machine has OpenMP's library.
+_VARIANTS = (
+    ("-march=native", "-fopenmp"),
+    ("-march=native", "-fopenmp-simd"),
+    ("-fopenmp",),
+    ("-fopenmp-simd",),
+    (),
+)
+_SECONDS = 120
+
+
+class CompilationError(Exception):
+    """There is no compiler here that makes a library which loads. Says what was tried."""
+
+
+def compiled_library(source: Path) -> ctypes.CDLL:
+    """The library of `source`: from the cache, or compiled and kept there.
+
+    Cached under a hash of all it is made from (source and what else is C++ in its folder, compiler, flags,
+    processor), in the folder that
+    EDC_RAY_KERNEL_CACHE names, else in the user's cache folder, else in a folder of this process.
+    Several processes may do it at once: each publishes a whole file by a rename.
+
+    Raises:
+        CompilationError: no compiler, or none of its results loads.
+    """
+    compiler = _compiler()
+    folder = _cache_folder()
+    files = sorted(path for path in source.parent.iterdir() if path.suffix in (".cpp", ".h"))
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    identity = "\n".join([*texts, _version(compiler), _processor()])
+    answer = "it was not run"
+    for flags in _VARIANTS:
+        digest = hashlib.sha256("\n".join([identity, *_COMMON, *flags]).encode()).hexdigest()[:24]
+        library = folder / f"{source.stem}-{digest}.so"
+        try:
+            if not library.exists():
+                _compile([compiler, *_COMMON, *flags], source, library)
+            return ctypes.CDLL(str(library))
+        except subprocess.CalledProcessError as error:
+            answer = error.stderr.strip().rpartition("\n")[2]
+        except (OSError, subprocess.SubprocessError) as error:
+            answer = str(error)
+    raise CompilationError(f"{Path(compiler).name} makes no library that loads: {answer}")
+
+
+def _compiler() -> str:
+    for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
+        if found := shutil.which(name):
+            return found
+    raise CompilationError("no C++ compiler on PATH")
+
+
+def _compile(command: list[str], source: Path, library: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix="making-") as folder:
+        made = Path(folder, library.name)
+        words = [*command, str(source), "-o", str(made)]
+        subprocess.run(words, check=True, capture_output=True, text=True, timeout=_SECONDS)
+        made.replace(library)
+
+
+def _version(compiler: str) -> str:
+    try:
+        words = [compiler, "--version"]
+        return subprocess.run(words, check=True, capture_output=True, text=True, timeout=_SECONDS).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise CompilationError(f"{compiler} --version fails: {error}") from error
+
+
+def _processor() -> str:
+    """What -march=native looks at: a home folder may be shared by machines of several kinds."""
+    lines = [platform.machine(), platform.system()]
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            first = file.read().partition("\n\n")[0].splitlines()
+        lines += [line for line in first if line.startswith(("model name", "flags", "Features", "CPU part"))]
+    except OSError:
+        lines.append(platform.processor())
+    return "\n".join(lines)
+
+
+def _cache_folder() -> Path:
+    named = os.environ.get(CACHE_VARIABLE)
+    cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    folder = Path(named) if named else Path(cache, "edc-ray", "kernels")
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    except (OSError, RuntimeError):
+        pass
+    return Path(tempfile.mkdtemp(prefix="edc-ray-kernels-"))

@@ -1,6 +1,6 @@
 """One epoch of relabel: views of all images drawn, made, labelled by an observer and stored.
 
-    python benchmarks/bench_relabel.py [--images 200] [--image-size 32] [--batch-size 50] [--rand-augment] [--json]
+    python benchmarks/bench_relabel.py [--images 200] [--image-size 32] [--batch-size 50] [--rand-augment]
 
 A randomly initialised observer and made images; the time depends on neither. Three variants:
 
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from epochs import MEAN, STD, Work, parser, random_logits, work_of
+from epochs import MEAN, STD, Work, parser, work_of
 from reference.label_batches import relabel_epoch
 from remote import Remote
 from report import print_report
@@ -66,7 +66,6 @@ def ours_of(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
     work, observer = work_of(options, Path(options.folder)), observer_of(options)
     kernel, count = view_kernel_for(options.device), len(work.slots)
     names, labels = [str(label) for label in range(options.classes)], work.labels.numpy()
-    placeholder = random_logits(count, options.classes)
 
     @torch.no_grad()
     def epoch(label: Callable[[Tensor], Tensor] | None) -> None:
@@ -76,7 +75,9 @@ def ours_of(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
             batch = render_views(work.images, views, rows, mean=MEAN, std=STD, kernel=kernel)
             if label is not None:
                 logits.append(label(batch))
-        values = torch.cat(logits).cpu().numpy().astype(np.float16) if logits else placeholder
+        if label is None:
+            return
+        values = torch.cat(logits).cpu().numpy().astype(np.float16)
         rows = rows_of_views(1, views, labels, work.ipc_ids, values)
         data = table_to_bytes(build_labels_table(rows, names), rows_per_group=count)
         Path(options.folder, "ours.parquet").write_bytes(data)

@@ -136,7 +136,8 @@ def ours_of(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
         path = Path(options.folder, f"{epoch}.parquet")
         rows = read_labels_table(table_from_bytes(path.read_bytes(), url=str(path)))
         own = torch.from_numpy(rows.label).to(device)
-        return Epoch(views_of_rows(rows, place), torch.from_numpy(rows.logits).float().to(device), own)
+        soft = torch.from_numpy(rows.logits.copy()).float().to(device)
+        return Epoch(views_of_rows(rows, place), soft, own)
 
     def epochs(train: bool) -> None:
         total = torch.zeros((), device=device)

@@ -28,7 +28,7 @@ Kind = Literal["pil", "tensor"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """kind: see Kind. mean, std: per channel. crop_scale: shares of the area. rand_augment: before the crop."""
+    """kind: see Kind. mean, std: per channel. crop_scale: of the area. rand_augment: before it."""
 
     kind: Kind
     mean: Sequence[float]
@@ -50,13 +50,13 @@ def cut(
     picture: Image.Image, box: Sequence[int], flip: bool, recipe: Recipe, side: int | None = None
 ) -> Tensor:
     """One view, normalised. box: top, left, height, width. side: of the view; None: as the picture is."""
+    top, left, height, width = box
     size = [side or picture.height, side or picture.width]
-    if recipe.kind == "pil":
-        small: Any = transforms.resized_crop(picture, *box, size)  # pyright: ignore[reportArgumentType]
-        small = transforms.to_tensor(transforms.hflip(small) if flip else small)
-    else:
-        small = transforms.resized_crop(transforms.to_tensor(picture), *box, size, antialias=True)
-        small = transforms.hflip(small) if flip else small
+    # torchvision's annotations know tensors alone.
+    small: Any = picture if recipe.kind == "pil" else transforms.to_tensor(picture)
+    small = transforms.resized_crop(small, top, left, height, width, size, antialias=True)
+    small = transforms.hflip(small) if flip else small
+    small = transforms.to_tensor(small) if recipe.kind == "pil" else small
     return transforms.normalize(small, list(recipe.mean), list(recipe.std))
 
 
@@ -94,10 +94,10 @@ class Pictures(Dataset[tuple[Any, ...]]):
 
 def cutmix_box(height: int, width: int) -> tuple[float, tuple[int, int, int, int]]:
     """lam and (row0, row1, column0, column1)."""
-    lam = float(np.random.beta(1.0, 1.0))  # noqa: NPY002
+    lam = float(np.random.beta(1.0, 1.0))
     side = np.sqrt(1.0 - lam)
     half_rows, half_columns = int(height * side) // 2, int(width * side) // 2
-    row, column = np.random.randint(height), np.random.randint(width)  # noqa: NPY002
+    row, column = np.random.randint(height), np.random.randint(width)
     return lam, (
         max(row - half_rows, 0), min(row + half_rows, height),
         max(column - half_columns, 0), min(column + half_columns, width),

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edc_ray.core.seeding import Draws, prefetch
+from edc_ray.core.seeding import Draws, uniform_rows
 
 DEFAULT_RATIO = (3 / 4, 4 / 3)
 _TRIES = 10
@@ -87,12 +87,11 @@ def sample_views(
     """
     if not (0 < scale[0] <= scale[1] and 0 < ratio[0] <= ratio[1]):
         raise ValueError(f"scale and ratio must be positive and increasing, got {scale} and {ratio}")
-    size = _pair(image_size)
-    rows = [
-        (*_box_from_uniforms(row, size, scale, ratio), row[-1] < flip_probability)
-        for row in _uniform_rows(draws, batch, _WORDS_PER_VIEW).tolist()
-    ]
-    return _params(rows)
+    uniforms_BW = _uniform_rows(draws, batch, _WORDS_PER_VIEW)
+    boxes_B4 = _boxes_from_uniforms(uniforms_BW, _pair(image_size), scale, ratio)
+    flip_B = torch.from_numpy(uniforms_BW[:, -1] < flip_probability)
+    top, left, height, width = torch.from_numpy(boxes_B4).unbind(1)
+    return AugmentParams(top, left, height, width, flip_B)
 
 
 def sample_shared_view(
@@ -226,22 +225,35 @@ def apply_crop_pad(images_BCHW: Tensor, params: AugmentParams, fill: Tensor | fl
     return torch.where(inside_B1HW, picked, torch.as_tensor(fill).to(picked).reshape(-1, 1, 1))
 
 
-def _box_from_uniforms(
-    row: Sequence[float], size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
-) -> tuple[int, int, int, int]:
-    """(top, left, height, width) from 23 uniforms, in scalars, so that no row depends on its neighbours."""
+def _boxes_from_uniforms(
+    uniforms_BW: np.ndarray, size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
+) -> np.ndarray:
+    """(top, left, height, width) from 23 uniforms each, int64 [B, 4]; all images try at once.
+
+    Only operations that are rounded correctly are numpy's, whose exp may give another last bit for a number
+    among others than for the number alone.
+    """
     image_height, image_width = size
     log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
-    for attempt in range(_TRIES):
-        area = image_height * image_width * (scale[0] + (scale[1] - scale[0]) * row[2 * attempt])
-        aspect = math.exp(log_low + (log_high - log_low) * row[2 * attempt + 1])
-        width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < width <= image_width and 0 < height <= image_height:
-            top = int(row[2 * _TRIES] * (image_height - height + 1))
-            left = int(row[2 * _TRIES + 1] * (image_width - width + 1))
-            return top, left, height, width
     height, width = central_box(size, ratio)
-    return (image_height - height) // 2, (image_width - width) // 2, height, width
+    central = ((image_height - height) // 2, (image_width - width) // 2, height, width)
+    boxes_B4 = np.tile(np.array(central, np.int64), (len(uniforms_BW), 1))
+    open_rows = np.arange(len(uniforms_BW))
+    for attempt in range(_TRIES):
+        row_RW = uniforms_BW[open_rows]
+        area_R = image_height * image_width * (scale[0] + (scale[1] - scale[0]) * row_RW[:, 2 * attempt])
+        log_R = log_low + (log_high - log_low) * row_RW[:, 2 * attempt + 1]
+        aspect_R = np.array([math.exp(value) for value in log_R.tolist()])
+        width_R, height_R = np.rint(np.sqrt(area_R * aspect_R)), np.rint(np.sqrt(area_R / aspect_R))
+        fits_R = (width_R > 0) & (width_R <= image_width) & (height_R > 0) & (height_R <= image_height)
+        top_R = np.floor(row_RW[:, 2 * _TRIES] * (image_height - height_R + 1))
+        left_R = np.floor(row_RW[:, 2 * _TRIES + 1] * (image_width - width_R + 1))
+        found_R4 = np.stack([top_R, left_R, height_R, width_R], axis=1)
+        boxes_B4[open_rows[fits_R]] = found_R4[fits_R].astype(np.int64)
+        open_rows = open_rows[~fits_R]
+        if not len(open_rows):
+            break
+    return boxes_B4
 
 
 def central_box(size: tuple[int, int], ratio: tuple[float, float]) -> tuple[int, int]:
@@ -259,8 +271,7 @@ def _uniform_rows(draws: Draws | Sequence[Draws], batch: int, count: int) -> np.
         return draws.uniform(batch, count)
     if len(draws) != batch:
         raise ValueError(f"one stream for each image: got {len(draws)} streams and {batch} images")
-    prefetch(draws, count)
-    return np.array([stream.uniform(count) for stream in draws]).reshape(batch, count)
+    return uniform_rows(draws, count)
 
 
 def _params(rows: list[tuple[int, int, int, int, bool]]) -> AugmentParams:

@@ -77,7 +77,7 @@ class ViewCutter:
         if images_MCHW.dtype != torch.uint8:
             raise ValueError(f"views are cut out of uint8 images, got {images_MCHW.dtype}")
         if len(crops) != len(image_B) or (bands is not None and len(bands) != len(image_B)):
-            raise ValueError(f"{len(image_B)} views, {len(crops)} boxes and orders of bands for another number")
+            raise ValueError(f"{len(image_B)} views, not as many boxes or orders of bands")
         _, channels, height, width = images_MCHW.shape
         self.images = images_MCHW.contiguous()
         self.image = torch.from_numpy(image_B)
@@ -140,7 +140,7 @@ class ViewCutter:
 
 def _pixels_of(lines_RW: Tensor, line_BCh: Tensor) -> Tensor:
     lines = lines_RW.index_select(0, line_BCh.reshape(-1))
-    return lines.to(torch.float32).div_(255).view(*line_BCh.shape, -1)
+    return lines.to(torch.float32).div_(255).view(*line_BCh.shape, lines_RW.shape[1])
 
 
 def _blend(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:

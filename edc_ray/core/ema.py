@@ -43,7 +43,7 @@ class EmaParameters:
     def update(self) -> None:
         """average <- decay * average + (1 - decay) * live. Call after each optimiser step."""
         live = _parameters(self._module) | _buffers(self._module)
-        torch._foreach_lerp_(
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
             list(self._average.values()), [live[name] for name in self._average], 1 - self.decay
         )
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edc_ray.core.seeding import Draws, prefetch
+from edc_ray.core.seeding import Draws, word_rows
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,8 @@ class BandOrders:
 
 def sample_band_orders(streams: Sequence[Draws], factor: int) -> BandOrders:
     """Draw the order of columns, then of rows, for each image from its own stream: 2 x factor words."""
-    prefetch(streams, 2 * factor)
-    drawn_B2F = np.array([[stream.permutation(factor) for _ in range(2)] for stream in streams], np.int64)
-    drawn_B2F = drawn_B2F.reshape(-1, 2, factor)
+    words_B2F = word_rows(streams, 2 * factor).reshape(-1, 2, factor)
+    drawn_B2F = np.argsort(words_B2F, axis=2, kind="stable").astype(np.int64)  # as Draws.permutation
     return BandOrders(rows=drawn_B2F[:, 1], columns=drawn_B2F[:, 0])
 
 

@@ -21,7 +21,7 @@ from edc_ray.core.mixing import apply_cutmix_rows, apply_mixup_rows, sample_cutm
 from edc_ray.core.official_draws import official_relabel_orders
 from edc_ray.core.patch_shuffle import BandOrders, sample_band_orders
 from edc_ray.core.rand_augment import RandAugmentParams, apply_rand_augment, sample_rand_augment
-from edc_ray.core.seeding import Draws, draws
+from edc_ray.core.seeding import Draws, draws, draws_of_each
 
 Mix = Literal["none", "cutmix", "mixup"]
 _FEW_MORE = 1.3
@@ -97,7 +97,7 @@ def draw_epoch_views(
         order = _official_order(keys, settings.order_seed, epoch)
 
     def streams(purpose: str) -> list[Draws]:
-        return [draws(seed, "views", purpose, epoch, *keys[image]) for image in order]
+        return draws_of_each(seed, "views", purpose, epoch, keys=[keys[image] for image in order])
 
     crops = sample_views(
         streams("crop"), count, image_size, settings.crop_scale, flip_probability=settings.flip_probability

@@ -45,6 +45,7 @@ void read_pixels(const uint8_t* plane, const Sizes& size, const Sources& from, l
   for (long y = low_row; y <= high_row; ++y) {
     const uint8_t* bytes = plane + y * size.width;
     float* row = pixels + y * size.width;
+#pragma omp simd
     for (long x = low; x <= high; ++x) row[x] = static_cast<float>(bytes[x]) / 255.0f;
   }
 }
@@ -66,15 +67,18 @@ void cut(const uint8_t* plane, const Sizes& size, const Sources& from, long view
     const float* above = pixels + from.row_first[view * size.height + y] * size.width;
     const float* below = pixels + from.row_second[view * size.height + y] * size.width;
     const float share = from.row_weight[view * size.height + y];
+#pragma omp simd
     for (long x = low; x <= high; ++x) stretched[x] = above[x] + (below[x] - above[x]) * share;
     float* row = out + y * size.width;
     if (blend) {
+#pragma omp simd
       for (long x = window.column0; x < window.column1; ++x) {
         const float first = stretched[left[x]];
         const float value = (first + (stretched[right[x]] - first) * weight[x] - mean) / deviation;
         row[x] = row[x] * own + value * other;
       }
     } else {
+#pragma omp simd
       for (long x = window.column0; x < window.column1; ++x) {
         const float first = stretched[left[x]];
         row[x] = (first + (stretched[right[x]] - first) * weight[x] - mean) / deviation;

@@ -1,6 +1,6 @@
 """One epoch of relabel: views of all images drawn, made, labelled by an observer and stored.
 
-    python benchmarks/bench_relabel.py [--images 200] [--image-size 32] [--batch-size 50] [--rand-augment]
+    python benchmarks/bench_relabel.py [--images 500] [--image-size 32] [--batch-size 50] [--rand-augment]
 
 A randomly initialised observer and made images; the time depends on neither. Three variants:
 

@@ -1,6 +1,6 @@
 """Epochs of a student: stored labels read, views made, one optimiser step for each batch, averages.
 
-    python benchmarks/bench_student_step.py [--images 200] [--image-size 32] [--batch-size 50] [--json]
+    python benchmarks/bench_student_step.py [--images 500] [--image-size 32] [--batch-size 50] [--json]
 
 A student from scratch and made images and labels; the time depends on neither. One call is two epochs, so
 that reading ahead is seen. Three variants:

@@ -12,7 +12,7 @@ again, as `labelled_epochs.shown_epoch` says.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ from edc_ray.data.label_tables import rounded_by
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, read_stage_images, slot_hashes
 from edc_ray.stages.labelled_epochs import shown_epoch
+from edc_ray.stages.read_ahead import read_ahead
 from edc_ray.stages.relabel import label_views, slots_of, view_settings
 
 HARD_ROWS = frozenset({"random_hard"})
@@ -66,6 +67,13 @@ class StoredRow:
         rows = self._stored.rows
         logits, labels = torch.from_numpy(rows.logits).float(), torch.from_numpy(rows.label)
         return EpochOfRow(self._images, self._stored.views, logits.to(self._device), labels.to(self._device))
+
+
+def epochs_of(row: Row, count: int) -> Iterator[EpochOfRow]:
+    """The first epochs of a row; stored labels of the next one are read while a student sees this one."""
+    if isinstance(row, StoredRow):
+        return read_ahead(row.epoch, count)
+    return map(row.epoch, range(count))
 
 
 class LabelledRow:

@@ -120,6 +120,15 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _chains_follow_ranks(self) -> RunConfig:
+        if self.recover.enabled and self.recover.carry == "chain" and self.recover.order != "official":
+            raise ValueError(
+                "recover.carry=chain hands estimates on along a virtual rank, and recover.order="
+                f"{self.recover.order} has none: set recover.order=official, or recover.carry=reset"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _steps_are_whole_groups(self) -> RunConfig:
         step = self.evaluate.batch_size * self.evaluate.accumulation
         if self.evaluate.order == "groups" and step % self.relabel.mix_group:

@@ -243,7 +243,7 @@ def check_rates(evaluate: EvaluateConfig) -> None:
     Raises:
         ConfigError: names the nearest.
     """
-    known = [*network_names(), *evaluate.students]
+    known = list(dict.fromkeys((*network_names(), *evaluate.students)))
     for name in evaluate.learning_rates:
         if name not in known:
             error = unknown_network(name, known, "a plain name, or one of evaluate.students")

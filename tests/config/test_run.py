@@ -246,3 +246,13 @@ def test_images_taken_from_another_run_can_grow_with_any_mosaics() -> None:
     config = load_recipe("digits", ["init.mosaic_order=rded"])
     assert config.slots_are_fixed_by_ipc
     assert not with_fields(config, {"init.source": "memory://other"}).slots_are_fixed_by_ipc
+
+
+def test_a_chain_without_ranks_to_follow_is_refused() -> None:
+    chained = {"recover.carry": "chain"}
+    for order in ("blocks", "ipc_major"):
+        with pytest.raises(ConfigError, match=rf"recover\.order={order} has none"):
+            with_fields(load_recipe("digits"), chained | {"recover.order": order})
+    official = with_fields(load_recipe("digits"), chained | {"recover.order": "official"})
+    assert official.recover.carry == "chain"
+    assert with_fields(load_recipe("digits"), chained | {"recover.enabled": False}).recover.carry == "chain"

@@ -272,3 +272,12 @@ def test_a_rate_of_a_student_that_there_is_not_is_refused() -> None:
         open_inputs(tiny_config(**fields))
     assert caught.value.next == "did you mean 'mobilenet_v2'?"
     open_inputs(tiny_config(evaluate__learning_rates={"mobilenet_v2": 0.0025}))
+
+
+def test_the_nearest_names_of_a_rate_are_told_once() -> None:
+    fields = {"evaluate__students": ["convnet_d1"], "evaluate__learning_rates": {"convnet_d11": 0.01}}
+    with pytest.raises(ConfigError, match="unknown network 'convnet_d11'") as caught:
+        open_inputs(tiny_config(**fields))
+    nearest = str(caught.value.expected).removeprefix("one of ").split(", ")
+    assert nearest[0] == "convnet_d1"
+    assert len(nearest) == len({*nearest})

@@ -88,8 +88,11 @@ class StatisticsAccumulator:
         """
         rows = {name: measured[name] for name in self.kinds}
         widths = {name: _widths(statistics) for name, statistics in rows.items()}
+        # Rounded first: sums of float32 numbers in float64 are all but exact, however batches are dealt.
         mean_BD, variance_BD = (
-            torch.cat([part for each in rows.values() for part in each.quantities[kind::2]], 1).double()
+            torch.cat([part for each in rows.values() for part in each.quantities[kind::2]], 1)
+            .float()
+            .double()
             for kind in (0, 1)
         )
         mean_square_BD = mean_BD.square()

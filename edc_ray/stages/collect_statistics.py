@@ -27,7 +27,6 @@ from edc_ray.config.run import RunConfig, digest_of
 from edc_ray.core.accumulator import StatisticsAccumulator
 from edc_ray.core.matching import LayerTarget
 from edc_ray.core.moments import LayerStatistics
-from edc_ray.core.recover_state import Observer
 from edc_ray.core.seeding import draws
 from edc_ray.core.taps import LayerTaps
 from edc_ray.data.ahead import one_ahead
@@ -147,20 +146,21 @@ class _ObserverPass:
     """Sums of one observer's statistics, and the observer, which adds to them whatever it is shown."""
 
     def __init__(self, context: StageContext, name: str) -> None:
-        kernels = kernels_for(context.device)
-        self.observer = Observer.of(name, context.observer(name), kernels=kernels)
-        self.sums = StatisticsAccumulator(self.observer.taps.kinds, context.config.statistics.patch_side)
+        self.name, self._network = name, context.observer(name)
+        self.taps = LayerTaps(self._network, kernels=kernels_for(context.device))
+        self.sums = StatisticsAccumulator(self.taps.kinds, context.config.statistics.patch_side)
         self._measure = image_statistics_for(context.device)
 
     def add(self, images: Tensor, labels: Tensor) -> None:
         """Add one data batch."""
-        taps, measured = self.observer.taps, dict[str, LayerStatistics]()
+        measured: dict[str, LayerStatistics] = {}
 
         def measure(layer: str, x: Tensor) -> None:
-            measured[layer] = self._measure(x, self.sums.patch_side if taps.kinds[layer] == "conv" else None)
+            side = self.sums.patch_side if self.taps.kinds[layer] == "conv" else None
+            measured[layer] = self._measure(x, side)
 
-        with taps.showing(measure):
-            self.observer.logits(images)
+        with self.taps.showing(measure):
+            self._network(images.contiguous(memory_format=self.taps.kernels.memory_format))
         self.sums.add_measured(measured, labels)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -174,8 +174,7 @@ class _ObserverPass:
             if not np.isfinite(values).all():
                 layer = key.split("|")[0]
                 raise NumericalError(
-                    f"statistics: observer '{self.observer.name}', layer '{layer}' has NaN or Inf "
-                    "activations",
+                    f"statistics: observer '{self.name}', layer '{layer}' has NaN or Inf activations",
                     next="train the observer anew with a lower squeeze.learning_rate",
                 )
         return arrays
@@ -191,9 +190,9 @@ def accumulate_batches(context: StageContext, unit: WorkUnit) -> UnitOutput:
     shards = {}
     for each in passes:
         arrays = each.to_arrays()
-        shards[arrays_name(each.observer.name, unit.key)] = (arrays_to_bytes(arrays), len(arrays))
+        shards[arrays_name(each.name, unit.key)] = (arrays_to_bytes(arrays), len(arrays))
     # Compiled kernels and torch's operations round differently in the last bits.
-    return UnitOutput(shards, {"kernels": passes[0].observer.taps.kernels.name})
+    return UnitOutput(shards, {"kernels": passes[0].taps.kernels.name})
 
 
 def _data_batches(context: StageContext, numbers: range) -> Iterator[tuple[Tensor, Tensor]]:

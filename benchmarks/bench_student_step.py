@@ -36,11 +36,11 @@ from edc_ray.config.stages import EvaluateConfig
 from edc_ray.core.ema import EmaParameters
 from edc_ray.core.student_loss import mse_ce
 from edc_ray.core.views import EpochViews, render_views
+from edc_ray.data.ahead import one_ahead
 from edc_ray.data.label_rows import places_of, rows_of_views, views_of_rows
 from edc_ray.kernels.compiled_views import view_kernel_for
 from edc_ray.models.registry import build_network
 from edc_ray.stages.kept_memory import keep_freed_memory
-from edc_ray.stages.read_ahead import read_ahead
 from edc_ray.stages.training import make_optimizer
 
 EPOCHS = 2
@@ -141,7 +141,7 @@ def ours_of(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
 
     def epochs(train: bool) -> None:
         total = torch.zeros((), device=device)
-        for number, epoch in enumerate(read_ahead(read, EPOCHS)):
+        for number, epoch in enumerate(one_ahead(read, range(EPOCHS))):
             order = np.random.RandomState(number).permutation(count)
             for first in range(0, count, options.batch_size):
                 rows = order[first : first + options.batch_size]

@@ -23,12 +23,12 @@ from torch import Tensor
 
 from edc_ray.core.seeding import draws
 from edc_ray.core.views import EpochViews, draw_epoch_views
+from edc_ray.data.ahead import one_ahead
 from edc_ray.data.condensed import CondensedViews
 from edc_ray.data.label_tables import rounded_by
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, read_stage_images, slot_hashes
 from edc_ray.stages.labelled_epochs import shown_epoch
-from edc_ray.stages.read_ahead import read_ahead
 from edc_ray.stages.relabel import label_views, slots_of, view_settings
 
 HARD_ROWS = frozenset({"random_hard"})
@@ -72,7 +72,7 @@ class StoredRow:
 def epochs_of(row: Row, count: int) -> Iterator[EpochOfRow]:
     """The first epochs of a row; stored labels of the next one are read while a student sees this one."""
     if isinstance(row, StoredRow):
-        return read_ahead(row.epoch, count)
+        return one_ahead(row.epoch, range(count))
     return map(row.epoch, range(count))
 
 

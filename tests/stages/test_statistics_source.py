@@ -160,6 +160,18 @@ def test_a_run_that_does_not_fit_is_refused_before_work_starts(
         tiny_context(**fields, statistics__source=finished.store.url)
 
 
+def test_statistics_of_other_images_under_another_name_are_refused_and_of_a_part_of_them_are_not(
+    finished: StageContext,
+) -> None:
+    url, fewer = finished.store.url, {"dataset__max_per_class": 10}
+    tiny_context(statistics__source=url, dataset__name="renamed")
+    tiny_context(statistics__source=url, **fewer)
+    with pytest.raises(ArtifactError, match="statistics of another dataset") as caught:
+        tiny_context(statistics__source=url, dataset__name="others", **fewer)
+    assert caught.value.next is not None
+    assert "say dataset.name=shapes" in caught.value.next
+
+
 def test_pooled_rows_that_an_imported_tree_lacks_are_named(finished: StageContext, tree: str) -> None:
     url = new_root()
     import_statistics(finished.config, tree, url)

@@ -33,6 +33,14 @@ class ViewBatch(NamedTuple):
     step: int
 
 
+class _Shown(NamedTuple):
+    """An epoch as it is shown: its number, the stored epoch, the order of its rows."""
+
+    number: int
+    epoch: LoadedEpoch
+    order: np.ndarray
+
+
 class CondensedDataset(IterableDataset[ViewBatch]):
     """Batches of stored views, one epoch after another.
 
@@ -50,13 +58,16 @@ class CondensedDataset(IterableDataset[ViewBatch]):
 
     Memory: in each process that iterates, for as many epochs as are stored, at most
 
-        C H W                       bytes for each image (workers that are forked share them)
-      + 10 K + 2,048                bytes for each view of an epoch: half-precision logits and parameters of two
-                                    epochs, and what it takes to decode one (single precision, two copies)
-      + three times the largest row group, uncompressed (one epoch of a run; 16,384 labels, but at least one
-                                    epoch, of `edc-ray compress`)
+        C H W           bytes for each image (forked workers share them)
+      + 12 K + 2,048    bytes for each view of an epoch: labels of two epochs in half precision, their views'
+                        parameters, and decoded labels of one in single precision
+      + 20 K            bytes for each view that is decoded at once, of any codec but fp16: those of an epoch,
+                        at most `core.label_codec.ROWS_AT_ONCE`
+      + three times the largest row group, uncompressed: one epoch of a run; of what `edc-ray compress` wrote
+                        16,384 labels, or one epoch if that is more
       + the largest file, only where it is neither local nor cached
-      + the batch that is rendered, a few times over.
+      + the batch that is rendered, a few times over
+      + half a mebibyte: a file's metadata, names of 1,000 classes, buffers.
 
     To open it takes twice the images, and one unit of them in a few copies.
 
@@ -114,10 +125,10 @@ class CondensedDataset(IterableDataset[ViewBatch]):
         worker = get_worker_info()
         turn, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         self._next = self._start
-        for place, (loaded, epoch, step) in enumerate(self._places()):
+        for place, (loaded, step, rows) in enumerate(self._places()):
             if place % workers == turn:
-                batch = self._batch(loaded, epoch, step)
-                self._next = self._after(epoch, step)
+                batch = ViewBatch(*self.views.render(loaded.epoch, rows), loaded.number, step)
+                self._next = self._after(loaded.number, step)
                 yield batch
 
     def state_dict(self, after: ViewBatch | None = None) -> dict[str, Any]:
@@ -149,27 +160,27 @@ class CondensedDataset(IterableDataset[ViewBatch]):
             )
         self._start = self._next = (epoch, step)
 
-    def _places(self) -> Iterator[tuple[LoadedEpoch, int, int]]:
-        """Every batch that is still to come: its epoch in memory, the epoch's number, the step."""
+    def _places(self) -> Iterator[tuple[_Shown, int, np.ndarray]]:
+        """Every batch that is still to come: its epoch in memory, its step there, its rows."""
         first, first_step = self._start
         with ThreadPoolExecutor(1, thread_name_prefix="next-epoch") as reader:
-            coming = reader.submit(self._load, first) if first < self.num_epochs else None
-            for epoch in range(first, self.num_epochs):
-                assert coming is not None
-                loaded = coming.result()
-                coming = reader.submit(self._load, epoch + 1) if epoch + 1 < self.num_epochs else None
-                for step in range(first_step if epoch == first else 0, len(self._steps(epoch))):
-                    yield loaded, epoch, step
+            coming = [reader.submit(self._load, epoch) for epoch in self._epochs_from(first)[:1]]
+            for epoch in self._epochs_from(first):
+                shown = coming.pop().result()
+                coming = [reader.submit(self._load, later) for later in self._epochs_from(epoch + 1)[:1]]
+                steps = self._steps(epoch)
+                for step in range(first_step if epoch == first else 0, len(steps)):
+                    yield shown, step, shown.order[steps[step]][self._rank :: self._world_size]
 
-    def _load(self, epoch: int) -> LoadedEpoch:
-        return self.views.load(self._stored(epoch))
+    def _epochs_from(self, first: int) -> range:
+        return range(first, self.num_epochs)
 
-    def _batch(self, loaded: LoadedEpoch, epoch: int, step: int) -> ViewBatch:
-        rows = np.arange(len(loaded.rows))
-        if self._seed is not None:
-            rows = draws(self._seed, "read", epoch).permutation(len(rows))
-        mine = rows[self._steps(epoch)[step]][self._rank :: self._world_size]
-        return ViewBatch(*self.views.render(loaded, mine), epoch, step)
+    def _load(self, epoch: int) -> _Shown:
+        loaded = self.views.load(self._stored(epoch))
+        count = len(loaded.rows)
+        if self._seed is None:
+            return _Shown(epoch, loaded, np.arange(count))
+        return _Shown(epoch, loaded, draws(self._seed, "read", epoch).permutation(count))
 
     def _stored(self, epoch: int) -> int:
         numbers = self.views.epochs.numbers

@@ -24,7 +24,7 @@ from edc_ray.errors import ArtifactError
 
 DEFAULT_CACHE = "~/.cache/edc-ray"
 """Where copies of remote files lie unless it is said otherwise. Nothing is ever removed from it by itself."""
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

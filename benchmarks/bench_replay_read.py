@@ -1,8 +1,9 @@
 """Views per second that a condensed set gives: read from files and from S3, alone and to a training student.
 
 Against the official layout as `reference.label_batches` reads it: a JPEG for each image, opened in each
-epoch, and a torch file of labels for each batch. Both show the same number of views of the same images in batches of
-the same size; nothing is measured on the reference over S3, which the official programs do not read.
+epoch, and a torch file of labels for each batch. Both show the same number of views of the same images in
+batches of the same size; nothing is measured on the reference over S3, which the official programs do not
+read. A turn opens the set anew: with few epochs that weighs most, on S3 above all.
 
 `S3` is the server of the environment (AWS_ENDPOINT_URL and the usual keys; a bucket with --bucket), else a
 moto server in this process, which shares the processor. First from S3 without a local copy, then from copies.

@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--side", type=int, default=32, help="of an image; a multiple of 4")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--workers", type=int, default=0, help="adds a row with so many loader workers")
     parser.add_argument("--bucket", help="on the S3 server of the environment; without it moto serves")

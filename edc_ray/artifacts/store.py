@@ -19,6 +19,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
+from fsspec.implementations.cache_mapper import AbstractCacheMapper
+from fsspec.implementations.cached import SimpleCacheFileSystem
 
 from edc_ray.artifacts.pending_uploads import PendingUpload, abort_upload, pending_uploads
 from edc_ray.artifacts.redaction import without_secrets
@@ -39,6 +41,16 @@ _EXTRAS = {
     "abfs": "azure",
     "abfss": "azure",
 }
+
+
+class _Named(AbstractCacheMapper):
+    """Gives the copy of any file this name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, path: str) -> str:
+        return self._name
 
 
 @dataclass(frozen=True)
@@ -85,6 +97,24 @@ class Store:
             return None
         except Exception as error:  # each file system has exceptions of its own
             raise self._failure("read", path, error) from error
+
+    def copy(self, path: str, folder: str, name: str) -> str:
+        """Path of a local copy, `name` in `folder`; fetched unless there is one. Nobody checked its bytes.
+
+        By fsspec's simplecache: its filecache keeps an index, which it may unpickle.
+
+        Raises:
+            ArtifactError: it is missing or cannot be read.
+        """
+        fs, full = self._locate(path)
+        options: dict[str, Any] = {"fs": fs, "cache_storage": folder, "cache_mapper": _Named(name)}
+        try:
+            SimpleCacheFileSystem(**options, skip_instance_cache=True).open(full).close()
+        except FileNotFoundError as error:
+            raise ArtifactError(f"{self.join(path)} is missing") from error
+        except Exception as error:
+            raise self._failure("read", path, error) from error
+        return os.path.join(folder, name)
 
     def exists(self, path: str) -> bool:
         """Whether a file (not a folder) has this name."""

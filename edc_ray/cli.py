@@ -96,9 +96,10 @@ def recipes() -> None:
 def verify(url: str) -> None:
     """Compare every stored file with its recorded size and hash. Status 1 if any is wrong."""
     from edc_ray.artifacts.manifest import verify_run
+    from edc_ray.stages.export_target import export_problems
 
     store = _stored_run(url)
-    problems = verify_run(store)
+    problems = [*verify_run(store), *export_problems(store)]
     for problem in problems:
         print(f"{problem.path}: {problem.problem}")
     print(f"{store.url}: {len(problems)} damaged or missing files" if problems else f"{store.url}: sound")
@@ -157,7 +158,9 @@ def gc(
 
 @app.command("import")
 def import_(
-    url: Annotated[str, typer.Argument(help="Folder of new000/class000_id000.jpg, or RDED's 00000/...")],
+    url: Annotated[
+        str, typer.Argument(help="Folder of new000/..., 00000/..., train/00000/... or data/*.parquet.")
+    ],
     dest: Annotated[str, typer.Argument(help="Folder to write; it then reads like a run.")],
     words: Words = None,
     config: ConfigFile = None,
@@ -165,7 +168,7 @@ def import_(
         str | None, typer.Option(help="Official label files of these images: folder of epoch_0/.")
     ] = None,
 ) -> None:
-    """Import official condensed images (and their labels) for the dataset of a recipe."""
+    """Import condensed images (and their labels) that others, or export, have written."""
     from edc_ray.stages.import_official import import_images
 
     print(import_images(_config(words, config), url, dest, labels=labels))

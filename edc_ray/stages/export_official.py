@@ -56,14 +56,14 @@ def export_official(url: str, dest: str, options: ExportOptions) -> list[str]:
         images_to_export(url, options.ipc)
     if "labels" in parts:
         records_of_epochs(url, open_stage(url, None, "relabel")[2], options.epochs)
-    target = open_store(dest)
-    folders = {part: ExportTarget(target, _fingerprint(url, part, options), part) for part in parts}
+    fingerprint = digest_of([_fingerprint(url, part, options) for part in parts])
+    target = ExportTarget(open_store(dest), fingerprint, parts)
+    target.begin()
     told = []
-    for part, folder in folders.items():
-        folder.begin()
+    for part in parts:
         written = {"images": _images, "labels": _labels, "statistics": _statistics}[part]
-        told.append(f"{target.join(part)}: {written(url, folder, options)}")
-        folder.finish()
+        told.append(f"{target.store.join(part)}: {written(url, target, options)}")
+    target.finish()
     return told
 
 

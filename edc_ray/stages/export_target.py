@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from edc_ray.artifacts.manifest import Problem
 from edc_ray.artifacts.store import Store
 from edc_ray.data.undecoded import NUM_THREADS
 from edc_ray.errors import ConfigError
@@ -22,12 +23,12 @@ _NOTE = "export-unfinished"
 
 
 class ExportTarget:
-    """A folder, or one subfolder of it, that one export fills.
+    """A folder, or some subfolders of it, that one export fills.
 
     Args:
         store: of the folder.
         fingerprint: of all that determines the files.
-        part: the subfolder; "" is the whole folder.
+        parts: the subfolders; "" is the whole folder.
 
     Attributes:
         files: path -> bytes and sha256 of each file that was put.
@@ -36,23 +37,24 @@ class ExportTarget:
         ConfigError: it holds something that the same export has not put there.
     """
 
-    def __init__(self, store: Store, fingerprint: str, part: str = "") -> None:
+    def __init__(self, store: Store, fingerprint: str, parts: Sequence[str] = ("",)) -> None:
         self.store, self.files = store, dict[str, dict[str, Any]]()
-        self._note = f"{_NOTE}-{part}" if part else _NOTE
         self._fingerprint = fingerprint
-        held = [path for path in store.list(part) if path != self._note]
-        if held and fingerprint not in (self._said(self._note), self._said(ABOUT)):
-            raise ConfigError(
-                f"{store.join(part) if part else store.url} is not empty",
-                found=held[0],
-                expected="nothing, or what the same export of the same results has begun",
-                next="give another folder to write",
-            )
+        if fingerprint in (self._said(_NOTE), self._said(ABOUT)):
+            return
+        for part in parts:
+            if held := [path for path in store.list(part) if path != _NOTE]:
+                raise ConfigError(
+                    f"{store.join(part) if part else store.url} is not empty",
+                    found=held[0],
+                    expected="nothing, or what the same export of the same results has begun",
+                    next="give another folder to write",
+                )
 
     def begin(self) -> None:
         """From here on the folder holds this export, though not all of it."""
         note = json.dumps({"fingerprint": self._fingerprint})
-        self.store.publish(self._note, note.encode(), replace=True)
+        self.store.publish(_NOTE, note.encode(), replace=True)
 
     def put(self, path: str, data: bytes) -> None:
         """A file with this content, whether it was there or not."""
@@ -75,12 +77,34 @@ class ExportTarget:
             stated = about | {"fingerprint": self._fingerprint, "files": dict(sorted(self.files.items()))}
             text = json.dumps(stated, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True)
             self.store.publish(ABOUT, f"{text}\n".encode(), replace=True)
-        self.store.delete(self._note)
+        self.store.delete(_NOTE)
 
     def _said(self, path: str) -> str | None:
         """The fingerprint in a note; None where there is none."""
-        try:
-            stated = json.loads(self.store.read_if_there(path) or b"null")
-        except ValueError:
-            return None
-        return stated.get("fingerprint") if isinstance(stated, dict) else None
+        return _stated(self.store, path).get("fingerprint")
+
+
+def export_problems(store: Store) -> list[Problem]:
+    """Files of an export that are missing or are not what edc_ray.json says; none where it is no export."""
+    if store.exists(_NOTE):
+        return [Problem(_NOTE, "the export has not ended; give the same command again")]
+    if not store.exists(ABOUT):
+        return []
+    files = _stated(store, ABOUT).get("files")
+    if not isinstance(files, dict):
+        return [Problem(ABOUT, "it does not name the files of the export")]
+    return [
+        Problem(path, "it is missing" if data is None else "its sha256 is not the recorded one")
+        for path, facts in files.items()
+        if (data := store.read_if_there(path)) is None
+        or facts != {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    ]
+
+
+def _stated(store: Store, path: str) -> dict[str, Any]:
+    """An object of JSON; empty where there is none."""
+    try:
+        stated = json.loads(store.read_if_there(path) or b"null")
+    except (ValueError, RecursionError):
+        return {}
+    return stated if isinstance(stated, dict) else {}

@@ -145,8 +145,7 @@ def check_same_run(store: Store, config: RunConfig) -> None:
         return
     for stage in STAGE_NAMES:
         different = _differences(earlier.stage_inputs(stage), config.stage_inputs(stage))
-        if stage == "relabel" and _drops_epochs(store, earlier, config):
-            different["relabel.epochs"] = (earlier.relabel.epochs, config.relabel.epochs)
+        different |= _dropped(store, stage, config)
         grows = set(GROWING_FIELDS) - ({"ipc"} if config.slots_are_fixed_by_ipc else set())
         different = {
             name: values
@@ -162,10 +161,16 @@ def check_same_run(store: Store, config: RunConfig) -> None:
             )
 
 
-def _drops_epochs(store: Store, earlier: RunConfig, config: RunConfig) -> bool:
-    """Whether labels that are complete would be removed, which no other field of relabel tells."""
-    complete = store.exists(manifest_path(STAGE_FOLDERS["relabel"]))
-    return complete and config.relabel.epochs < earlier.relabel.epochs
+def _dropped(store: Store, stage: StageName, config: RunConfig) -> dict[str, tuple[int, int]]:
+    """Complete images or labels that would be removed as no part of the run."""
+    if stage not in ("recover", "relabel"):
+        return {}
+    path = manifest_path(STAGE_FOLDERS[stage])
+    manifest = parse_manifest(store.read(path), store.join(path)) if store.exists(path) else None
+    kind, field = ("ipc", "ipc") if stage == "recover" else ("epochs", "relabel.epochs")
+    held = manifest.meta.get(kind) if manifest else None
+    wanted = config.ipc if stage == "recover" else config.relabel.epochs
+    return {field: (held, wanted)} if isinstance(held, int) and wanted < held else {}
 
 
 def _stored_config(store: Store) -> RunConfig | None:

@@ -16,11 +16,12 @@ def student(row: str, seed: int, top1: float) -> dict[str, Any]:
 
 def facts(**changed: Any) -> dict[str, Any]:
     results = {
-        "students": [student(row, seed, 50.0 + 2 * seed) for row in ("condensed", "random") for seed in (0, 1)],
+        "students": [student(row, n, 50.0 + 2 * n) for row in ("condensed", "random") for n in (0, 1)],
         "full_cited": 69.5, "hardware": "two cores",
     }  # fmt: skip
     return {
-        "format": "huggingface", "license": "cc-by-4.0", "exported_by": "edc-ray 1", "seed": 3, "method": "sre2l",
+        "format": "huggingface", "license": "cc-by-4.0", "exported_by": "edc-ray 1", "seed": 3,
+        "method": "sre2l",
         "dataset": {"name": "pets: all", "class_names": ["cat", "dog"]},
         "images": {"number": 4, "ipc": 2, "size": 8, "channels": 3, "whole": True},
         "labels": {"epochs": 7, "codec": "q8"}, "config": None,

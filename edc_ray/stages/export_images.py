@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -62,8 +63,8 @@ def images_to_export(url: str, ipc: int | None) -> ImagesToExport:
             next=f"raise ipc and run it again: only the missing images are made; or leave --ipc {ipc} out",
         )
     kept = {slot: sha for slot, sha in hashes.items() if ipc is None or slot[1] < ipc}
-    of_class = [sum(label == one for label, _ in kept) for one in dict.fromkeys(label for label, _ in kept)]
-    even = of_class[0] if len(set(of_class)) == 1 else None
+    of_class = set(Counter(label for label, _ in kept).values())
+    even = of_class.pop() if len(of_class) == 1 else None
     return ImagesToExport(store, folder, manifest, kept, even, len(kept) == len(hashes))
 
 

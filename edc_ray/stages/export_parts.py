@@ -54,8 +54,15 @@ def _why_without_labels(url: str, options: ExportOptions) -> str | None:
 
 
 def _has_results(source: Store, part: Part) -> bool:
-    manifest = read_manifest(source, STAGE_FOLDERS[STAGE_OF[part]])
-    return manifest is not None and bool(manifest.records) and BUFFERS_ONLY not in manifest.meta
+    stage = STAGE_OF[part]
+    found = [read_manifest(source, folder) for folder in (STAGE_FOLDERS[stage], "")]
+    return any(
+        manifest is not None
+        and manifest.stage == stage
+        and bool(manifest.records)
+        and BUFFERS_ONLY not in manifest.meta
+        for manifest in found
+    )
 
 
 def refuse_no_results(url: str, part: Part) -> None:

@@ -85,3 +85,13 @@ def test_labels_of_other_images_and_damaged_files_are_refused(finished: StageCon
         import_images(finished.config, store.url, back)
     with pytest.raises(ArtifactError, match="not complete"):
         CondensedImages(back)
+
+
+def test_a_copy_for_hugging_face_is_exported_like_a_run(finished: StageContext) -> None:
+    dest, direct = new_root(), new_root()
+    options = ExportOptions(parts=["images", "labels"])
+    export_run(shared(finished).url, dest, ExportOptions())
+    export_run(finished.store.url, direct, options)
+    there, ours = open_store(dest), open_store(direct)
+    assert there.list() == ours.list()
+    assert all(there.read(path) == ours.read(path) for path in ours.list("images"))

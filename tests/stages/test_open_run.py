@@ -59,8 +59,8 @@ CHANGES: list[tuple[str, Any, str, tuple[str, str]]] = [
     ("recover__iterations", 7, "recover", ("recover.iterations=3", "recover.iterations=7")),
     ("recover__observers", ["wrn_16_2"], "recover", ("convnet_d1", "recover.observers=['wrn_16_2']")),
     ("relabel__mix", "mixup", "relabel", ("relabel.mix='cutmix'", "relabel.mix='mixup'")),
-    ("ipc", 1, "relabel", ("ipc=2", "ipc=1")),
-    ("relabel__epochs", 2, "evaluate", ("relabel.epochs=3", "relabel.epochs=2")),
+    ("ipc", 1, "recover", ("ipc=2", "ipc=1")),
+    ("relabel__epochs", 2, "relabel", ("relabel.epochs=3", "relabel.epochs=2")),
     ("evaluate__learning_rate", 0.5, "evaluate", ("evaluate.learning_rate=0.005", "=0.5")),
     ("cluster__threads_per_unit", 2, "squeeze", ("threads_per_unit=1", "threads_per_unit=2")),
 ]

@@ -16,7 +16,8 @@ from edc_ray.errors import ArtifactError, ConfigError, UnitsFailedError
 from edc_ray.models.registry import build_network
 from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.export_official import ExportOptions, export_run
+from edc_ray.stages.export_options import ExportOptions
+from edc_ray.stages.export_run import export_run
 from edc_ray.stages.import_official import import_statistics
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.squeeze import starting_network

@@ -58,7 +58,7 @@ def import_images(config: RunConfig, url: str, dest: str, *, labels: str | None 
         raise ConfigError(
             "labels were made of normalised images, and the files do not say how",
             found=f"dataset {config.dataset.name} without mean or std",
-            next="give dataset.mean=[...] and dataset.std=[...], or --config RUN.YAML of a run of the dataset",
+            next="give dataset.mean=[...] and dataset.std=[...], or --config RUN.YAML of a run of it",
         )
     if is_shared_copy(url):
         if labels is not None:
@@ -105,7 +105,7 @@ def import_statistics(config: RunConfig, url: str, dest: str, *, class_patch_swa
     if unknown:
         raise ConfigError(
             f"import-statistics needs to know dataset.{unknown[0]}",
-            next=f"give dataset.{unknown[0]}=..., or --config RUN.YAML of a run of the dataset",
+            next=f"give dataset.{unknown[0]}=..., or --config RUN.YAML of a run of it",
         )
     assert spec.num_classes is not None
     assert spec.image_size is not None

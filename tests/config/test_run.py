@@ -49,6 +49,8 @@ OTHER_VALUES: dict[str, Any] = {
     "init.source": "memory://a/run",
     "relabel.source": "memory://a/run",
 }
+# What a field needs beside it to be of use.
+BESIDE: dict[str, dict[str, Any]] = {"recover.carry": {"recover.order": "official"}}
 STAGE_FIELDS = [p for p in field_paths() if p.split(".")[0] in REACH]
 NEUTRAL_FIELDS: dict[str, Any] = {
     "run.name": "other", "storage.root": "/elsewhere", "storage.options": {"anon": True},
@@ -68,6 +70,9 @@ def fingerprints(config: RunConfig) -> dict[str, str]:
 def changed_by(fields: dict[str, Any], method: str = "edc") -> set[str]:
     """Stages whose fingerprint is another one with these fields."""
     config = METHODS[method](load_recipe("digits"))
+    config = with_fields(
+        config, {name: value for path in fields for name, value in BESIDE.get(path, {}).items()}
+    )
     before, after = fingerprints(config), fingerprints(with_fields(config, fields))
     return {stage for stage in STAGE_NAMES if before[stage] != after[stage]}
 

@@ -96,9 +96,10 @@ def recipes() -> None:
 def verify(url: str) -> None:
     """Compare every stored file with its recorded size and hash. Status 1 if any is wrong."""
     from edc_ray.artifacts.manifest import verify_run
+    from edc_ray.stages.export_target import export_problems
 
     store = _stored_run(url)
-    problems = verify_run(store)
+    problems = [*verify_run(store), *export_problems(store)]
     for problem in problems:
         print(f"{problem.path}: {problem.problem}")
     print(f"{store.url}: {len(problems)} damaged or missing files" if problems else f"{store.url}: sound")
@@ -157,7 +158,9 @@ def gc(
 
 @app.command("import")
 def import_(
-    url: Annotated[str, typer.Argument(help="Folder of new000/class000_id000.jpg, or RDED's 00000/...")],
+    url: Annotated[
+        str, typer.Argument(help="Folder of new000/..., 00000/..., train/00000/... or data/*.parquet.")
+    ],
     dest: Annotated[str, typer.Argument(help="Folder to write; it then reads like a run.")],
     words: Words = None,
     config: ConfigFile = None,
@@ -165,7 +168,7 @@ def import_(
         str | None, typer.Option(help="Official label files of these images: folder of epoch_0/.")
     ] = None,
 ) -> None:
-    """Import official condensed images (and their labels) for the dataset of a recipe."""
+    """Import condensed images (and their labels) that others, or export, have written."""
     from edc_ray.stages.import_official import import_images
 
     print(import_images(_config(words, config), url, dest, labels=labels))
@@ -190,16 +193,30 @@ def import_statistics(
 
 @app.command()
 def export(
-    url: Annotated[str, typer.Argument(help="Of a run, or of what was imported.")],
-    dest: Annotated[str, typer.Argument(help="Folder to write: images/, labels/, statistics/.")],
-    style: Annotated[str, typer.Option("--format", help="official or rded (images only)")] = "official",
+    url: Annotated[str, typer.Argument(help="Of a run, or of what was imported or compressed.")],
+    dest: Annotated[str, typer.Argument(help="Folder to write: any path or URL.")],
+    style: Annotated[
+        str, typer.Option("--format", help="official, rded, huggingface, imagefolder or webdataset")
+    ] = "official",
     only: Annotated[
         list[str] | None,
         typer.Option(help="images, labels or statistics; once for each; default: all that there are."),
     ] = None,
+    ipc: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many images of a class, without labels.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Only the labels of the first so many epochs.")
+    ] = None,
     image_format: Annotated[
         str | None, typer.Option(help="png or jpeg: encode anew; default: bytes as stored.")
     ] = None,
+    license: Annotated[
+        str, typer.Option(help="Of the condensed set, for its card: cc-by-4.0, other, ...")
+    ] = "unknown",
+    shard_mb: Annotated[
+        int, typer.Option(min=1, help="About the size of a file (huggingface, webdataset).")
+    ] = 400,
     batch_size: Annotated[
         int | None, typer.Option(help="Of the official student; must be the size of the mixing groups.")
     ] = None,
@@ -210,19 +227,19 @@ def export(
         bool, typer.Option(help="ResNet_ResNet18=layer (CIFAR) instead of ResNet=layer (Tiny-ImageNet).")
     ] = True,
 ) -> None:
-    """Write a run's images, labels and statistics as the official programs or RDED keep them."""
-    from edc_ray.stages.export_official import PARTS, STYLES, ExportOptions, export_run
+    """Write a condensed set as others read it, with what belongs to it; a card says how it was made."""
+    from edc_ray.report.dataset_card import dataset_card
+    from edc_ray.stages.export_options import FORMATS, PARTS, ExportOptions
+    from edc_ray.stages.export_run import export_run
 
     options = ExportOptions(
-        _one_of("format", style, STYLES),
+        _one_of("format", style, FORMATS),
         [_one_of("part", part, PARTS) for part in only] if only else None,
-        _one_of("image format", image_format, ("png", "jpeg")) if image_format else None,
-        batch_size,
-        class_patch_swapped,
-        network_names,
-    )
+        ipc, epochs, _one_of("image format", image_format, ("png", "jpeg")) if image_format else None,
+        batch_size, class_patch_swapped, network_names, license, shard_mb * 1_000_000,
+    )  # fmt: skip
     _stored_run(url)
-    for told in export_run(url, dest, options):
+    for told in export_run(url, dest, options, dataset_card):
         print(told)
 
 

@@ -50,12 +50,51 @@ def test_rded_names_and_flags_are_understood(ask: CommandLine, tiny_run: Path, t
     assert not (tmp_path / "b/images").exists()
 
 
+def test_a_set_is_given_away_with_its_card_and_comes_back(
+    ask: CommandLine, tiny_run: Path, tmp_path: Path
+) -> None:
+    out, back = tmp_path / "out", tmp_path / "back"
+    words = ["--format", "huggingface", "--license", "cc-by-4.0", "--epochs", "1", "--shard-mb", "1"]
+    told = ask("export", str(tiny_run), str(out), *words)
+    assert (told.status, told.err) == (0, "")
+    assert told.out == f"{out}: 10 images, labels of 1 epochs\n"
+    card = (out / "README.md").read_text()
+    assert 'license: "cc-by-4.0"' in card
+    assert "| condensed |" in card
+    assert str(tmp_path) not in card
+    assert ask("verify", str(out)).out == f"{out}: sound\n"
+    assert ask("import", str(out), str(back), *DIGITS).out.endswith(
+        "10 images of 10 classes, labels of 1 epochs\n"
+    )
+    np.testing.assert_array_equal(
+        CondensedViews(str(back)).rows.logits, CondensedViews(str(tiny_run)).rows.logits
+    )
+    (out / "README.md").write_text("other")
+    damaged = ask("verify", str(out))
+    assert (damaged.status, damaged.out.splitlines()[0]) == (
+        1,
+        "README.md: its sha256 is not the recorded one",
+    )
+
+
+def test_fewer_images_go_out_without_labels(ask: CommandLine, tiny_run: Path, tmp_path: Path) -> None:
+    words = ["--format", "imagefolder", "--ipc", "1", "--image-format", "jpeg"]
+    assert ask("export", str(tiny_run), str(tmp_path / "a"), *words).status == 0
+    assert (tmp_path / "a/train/00009/class00009_id00000.jpg").is_file()
+    assert ask("export", str(tiny_run), str(tmp_path / "b"), "--format", "webdataset").status == 0
+    assert (tmp_path / "b/data-000000.tar").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["export", "{run}", "{new}", "--format", "oficial"], "Did you mean 'official'?"),
         (["export", "{run}", "{new}", "--only", "label"], "Did you mean 'labels'?"),
         (["export", "{run}", "{new}", "--image-format", "jpg"], "Did you mean 'jpeg'?"),
+        (["export", "{run}", "{new}", "--format", "webdataset", "--only", "labels"], "holds images only"),
+        (["export", "{run}", "{new}", "--license", "mit"], "--license says nothing of the format official"),
+        (["export", "{run}", "{new}", "--ipc", "99"], "holds fewer images than are asked for"),
+        (["export", "{run}", "{new}", "--epochs", "99"], "holds labels of fewer epochs"),
         (["export", "{run}", "{new}", "--batch-size", "7"], "mixed in other groups"),
         (["export", "/nowhere/run", "{new}"], "there is no run at /nowhere/run"),
         (["import", "{run}", "{new}", "digits"], "is no folder of condensed images"),

@@ -94,17 +94,18 @@ def network_key(name: str) -> str:
     return "".join(chr(byte) if chr(byte) in _PLAIN else f"={byte:02X}" for byte in name.encode())
 
 
-def batches_key(observer: str, first_batch: int, last_batch: int) -> str:
+def batches_key(first_batch: int, last_batch: int) -> str:
     """Unit key of the statistics of a range of data batches; both ends belong to it."""
-    return f"{network_key(observer)}_batches-{first_batch:06d}-{last_batch:06d}"
+    return f"batches-{first_batch:06d}-{last_batch:06d}"
 
 
 def table_name(unit_key: str) -> str:
     return f"{unit_key}.parquet"
 
 
-def arrays_name(unit_key: str) -> str:
-    return f"{unit_key}.npz"
+def arrays_name(observer: str, unit_key: str) -> str:
+    """Sums of one observer in a unit of all observers."""
+    return f"{network_key(observer)}_{unit_key}.npz"
 
 
 def network_name(observer: str) -> str:

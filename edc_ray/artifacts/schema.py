@@ -185,7 +185,9 @@ def build_images_table(
         "class_name": {"dtype": "string", "_type": "Value"},
         "ipc_id": {"dtype": "int32", "_type": "Value"},
     }
-    metadata = _metadata(class_names, dataset) | {"huggingface": json.dumps({"info": {"features": features}})}
+    metadata = table_metadata(class_names, dataset) | {
+        "huggingface": json.dumps({"info": {"features": features}})
+    }
     return pa.table(columns, schema=IMAGES_SCHEMA.with_metadata(metadata))
 
 
@@ -236,7 +238,7 @@ def build_labels_table(
     if len({len(column) for column in columns.values()}) > 1:
         raise ValueError("the columns of a label table must have one length")
     version = 3 if encoded is not None else 2 if extra else 1
-    metadata = _metadata(class_names, dataset, version=version)
+    metadata = table_metadata(class_names, dataset, version=version)
     metadata[_CODEC] = "fp16" if encoded is None else encoded.codec
     return pa.table(columns, metadata=metadata)
 
@@ -313,7 +315,7 @@ def build_statistics_table(
         shapes = [None if array is None else list(np.shape(array)) for array in arrays]
         columns[quantity] = pa.array(flat, pa.list_(pa.float32()))
         columns[f"{quantity}_shape"] = pa.array(shapes, pa.list_(pa.int32()))
-    return pa.table(columns, metadata=_metadata(class_names, dataset))
+    return pa.table(columns, metadata=table_metadata(class_names, dataset))
 
 
 def read_statistics_table(
@@ -357,7 +359,7 @@ def build_results_table(
     columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in RESULT_COLUMNS.items()}
     columns |= {name: pa.array([row.get(name) for row in rows], pa.float64()) for name in extra}
     about = {f"{PREFIX}results": json.dumps(metadata, sort_keys=True, allow_nan=False)}
-    return pa.table(columns, metadata=_metadata(class_names, dataset) | about)
+    return pa.table(columns, metadata=table_metadata(class_names, dataset) | about)
 
 
 def read_results_table(
@@ -377,7 +379,8 @@ def read_results_table(
         raise ArtifactError(f"{url} holds damaged results", found=str(error)) from error
 
 
-def _metadata(class_names: Sequence[str], dataset: str, version: int = 1) -> dict[str, str]:
+def table_metadata(class_names: Sequence[str], dataset: str, version: int = 1) -> dict[str, str]:
+    """What the schema of every table of ours says."""
     return {
         f"{PREFIX}schema_version": str(version),
         f"{PREFIX}class_names": json.dumps(list(class_names)),

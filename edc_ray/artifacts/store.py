@@ -9,27 +9,26 @@ behind.
 
 from __future__ import annotations
 
-import errno
 import os
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
+from fsspec.implementations.cache_mapper import AbstractCacheMapper
+from fsspec.implementations.cached import SimpleCacheFileSystem
 
 from edc_ray.artifacts.layout import is_inside
+from edc_ray.artifacts.local_files import TEMPORARY_SUFFIX, publish_local, refuse_way_out
 from edc_ray.artifacts.pending_uploads import PendingUpload, abort_upload, pending_uploads
 from edc_ray.artifacts.redaction import without_secrets
 from edc_ray.errors import ArtifactError, ConfigError
 
-_TEMPORARY_SUFFIX = ".tmp~"
 _PROBE_PREFIX = ".edc-ray-probe-"
 # Of S3: the largest content sent in one request (5 GiB would be allowed), and the parts of a larger one.
 _ONE_REQUEST = 2**30
 _PART = 50 * 2**20
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 _EXTRAS = {
     "s3": "s3",
     "s3a": "s3",
@@ -39,6 +38,16 @@ _EXTRAS = {
     "abfs": "azure",
     "abfss": "azure",
 }
+
+
+class _Named(AbstractCacheMapper):
+    """Gives the copy of any file this name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, path: str) -> str:
+        return self._name
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,24 @@ class Store:
             raise self._failure("read", path, error) from error
         _refuse_large(self.join(path), len(data), limit)
         return data
+
+    def copy(self, path: str, folder: str, name: str) -> str:
+        """Path of a local copy, `name` in `folder`; fetched unless there is one. Nobody checked its bytes.
+
+        By fsspec's simplecache: its filecache keeps an index, which it may unpickle.
+
+        Raises:
+            ArtifactError: it is missing or cannot be read.
+        """
+        fs, full = self._locate(path)
+        options: dict[str, Any] = {"fs": fs, "cache_storage": folder, "cache_mapper": _Named(name)}
+        try:
+            SimpleCacheFileSystem(**options, skip_instance_cache=True).open(full).close()
+        except FileNotFoundError as error:
+            raise ArtifactError(f"{self.join(path)} is missing") from error
+        except Exception as error:
+            raise self._failure("read", path, error) from error
+        return os.path.join(folder, name)
 
     def exists(self, path: str) -> bool:
         """Whether a file (not a folder) has this name."""
@@ -189,7 +216,7 @@ class Store:
         fs, full = self._locate(path)
         try:
             if self.is_local:
-                return _publish_local(full, data, replace=replace)
+                return publish_local(full, data, replace=replace)
             mode = "overwrite" if replace else "create"
             fs.pipe_file(full, data, mode=mode, **self._request_size(len(data)))
             return True
@@ -236,7 +263,7 @@ class Store:
         fs = self._file_system()
         full = fs._strip_protocol(self.join(path))
         if self.is_local:
-            _refuse_way_out(self.url, full)
+            refuse_way_out(self.url, full)
         return fs, full
 
     def _info(self, path: str) -> dict[str, Any] | None:
@@ -321,65 +348,5 @@ def _refuse_large(url: str, size: int, limit: int | None) -> None:
         raise ArtifactError(f"{url} is too large", found=f"{size} bytes or more", expected=f"at most {limit}")
 
 
-def _refuse_way_out(root: str, full: str) -> None:
-    """Refuse a symbolic link below the root of a store that leads out of it: what is read would be shown or
-    copied elsewhere, and what is deleted there would be somebody's. The root itself may be a link."""
-    target, inside = os.path.realpath(full), os.path.realpath(root)
-    if not target.startswith(inside.rstrip("/") + "/"):
-        raise ArtifactError(
-            f"{full} leads out of {root}",
-            found=f"a symbolic link to {target}",
-            expected="files that are in the folder itself",
-            next="put the file there instead of the link, or make storage.root the link",
-        )
-
-
 def _is_temporary(path: str) -> bool:
-    return path.endswith(_TEMPORARY_SUFFIX) or path.rpartition("/")[2].startswith(_PROBE_PREFIX)
-
-
-def _publish_local(full: str, data: bytes, *, replace: bool) -> bool:
-    folder, name = os.path.split(full)
-    _make_folder(folder)
-    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _take_name(temporary, full, os.replace if replace else os.link)
-    except FileExistsError:
-        return False
-    finally:
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-    _sync_folder(folder)
-    return True
-
-
-def _take_name(temporary: str, full: str, take: Callable[[str, str], None]) -> None:
-    try:
-        take(temporary, full)
-    except OSError as error:
-        if take is os.replace or error.errno not in _NO_HARD_LINKS:
-            raise
-        if os.path.lexists(full):
-            raise FileExistsError(full) from None
-        os.replace(temporary, full)  # whole, though two writers at the same instant could both succeed
-
-
-def _make_folder(folder: str) -> None:
-    if os.path.isdir(folder):
-        return
-    parent = os.path.dirname(folder)
-    _make_folder(parent)
-    os.makedirs(folder, exist_ok=True)
-    _sync_folder(parent)
-
-
-def _sync_folder(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return path.endswith(TEMPORARY_SUFFIX) or path.rpartition("/")[2].startswith(_PROBE_PREFIX)

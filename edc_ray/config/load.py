@@ -283,6 +283,9 @@ def _explained(error: ValidationError) -> ConfigError:
             wrong.append((path, problem["msg"].removeprefix("Value error, "), problem["input"]))
     if unknown:
         return unknown_name("field", unknown[0], field_paths())
+    forms = {tuple(path.split(".")[:3]) for path, _, _ in wrong}
+    if len(forms) == 1 and (form := next(iter(forms)))[:2] == ("squeeze", "weights"):
+        return _wrong_weights(".".join(form), wrong)
     if len(wrong) == 1 and wrong[0][0]:
         path, message, value = wrong[0]
         shown = _shown(repr(value))
@@ -307,3 +310,17 @@ def _explained(error: ValidationError) -> ConfigError:
 
 def _shown(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+
+
+def _wrong_weights(field: str, wrong: list[tuple[str, str, Any]]) -> ConfigError:
+    """Weights have several forms, each of which gives a reason of its own."""
+    inside = [f"{path.rsplit('.', 1)[1]}: {message}" for path, message, _ in wrong if path.count(".") > 3]
+    given = wrong[0][2]
+    shown = repr(given) if isinstance(given, str) and not holds_secret(given) else type(given).__name__
+    near = difflib.get_close_matches(str(given), ("torchvision", "package"), n=1, cutoff=0.6)
+    return ConfigError(
+        f"config field '{field}' cannot be used",
+        found="; ".join(inside) or shown,
+        expected="torchvision, torchvision:LABEL, package, or {url: ..., sha256: 64 hexadecimal digits}",
+        next=f"did you mean '{near[0]}'?" if near and not inside else None,
+    )

@@ -202,7 +202,8 @@ GVBSM = MethodValues(
 
 # Its program's rates where they are not 0.001.
 _RDED_RATES = {
-    "mobilenet_v2": 0.0025, "mobilenet_v2_small": 0.0025, "efficientnet_b0": 0.002, "alexnet": 0.0001,
+    "mobilenet_v2": 0.0025, "mobilenet_v2_small": 0.0025, "efficientnet_b0": 0.002, "vgg11": 0.0005,
+    "alexnet": 0.0001,
     **dict.fromkeys(
         ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14", "swin_t", "swin_s", "swin_b",
          "swin_v2_t", "swin_v2_s", "swin_v2_b"),

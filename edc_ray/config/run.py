@@ -26,7 +26,7 @@ STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
 
 # Version of the code that computes a stage's result: raised when the same config gives other bytes.
 CODE_VERSION: dict[StageName, int] = {
-    "squeeze": 3, "statistics": 2, "init": 1, "recover": 3, "relabel": 1, "evaluate": 2,
+    "squeeze": 4, "statistics": 3, "init": 2, "recover": 3, "relabel": 1, "evaluate": 3,
 }  # fmt: skip
 
 # Sections whose fields change the result of a stage: its own and those of the stages it builds on.
@@ -117,6 +117,15 @@ class RunConfig(Section):
         class_weight = 0.0 if self.recover.category_aware == "none" else self.recover.class_weight
         if self.recover.matching_weight and self.recover.global_weight == class_weight == 0:
             raise ValueError("recover matches no target: set recover.matching_weight=0, or a weight above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _chains_follow_ranks(self) -> RunConfig:
+        if self.recover.enabled and self.recover.carry == "chain" and self.recover.order != "official":
+            raise ValueError(
+                "recover.carry=chain hands estimates on along a virtual rank, and recover.order="
+                f"{self.recover.order} has none: set recover.order=official, or recover.carry=reset"
+            )
         return self
 
     @model_validator(mode="after")

@@ -18,6 +18,12 @@ def _share_of_area(scale: tuple[float, float]) -> tuple[float, float]:
     return scale
 
 
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"Input should name each once: {', '.join(repeated)} stands there again")
+    return names
+
+
 CropScale = Annotated[tuple[float, float], AfterValidator(_share_of_area)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -40,7 +46,7 @@ LibraryWeights = Annotated[str, Field(pattern=r"^(package|torchvision(:[A-Za-z0-
 class SqueezeConfig(Section):
     """Training of the observers."""
 
-    observers: tuple[str, ...] = Field(min_length=1)
+    observers: Annotated[tuple[str, ...], AfterValidator(_each_once)] = Field(min_length=1)
     weights: dict[str, LibraryWeights | WeightsFile] = Field(
         default_factory=dict,
         description="observer -> what it starts from: torchvision (its IMAGENET1K_V1), torchvision:LABEL, "
@@ -255,10 +261,10 @@ class RelabelConfig(Section):
 class EvaluateConfig(Section):
     """Students trained on the condensed set only, judged on real images, with their control rows."""
 
-    students: tuple[str, ...] = Field(min_length=1)
-    rows: tuple[Literal["condensed", "init", "random", "random_hard", "full"], ...] = (
-        "condensed", "init", "random", "random_hard", "full",
-    )  # fmt: skip
+    students: Annotated[tuple[str, ...], AfterValidator(_each_once)] = Field(min_length=1)
+    rows: Annotated[
+        tuple[Literal["condensed", "init", "random", "random_hard", "full"], ...], AfterValidator(_each_once)
+    ] = ("condensed", "init", "random", "random_hard", "full")
     seeds: int = Field(default=3, ge=1, description="students of each row; each draws its own random set")
     full: Literal["auto", "train", "skip"] = "auto"
     full_accuracy: float | None = Field(

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edc_ray.core.moments import LayerStatistics, image_statistics
+from edc_ray.core.image_statistics import image_statistics
+from edc_ray.core.moments import LayerStatistics
 
 LayerKind = Literal["bn", "conv"]
 
@@ -59,28 +60,41 @@ class StatisticsAccumulator:
         """Images seen of each of `class_ids`, float64 [K]."""
         return self._counts
 
-    # Sums made in inference mode could not be added to outside of it.
-    @torch.inference_mode(mode=False)
-    @torch.no_grad()
     def add(self, activations: Mapping[str, Tensor], labels_B: Tensor) -> None:
         """Adds one data batch.
 
         Args:
             activations: layer name to the layer's input [B, C, H, W]. Sizes must stay the same.
             labels_B: int class of each image.
-
-        On CUDA the last bits of the class sums are fixed only under
-        `torch.use_deterministic_algorithms(True)`.
         """
         rows = {
             name: image_statistics(activations[name], self.patch_side if kind == "conv" else None)
             for name, kind in self.kinds.items()
         }
+        self.add_measured(rows, labels_B)
+
+    # Sums made in inference mode could not be added to outside of it.
+    @torch.inference_mode(mode=False)
+    @torch.no_grad()
+    def add_measured(self, measured: Mapping[str, LayerStatistics], labels_B: Tensor) -> None:
+        """Adds one data batch of which the images' own statistics are known.
+
+        Args:
+            measured: layer name to one row per image, see `image_statistics`.
+            labels_B: int class of each image.
+
+        On CUDA the last bits of the class sums are fixed only under
+        `torch.use_deterministic_algorithms(True)`.
+        """
+        rows = {name: measured[name] for name in self.kinds}
         widths = {name: _widths(statistics) for name, statistics in rows.items()}
-        mean_BD = torch.cat([part for each in rows.values() for part in each.quantities[0::2]], 1).double()
-        variance_BD = torch.cat(
-            [part for each in rows.values() for part in each.quantities[1::2]], 1
-        ).double()
+        # Rounded first: sums of float32 numbers in float64 are all but exact, however batches are dealt.
+        mean_BD, variance_BD = (
+            torch.cat([part for each in rows.values() for part in each.quantities[kind::2]], 1)
+            .float()
+            .double()
+            for kind in (0, 1)
+        )
         mean_square_BD = mean_BD.square()
         class_ids, positions = torch.unique(labels_B.to(mean_BD.device), return_inverse=True)
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edc_ray.core.seeding import Draws, prefetch
+from edc_ray.core.seeding import Draws, uniform_rows
 
 DEFAULT_RATIO = (3 / 4, 4 / 3)
 _TRIES = 10
@@ -87,12 +87,11 @@ def sample_views(
     """
     if not (0 < scale[0] <= scale[1] and 0 < ratio[0] <= ratio[1]):
         raise ValueError(f"scale and ratio must be positive and increasing, got {scale} and {ratio}")
-    size = _pair(image_size)
-    rows = [
-        (*_box_from_uniforms(row, size, scale, ratio), row[-1] < flip_probability)
-        for row in _uniform_rows(draws, batch, _WORDS_PER_VIEW).tolist()
-    ]
-    return _params(rows)
+    uniforms_BW = _uniform_rows(draws, batch, _WORDS_PER_VIEW)
+    boxes_B4 = _boxes_from_uniforms(uniforms_BW, _pair(image_size), scale, ratio)
+    flip_B = torch.from_numpy(uniforms_BW[:, -1] < flip_probability)
+    top, left, height, width = torch.from_numpy(boxes_B4).unbind(1)
+    return AugmentParams(top, left, height, width, flip_B)
 
 
 def sample_shared_view(
@@ -153,9 +152,29 @@ def apply_views(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
     """
     _check_length(images_BCHW, params)
     height, width = images_BCHW.shape[-2:]
-    rows = _taps(params.top, params.height, height, torch.zeros_like(params.flip), images_BCHW)
-    columns = _taps(params.left, params.width, width, params.flip, images_BCHW)
+    rows, columns = view_taps(params, (height, width))
     return _interpolate(_interpolate(images_BCHW, rows, axis=2), columns, axis=3)
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Where the pixels of views come from along one axis of length N, on the CPU.
+
+    first, second: int64 [B, N] source positions. weight: float32 [B, N] of the second.
+    """
+
+    first: Tensor
+    second: Tensor
+    weight: Tensor
+
+
+def view_taps(params: AugmentParams, image_size: tuple[int, int]) -> tuple[Taps, Taps]:
+    """Taps of rows and of columns of views of images of (height, width)."""
+    height, width = image_size
+    return (
+        _taps(params.top, params.height, height, torch.zeros_like(params.flip)),
+        _taps(params.left, params.width, width, params.flip),
+    )
 
 
 def apply_shared_view(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
@@ -206,22 +225,35 @@ def apply_crop_pad(images_BCHW: Tensor, params: AugmentParams, fill: Tensor | fl
     return torch.where(inside_B1HW, picked, torch.as_tensor(fill).to(picked).reshape(-1, 1, 1))
 
 
-def _box_from_uniforms(
-    row: Sequence[float], size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
-) -> tuple[int, int, int, int]:
-    """(top, left, height, width) from 23 uniforms, in scalars, so that no row depends on its neighbours."""
+def _boxes_from_uniforms(
+    uniforms_BW: np.ndarray, size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
+) -> np.ndarray:
+    """(top, left, height, width) from 23 uniforms each, int64 [B, 4]; all images try at once.
+
+    Only operations that are rounded correctly are numpy's, whose exp may give another last bit for a number
+    among others than for the number alone.
+    """
     image_height, image_width = size
     log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
-    for attempt in range(_TRIES):
-        area = image_height * image_width * (scale[0] + (scale[1] - scale[0]) * row[2 * attempt])
-        aspect = math.exp(log_low + (log_high - log_low) * row[2 * attempt + 1])
-        width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < width <= image_width and 0 < height <= image_height:
-            top = int(row[2 * _TRIES] * (image_height - height + 1))
-            left = int(row[2 * _TRIES + 1] * (image_width - width + 1))
-            return top, left, height, width
     height, width = central_box(size, ratio)
-    return (image_height - height) // 2, (image_width - width) // 2, height, width
+    central = ((image_height - height) // 2, (image_width - width) // 2, height, width)
+    boxes_B4 = np.tile(np.array(central, np.int64), (len(uniforms_BW), 1))
+    open_rows = np.arange(len(uniforms_BW))
+    for attempt in range(_TRIES):
+        row_RW = uniforms_BW[open_rows]
+        area_R = image_height * image_width * (scale[0] + (scale[1] - scale[0]) * row_RW[:, 2 * attempt])
+        log_R = log_low + (log_high - log_low) * row_RW[:, 2 * attempt + 1]
+        aspect_R = np.array([math.exp(value) for value in log_R.tolist()])
+        width_R, height_R = np.rint(np.sqrt(area_R * aspect_R)), np.rint(np.sqrt(area_R / aspect_R))
+        fits_R = (width_R > 0) & (width_R <= image_width) & (height_R > 0) & (height_R <= image_height)
+        top_R = np.floor(row_RW[:, 2 * _TRIES] * (image_height - height_R + 1))
+        left_R = np.floor(row_RW[:, 2 * _TRIES + 1] * (image_width - width_R + 1))
+        found_R4 = np.stack([top_R, left_R, height_R, width_R], axis=1)
+        boxes_B4[open_rows[fits_R]] = found_R4[fits_R].astype(np.int64)
+        open_rows = open_rows[~fits_R]
+        if not len(open_rows):
+            break
+    return boxes_B4
 
 
 def central_box(size: tuple[int, int], ratio: tuple[float, float]) -> tuple[int, int]:
@@ -239,8 +271,7 @@ def _uniform_rows(draws: Draws | Sequence[Draws], batch: int, count: int) -> np.
         return draws.uniform(batch, count)
     if len(draws) != batch:
         raise ValueError(f"one stream for each image: got {len(draws)} streams and {batch} images")
-    prefetch(draws, count)
-    return np.array([stream.uniform(count) for stream in draws]).reshape(batch, count)
+    return uniform_rows(draws, count)
 
 
 def _params(rows: list[tuple[int, int, int, int, bool]]) -> AugmentParams:
@@ -249,13 +280,8 @@ def _params(rows: list[tuple[int, int, int, int, bool]]) -> AugmentParams:
     return AugmentParams(top, left, height, width, flip.bool())
 
 
-def _taps(
-    start_B: Tensor, extent_B: Tensor, size: int, flip_B: Tensor, like: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Two source positions and the weight of the second for each output position, [B, size].
-
-    In float32 as torch's own kernels, so that the weights are theirs.
-    """
+def _taps(start_B: Tensor, extent_B: Tensor, size: int, flip_B: Tensor) -> Taps:
+    """Taps for each output position; in float32 as torch's own kernels, so that the weights are theirs."""
     step_BN = torch.arange(size, dtype=torch.float32).expand(len(start_B), -1)
     step_BN = torch.where(flip_B[:, None], size - 1 - step_BN, step_BN)
     extent_B1 = extent_B[:, None]
@@ -265,14 +291,16 @@ def _taps(
     second_BN = torch.minimum(first_BN + 1, extent_B1 - 1)
     weight_BN = (position_BN - first_BN).clamp(0, 1)
     start_B1 = start_B[:, None]
-    return (start_B1 + first_BN).to(like.device), (start_B1 + second_BN).to(like.device), weight_BN.to(like)
+    return Taps(start_B1 + first_BN, start_B1 + second_BN, weight_BN)
 
 
-def _interpolate(images_BCHW: Tensor, taps: tuple[Tensor, Tensor, Tensor], axis: int) -> Tensor:
-    first, second = _pick(images_BCHW, taps[0], axis), _pick(images_BCHW, taps[1], axis)
+def _interpolate(images_BCHW: Tensor, taps: Taps, axis: int) -> Tensor:
+    first, second = (
+        _pick(images_BCHW, each.to(images_BCHW.device), axis) for each in (taps.first, taps.second)
+    )
     # Three separate operations: torch.lerp may fuse them for whole vectors and not for the rest of a row,
     # and then a pixel's bits would depend on where in memory it lies.
-    return first + (second - first) * _spread(taps[2], axis)
+    return first + (second - first) * _spread(taps.weight.to(images_BCHW), axis)
 
 
 def _pick(images_BCHW: Tensor, index_BN: Tensor, axis: int) -> Tensor:

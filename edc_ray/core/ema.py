@@ -43,8 +43,9 @@ class EmaParameters:
     def update(self) -> None:
         """average <- decay * average + (1 - decay) * live. Call after each optimiser step."""
         live = _parameters(self._module) | _buffers(self._module)
-        for name, average in self._average.items():
-            average.copy_(self.decay * average + (1 - self.decay) * live[name])
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+            list(self._average.values()), [live[name] for name in self._average], 1 - self.decay
+        )
 
     @contextmanager
     def swapped(self, module: nn.Module | None = None, *, buffers: Buffers | None = None) -> Iterator[None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from edc_ray.core.measured_input import measure
@@ -78,48 +77,3 @@ def layer_statistics(x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
         G-VBSM, Shao et al., CVPR 2024, arXiv:2311.17950, and the official code of EDC.
     """
     return LayerStatistics(*measure(x_BCHW, patch_side, TORCH_KERNELS)[1])
-
-
-def image_statistics(x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
-    """Statistics of every image by itself, one row per image."""
-    if patch_side is None:
-        return LayerStatistics(*image_channel_moments(x_BCHW))
-    return LayerStatistics(*image_channel_moments(x_BCHW), *image_patch_moments(x_BCHW, patch_side))
-
-
-def image_channel_moments(x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [B, C] and variance [B, C] over the pixels of each image."""
-    mean = x_BCHW.mean((2, 3), keepdim=True)
-    return mean.flatten(1), (x_BCHW - mean).square().mean((2, 3))
-
-
-def image_patch_moments(x_BCHW: Tensor, patch_side: int) -> tuple[Tensor, Tensor]:
-    """Mean [B, P] and variance [B, P] of the tiles of each image."""
-    x_BCHW, side = _tileable(x_BCHW, patch_side)
-    mean = _tile_means(x_BCHW.mean(1), side)
-    variance_BHW = (x_BCHW - _spread(mean, side).unsqueeze(1)).square().mean(1)
-    return mean.flatten(1), _tile_means(variance_BHW, side).flatten(1)
-
-
-def _tileable(x_BCHW: Tensor, patch_side: int) -> tuple[Tensor, int]:
-    """Activations whose sides are multiples of the returned tile side."""
-    height, width = x_BCHW.shape[-2:]
-    if height == 1 and width == 1:  # stretching only repeats the pixel: one tile of the same moments
-        return x_BCHW, 1
-    size = [-(-length // patch_side) * patch_side for length in (height, width)]
-    if size != [height, width]:
-        x_BCHW = F.interpolate(x_BCHW, size=size, mode="bilinear", align_corners=False)
-    return x_BCHW, patch_side
-
-
-def _tile_means(map_HW: Tensor, side: int) -> Tensor:
-    """Mean of every tile of [..., H, W]: [..., H / side, W / side]."""
-    *lead, height, width = map_HW.shape
-    return map_HW.reshape(*lead, height // side, side, width // side, side).mean((-3, -1))
-
-
-def _spread(tiles: Tensor, side: int) -> Tensor:
-    """Every tile's value at each of its pixels."""
-    *lead, rows, columns = tiles.shape
-    spread = tiles[..., :, None, :, None].expand(*lead, rows, side, columns, side)
-    return spread.reshape(*lead, rows * side, columns * side)

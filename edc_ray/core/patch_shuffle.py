@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from edc_ray.core.seeding import Draws, prefetch
+from edc_ray.core.seeding import Draws, word_rows
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,8 @@ class BandOrders:
 
 def sample_band_orders(streams: Sequence[Draws], factor: int) -> BandOrders:
     """Draw the order of columns, then of rows, for each image from its own stream: 2 x factor words."""
-    prefetch(streams, 2 * factor)
-    drawn_B2F = np.array([[stream.permutation(factor) for _ in range(2)] for stream in streams], np.int64)
-    drawn_B2F = drawn_B2F.reshape(-1, 2, factor)
+    words_B2F = word_rows(streams, 2 * factor).reshape(-1, 2, factor)
+    drawn_B2F = np.argsort(words_B2F, axis=2, kind="stable").astype(np.int64)  # as Draws.permutation
     return BandOrders(rows=drawn_B2F[:, 1], columns=drawn_B2F[:, 0])
 
 
@@ -63,18 +61,26 @@ def shuffle_bands(images_BCHW: Tensor, orders: BandOrders) -> Tensor:
     if len(orders) != len(images_BCHW):
         raise ValueError(f"{len(images_BCHW)} images and {len(orders)} orders of their bands")
     height, width = images_BCHW.shape[-2:]
-    columns_BW = torch.from_numpy(_sources(orders.columns, width)).to(images_BCHW.device)
-    rows_BH = torch.from_numpy(_sources(orders.rows, height)).to(images_BCHW.device)
+    columns_BW = torch.from_numpy(band_sources(orders.columns, width)).to(images_BCHW.device)
+    rows_BH = torch.from_numpy(band_sources(orders.rows, height)).to(images_BCHW.device)
     shuffled = images_BCHW.gather(3, columns_BW[:, None, None, :].expand(images_BCHW.shape))
     return shuffled.gather(2, rows_BH[:, None, :, None].expand(images_BCHW.shape))
 
 
-def _sources(order_BF: np.ndarray, side: int) -> np.ndarray:
-    """Source position of each position, [B, side]."""
+def band_sources(order_BF: np.ndarray, side: int) -> np.ndarray:
+    """Source position of each position along a side, int64 [B, side].
+
+    Raises:
+        ValueError: there are more bands than pixels.
+    """
     factor = order_BF.shape[1]
     if factor > side:
         raise ValueError(f"{factor} bands in {side} pixels")
-    edges = [*(band * (side // factor) for band in range(factor)), side]
-    bands = [np.arange(first, end) for first, end in pairwise(edges)]
-    rows = [np.concatenate([bands[band] for band in order]) for order in order_BF]
-    return np.array(rows, dtype=np.int64).reshape(-1, side)
+    width = side // factor
+    lengths_BF = np.where(order_BF == factor - 1, side - (factor - 1) * width, width)
+    # Positions count on within a band; where another begins, they leap to its first one.
+    ends_BF = np.cumsum(lengths_BF, axis=1)
+    place_B1N = np.arange(side)[None, None, :]
+    band_BN = (place_B1N >= ends_BF[:, :, None]).sum(axis=1)
+    leap_BF = order_BF * width - (ends_BF - lengths_BF)
+    return np.arange(side) + np.take_along_axis(leap_BF, band_BN, axis=1)

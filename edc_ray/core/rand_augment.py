@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from edc_ray.core.seeding import Draws, prefetch
+from edc_ray.core.seeding import Draws, uniform_rows
 
 NUM_OPERATIONS = 2
 MAGNITUDE = 9 / 30
@@ -43,13 +45,13 @@ class Operation:
     name: as torchvision calls it.
     strength: the magnitude for a share of the largest one and the image's (height, width).
     signed: half of the draws go the other way.
-    apply: uint8 [B, C, H, W] and a magnitude to the same.
+    apply: uint8 [B, C, H, W] and a magnitude of each, float64 [B] on the CPU, to the same.
     """
 
     name: str
     strength: Callable[[float, tuple[int, int]], float]
     signed: bool
-    apply: Callable[[Tensor, float], Tensor]
+    apply: Callable[[Tensor, Tensor], Tensor]
 
 
 def sample_rand_augment(
@@ -66,17 +68,11 @@ def sample_rand_augment(
         RandAugment, Cubuk et al., 2020, with torchvision's operations and ranges; N = 2 and magnitude 9 are
         its defaults, which EDC's online labelling uses.
     """
-    prefetch(streams, 2 * num_operations)
-    operation = np.zeros((len(streams), num_operations), dtype=np.int64)
-    magnitude = np.zeros((len(streams), num_operations))
-    for image, stream in enumerate(streams):
-        for place in range(num_operations):
-            chosen, negative = int(stream.integers(len(OPERATIONS))), bool(stream.uniform() < 0.5)
-            kind = OPERATIONS[chosen]
-            strength = kind.strength(MAGNITUDE, image_size)
-            operation[image, place] = chosen
-            magnitude[image, place] = -strength if kind.signed and negative else strength
-    return RandAugmentParams(operation, magnitude)
+    uniforms_BN2 = uniform_rows(streams, 2 * num_operations).reshape(-1, num_operations, 2)
+    operation = np.floor(uniforms_BN2[..., 0] * len(OPERATIONS)).astype(np.int64)
+    strengths = np.array([kind.strength(MAGNITUDE, image_size) for kind in OPERATIONS])
+    turned = np.array([kind.signed for kind in OPERATIONS])[operation] & (uniforms_BN2[..., 1] < 0.5)
+    return RandAugmentParams(operation, np.where(turned, -strengths[operation], strengths[operation]))
 
 
 def apply_rand_augment(images_BCHW: Tensor, params: RandAugmentParams) -> Tensor:
@@ -104,22 +100,97 @@ def apply_rand_augment(images_BCHW: Tensor, params: RandAugmentParams) -> Tensor
         )
     changed = images_BCHW.clone()
     for place in range(params.operation.shape[1]):
-        pairs = np.stack([params.operation[:, place].astype(np.float64), params.magnitude[:, place]], axis=1)
         # Images that are changed alike are changed together.
-        for chosen, magnitude in np.unique(pairs, axis=0).tolist():
-            alike = (pairs == (chosen, magnitude)).all(1)
-            rows = torch.from_numpy(np.flatnonzero(alike)).to(changed.device)
-            changed[rows] = OPERATIONS[int(chosen)].apply(changed[rows], magnitude)
+        for chosen in np.unique(params.operation[:, place]):
+            alike = np.flatnonzero(params.operation[:, place] == chosen)
+            rows, magnitude = torch.from_numpy(alike).to(changed.device), params.magnitude[alike, place]
+            changed[rows] = OPERATIONS[chosen].apply(changed[rows], torch.from_numpy(magnitude))
     return changed
 
 
-def _shear(images: Tensor, x: float, y: float) -> Tensor:
-    shear = [math.degrees(math.atan(x)), math.degrees(math.atan(y))]
-    return _torchvision().affine(images, angle=0.0, translate=[0, 0], scale=1.0, shear=shear, center=[0, 0])
+def _moving(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """An operation that takes each pixel from another place, or leaves it black."""
+
+    def move(images: Tensor, magnitude: Tensor) -> Tensor:
+        count, channels, height, width = images.shape
+        sources = torch.stack([_sources(name, each, height, width) for each in magnitude.tolist()])
+        with_black = F.pad(images.flatten(2), (1, 0))
+        index = sources.to(images.device)[:, None].expand(count, channels, -1)
+        return with_black.gather(2, index).view_as(images)
+
+    return move
 
 
-def _shift(images: Tensor, x: int, y: int) -> Tensor:
-    return _torchvision().affine(images, angle=0.0, translate=[x, y], scale=1.0, shear=[0.0, 0.0])
+@lru_cache(maxsize=64)
+def _sources(name: str, magnitude: float, height: int, width: int) -> Tensor:
+    """Which pixel stands at each place, int64 [H * W], counted from 1; 0 is outside.
+
+    torchvision says it: it moves an image of the pixels' numbers, which float32 holds exactly.
+    """
+    functional = _torchvision()
+    numbers = torch.arange(1, height * width + 1, dtype=torch.float32).view(1, 1, height, width)
+    if name == "Rotate":
+        return functional.rotate(numbers, magnitude).long().flatten()
+    shear, shift = [0.0, 0.0], [0, 0]
+    axis = "XY".index(name[-1])
+    if name.startswith("Shear"):
+        shear[axis] = math.degrees(math.atan(magnitude))
+        moved = functional.affine(numbers, angle=0.0, translate=shift, scale=1.0, shear=shear, center=[0, 0])
+    else:
+        shift[axis] = int(magnitude)
+        moved = functional.affine(numbers, angle=0.0, translate=shift, scale=1.0, shear=shear)
+    return moved.long().flatten()
+
+
+def _blend(images: Tensor, other: Tensor, magnitude: Tensor) -> Tensor:
+    """(1 + magnitude) of the images, the rest of the other; as torchvision rounds it."""
+    own = 1.0 + magnitude
+    share, rest = (each.to(images.device, torch.float32).view(-1, 1, 1, 1) for each in (own, 1.0 - own))
+    return (share * images + rest * other).clamp(0, 255).to(torch.uint8)
+
+
+def _grey(images: Tensor) -> Tensor:
+    return images if images.shape[1] == 1 else _torchvision().rgb_to_grayscale(images)
+
+
+def _colour(images: Tensor, magnitude: Tensor) -> Tensor:
+    return images if images.shape[1] == 1 else _blend(images, _grey(images), magnitude)
+
+
+def _contrast(images: Tensor, magnitude: Tensor) -> Tensor:
+    return _blend(images, _grey(images).float().mean((1, 2, 3), keepdim=True), magnitude)
+
+
+def _sharpness(images: Tensor, magnitude: Tensor) -> Tensor:
+    if min(images.shape[-2:]) <= 2:
+        return images
+    blurred = _torchvision().adjust_sharpness(images, 0.0)
+    return _blend(images, blurred, magnitude)
+
+
+def _posterize(images: Tensor, magnitude: Tensor) -> Tensor:
+    mask = 256 - 2 ** (8 - magnitude.long())
+    return images & mask.to(torch.uint8).to(images.device).view(-1, 1, 1, 1)
+
+
+def _solarize(images: Tensor, magnitude: Tensor) -> Tensor:
+    threshold = magnitude.to(images.device, torch.float32).view(-1, 1, 1, 1)
+    return torch.where(images >= threshold, 255 - images, images)
+
+
+def _equalize(images: Tensor) -> Tensor:
+    """Each channel's grey levels spread evenly; a channel with nothing to spread stays."""
+    count, channels = images.shape[:2]
+    values = images.reshape(count * channels, -1).long()
+    offsets = 256 * torch.arange(len(values), device=images.device)[:, None]
+    histogram = torch.bincount((values + offsets).flatten(), minlength=256 * len(values)).view(-1, 256)
+    last = values.amax(1, keepdim=True)
+    step = torch.div(histogram.sum(1, keepdim=True) - histogram.gather(1, last), 255, rounding_mode="floor")
+    below = histogram.cumsum(1) - histogram
+    spread = torch.div(below + step // 2, step.clamp(min=1), rounding_mode="floor").clamp(0, 255)
+    spread[:, 0] = 0
+    levels = torch.where(step == 0, torch.arange(256, device=images.device), spread)
+    return levels.gather(1, values).to(torch.uint8).view_as(images)
 
 
 def _torchvision() -> Any:
@@ -138,49 +209,24 @@ _LARGEST_SHIFT = 150 / 331  # of a side
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("Identity", _NONE, False, lambda images, m: images),
-    Operation("ShearX", _share_of(0.3), True, lambda images, m: _shear(images, m, 0.0)),
-    Operation("ShearY", _share_of(0.3), True, lambda images, m: _shear(images, 0.0, m)),
+    Operation("ShearX", _share_of(0.3), True, _moving("ShearX")),
+    Operation("ShearY", _share_of(0.3), True, _moving("ShearY")),
     Operation(
-        "TranslateX",
-        lambda share, size: _LARGEST_SHIFT * size[1] * share,
-        True,
-        lambda images, m: _shift(images, int(m), 0),
+        "TranslateX", lambda share, size: _LARGEST_SHIFT * size[1] * share, True, _moving("TranslateX")
     ),
     Operation(
-        "TranslateY",
-        lambda share, size: _LARGEST_SHIFT * size[0] * share,
-        True,
-        lambda images, m: _shift(images, 0, int(m)),
+        "TranslateY", lambda share, size: _LARGEST_SHIFT * size[0] * share, True, _moving("TranslateY")
     ),
-    Operation("Rotate", _share_of(30.0), True, lambda images, m: _torchvision().rotate(images, m)),
+    Operation("Rotate", _share_of(30.0), True, _moving("Rotate")),
     Operation(
-        "Brightness",
-        _share_of(0.9),
-        True,
-        lambda images, m: _torchvision().adjust_brightness(images, 1.0 + m),
+        "Brightness", _share_of(0.9), True, lambda images, m: _blend(images, torch.zeros_like(images), m)
     ),
-    Operation(
-        "Color", _share_of(0.9), True, lambda images, m: _torchvision().adjust_saturation(images, 1.0 + m)
-    ),
-    Operation(
-        "Contrast", _share_of(0.9), True, lambda images, m: _torchvision().adjust_contrast(images, 1.0 + m)
-    ),
-    Operation(
-        "Sharpness", _share_of(0.9), True, lambda images, m: _torchvision().adjust_sharpness(images, 1.0 + m)
-    ),
+    Operation("Color", _share_of(0.9), True, _colour),
+    Operation("Contrast", _share_of(0.9), True, _contrast),
+    Operation("Sharpness", _share_of(0.9), True, _sharpness),
     # Bits that are kept: 8 to 4.
-    Operation(
-        "Posterize",
-        lambda share, size: 8.0 - round(4 * share),
-        False,
-        lambda images, m: _torchvision().posterize(images, int(m)),
-    ),
-    Operation(
-        "Solarize",
-        lambda share, size: 255.0 * (1 - share),
-        False,
-        lambda images, m: _torchvision().solarize(images, m),
-    ),
+    Operation("Posterize", lambda share, size: 8.0 - round(4 * share), False, _posterize),
+    Operation("Solarize", lambda share, size: 255.0 * (1 - share), False, _solarize),
     Operation("AutoContrast", _NONE, False, lambda images, m: _torchvision().autocontrast(images)),
-    Operation("Equalize", _NONE, False, lambda images, m: _torchvision().equalize(images)),
+    Operation("Equalize", _NONE, False, lambda images, m: _equalize(images)),
 )

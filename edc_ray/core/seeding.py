@@ -69,8 +69,7 @@ class Draws:
 
     def uniform(self, *shape: int) -> np.ndarray:
         """float64 in [0, 1) with 53 random bits. Takes one word each."""
-        words = self.words(math.prod(shape))
-        return ((words >> np.uint64(11)).astype(np.float64) * 2.0**-53).reshape(shape)
+        return _uniforms(self.words(math.prod(shape))).reshape(shape)
 
     def integers(self, high: int, *shape: int) -> np.ndarray:
         """int64 in [0, high). Takes one word each; the bias is below high * 2**-53.
@@ -143,6 +142,33 @@ def draws(seed: int, *names: str | int) -> Draws:
     return Draws(hashlib.blake2b(encoded, digest_size=16).digest())
 
 
+def draws_of_each(seed: int, *names: str | int, keys: Sequence[tuple[int, ...]]) -> list[Draws]:
+    """`draws(seed, *names, *key)` of each key, at less cost.
+
+    Raises:
+        TypeError: a name is neither an integer nor a string.
+    """
+    shared = hashlib.blake2b(b"".join(_encode(name) for name in (seed, *names)), digest_size=16)
+    encoded = {name: _encode(name) for key in keys for name in key}
+    streams = []
+    for key in keys:
+        own = shared.copy()
+        own.update(b"".join([encoded[name] for name in key]))
+        streams.append(Draws(own.digest()))
+    return streams
+
+
+def word_rows(streams: Sequence[Draws], count: int) -> np.ndarray:
+    """The next `count` words of each stream, uint64 [streams, count]."""
+    prefetch(streams, count)
+    return np.array([stream.words(count) for stream in streams], np.uint64).reshape(len(streams), count)
+
+
+def uniform_rows(streams: Sequence[Draws], count: int) -> np.ndarray:
+    """`uniform(count)` of each stream, float64 [streams, count]."""
+    return _uniforms(word_rows(streams, count))
+
+
 def prefetch(streams: Sequence[Draws], num_words: int) -> None:
     """Compute the next `num_words` words of many streams in one pass. Changes speed, never draws."""
     missing = [max(0, num_words - len(stream._words)) for stream in streams]
@@ -160,6 +186,10 @@ def prefetch(streams: Sequence[Draws], num_words: int) -> None:
     for stream, words in zip(streams, halves[..., 0] | (halves[..., 1] << _HALF), strict=True):
         stream._words = np.concatenate([stream._words, words])
         stream._block += num_blocks
+
+
+def _uniforms(words: np.ndarray) -> np.ndarray:
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _encode(name: str | int) -> bytes:

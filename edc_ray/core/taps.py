@@ -82,6 +82,17 @@ class LayerTaps:
             yield inputs
 
     @contextmanager
+    def showing(self, look: Callable[[str, Tensor], object]) -> Iterator[None]:
+        """As `recording`, but `look(name, input)` sees an input when its layer runs, and nothing keeps it."""
+
+        def show(name: str, x: Tensor) -> Tensor:
+            look(name, x)
+            return x
+
+        with self._reading(self._modules, show, kept=False):
+            yield
+
+    @contextmanager
     def measuring(
         self, patch_side: int, leave_out: Collection[str] = ()
     ) -> Iterator[dict[str, LayerStatistics]]:
@@ -110,15 +121,18 @@ class LayerTaps:
 
     @contextmanager
     def _reading(
-        self, modules: Mapping[str, nn.Module], look: Callable[[str, Tensor], Tensor]
+        self, modules: Mapping[str, nn.Module], look: Callable[[str, Tensor], Tensor], *, kept: bool = True
     ) -> Iterator[None]:
-        """Within the context, `look(name, input)` gives the input that a layer goes on with."""
-        seen: dict[str, Tensor] = {}
+        """Within the context, `look(name, input)` gives the input that a layer goes on with.
+
+        Where nobody has `kept` an input, it may be changed in place afterwards.
+        """
+        seen: dict[str, Tensor | None] = {}
         versions: dict[str, int] = {}
 
         def reader(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
             def read(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-                seen[name] = arguments[0]
+                seen[name] = arguments[0] if kept else None
                 versions[name] = _version(arguments[0])
                 return (look(name, arguments[0]), *arguments[1:])
 
@@ -134,7 +148,8 @@ class LayerTaps:
             raise RuntimeError(
                 f"layer {skipped[0]!r} did not run in this forward ({len(skipped)} such layers)"
             )
-        if changed := [name for name in seen if _version(seen[name]) != versions[name]]:
+        changed = [name for name, x in seen.items() if x is not None and _version(x) != versions[name]]
+        if changed:
             raise RuntimeError(
                 f"the input of layer {changed[0]!r} was changed in place after the layer had read it"
             )

@@ -38,10 +38,16 @@ class TileWeights:
     column_products: Tensor
     whole: bool
 
-    def moments(self, values: Tensor, products_4HW: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and second moment [..., R, S] of every tile, of the values [..., H, W] and their products."""
-        used = 1 if self.whole else 4
-        parts = self.row_products[:used] @ products_4HW[:used] @ self.column_products[:used].mT
+    def moments(self, values: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and second moment [..., R, S] of every tile, of the values [..., H, W] and their products.
+
+        `products` are [1 or 4, ..., H, W]; the first are enough where `whole`.
+        """
+        kinds = (1 if self.whole else 4, *[1] * (products.dim() - 3))
+        rows, columns = (
+            each[: kinds[0]].unflatten(0, kinds) for each in (self.row_products, self.column_products)
+        )
+        parts = rows @ products[: kinds[0]] @ columns.mT
         # A square stands once in a second moment, every other product twice.
         return self.rows @ values @ self.columns.mT, 2 * parts.sum(0) - parts[0]
 

@@ -9,21 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from edc_ray.core.augment import AugmentParams, apply_views, sample_views
+from edc_ray.core.augment import AugmentParams, sample_views
+from edc_ray.core.cut_views import ViewCutter, Window
 from edc_ray.core.mixing import apply_cutmix_rows, apply_mixup_rows, sample_cutmix, sample_mixup
 from edc_ray.core.official_draws import official_relabel_orders
-from edc_ray.core.patch_shuffle import BandOrders, sample_band_orders, shuffle_bands
-from edc_ray.core.pixels import from_uint8, normalise
+from edc_ray.core.patch_shuffle import BandOrders, sample_band_orders
 from edc_ray.core.rand_augment import RandAugmentParams, apply_rand_augment, sample_rand_augment
-from edc_ray.core.seeding import Draws, draws
+from edc_ray.core.seeding import Draws, draws, draws_of_each
 
 Mix = Literal["none", "cutmix", "mixup"]
+_FEW_MORE = 1.3
+"""Where rows and partners together are at most so many times the rows, each is made once and kept."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def draw_epoch_views(
         order = _official_order(keys, settings.order_seed, epoch)
 
     def streams(purpose: str) -> list[Draws]:
-        return [draws(seed, "views", purpose, epoch, *keys[image]) for image in order]
+        return draws_of_each(seed, "views", purpose, epoch, keys=[keys[image] for image in order])
 
     crops = sample_views(
         streams("crop"), count, image_size, settings.crop_scale, flip_probability=settings.flip_probability
@@ -148,6 +150,16 @@ def _draw_mixing(
     return partner, box, lam
 
 
+class ViewKernel(Protocol):
+    """Cuts and mixes views: another form of what `render_views` does, with the same bits."""
+
+    def __call__(
+        self, own: ViewCutter, partners: ViewCutter | None, box_B4: Tensor | None, lam_B: Tensor | None
+    ) -> Tensor:
+        """The views, pasted into by `box_B4` or blended by `lam_B` with their partners."""
+        ...
+
+
 def render_views(
     images_MCHW: Tensor,
     views: EpochViews,
@@ -155,6 +167,7 @@ def render_views(
     *,
     mean: Sequence[float],
     std: Sequence[float],
+    kernel: ViewKernel | None = None,
 ) -> Tensor:
     """The mixed views of some rows.
 
@@ -166,27 +179,78 @@ def render_views(
         views: parameters.
         rows: int64 [B] rows of `views`.
         mean, std: per channel, of pixels in [0, 1].
+        kernel: makes the same bits faster, where there is one.
 
     Returns:
         float32 [B, C, S, S]. On a CPU a row's bits do not depend on the other rows.
     """
-    own = _unmixed(images_MCHW, views, rows, mean, std)
-    if views.mix == "none":
-        return own
-    partners = _unmixed(images_MCHW, views, views.partner[rows], mean, std)
-    if views.mix == "cutmix":
-        return apply_cutmix_rows(own, partners, torch.from_numpy(views.box[rows]))
-    return apply_mixup_rows(own, partners, views.lam[rows])
-
-
-def _unmixed(
-    images_MCHW: Tensor, views: EpochViews, rows: np.ndarray, mean: Sequence[float], std: Sequence[float]
-) -> Tensor:
-    chosen = torch.from_numpy(views.image[rows]).to(images_MCHW.device)
-    images_BCHW = images_MCHW[chosen]
+    shown = np.unique(rows if views.mix == "none" else np.concatenate([rows, views.partner[rows]]))
+    source, image = images_MCHW, views.image[shown]
     if views.changes is not None:
-        images_BCHW = apply_rand_augment(images_BCHW, views.changes[rows])
-    if views.bands is not None:
-        images_BCHW = shuffle_bands(images_BCHW, views.bands[rows])
-    pixels = from_uint8(images_BCHW)
-    return normalise(apply_views(pixels, views.crops[torch.from_numpy(rows)]), mean, std)
+        chosen = torch.from_numpy(image).to(images_MCHW.device)
+        source, image = apply_rand_augment(images_MCHW[chosen], views.changes[shown]), np.arange(len(shown))
+
+    def cutter(places: np.ndarray) -> ViewCutter:
+        chosen = shown[places]
+        bands = None if views.bands is None else views.bands[chosen]
+        crops = views.crops[torch.from_numpy(chosen)]
+        return ViewCutter(source, image[places], crops, bands=bands, mean=mean, std=std)
+
+    if views.mix == "none":
+        every = cutter(np.searchsorted(shown, rows))
+        return _cut_all(every) if kernel is None else kernel(every, None, None, None)
+    places, partners = (np.searchsorted(shown, each) for each in (rows, views.partner[rows]))
+    if kernel is not None:
+        box, lam = torch.from_numpy(views.box[rows]), torch.from_numpy(views.lam[rows])
+        mixing = (box, None) if views.mix == "cutmix" else (None, lam)
+        return kernel(cutter(places), cutter(partners), *mixing)
+    if len(shown) <= _FEW_MORE * len(rows):
+        return _mix_shown(_cut_all(cutter(np.arange(len(shown)))), places, partners, views, rows)
+    return _cut_mixed(cutter(places), cutter(partners), views, rows)
+
+
+def _cut_all(cutter: ViewCutter) -> Tensor:
+    views_BCHW = cutter.empty()
+    for part in cutter.parts():
+        cutter.cut(part, out=views_BCHW[part])
+    return views_BCHW
+
+
+def _mix_shown(
+    shown_NCHW: Tensor, places: np.ndarray, partners: np.ndarray, views: EpochViews, rows: np.ndarray
+) -> Tensor:
+    """Mixes views that were made once each, for those of a whole group are their own partners."""
+    own, other = (torch.from_numpy(each).to(shown_NCHW.device) for each in (places, partners))
+    return _mixed(shown_NCHW[own], shown_NCHW[other], views, rows, Window(0, 0, 0, 0))
+
+
+def _cut_mixed(own: ViewCutter, partners: ViewCutter, views: EpochViews, rows: np.ndarray) -> Tensor:
+    """Mixes part by part; of the partners only the window is made that the boxes of a part lie in."""
+    views_BCHW = own.empty()
+    height, width = views_BCHW.shape[-2:]
+    for part in own.parts():
+        own.cut(part, out=views_BCHW[part])
+        window = Window(0, height, 0, width)
+        if views.mix == "cutmix":
+            window = _window_of(views.box[rows[part]])
+        if not window.is_empty:
+            inside = views_BCHW[part, :, window.row0 : window.row1, window.column0 : window.column1]
+            inside.copy_(_mixed(inside, partners.cut(part, window), views, rows[part], window))
+    return views_BCHW
+
+
+def _mixed(own: Tensor, other: Tensor, views: EpochViews, rows: np.ndarray, window: Window) -> Tensor:
+    """A window of views, mixed; only where it begins is asked for."""
+    if views.mix == "mixup":
+        return apply_mixup_rows(own, other, views.lam[rows])
+    shift = np.array([window.row0, window.row0, window.column0, window.column0])
+    return apply_cutmix_rows(own, other, torch.from_numpy(views.box[rows] - shift))
+
+
+def _window_of(box_B4: np.ndarray) -> Window:
+    """The smallest window that holds all boxes which are not empty."""
+    box_B4 = box_B4[(box_B4[:, 0] < box_B4[:, 1]) & (box_B4[:, 2] < box_B4[:, 3])]
+    if not len(box_B4):
+        return Window(0, 0, 0, 0)
+    low, high = box_B4.min(axis=0), box_B4.max(axis=0)
+    return Window(int(low[0]), int(high[1]), int(low[2]), int(high[3]))

@@ -22,9 +22,11 @@ from edc_ray.artifacts.store import Store, open_store
 from edc_ray.artifacts.table_checks import refuse_repeated
 from edc_ray.config.run import digest_of
 from edc_ray.core.pixels import from_uint8
-from edc_ray.core.views import render_views
+from edc_ray.core.views import EpochViews, render_views
+from edc_ray.data.label_epochs import LabelEpochs
 from edc_ray.data.label_rows import places_of, refuse_views_outside, views_of_rows
 from edc_ray.data.label_tables import decoded_label_rows
+from edc_ray.data.shard_files import read_shard_bytes
 from edc_ray.errors import ArtifactError
 
 
@@ -44,6 +46,7 @@ class CondensedImages(Dataset[tuple[Any, int]]):
         storage_options: fsspec's.
         transform: applied to each image, float32 [C, H, W] in [0, 1].
         stage: "recover" for the condensed images, "init" for those before recovery.
+        cache: folder of local copies of remote files, to be read the next time; None: nothing is copied.
 
     Attributes:
         images: uint8 [N, C, H, W].
@@ -63,9 +66,10 @@ class CondensedImages(Dataset[tuple[Any, int]]):
         *,
         transform: Callable[[Tensor], Any] | None = None,
         stage: str = "recover",
+        cache: str | None = None,
     ) -> None:
         store, folder, manifest = open_stage(url, storage_options, stage)
-        rows = read_condensed_images(store, folder, manifest)
+        rows = read_condensed_images(store, folder, manifest, cache)
         self.images, self.labels, self.ipc_ids = rows.images, rows.labels, rows.ipc_ids
         self.class_names = rows.class_names
         self.digest = images_digest(manifest)
@@ -81,30 +85,39 @@ class CondensedImages(Dataset[tuple[Any, int]]):
         return (self._transform(image) if self._transform else image), int(self.labels[index])
 
 
-class CondensedViews(Dataset[View]):
-    """The stored views of one epoch at a time, in the order in which they were labelled.
+class LoadedEpoch(NamedTuple):
+    """One epoch in memory: its number, what is stored of it, and the same as `core.views` takes it."""
+
+    number: int
+    rows: LabelRows
+    views: EpochViews
+
+
+class StoredViews:
+    """The condensed images, and the stored views of any epoch, which are loaded and rendered here.
 
     Args:
         url: of a run.
         storage_options: fsspec's.
-        epoch: shown first; see `set_epoch`.
+        cache: folder of local copies of remote files; None: they are held in memory while they are read.
 
     Attributes:
         images: uint8 [N, C, H, W], by label, then ipc id.
-        rows: what is stored of the epoch: view parameters and logits.
-        views: the same parameters as `core.views.render_views` takes them; `views.image` indexes `images`.
         class_names: by label.
         mean, std: per channel, of pixels in [0, 1].
-        num_epochs: how many epochs are stored.
+        epochs: the stored ones.
+        fingerprint: of the stage that made the labels.
 
     Raises:
         ArtifactError: recover or relabel is not complete, a file is damaged, there are no stored labels, or
             they are those of other images.
     """
 
-    def __init__(self, url: str, storage_options: dict[str, Any] | None = None, *, epoch: int = 0) -> None:
-        condensed = CondensedImages(url, storage_options)
-        self._store, self._folder, manifest = open_stage(url, storage_options, "relabel")
+    def __init__(
+        self, url: str, storage_options: dict[str, Any] | None = None, cache: str | None = None
+    ) -> None:
+        condensed = CondensedImages(url, storage_options, cache=cache)
+        self._store, folder, manifest = open_stage(url, storage_options, "relabel")
         self.images, self.class_names = condensed.images, condensed.class_names
         self.mean: list[float] = manifest.meta.get("mean") or condensed.mean or []
         self.std: list[float] = manifest.meta.get("std") or condensed.std or []
@@ -112,29 +125,25 @@ class CondensedViews(Dataset[View]):
             raise ArtifactError(f"{self._store.url} does not state mean and std", next="run relabel again")
         _check_labels(self._store, manifest, condensed)
         self._place = places_of(condensed.labels, condensed.ipc_ids)
-        self._records = {number: record for record in manifest.records for number in _epochs(record)}
-        self._loaded: tuple[Record, LabelRows] | None = None
-        self.num_epochs = len(self._records)
-        self.set_epoch(epoch)
+        self.epochs = LabelEpochs(self._store, folder, manifest, cache)
+        self.fingerprint = manifest.fingerprint
 
-    def set_epoch(self, epoch: int) -> None:
-        """Show another epoch; reads its shards unless they were read last.
+    def load(self, epoch: int) -> LoadedEpoch:
+        """One epoch, read from its row groups.
 
         Raises:
-            ArtifactError: the epoch is not stored, or its rows name images that are not.
+            ArtifactError: the epoch is not stored, or its rows name images or classes that are not.
         """
-        if epoch not in self._records:
+        numbers = self.epochs.numbers
+        if epoch not in numbers:
             raise ArtifactError(
                 f"{self._store.url} holds no labels of epoch {epoch}",
-                found=f"{self.num_epochs} epochs",
-                expected=f"an epoch of {min(self._records)}..{max(self._records)}",
+                found=f"{len(numbers)} epochs",
+                expected=f"an epoch of {numbers[0]}..{numbers[-1]}",
                 next="train for so many epochs, or raise relabel.epochs and run edc-ray stage relabel: only "
                 "the missing epochs are made",
             )
-        record = self._records[epoch]
-        if self._loaded is None or self._loaded[0] != record:
-            self._loaded = (record, read_label_rows(self._store, self._folder, record))
-        rows = self._loaded[1]
+        rows = self.epochs.read(epoch)
         if rows.logits.shape[1] != len(self.class_names):
             raise ArtifactError(
                 f"the labels in {self._store.url} are of other classes than the images",
@@ -142,9 +151,71 @@ class CondensedViews(Dataset[View]):
                 expected=f"{len(self.class_names)} classes",
                 next="run relabel again",
             )
-        self.epoch, self.rows = epoch, rows.take(np.flatnonzero(rows.epoch == epoch))
-        refuse_views_outside(self.rows, self.images.shape[-1], url=self._store.url)
-        self.views = views_of_rows(self.rows, self._place)
+        refuse_views_outside(rows, self.images.shape[-1], url=self._store.url)
+        return LoadedEpoch(epoch, rows, views_of_rows(rows, self._place))
+
+    def render(
+        self, loaded: LoadedEpoch, indices: Sequence[int] | np.ndarray
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Views float32 [B, C, H, W], logits float32 [B, K] and labels int64 [B] of rows of an epoch."""
+        chosen = np.asarray(indices, np.int64)
+        images_NCHW = torch.from_numpy(self.images)
+        images_BCHW = render_views(images_NCHW, loaded.views, chosen, mean=self.mean, std=self.std)
+        logits_BK = torch.from_numpy(loaded.rows.logits[chosen]).float()
+        return images_BCHW, logits_BK, torch.from_numpy(loaded.rows.label[chosen])
+
+
+class CondensedViews(StoredViews, Dataset[View]):
+    """The stored views of one epoch at a time, in the order in which they were labelled.
+
+    Of any row at any time, in any order; `data.condensed_dataset.CondensedDataset` gives batches of one epoch
+    after another.
+
+    Args:
+        url, storage_options, cache: see StoredViews, whose attributes are here, too.
+        epoch: shown first; see `set_epoch`.
+
+    Attributes:
+        rows: what is stored of the epoch: view parameters and logits.
+        views: the same parameters as `core.views.render_views` takes them; `views.image` indexes `images`.
+        num_epochs: how many epochs are stored.
+
+    Raises:
+        ArtifactError: see StoredViews.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        storage_options: dict[str, Any] | None = None,
+        *,
+        epoch: int = 0,
+        cache: str | None = None,
+    ) -> None:
+        super().__init__(url, storage_options, cache)
+        self.num_epochs = len(self.epochs.numbers)
+        self._loaded = self.load(epoch)
+
+    @property
+    def epoch(self) -> int:
+        return self._loaded.number
+
+    @property
+    def rows(self) -> LabelRows:
+        return self._loaded.rows
+
+    @property
+    def views(self) -> EpochViews:
+        return self._loaded.views
+
+    def set_epoch(self, epoch: int) -> None:
+        """Show another epoch, which is read unless it is shown already.
+
+        Raises:
+            ArtifactError: the epoch is not stored, or its rows name images that are not.
+        """
+        if epoch != self.epoch:
+            self._loaded = self.load(epoch)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -162,11 +233,7 @@ class CondensedViews(Dataset[View]):
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Views float32 [B, C, H, W], logits float32 [B, K] and labels int64 [B] of rows of the epoch."""
-        chosen = np.asarray(indices, np.int64)
-        images_NCHW = torch.from_numpy(self.images)
-        images_BCHW = render_views(images_NCHW, self.views, chosen, mean=self.mean, std=self.std)
-        logits_BK = torch.from_numpy(self.rows.logits[chosen]).float()
-        return images_BCHW, logits_BK, torch.from_numpy(self.rows.label[chosen])
+        return self.render(self._loaded, indices)
 
 
 def open_stage(url: str, options: dict[str, Any] | None, stage: str) -> tuple[Store, str, Manifest]:
@@ -184,7 +251,9 @@ def open_stage(url: str, options: dict[str, Any] | None, stage: str) -> tuple[St
     raise ArtifactError(f"stage {stage} is not complete in {store.url}", expected="its manifest", next=hint)
 
 
-def read_condensed_images(store: Store, folder: str, manifest: Manifest) -> ImageRows:
+def read_condensed_images(
+    store: Store, folder: str, manifest: Manifest, cache: str | None = None
+) -> ImageRows:
     """All images of a complete stage, by label, then ipc id.
 
     Raises:
@@ -193,7 +262,8 @@ def read_condensed_images(store: Store, folder: str, manifest: Manifest) -> Imag
     parts = []
     for shard in manifest.shards:
         url = store.join(layout.join_path(folder, shard.path))
-        parts.append(read_images_table(table_from_bytes(read_shard(store, folder, shard), url=url), url=url))
+        data = read_shard_bytes(store, folder, shard, cache)
+        parts.append(read_images_table(table_from_bytes(data, url=url), url=url))
     parts = [part for part in parts if len(part.labels)]
     if not parts:
         raise ArtifactError(f"{store.url}: stage {manifest.stage} holds no images")
@@ -264,8 +334,3 @@ def _check_labels(store: Store, manifest: Manifest, images: CondensedImages) -> 
             expected=f"labels of the condensed images {images.digest}",
             next="run edc-ray stage relabel again, with the config that made the images",
         )
-
-
-def _epochs(record: Record) -> range:
-    first, last = record.meta["epochs"]
-    return range(first, last + 1)

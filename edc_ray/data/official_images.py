@@ -8,7 +8,6 @@ N images, K classes. An official label file calls an image by its place among al
 
 from __future__ import annotations
 
-import itertools
 import logging
 import re
 from collections import defaultdict
@@ -34,7 +33,6 @@ _FILE = re.compile(r"class(\d+)_id(\d+)\.\w+")
 _IMAGE = re.compile(r".*\.(?:jpe?g|png)", re.IGNORECASE)
 _DIGITS = {"official": 3, "rded": 5}
 _SUFFIX: dict[ImageFormat, str] = {"jpeg": "jpg", "png": "png"}
-_MAGIC: dict[ImageFormat, bytes] = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,7 @@ class OfficialFolder:
         slots: (class, ipc id) of each file.
         num_classes: K.
         ipc: images of each class.
+        class_names: by label; None where the folder does not tell.
     """
 
     store: Store
@@ -54,6 +53,11 @@ class OfficialFolder:
     slots: tuple[Slot, ...]
     num_classes: int
     ipc: int
+    class_names: tuple[str, ...] | None = None
+
+    def encoded(self, row: int) -> bytes:
+        """The bytes of an image."""
+        return self.store.read(self.files[row], limit=MAX_IMAGE_BYTES)
 
     def read(self, rows: Sequence[int]) -> np.ndarray:
         """Images of some files, decoded: uint8 [n, C, S, S].
@@ -64,8 +68,7 @@ class OfficialFolder:
         """
 
         def load(row: int) -> np.ndarray:
-            path = self.files[row]
-            return decode_image(self.store.read(path, limit=MAX_IMAGE_BYTES), url=self.store.join(path))
+            return decode_image(self.encoded(row), url=self.store.join(self.files[row]))
 
         with ThreadPoolExecutor(NUM_THREADS) as pool:
             images = list(pool.map(load, rows))
@@ -96,70 +99,63 @@ def open_official_folder(store: Store) -> OfficialFolder:
             expected="new000/class000_id000.jpg, or 00000/class00000_id00000.jpg",
         )
     labels = [_label_of(store, path) for path in files]
+    ids = [_id_of(store, path, label) for path, label in zip(files, labels, strict=True)]
+    slots, num_classes = numbered_slots(store, labels, ids)
+    return OfficialFolder(store, tuple(files), slots, num_classes, len(files) // num_classes)
+
+
+def numbered_slots(
+    store: Store, labels: Sequence[int], ids: Sequence[int | None]
+) -> tuple[tuple[Slot, ...], int]:
+    """(class, ipc id) of images of which the class is known and the id perhaps; and the number of classes.
+
+    Raises:
+        DataError: missing classes, or classes of different sizes.
+    """
     members: dict[int, list[int]] = defaultdict(list)
     for row, label in enumerate(labels):
         members[label].append(row)
     _refuse_ragged(store, members)
-    ids: list[int] = [0] * len(files)
+    numbers: list[int] = [0] * len(labels)
     renumbered = []
     for label, rows in members.items():
-        found = [_id_of(store, files[row], label) for row in rows]
+        found = [ids[row] for row in rows]
         if sorted(n for n in found if n is not None) != list(range(len(rows))):
             renumbered.append(label)
             found = list(range(len(rows)))
         for row, number in zip(rows, found, strict=True):
             assert number is not None
-            ids[row] = number
+            numbers[row] = number
     if renumbered:
         _log.warning(
-            "%s: the ids in the file names of %d classes are not 0, 1, ...; images are numbered in the order "
+            "%s: the ids of the images of %d classes are not 0, 1, ...; images are numbered in the order "
             "of their names", store.url, len(renumbered),
         )  # fmt: skip
-    slots = tuple(zip(labels, ids, strict=True))
-    return OfficialFolder(store, tuple(files), slots, len(members), len(files) // len(members))
+    return tuple(zip(labels, numbers, strict=True)), len(members)
 
 
-def official_image_path(slot: Slot, style: Style, format: ImageFormat) -> str:
+def official_image_path(slot: Slot, style: Style, suffix: str) -> str:
     """Where an image stands in a folder of a style."""
     digits = _DIGITS[style]
     label, ipc_id = slot
     folder = f"{label:0{digits}d}" if style == "rded" else f"new{label:0{digits}d}"
-    return f"{folder}/class{label:0{digits}d}_id{ipc_id:0{digits}d}.{_SUFFIX[format]}"
+    return f"{folder}/class{label:0{digits}d}_id{ipc_id:0{digits}d}.{suffix}"
 
 
-def write_official_images(
-    store: Store,
-    images: Mapping[Slot, bytes],
-    style: Style,
-    *,
-    format: ImageFormat | None = None,
-    quality: int = 75,
-) -> dict[Slot, str]:
-    """Write encoded images under their official names.
+def reencoded(data: bytes, format: ImageFormat | None, quality: int = 75) -> bytes:
+    """An encoded image in a format; its own bytes where it has this format, or None is asked for."""
+    if format is None or format == _format_of(data):
+        return data
+    return encode_image(decode_image(data), format, quality)
 
-    Args:
-        store: of the folder.
-        images: PNG or JPEG bytes of each slot.
-        style: of the names.
-        format: encode anew what is in another format; None keeps all bytes as they are, and with them the
-            pixels that labels were made of.
-        quality: of JPEG.
 
-    Returns:
-        The path of each image.
-    """
-    paths: dict[Slot, str] = {}
-    contents: list[tuple[str, bytes]] = []
-    for slot, data in images.items():
-        has: ImageFormat = "jpeg" if data.startswith(_MAGIC["jpeg"]) else "png"
-        wanted = format or has
-        if wanted != has:
-            data = encode_image(decode_image(data), wanted, quality)
-        paths[slot] = official_image_path(slot, style, wanted)
-        contents.append((paths[slot], data))
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        list(pool.map(lambda file: store.publish(*file, replace=True), contents))
-    return paths
+def image_suffix(data: bytes) -> str:
+    """png or jpg."""
+    return _SUFFIX[_format_of(data)]
+
+
+def _format_of(data: bytes) -> ImageFormat:
+    return "jpeg" if data.startswith(b"\xff\xd8\xff") else "png"
 
 
 def _label_of(store: Store, path: str) -> int:
@@ -189,12 +185,17 @@ def _id_of(store: Store, path: str, label: int) -> int | None:
 
 
 def _refuse_ragged(store: Store, members: Mapping[int, Sequence[int]]) -> None:
-    # Counted, not listed: a folder's name may hold any number.
-    if missing := max(members) + 1 - len(members):
-        first = next(label for label in itertools.count() if label not in members)
+    most = sum(map(len, members.values()))
+    if min(members) < 0 or max(members) > most:  # a number that anyone may have written: not counted up to
+        raise DataError(
+            f"{store.url}: an image of no class",
+            found=f"class {min(members) if min(members) < 0 else max(members)}",
+            expected=f"classes from 0 on, for {most} images",
+        )
+    if missing := [label for label in range(max(members) + 1) if label not in members]:
         raise DataError(
             f"{store.url}: classes without images",
-            found=f"no folder of class {first} ({missing} such classes)",
+            found=f"no folder of class {missing[0]} ({len(missing)} such classes)",
             expected=f"classes 0 to {max(members)}",
         )
     sizes = {label: len(rows) for label, rows in members.items()}

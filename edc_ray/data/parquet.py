@@ -148,7 +148,7 @@ def read_parquet(filesystem: AbstractFileSystem, paths: Sequence[str], source: s
                 column, label_column = _columns(parquet.schema_arrow, path)
                 groups += _row_groups(parquet, path, column, int(filesystem.size(path) or 0))
                 labels.append(_labels(parquet.read(columns=[label_column]).column(0), path))
-                names[path] = _class_names(parquet.schema_arrow, label_column)
+                names[path] = class_names_of(parquet.schema_arrow, label_column)
         except DataError:
             raise
         except Exception as error:  # as above
@@ -216,7 +216,8 @@ def _labels(column: pa.ChunkedArray, path: str) -> np.ndarray:
     raise DataError(f"labels of {path} are neither integers nor names", found=str(column.type))
 
 
-def _class_names(schema: pa.Schema, label_column: str) -> tuple[str, ...] | None:
+def class_names_of(schema: pa.Schema, label_column: str) -> tuple[str, ...] | None:
+    """Names in a schema of the `datasets` library, by label; None where it has none."""
     text = (schema.metadata or {}).get(b"huggingface")
     try:
         names = json.loads(text or b"")["info"]["features"][label_column]["names"]

@@ -1,18 +1,22 @@
 """statistics: what the real images look like in every layer of every observer.
 
-One unit is one observer and a range of data batches; its sums are merged in plan order, so that the
-result does not depend on where or in which order units ran. Both definitions of the variance are kept.
+One unit is a range of data batches: each is decoded once, in a thread while the networks are at work on the
+one before, and shown to all observers. Each observer's sums are merged in plan order, so that the result does
+not depend on where or in which order units ran. Both definitions of the variance are kept. In memory are two
+batches of images, one layer's input, and the sums: 24 bytes for each class and statistic of every observer.
 Where nothing has to be collected a unit is one observer: with `statistics.source` its statistics are taken
 from there, and where recover matches nothing but running estimates of BatchNorms, from the observer itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from edc_ray.artifacts.codec import arrays_from_bytes, arrays_to_bytes, table_from_bytes, table_to_bytes
 from edc_ray.artifacts.layout import STAGE_FOLDERS, arrays_name, batches_key, network_key, table_name
@@ -25,7 +29,10 @@ from edc_ray.core.matching import LayerTarget
 from edc_ray.core.moments import LayerStatistics
 from edc_ray.core.seeding import draws
 from edc_ray.core.taps import LayerTaps
+from edc_ray.data.ahead import one_ahead
 from edc_ray.errors import ArtifactError, NumericalError
+from edc_ray.kernels.compiled import kernels_for
+from edc_ray.kernels.image_kernels import image_statistics_for
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks, span
 from edc_ray.stages.squeeze import augmented
@@ -37,32 +44,35 @@ BUFFERS_ONLY = "buffers_only"
 
 
 def plan(context: StageContext) -> list[WorkUnit]:
-    """Each observer sees all training images once, in the same fixed order, in batches of one fixed size."""
+    """All training images are seen once, in one fixed order, in batches of one fixed size."""
     section = context.config.statistics
     if section.source is not None or _buffers_suffice(context.config):
         return [
             WorkUnit("statistics", network_key(name), f"observer {name}", {"observer": name})
             for name in _observers(context)
         ]
+    if not (names := _observers(context)):
+        return []
     num_batches = -(-len(context.data.train) // section.batch_size)
     return [
         WorkUnit(
             "statistics",
-            batches_key(name, first, end - 1),
-            f"observer {name}, {span('data batches', first, end)}",
-            {"observer": name, "first": first, "end": end},
+            batches_key(first, end - 1),
+            span("data batches", first, end),
+            {"observers": list(names), "first": first, "end": end},
         )
-        for name in _observers(context)
         for first, end in blocks(num_batches, section.batches_per_unit)
     ]
 
 
 def inputs(context: StageContext, unit: WorkUnit) -> Any:
-    """The observer's weights, and the images or the files that its statistics are taken from."""
+    """The observers' weights, and the images or the files that their statistics are taken from."""
+    if "observers" in unit.work:
+        return [context.data.train.content_hash, context.observer_digests(unit.work["observers"])]
     name, url = unit.work["observer"], context.config.statistics.source
     weights = context.observer_digests([name])
     if url is None:
-        return [weights] if _buffers_suffice(context.config) else [context.data.train.content_hash, weights]
+        return [weights]
     source = open_source(context.config.statistics)
     known = source.weights(name)
     if known not in (None, weights[name]):
@@ -132,31 +142,70 @@ def _facts(context: StageContext, name: str) -> dict[str, str]:
     return {"observer": name, "weights": context.observer_digests([name])[name]}
 
 
+class _ObserverPass:
+    """Sums of one observer's statistics, and the observer, which adds to them whatever it is shown."""
+
+    def __init__(self, context: StageContext, name: str) -> None:
+        self.name, self._network = name, context.observer(name)
+        self.taps = LayerTaps(self._network, kernels=kernels_for(context.device))
+        self.sums = StatisticsAccumulator(self.taps.kinds, context.config.statistics.patch_side)
+        self._measure = image_statistics_for(context.device)
+
+    def add(self, images: Tensor, labels: Tensor) -> None:
+        """Add one data batch."""
+        measured: dict[str, LayerStatistics] = {}
+
+        def measure(layer: str, x: Tensor) -> None:
+            side = self.sums.patch_side if self.taps.kinds[layer] == "conv" else None
+            measured[layer] = self._measure(x, side)
+
+        with self.taps.showing(measure):
+            self._network(images.contiguous(memory_format=self.taps.kernels.memory_format))
+        self.sums.add_measured(measured, labels)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The sums.
+
+        Raises:
+            NumericalError: one of them is NaN or Inf.
+        """
+        arrays = self.sums.to_arrays()
+        for key, values in arrays.items():
+            if not np.isfinite(values).all():
+                layer = key.split("|")[0]
+                raise NumericalError(
+                    f"statistics: observer '{self.name}', layer '{layer}' has NaN or Inf activations",
+                    next="train the observer anew with a lower squeeze.learning_rate",
+                )
+        return arrays
+
+
 @torch.no_grad()
 def accumulate_batches(context: StageContext, unit: WorkUnit) -> UnitOutput:
-    """Sums of one observer's statistics over a range of data batches."""
+    """Sums of every observer's statistics over a range of data batches."""
+    passes = [_ObserverPass(context, name) for name in unit.work["observers"]]
+    for images, labels in _data_batches(context, range(unit.work["first"], unit.work["end"])):
+        for each in passes:
+            each.add(images, labels)
+    shards = {}
+    for each in passes:
+        arrays = each.to_arrays()
+        shards[arrays_name(each.name, unit.key)] = (arrays_to_bytes(arrays), len(arrays))
+    # Compiled kernels and torch's operations round differently in the last bits.
+    return UnitOutput(shards, {"kernels": passes[0].taps.kernels.name})
+
+
+def _data_batches(context: StageContext, numbers: range) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalised images and labels of some data batches; the next is decoded while one is used."""
     section, train = context.config.statistics, context.data.train
-    network = context.observer(unit.work["observer"])
-    taps = LayerTaps(network)
-    sums = StatisticsAccumulator(taps.kinds, section.patch_side)
     order = draws(context.config.seed, "statistics", "order").permutation(len(train))
-    for number in range(unit.work["first"], unit.work["end"]):
-        batch = order[number * section.batch_size : (number + 1) * section.batch_size]
-        images = augmented(context, batch, section, ("statistics", number))
-        with taps.recording() as activations:
-            network(images)
-        sums.add(activations, torch.from_numpy(np.asarray(train.labels)[batch]))
-    arrays = sums.to_arrays()
-    for key, values in arrays.items():
-        if not np.isfinite(values).all():
-            layer = key.split("|")[0]
-            raise NumericalError(
-                f"statistics: observer '{unit.work['observer']}', layer '{layer}' has NaN or Inf activations",
-                next="train the observer anew with a lower squeeze.learning_rate",
-            )
-    return UnitOutput(
-        {arrays_name(unit.key): (arrays_to_bytes(arrays), len(arrays))}, {"observer": unit.work["observer"]}
-    )
+
+    def batch(number: int) -> tuple[Tensor, Tensor]:
+        chosen = order[number * section.batch_size : (number + 1) * section.batch_size]
+        images = augmented(context, chosen, section, ("statistics", number))
+        return images, torch.from_numpy(np.asarray(train.labels)[chosen])
+
+    return one_ahead(batch, numbers)
 
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
@@ -166,17 +215,14 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
         return records, meta
     if _buffers_suffice(context.config):
         return records, meta | {BUFFERS_ONLY: True}
-    tables = [
-        _merge_observer(context, name, [record for record in records if record.meta["observer"] == name])
-        for name in _observers(context)
-    ]
+    tables = [_merge_observer(context, name, records) for name in _observers(context)]
     return tables, meta
 
 
 def _merge_observer(context: StageContext, name: str, records: list[Record]) -> Record:
     sums: StatisticsAccumulator | None = None
     for record in records:
-        shard = record.shards[0]
+        (shard,) = (shard for shard in record.shards if shard.path == arrays_name(name, record.unit))
         data = read_shard(context.store, FOLDER, shard)
         part = StatisticsAccumulator.from_arrays(
             arrays_from_bytes(data, url=context.store.join(f"{FOLDER}/{shard.path}"))

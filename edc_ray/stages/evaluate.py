@@ -23,18 +23,17 @@ from edc_ray.config.stages import EvaluateConfig
 from edc_ray.core.ema import Buffers, EmaParameters
 from edc_ray.core.seeding import draws
 from edc_ray.core.student_loss import NEEDS_EMA_LOGITS, STUDENT_LOSSES
-from edc_ray.core.views import render_views
 from edc_ray.models.observers import network_to_bytes
 from edc_ray.models.registry import build_network
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks
-from edc_ray.stages.rows import HARD_ROWS, EpochOfRow, Row, row_digest, row_of
+from edc_ray.stages.relabel import rendered
+from edc_ray.stages.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, row_digest, row_of
 from edc_ray.stages.training import (
     batches_of,
     check_loss,
     judge,
     make_optimizer,
-    mean_and_std,
     mean_over_group,
     set_rate,
     wrapped_for_group,
@@ -149,10 +148,9 @@ def _train(
     trained = wrapped_for_group(network, context)
     optimizer = make_optimizer(trained, section)
     losses: list[float] = []
-    for number in range(epochs):
+    for number, epoch in enumerate(epochs_of(row, epochs)):
         trained.train()
         set_rate(optimizer, section, number, epochs, losses)
-        epoch = row.epoch(number)
         order = _order_of(context, student_seed, number, len(epoch.views))
         total = torch.zeros((), device=context.device)
         num_batches = 0
@@ -213,8 +211,7 @@ def _loss(
     rows: np.ndarray,
 ) -> Tensor:
     section = context.config.evaluate
-    mean, std = mean_and_std(context)
-    views = render_views(epoch.images, epoch.views, rows, mean=mean, std=std)
+    views = rendered(context, epoch.images, epoch.views, rows)
     chosen = torch.from_numpy(rows).to(context.device)
     name = "ce" if hard else section.loss
     ema_logits = None

@@ -1,4 +1,4 @@
-"""Official and RDED files as a folder of ours, proven by manifests: `edc-ray import`, `import-statistics`.
+"""Files that others read as a folder of ours, proven by manifests: `edc-ray import`, `import-statistics`.
 
 Converted once, they are read like any run: by `edc_ray.data.condensed`, `edc-ray verify`, and by another run
 through its `init.source`, `relabel.source` and `statistics.source`.
@@ -22,12 +22,14 @@ from edc_ray.artifacts.schema import LabelRows, build_labels_table, build_statis
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.dataset import DatasetSpec
 from edc_ray.config.run import RunConfig, StageName, digest_of
-from edc_ray.data.official_images import OfficialFolder, Slot, open_official_folder
+from edc_ray.data.condensed_folders import open_condensed_folder
+from edc_ray.data.official_images import OfficialFolder, Slot
 from edc_ray.data.official_labels import batch_from_bytes, list_batches, rows_of_epoch
 from edc_ray.data.undecoded import NUM_THREADS
 from edc_ray.errors import ConfigError, DataError
 from edc_ray.models.registry import build_network
 from edc_ray.stages.image_shards import encoded_output
+from edc_ray.stages.import_shared import import_shared_copy, is_shared_copy
 from edc_ray.stages.plan import blocks
 from edc_ray.stages.provenance import environment_facts
 from edc_ray.stages.statistics_source import TreeSource, refuse_shared_name, wanted_of
@@ -39,7 +41,7 @@ def import_images(config: RunConfig, url: str, dest: str, *, labels: str | None 
 
     Args:
         config: its dataset says what the images are of: classes, size, mean and std.
-        url: of the folder that holds new000/ or 00000/.
+        url: of the folder that holds new000/, 00000/, train/00000/ or data/*.parquet.
         dest: URL of the folder to write; it then reads like a run with recover (and relabel) done.
         labels: URL of the folder that holds epoch_0/.
 
@@ -56,9 +58,15 @@ def import_images(config: RunConfig, url: str, dest: str, *, labels: str | None 
         raise ConfigError(
             "labels were made of normalised images, and the files do not say how",
             found=f"dataset {config.dataset.name} without mean or std",
-            next="give dataset.mean=[...] and dataset.std=[...], or the recipe of the dataset",
+            next="give dataset.mean=[...] and dataset.std=[...], or --config RUN.YAML of a run of it",
         )
-    folder = open_official_folder(open_store(url, writable=False))
+    if is_shared_copy(url):
+        if labels is not None:
+            raise ConfigError(
+                f"{url} has labels of its own", found=f"--labels {labels}", next="leave --labels out"
+            )
+        return import_shared_copy(config.dataset, url, _empty_folder(dest, ["recover", "relabel"]))
+    folder = open_condensed_folder(url)
     spec = _fitting(config.dataset, folder)
     label_store = None if labels is None else open_store(labels, writable=False)
     epochs = [] if label_store is None else list_batches(label_store)
@@ -97,7 +105,7 @@ def import_statistics(config: RunConfig, url: str, dest: str, *, class_patch_swa
     if unknown:
         raise ConfigError(
             f"import-statistics needs to know dataset.{unknown[0]}",
-            next=f"give dataset.{unknown[0]}=..., or the recipe of the dataset",
+            next=f"give dataset.{unknown[0]}=..., or --config RUN.YAML of a run of it",
         )
     assert spec.num_classes is not None
     assert spec.image_size is not None
@@ -154,7 +162,14 @@ def _fitting(spec: DatasetSpec, folder: OfficialFolder) -> DatasetSpec:
                 expected=f"{field} {expected}, as dataset {spec.name} has",
                 next=f"give the recipe of this dataset, or set dataset.{field}={found}",
             )
-    names = spec.class_names or numbered_names(folder.num_classes)
+    if spec.class_names and folder.class_names and spec.class_names != folder.class_names:
+        raise DataError(
+            f"{folder.store.url} holds images of another dataset, or of its classes in another order",
+            found=", ".join(folder.class_names[:5]),
+            expected=", ".join(spec.class_names[:5]),
+            next="give the recipe of this dataset, or its dataset.class_names",
+        )
+    names = spec.class_names or folder.class_names or numbered_names(folder.num_classes)
     return spec.model_copy(update={"class_names": names, "image_size": size, "channels": channels})
 
 

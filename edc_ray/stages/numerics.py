@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from edc_ray.stages.context import StageContext
+from edc_ray.stages.kept_memory import keep_freed_memory
 
 
 @contextmanager
@@ -19,6 +20,7 @@ def unit_numerics(context: StageContext) -> Iterator[None]:
     threads changes the order of sums, so it comes from the config. Library code that draws from torch's
     global generator (dropout) finds a fork of it.
     """
+    keep_freed_memory()
     if context.config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
     before = _settings()

@@ -37,7 +37,7 @@ from edc_ray.models.pretrained import check_source
 from edc_ray.models.registry import check_network, network_names
 from edc_ray.models.weight_files import check_local_weights
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.growth import follows_ipc, with_blocks_of
+from edc_ray.stages.growth import advice, follows_ipc, with_blocks_of
 from edc_ray.stages.init_images import check_class_sizes
 from edc_ray.stages.provenance import environment_facts
 from edc_ray.stages.statistics_source import check_statistics_source
@@ -147,6 +147,7 @@ def check_same_run(store: Store, config: RunConfig) -> None:
         return
     for stage in STAGE_NAMES:
         different = _differences(earlier.stage_inputs(stage), config.stage_inputs(stage))
+        different |= _dropped(store, stage, config)
         grows = set(GROWING_FIELDS) - ({"ipc"} if config.slots_are_fixed_by_ipc else set())
         different = {
             name: values
@@ -158,8 +159,20 @@ def check_same_run(store: Store, config: RunConfig) -> None:
                 f"{stage}: the run folder {store.url} was made by another config",
                 found="; ".join(f"{name}={old!r}" for name, (old, _) in different.items()),
                 expected="; ".join(f"{name}={new!r}" for name, (_, new) in different.items()),
-                next="give another run.name, or the same values",
+                next=advice(earlier, config, store.url) or "give another run.name, or the same values",
             )
+
+
+def _dropped(store: Store, stage: StageName, config: RunConfig) -> dict[str, tuple[int, int]]:
+    """Complete images or labels that would be removed as no part of the run."""
+    if stage not in ("recover", "relabel"):
+        return {}
+    path = manifest_path(STAGE_FOLDERS[stage])
+    manifest = parse_manifest(store.read(path), store.join(path)) if store.exists(path) else None
+    kind, field = ("ipc", "ipc") if stage == "recover" else ("epochs", "relabel.epochs")
+    held = manifest.meta.get(kind) if manifest else None
+    wanted = config.ipc if stage == "recover" else config.relabel.epochs
+    return {field: (held, wanted)} if isinstance(held, int) and wanted < held else {}
 
 
 def _stored_config(store: Store) -> RunConfig | None:
@@ -190,7 +203,8 @@ def check_same_data(store: Store, data: OpenedDataset) -> None:
             f"the run folder {store.url} was made from other images",
             found=stored.decode(errors="replace")[:_MAX_SHOWN],
             expected=_data_facts(data).decode(),
-            next="give another run.name, or the same dataset fields and files",
+            next="give another run.name, or the same dataset fields and files: observers and statistics are "
+            "those of all images, so nothing that was made from others could stay",
         )
 
 
@@ -240,7 +254,7 @@ def check_rates(evaluate: EvaluateConfig) -> None:
     Raises:
         ConfigError: names the nearest.
     """
-    known = [*network_names(), *evaluate.students]
+    known = list(dict.fromkeys((*network_names(), *evaluate.students)))
     for name in evaluate.learning_rates:
         if name not in known:
             error = unknown_network(name, known, "a plain name, or one of evaluate.students")

@@ -20,6 +20,7 @@ from edc_ray.data.condensed import images_digest
 from edc_ray.data.label_rows import rows_of_views
 from edc_ray.data.label_tables import encoded_labels_table
 from edc_ray.errors import NumericalError
+from edc_ray.kernels.compiled_views import view_kernel_for
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, read_stage_images, slot_hashes
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks, span
@@ -94,6 +95,12 @@ def slots_of(rows: ImageRows) -> list[Slot]:
     return [(int(label), int(ipc_id)) for label, ipc_id in zip(rows.labels, rows.ipc_ids, strict=True)]
 
 
+def rendered(context: StageContext, images: Tensor, views: EpochViews, rows: np.ndarray) -> Tensor:
+    """Views as observers label them and as students see them, from uint8 images."""
+    mean, std = mean_and_std(context)
+    return render_views(images, views, rows, mean=mean, std=std, kernel=view_kernel_for(context.device))
+
+
 @torch.no_grad()
 def label_views(context: StageContext, images: Tensor, views: EpochViews) -> np.ndarray:
     """Soft labels of the views of uint8 images: mean logits of the observers, float16 [N, K].
@@ -104,9 +111,8 @@ def label_views(context: StageContext, images: Tensor, views: EpochViews) -> np.
     observers = [context.observer(name) for name in context.config.observers_of("relabel")]
     at_once = section.mix_group if section.label_norm == "frobenius" else section.batch_size
     logits = []
-    mean, std = mean_and_std(context)
     for first, end in blocks(len(views), at_once):
-        batch = render_views(images, views, np.arange(first, end), mean=mean, std=std)
+        batch = rendered(context, images, views, np.arange(first, end))
         logits.append(
             ensemble_logits([observer(batch).float() for observer in observers], section.label_norm)
         )

@@ -12,7 +12,7 @@ again, as `labelled_epochs.shown_epoch` says.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from edc_ray.core.seeding import draws
 from edc_ray.core.views import EpochViews, draw_epoch_views
+from edc_ray.data.ahead import one_ahead
 from edc_ray.data.condensed import CondensedViews
 from edc_ray.data.label_tables import rounded_by
 from edc_ray.stages.context import StageContext
@@ -66,6 +67,13 @@ class StoredRow:
         rows = self._stored.rows
         logits, labels = torch.from_numpy(rows.logits).float(), torch.from_numpy(rows.label)
         return EpochOfRow(self._images, self._stored.views, logits.to(self._device), labels.to(self._device))
+
+
+def epochs_of(row: Row, count: int) -> Iterator[EpochOfRow]:
+    """The first epochs of a row; stored labels of the next one are read while a student sees this one."""
+    if isinstance(row, StoredRow):
+        return one_ahead(row.epoch, range(count))
+    return map(row.epoch, range(count))
 
 
 class LabelledRow:

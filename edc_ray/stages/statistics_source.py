@@ -5,6 +5,7 @@ C channels, P patches, K classes.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ import torch
 from torch import nn
 
 from edc_ray.artifacts.codec import table_from_bytes
-from edc_ray.artifacts.layout import STAGE_FOLDERS, join_path, network_key, table_name
+from edc_ray.artifacts.layout import RUN_DATA, STAGE_FOLDERS, join_path, network_key, table_name
+from edc_ray.artifacts.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.manifest import read_manifest, read_shard
 from edc_ray.artifacts.official_statistics import (
     LayerShape,
@@ -271,6 +273,8 @@ def check_statistics_source(config: RunConfig, data: OpenedDataset) -> None:
     if config.statistics.source is None or not config.recover.enabled:
         return
     source, names_found = open_source(config.statistics), dict[str, str]()
+    if isinstance(source, RunSource):
+        _refuse_other_dataset(source, config, data)
     for name in config.observers_of("recover"):
         train = data.train
         network = build_network(
@@ -284,6 +288,21 @@ def check_statistics_source(config: RunConfig, data: OpenedDataset) -> None:
         source.check(wanted)
         if isinstance(source, TreeSource):
             refuse_shared_name(names_found, name, source.network_name(wanted))
+
+
+def _refuse_other_dataset(source: RunSource, config: RunConfig, data: OpenedDataset) -> None:
+    """Refuse a run of other images under another name; a part of a dataset goes by the name of the whole."""
+    stored = source.store.read_if_there(RUN_DATA, limit=MAX_CONFIG_BYTES)
+    if stored is None:  # imported: nothing is known but the classes
+        return
+    theirs, ours = source.manifest.dataset["name"], config.dataset.name
+    if theirs != ours and json.loads(stored)["train"]["sha256"] != data.train.content_hash:
+        raise ArtifactError(
+            f"{source.store.url}: statistics of another dataset",
+            found=f"dataset.name={theirs}, and other training images",
+            expected=f"those of {ours}",
+            next=f"give statistics of this dataset; of a part of {theirs}, say dataset.name={theirs}",
+        )
 
 
 def refuse_shared_name(taken: dict[str, str], observer: str, network: str) -> None:

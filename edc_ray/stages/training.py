@@ -55,7 +55,7 @@ class Judgement:
 
 
 def make_optimizer(network: nn.Module, section: OptimizerConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW whose weight decay leaves biases and norm scales alone."""
+    """SGD or AdamW whose weight decay leaves biases and norm scales alone; one pass over the parameters."""
     decay, no_decay = weight_decay_groups(network.named_parameters())
     groups = [
         {"params": list(decay.values()), "weight_decay": section.weight_decay},
@@ -63,8 +63,8 @@ def make_optimizer(network: nn.Module, section: OptimizerConfig) -> torch.optim.
     ]
     groups = [group for group in groups if group["params"]]
     if section.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=section.learning_rate)
-    return torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum)
+        return torch.optim.AdamW(groups, lr=section.learning_rate, fused=True)
+    return torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum, fused=True)
 
 
 def set_rate(

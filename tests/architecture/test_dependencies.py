@@ -27,7 +27,9 @@ LAYERS = {
     "kernels": allowed("errors core", "torch"),
     "models": allowed("errors", "fsspec safetensors torch torchvision"),
     "artifacts": allowed("errors", "fsspec numpy pyarrow PIL"),
-    "data": allowed("errors config artifacts core", "fsspec numpy pyarrow PIL sklearn torch torchvision"),
+    "data": allowed(
+        "errors config artifacts core", "filelock fsspec numpy pyarrow PIL sklearn torch torchvision"
+    ),
     "stages": allowed("errors config artifacts core kernels models data", "numpy torch"),
     "cluster": allowed("errors config artifacts data stages", "ray torch"),
     "report": allowed("errors config artifacts data", "jinja2 matplotlib numpy PIL rich tensorboardX"),

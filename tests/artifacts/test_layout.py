@@ -47,4 +47,4 @@ def test_the_key_of_a_network_is_a_file_name_from_which_the_name_can_be_told(nam
 def test_plain_names_of_networks_are_their_own_keys() -> None:
     assert layout.network_key("shufflenet_v2_x0_5_small") == "shufflenet_v2_x0_5_small"
     assert layout.network_name("timm:resnet18") == "timm=3Aresnet18.safetensors"
-    assert layout.batches_key("a:b", 0, 1) == "a=3Ab_batches-000000-000001"
+    assert layout.arrays_name("a:b", layout.batches_key(0, 1)) == "a=3Ab_batches-000000-000001.npz"

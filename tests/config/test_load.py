@@ -353,3 +353,22 @@ def test_a_file_without_observers_has_those_of_its_method_for_its_dataset() -> N
     tree["dataset"]["name"] = "no method knows it"
     with pytest.raises(ConfigError, match="squeeze"):
         load_yaml(yaml.safe_dump(tree))
+
+
+@pytest.mark.parametrize(
+    ("weights", "found"),
+    [
+        ("torchvison", "'torchvison'"),
+        ("7", "int"),
+        ("https://u:secret@host/w", "str"),
+        ("{url: w, sha256: ff}", "sha256: String should match"),
+        ("{url: w}", "sha256: Field required"),
+    ],
+)
+def test_weights_of_no_form_are_answered_with_all_forms(weights: str, found: str) -> None:
+    with pytest.raises(ConfigError, match=r"squeeze\.weights\.convnet_w32") as caught:
+        load_recipe("digits", [f"squeeze.weights.convnet_w32={weights}"])
+    assert str(caught.value.found).startswith(found)
+    assert "torchvision:LABEL, package, or {url" in str(caught.value.expected)
+    assert (caught.value.next == "did you mean 'torchvision'?") == (weights == "torchvison")
+    assert "secret" not in str(caught.value)

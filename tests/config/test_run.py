@@ -49,6 +49,8 @@ OTHER_VALUES: dict[str, Any] = {
     "init.source": "memory://a/run",
     "relabel.source": "memory://a/run",
 }
+# What a field needs beside it to be of use.
+BESIDE: dict[str, dict[str, Any]] = {"recover.carry": {"recover.order": "official"}}
 STAGE_FIELDS = [p for p in field_paths() if p.split(".")[0] in REACH]
 NEUTRAL_FIELDS: dict[str, Any] = {
     "run.name": "other", "storage.root": "/elsewhere", "storage.options": {"anon": True},
@@ -68,6 +70,9 @@ def fingerprints(config: RunConfig) -> dict[str, str]:
 def changed_by(fields: dict[str, Any], method: str = "edc") -> set[str]:
     """Stages whose fingerprint is another one with these fields."""
     config = METHODS[method](load_recipe("digits"))
+    config = with_fields(
+        config, {name: value for path in fields for name, value in BESIDE.get(path, {}).items()}
+    )
     before, after = fingerprints(config), fingerprints(with_fields(config, fields))
     return {stage for stage in STAGE_NAMES if before[stage] != after[stage]}
 
@@ -246,3 +251,13 @@ def test_images_taken_from_another_run_can_grow_with_any_mosaics() -> None:
     config = load_recipe("digits", ["init.mosaic_order=rded"])
     assert config.slots_are_fixed_by_ipc
     assert not with_fields(config, {"init.source": "memory://other"}).slots_are_fixed_by_ipc
+
+
+def test_a_chain_without_ranks_to_follow_is_refused() -> None:
+    chained = {"recover.carry": "chain"}
+    for order in ("blocks", "ipc_major"):
+        with pytest.raises(ConfigError, match=rf"recover\.order={order} has none"):
+            with_fields(load_recipe("digits"), chained | {"recover.order": order})
+    official = with_fields(load_recipe("digits"), chained | {"recover.order": "official"})
+    assert official.recover.carry == "chain"
+    assert with_fields(load_recipe("digits"), chained | {"recover.enabled": False}).recover.carry == "chain"

@@ -96,3 +96,16 @@ def test_no_training_needs_weights_for_every_observer() -> None:
     fields = {"squeeze.epochs": 0, "squeeze.weights": {"wrn_16_2": "torchvision"}}
     with pytest.raises(ConfigError, match=r"none for \['convnet_w32'\]"):
         with_fields(load_recipe("digits"), fields)
+
+
+@pytest.mark.parametrize(
+    ("field", "names"),
+    [
+        ("squeeze.observers", ["wrn_16_2", "convnet_w32", "wrn_16_2"]),
+        ("evaluate.students", ["convnet_d1", "convnet_d1"]),
+        ("evaluate.rows", ["condensed", "condensed"]),
+    ],
+)
+def test_what_is_made_once_is_not_named_twice(field: str, names: list[str]) -> None:
+    with pytest.raises(ConfigError, match=rf"{field}(.|\n)*{names[-1]} stands there again"):
+        with_fields(load_recipe("digits"), {field: names})

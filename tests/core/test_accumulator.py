@@ -82,6 +82,15 @@ def test_adding_batches_to_one_accumulator_equals_merging_one_for_each_bit_for_b
         np.testing.assert_array_equal(array, merged[key], err_msg=key)
 
 
+def test_class_sums_are_exact_whatever_parts_batches_are_dealt_to() -> None:
+    parts = [_accumulate([1] * 10) for _ in range(2)]
+    left = _merged(parts[0]).to_arrays()
+    right = _merged([_merged(parts[1][7:]), _merged(parts[1][:2]), _merged(parts[1][2:7])]).to_arrays()
+    for key, array in left.items():
+        if key.endswith(("_mean", "_variance")) and "batch" not in key:
+            np.testing.assert_array_equal(array, right[key], err_msg=key)
+
+
 def test_arrays_written_and_read_merge_like_the_original() -> None:
     parts = _accumulate([4, 6])
     arrays = [part.to_arrays() for part in parts]

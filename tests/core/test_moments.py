@@ -6,12 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edc_ray.core.moments import (
-    LayerStatistics,
-    Moments,
-    image_statistics,
-    layer_statistics,
-)
+from edc_ray.core.moments import LayerStatistics, Moments, layer_statistics
 
 
 def _images(*shape: int) -> torch.Tensor:
@@ -65,15 +60,6 @@ def test_patch_moments_equal_those_of_tiles_cut_one_by_one(height: int, width: i
     _, _, mean, variance = layer_statistics(x, side).quantities
     torch.testing.assert_close(mean, torch.stack([tile.mean() for tile in tiles]))
     torch.testing.assert_close(variance, torch.stack([tile.var(correction=0) for tile in tiles]))
-
-
-def test_statistics_of_each_image_equal_those_of_batches_of_one() -> None:
-    x = _images(3, 2, 8, 6)
-    rows = image_statistics(x, 4)
-    for index in range(len(x)):
-        alone = layer_statistics(x[index : index + 1], 4)
-        for row, quantity in zip(rows.quantities, alone.quantities, strict=True):
-            torch.testing.assert_close(row[index], quantity)
 
 
 def test_mean_over_labels_counts_repeated_labels() -> None:

@@ -6,7 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edc_ray.core.seeding import Draws, draws, philox4x32, prefetch
+from edc_ray.core.seeding import (
+    Draws,
+    draws,
+    draws_of_each,
+    philox4x32,
+    prefetch,
+    uniform_rows,
+    word_rows,
+)
 
 # Known answers published with Random123 (kat_vectors, philox4x32 10): counter, key, result.
 KNOWN_ANSWERS = [
@@ -152,3 +160,21 @@ def test_seeds_for_torch_are_those_of_their_key_and_leave_the_global_generator_a
     assert first == again != other
     assert all(0 <= seed < 2**63 for seed in (first, other))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_streams_made_together_are_those_made_one_by_one():
+    keys = [(label, ipc_id) for label in (0, 7, -2) for ipc_id in range(3)]
+    together = draws_of_each(5, "views", 1, keys=keys)
+    for stream, key in zip(together, keys, strict=True):
+        assert stream.words(40).tolist() == draws(5, "views", 1, *key).words(40).tolist()
+    with pytest.raises(TypeError):
+        draws_of_each(5, keys=[(1.5,)])  # pyright: ignore[reportArgumentType]
+
+
+def test_rows_of_words_and_uniforms_are_the_next_ones_of_each_stream():
+    streams, alone = ([draws(2, i) for i in range(4)] for _ in range(2))
+    streams[2].words(3)
+    alone[2].words(3)
+    for rows, take in ((word_rows, Draws.words), (uniform_rows, Draws.uniform)):
+        assert rows(streams, 35).tolist() == [take(stream, 35).tolist() for stream in alone]
+    assert word_rows([], 3).shape == (0, 3)

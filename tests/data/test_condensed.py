@@ -7,72 +7,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from edc_ray.artifacts.codec import table_to_bytes
 from edc_ray.artifacts.layout import block_key, epochs_key, manifest_path, table_name
-from edc_ray.artifacts.manifest import Record, read_manifest, write_manifest, write_unit
+from edc_ray.artifacts.manifest import read_manifest, write_unit
 from edc_ray.artifacts.records import Manifest, to_json
-from edc_ray.artifacts.schema import LabelRows, build_images_table, build_labels_table
+from edc_ray.artifacts.schema import build_labels_table
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.core.pixels import normalise
-from edc_ray.core.seeding import draws
-from edc_ray.core.views import EpochViews, Mix, ViewSettings, draw_epoch_views, render_views
+from edc_ray.core.views import Mix, ViewSettings, draw_epoch_views
 from edc_ray.data.condensed import CondensedImages, CondensedViews, images_digest
-from edc_ray.data.label_rows import rows_of_views
 from edc_ray.errors import ArtifactError
-
-NAMES, IPC, SIDE, EPOCHS = ("cat", "dog", "owl"), 2, 8, 3
-MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
-SLOTS = [(label, ipc_id) for label in range(len(NAMES)) for ipc_id in range(IPC)]
-
-
-def _finish(store: Store, folder: str, records: list[Record], **meta: object) -> None:
-    dataset = {"name": "pets", "class_names": list(NAMES)}
-    write_manifest(store, folder, records, fingerprint="f", config_digest="c", dataset=dataset, meta=meta)
-
-
-def _write_images(store: Store) -> np.ndarray:
-    """Two units, the later classes first, to be read in the order of label and ipc id."""
-    images = np.random.default_rng(0).integers(0, 256, (len(SLOTS), 3, SIDE, SIDE), dtype=np.uint8)
-    labels, ipc_ids = (np.array(values) for values in zip(*SLOTS, strict=True))
-    records = []
-    for rows in (slice(2, 6), slice(0, 2)):
-        key = block_key(int(labels[rows][0]), int(labels[rows][-1]), 0, IPC - 1)
-        table = build_images_table(images[rows], labels[rows], ipc_ids[rows], NAMES, dataset="pets")
-        shard = (table_to_bytes(table), table.num_rows)
-        records.append(write_unit(store, "condensed", key, "f", {table_name(key): shard}))
-    _finish(store, "condensed", records, mean=MEAN, std=STD)
-    return images
-
-
-def _label_rows(views: EpochViews, epoch: int) -> LabelRows:
-    """What a stage that labels views stores of them."""
-    labels, ipc_ids = np.array(SLOTS).T
-    logits = draws(2, epoch).normal(len(views), len(NAMES)).astype(np.float16)
-    return rows_of_views(epoch, views, labels, ipc_ids, logits)
-
-
-def _write_labels(store: Store, images: np.ndarray, mix: Mix = "cutmix") -> list[tuple[Tensor, LabelRows]]:
-    """Two epochs in one unit, one in another; returns what a student must see in each."""
-    settings = ViewSettings(crop_scale=(0.3, 1.0), mix=mix, mix_group=4)
-    expected, records = [], []
-    for epoch in range(EPOCHS):
-        views = draw_epoch_views(0, epoch, SLOTS, SIDE, settings)
-        rendered = render_views(torch.from_numpy(images), views, np.arange(len(SLOTS)), mean=MEAN, std=STD)
-        expected.append((rendered, _label_rows(views, epoch)))
-    for first, last in ((0, 1), (2, 2)):
-        rows = LabelRows.concatenate([expected[epoch][1] for epoch in range(first, last + 1)])
-        records.append(_write_label_unit(store, rows, first, last))
-    _finish(store, "labels", records)
-    return expected
-
-
-def _write_label_unit(store: Store, rows: LabelRows, first: int, last: int) -> Record:
-    key = epochs_key(first, last)
-    shard = (table_to_bytes(build_labels_table(rows, NAMES)), len(rows))
-    return write_unit(store, "labels", key, "f", {table_name(key): shard}, {"epochs": [first, last]})
+from tests.data.written_sets import (
+    EPOCHS,
+    MEAN,
+    NAMES,
+    SIDE,
+    SLOTS,
+    STD,
+    finish,
+    label_rows,
+    write_images,
+    write_label_unit,
+    write_labels,
+)
 
 
 @pytest.fixture
@@ -81,7 +40,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_images_come_by_label_and_ipc_id_as_floats(store: Store) -> None:
-    images = _write_images(store)
+    images = write_images(store)
     condensed = CondensedImages(store.url)
     np.testing.assert_array_equal(condensed.images, images)
     assert list(zip(condensed.labels.tolist(), condensed.ipc_ids.tolist(), strict=True)) == SLOTS
@@ -94,13 +53,13 @@ def test_images_come_by_label_and_ipc_id_as_floats(store: Store) -> None:
 def test_images_are_found_by_the_url_of_the_run_or_of_its_folder(store: Store, kind: str) -> None:
     if kind == "memory":
         store = open_store(f"memory://{uuid.uuid4().hex}/run")
-    _write_images(store)
+    write_images(store)
     url = {"folder": store.join("condensed"), "file url": f"file://{store.url}", "memory": store.url}[kind]
     assert len(CondensedImages(url)) == len(SLOTS)
 
 
 def test_a_transform_is_applied_and_a_loader_makes_batches(store: Store) -> None:
-    _write_images(store)
+    write_images(store)
     condensed = CondensedImages(store.url, transform=lambda image: normalise(image, MEAN, STD))
     images, labels = next(iter(DataLoader(condensed, batch_size=4)))
     assert (images.shape, labels.tolist()) == ((4, 3, SIDE, SIDE), [0, 0, 1, 1])
@@ -111,7 +70,7 @@ def test_an_incomplete_run_says_which_stage_to_run(store: Store) -> None:
     with pytest.raises(ArtifactError, match="stage recover is not complete") as caught:
         CondensedImages(store.url)
     assert "edc-ray stage recover" in str(caught.value)
-    _write_images(store)
+    write_images(store)
     with pytest.raises(ArtifactError, match="stage relabel is not complete"):
         CondensedViews(store.url)
     with pytest.raises(ArtifactError, match="stage init is not complete"):
@@ -119,13 +78,13 @@ def test_an_incomplete_run_says_which_stage_to_run(store: Store) -> None:
 
 
 def test_files_that_no_manifest_names_are_not_read(store: Store) -> None:
-    _write_images(store)
+    write_images(store)
     store.publish("condensed/stray.parquet", b"not parquet")
     assert len(CondensedImages(store.url)) == len(SLOTS)
 
 
 def test_a_truncated_shard_is_named(store: Store) -> None:
-    _write_images(store)
+    write_images(store)
     name = f"condensed/{table_name(block_key(0, 0, 0, 1))}"
     store.publish(name, store.read(name)[:-10], replace=True)
     with pytest.raises(ArtifactError, match=f"{name} is damaged"):
@@ -134,7 +93,7 @@ def test_a_truncated_shard_is_named(store: Store) -> None:
 
 @pytest.mark.parametrize("mix", ["cutmix", "mixup", "none"])
 def test_views_are_bit_for_bit_those_that_were_labelled(store: Store, mix: Mix) -> None:
-    expected = _write_labels(store, _write_images(store), mix)
+    expected = write_labels(store, write_images(store), mix)
     views = CondensedViews(store.url)
     for epoch, (images, rows) in enumerate(expected):
         views.set_epoch(epoch)
@@ -145,7 +104,7 @@ def test_views_are_bit_for_bit_those_that_were_labelled(store: Store, mix: Mix) 
 
 
 def test_a_view_does_not_depend_on_its_batch(store: Store) -> None:
-    expected = _write_labels(store, _write_images(store))
+    expected = write_labels(store, write_images(store))
     views = CondensedViews(store.url, epoch=1)
     for index in range(len(views)):
         image, logits, label = views[index]
@@ -154,14 +113,14 @@ def test_a_view_does_not_depend_on_its_batch(store: Store) -> None:
 
 
 def test_a_loader_with_shuffling_makes_batches_of_views(store: Store) -> None:
-    _write_labels(store, _write_images(store))
+    write_labels(store, write_images(store))
     loader = DataLoader(CondensedViews(store.url), batch_size=5, shuffle=True)
     sizes = [(len(batch.image), batch.logits.shape[1], batch.label.dtype) for batch in loader]
     assert sizes == [(5, 3, torch.int64), (1, 3, torch.int64)]
 
 
 def test_an_epoch_that_is_not_stored_is_refused(store: Store) -> None:
-    _write_labels(store, _write_images(store))
+    write_labels(store, write_images(store))
     views = CondensedViews(store.url)
     assert views.num_epochs == EPOCHS
     with pytest.raises(ArtifactError, match="no labels of epoch 3") as caught:
@@ -172,7 +131,7 @@ def test_an_epoch_that_is_not_stored_is_refused(store: Store) -> None:
 
 
 def test_labels_of_another_image_set_are_refused(store: Store) -> None:
-    _write_labels(store, _write_images(store))
+    write_labels(store, write_images(store))
     condensed, labels = (read_manifest(store, folder) for folder in ("condensed", "labels"))
     assert condensed is not None
     assert labels is not None
@@ -193,14 +152,14 @@ def test_labels_of_another_image_set_are_refused(store: Store) -> None:
 
 
 def test_labels_of_other_classes_are_refused(store: Store) -> None:
-    images = _write_images(store)
+    images = write_images(store)
     views = draw_epoch_views(0, 0, SLOTS, SIDE, ViewSettings(mix="none"))
-    rows = _label_rows(views, 0)
+    rows = label_rows(views, 0)
     wide = replace(rows, logits=np.zeros((len(rows), 4), np.float16))
     key = epochs_key(0, 0)
     shard = (table_to_bytes(build_labels_table(wide, (*NAMES, "yak"))), len(rows))
     unit = write_unit(store, "labels", key, "f", {table_name(key): shard}, {"epochs": [0, 0]})
-    _finish(store, "labels", [unit])
+    finish(store, "labels", [unit])
     assert len(images) == len(SLOTS)
     with pytest.raises(ArtifactError, match="of other classes than the images") as caught:
         CondensedViews(store.url)
@@ -208,15 +167,15 @@ def test_labels_of_other_classes_are_refused(store: Store) -> None:
 
 
 def test_a_run_that_stored_no_labels_says_why(store: Store) -> None:
-    _write_images(store)
-    _finish(store, "labels", [], labels="online")
+    write_images(store)
+    finish(store, "labels", [], labels="online")
     with pytest.raises(ArtifactError, match="holds no stored labels") as caught:
         CondensedViews(store.url)
     assert "labelled online" in str(caught.value)
 
 
 def test_the_digest_of_images_does_not_depend_on_how_they_are_cut(store: Store) -> None:
-    _write_images(store)
+    write_images(store)
     manifest = read_manifest(store, "condensed")
     assert manifest is not None
     record = manifest.records[0]
@@ -242,10 +201,10 @@ def test_the_digest_of_images_does_not_depend_on_how_they_are_cut(store: Store) 
 def test_label_rows_of_other_images_are_refused(
     store: Store, change: dict[str, np.ndarray], match: str
 ) -> None:
-    _write_images(store)
+    write_images(store)
     views = draw_epoch_views(0, 0, SLOTS, SIDE, ViewSettings(mix="none"))
-    row = _label_rows(views, 0).take(np.array([0]))
+    row = label_rows(views, 0).take(np.array([0]))
     stray = replace(row, label=np.array([1]), partner_label=np.array([1]), ipc_id=np.array([0]))
-    _finish(store, "labels", [_write_label_unit(store, replace(stray, **change), 0, 0)])
+    finish(store, "labels", [write_label_unit(store, replace(stray, **change), 0, 0)])
     with pytest.raises(ArtifactError, match=match):
         CondensedViews(store.url)

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edc_ray.artifacts.codec import encode_image
+from edc_ray.artifacts.codec import decode_image, encode_image
 from edc_ray.artifacts.store import open_store
 from edc_ray.data.official_images import (
     OfficialFolder,
+    image_suffix,
+    numbered_slots,
     official_image_path,
     open_official_folder,
-    write_official_images,
+    reencoded,
 )
 from edc_ray.errors import ArtifactError, DataError
 
@@ -68,7 +70,7 @@ def test_constant_ids_are_replaced_by_the_order_of_the_names_and_that_is_said(
     with caplog.at_level(logging.WARNING, "edc_ray"):
         folder = opened(tmp_path)
     assert folder.slots == tuple((k, number) for k in range(2) for number in range(3))
-    assert "the ids in the file names of 2 classes" in caplog.text
+    assert "the ids of the images of 2 classes" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -102,12 +104,20 @@ def test_images_of_several_sizes_and_broken_ones_are_named(tmp_path: Path) -> No
         opened(tmp_path).read(range(6))
 
 
-def test_bytes_are_kept_unless_another_format_is_asked_for(tmp_path: Path) -> None:
-    data = {(0, 0): encode_image(picture(0).transpose(2, 0, 1), "jpeg")}
-    store = open_store(str(tmp_path))
-    assert write_official_images(store, data, "official") == {(0, 0): "new000/class000_id000.jpg"}
-    assert store.read("new000/class000_id000.jpg") == data[0, 0]
-    write_official_images(store, data, "rded", format="png")
-    with Image.open(tmp_path / "00000/class00000_id00000.png") as image:
-        assert image.format == "PNG"
-    assert official_image_path((12, 3), "rded", "jpeg") == "00012/class00012_id00003.jpg"
+def test_bytes_are_kept_unless_another_format_is_asked_for() -> None:
+    data = encode_image(picture(0).transpose(2, 0, 1), "jpeg")
+    assert reencoded(data, None) == reencoded(data, "jpeg") == data
+    other = reencoded(data, "png")
+    assert [image_suffix(data), image_suffix(other)] == ["jpg", "png"]
+    np.testing.assert_array_equal(decode_image(other), decode_image(data))
+
+
+def test_names_are_those_of_each_style() -> None:
+    assert official_image_path((12, 3), "rded", "jpg") == "00012/class00012_id00003.jpg"
+    assert official_image_path((12, 3), "official", "png") == "new012/class012_id003.png"
+
+
+@pytest.mark.parametrize("label", [-1, 2**62])
+def test_a_class_that_cannot_be_is_refused_at_once(label: int) -> None:
+    with pytest.raises(DataError, match="an image of no class"):
+        numbered_slots(open_store("memory://slots"), [0, 1, label], [None] * 3)

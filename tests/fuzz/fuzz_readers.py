@@ -6,12 +6,15 @@ crash-*: it belongs into tests/fuzz/corpus/NAME/, which the tests replay.
 
 from __future__ import annotations
 
+import importlib
 import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
-import atheris  # pyright: ignore[reportMissingImports]
+# An extra of its own, which checks of types do without.
+atheris: Any = importlib.import_module("atheris")
 
 with atheris.instrument_imports(include=["edc_ray", "zipfile", "json", "yaml", "PIL"]):
     from edc_ray.errors import EdcRayError

@@ -16,6 +16,7 @@ from edc_ray.artifacts.schema import read_statistics_table
 from edc_ray.config.load import with_fields
 from edc_ray.core.seeding import draws
 from edc_ray.core.taps import LayerTaps
+from edc_ray.data.images import ImageSet
 from edc_ray.errors import UnitsFailedError
 from edc_ray.stages import collect_statistics
 from edc_ray.stages.collect_statistics import load_targets
@@ -39,7 +40,7 @@ def test_sharded_statistics_equal_those_of_one_unit_bit_for_bit(
 ) -> None:
     context = copied(*AFTER, statistics__batches_per_unit=batches_per_unit)
     run_pipeline(context, ["statistics"])
-    assert len(units_of(context, "statistics")) == 2 * -(-4 // batches_per_unit)
+    assert len(units_of(context, "statistics")) == -(-4 // batches_per_unit)
     mine, theirs = (
         [shard.sha256 for shard in manifest_of(one, "statistics").shards] for one in (context, finished)
     )
@@ -131,11 +132,36 @@ def _of(row: dict[str, np.ndarray | None], quantity: str) -> np.ndarray:
     return values
 
 
-def test_units_cover_every_data_batch_of_every_observer_once(finished: StageContext) -> None:
-    for name in OBSERVERS:
-        work = [unit.work for unit in units_of(finished, "statistics") if unit.work["observer"] == name]
-        covered = [number for one in work for number in range(one["first"], one["end"])]
-        assert covered == [0, 1, 2, 3]
+def test_units_show_every_data_batch_to_every_observer_once(finished: StageContext) -> None:
+    work = [unit.work for unit in units_of(finished, "statistics")]
+    assert [number for one in work for number in range(one["first"], one["end"])] == [0, 1, 2, 3]
+    assert all(one["observers"] == list(OBSERVERS) for one in work)
+
+
+def test_an_image_is_decoded_once_for_all_observers(copied: Copied, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = copied(*AFTER)
+    decoded: list[int] = []
+    real = type(context.data.train).fetch
+
+    def fetch(train: ImageSet, indices: np.ndarray) -> np.ndarray:
+        decoded.extend(indices.tolist())
+        return real(train, indices)
+
+    monkeypatch.setattr(type(context.data.train), "fetch", fetch)
+    run_pipeline(context, ["statistics"])
+    assert sorted(decoded) == list(range(len(context.data.train)))
+
+
+def test_observers_beside_it_change_no_bit_of_an_observers_statistics(
+    copied: Copied, finished: StageContext
+) -> None:
+    alone = copied(*AFTER, recover__observers=["wrn_16_2"])
+    run_pipeline(alone, ["statistics"])
+    mine, theirs = (
+        {shard.path: shard.sha256 for shard in manifest_of(one, "statistics").shards}
+        for one in (alone, finished)
+    )
+    assert mine == {"wrn_16_2.parquet": theirs["wrn_16_2.parquet"]}
 
 
 def test_only_observers_of_recover_are_measured() -> None:
@@ -174,10 +200,10 @@ def test_activations_that_are_no_numbers_stop_the_unit_with_observer_and_layer(
         * (float("nan") if key[1] == 2 else 1.0),
     )  # fmt: skip
     context = copied(*AFTER, statistics__batches_per_unit=1)
-    with pytest.raises(UnitsFailedError, match="statistics: 2 of 8 units failed") as caught:
+    with pytest.raises(UnitsFailedError, match="statistics: 1 of 4 units failed") as caught:
         run_pipeline(context, ["statistics"])
     assert "observer 'convnet_d1', layer 'features.0' has NaN or Inf" in str(caught.value)
-    assert "observer wrn_16_2, data batches 2" in str(caught.value)
+    assert "data batches 2" in str(caught.value)
 
 
 BUFFERS: dict[str, Any] = {

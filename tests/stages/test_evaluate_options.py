@@ -82,14 +82,14 @@ def test_students_of_a_row_whose_images_do_not_differ_share_its_labels(
 def test_any_batch_size_trains_on_the_same_views_and_labels(
     copied: Copied, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, seen = evaluate.render_views, []
+    real, seen = evaluate.rendered, []
 
     def spying(*arguments: Any, **named: Any) -> torch.Tensor:
         views = real(*arguments, **named)
         seen.extend(view.numpy().tobytes() for view in views)
         return views
 
-    monkeypatch.setattr(evaluate, "render_views", spying)
+    monkeypatch.setattr(evaluate, "rendered", spying)
     shown = []
     for size in (2, 3, 4, 6):
         seen.clear()
@@ -102,15 +102,15 @@ def _shown(
     copied: Copied, monkeypatch: pytest.MonkeyPatch, **fields: Any
 ) -> tuple[list[EpochViews], list[np.ndarray]]:
     """Views and rows of every batch that the students of a run saw."""
-    real, views, shown = evaluate.render_views, [], []
+    real, views, shown = evaluate.rendered, [], []
 
-    def spying(images: torch.Tensor, of: EpochViews, chosen: np.ndarray, **named: Any) -> torch.Tensor:
+    def spying(of_run: StageContext, images: torch.Tensor, of: EpochViews, chosen: np.ndarray) -> Any:
         views.append(of)
         shown.append(chosen)
-        return real(images, of, chosen, **named)
+        return real(of_run, images, of, chosen)
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "render_views", spying)
+        patch.setattr(evaluate, "rendered", spying)
         run_pipeline(copied("relabel", "evaluate", **fields), ["relabel", "evaluate"])
     return views, shown
 

@@ -17,7 +17,8 @@ from edc_ray.artifacts.store import open_store
 from edc_ray.data.condensed import CondensedImages, CondensedViews
 from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.export_official import ExportOptions, export_run
+from edc_ray.stages.export_options import ExportOptions
+from edc_ray.stages.export_run import export_run
 from edc_ray.stages.import_official import import_images, import_statistics
 from edc_ray.stages.pipeline import run_pipeline
 from tests.models.test_official_paths import OFFICIAL
@@ -78,7 +79,7 @@ def test_rded_folders_hold_the_same_images_under_rdeds_names(finished: StageCont
     assert open_store(dest).list()[-1] == "images/00002/class00002_id00001.png"
     import_images(finished.config, f"{dest}/images", again)
     np.testing.assert_array_equal(CondensedImages(again).images, CondensedImages(finished.store.url).images)
-    with pytest.raises(ConfigError, match="RDED layout holds images only"):
+    with pytest.raises(ConfigError, match="format rded holds images only"):
         export_run(finished.store.url, new_root(), ExportOptions("rded", parts=["labels"]))
 
 

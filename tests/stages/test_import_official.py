@@ -18,7 +18,8 @@ from edc_ray.data.condensed import CondensedImages, CondensedViews
 from edc_ray.errors import ArtifactError, ConfigError, DataError
 from edc_ray.models.registry import build_network
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.export_official import ExportOptions, export_run
+from edc_ray.stages.export_options import ExportOptions
+from edc_ray.stages.export_run import export_run
 from edc_ray.stages.import_official import import_images, import_statistics
 from edc_ray.stages.statistics_source import layer_shapes
 from tests.models.test_official_paths import OFFICIAL

@@ -59,8 +59,8 @@ CHANGES: list[tuple[str, Any, str, tuple[str, str]]] = [
     ("recover__iterations", 7, "recover", ("recover.iterations=3", "recover.iterations=7")),
     ("recover__observers", ["wrn_16_2"], "recover", ("convnet_d1", "recover.observers=['wrn_16_2']")),
     ("relabel__mix", "mixup", "relabel", ("relabel.mix='cutmix'", "relabel.mix='mixup'")),
-    ("ipc", 1, "relabel", ("ipc=2", "ipc=1")),
-    ("relabel__epochs", 2, "evaluate", ("relabel.epochs=3", "relabel.epochs=2")),
+    ("ipc", 1, "recover", ("ipc=2", "ipc=1")),
+    ("relabel__epochs", 2, "relabel", ("relabel.epochs=3", "relabel.epochs=2")),
     ("evaluate__learning_rate", 0.5, "evaluate", ("evaluate.learning_rate=0.005", "=0.5")),
     ("cluster__threads_per_unit", 2, "squeeze", ("threads_per_unit=1", "threads_per_unit=2")),
 ]
@@ -272,3 +272,12 @@ def test_a_rate_of_a_student_that_there_is_not_is_refused() -> None:
         open_inputs(tiny_config(**fields))
     assert caught.value.next == "did you mean 'mobilenet_v2'?"
     open_inputs(tiny_config(evaluate__learning_rates={"mobilenet_v2": 0.0025}))
+
+
+def test_the_nearest_names_of_a_rate_are_told_once() -> None:
+    fields = {"evaluate__students": ["convnet_d1"], "evaluate__learning_rates": {"convnet_d11": 0.01}}
+    with pytest.raises(ConfigError, match="unknown network 'convnet_d11'") as caught:
+        open_inputs(tiny_config(**fields))
+    nearest = str(caught.value.expected).removeprefix("one of ").split(", ")
+    assert nearest[0] == "convnet_d1"
+    assert len(nearest) == len({*nearest})

@@ -46,7 +46,9 @@ def test_only_rank_0_of_the_official_order_verifies_before_the_end(
         return recover_images(*args, **named)
 
     monkeypatch.setattr(recover, "recover_images", spying)
-    context = recovered(copied, **OFFICIAL | {"recover__order": order}, recover__verify_every=7)
+    context = recovered(
+        copied, **OFFICIAL | {"recover__order": order, "recover__carry": "reset"}, recover__verify_every=7
+    )
     assert len(every) == sum(len(unit.work["batches"]) for unit in units_of(context, "recover"))
     assert sorted(every, reverse=True) == expected
     assert set(final) == {context.config.recover.verify_final}

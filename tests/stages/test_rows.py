@@ -13,7 +13,7 @@ from edc_ray.core.views import render_views
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import read_stage_images
 from edc_ray.stages.relabel import label_views
-from edc_ray.stages.rows import EpochOfRow, random_slots, row_digest, row_of
+from edc_ray.stages.rows import EpochOfRow, epochs_of, random_slots, row_digest, row_of
 from edc_ray.stages.training import mean_and_std
 from tests.stages.tiny_runs import OBSERVERS
 
@@ -134,3 +134,14 @@ def test_a_row_is_known_by_what_it_reads(copied: Copied, finished: StageContext)
     assert digests["random"] == digests["random_hard"] == digests["full"]
     assert len({digests["condensed"], digests["init"], digests["full"]}) == 3
     assert finished.data.train.content_hash == digests["full"]
+
+
+@pytest.mark.parametrize("name", ["condensed", "random"])
+def test_epochs_of_a_row_in_turn_are_each_of_them_alone(finished: StageContext, name: str) -> None:
+    for number, epoch in enumerate(epochs_of(row_of(finished, name, 0), 3)):
+        alone = row_of(finished, name, 0).epoch(number)
+        assert torch.equal(epoch.logits, alone.logits)
+        assert torch.equal(epoch.labels, alone.labels)
+        for field in ("image", "partner", "box"):
+            np.testing.assert_array_equal(getattr(epoch.views, field), getattr(alone.views, field))
+    assert number == 2

@@ -6,16 +6,18 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import safetensors.torch
 import torch
 
 from edc_ray.artifacts.layout import STAGE_FOLDERS
-from edc_ray.errors import ConfigError, UnitsFailedError
+from edc_ray.errors import ArtifactError, ConfigError, UnitsFailedError
 from edc_ray.models.registry import build_network
 from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.export_official import ExportOptions, export_run
+from edc_ray.stages.export_options import ExportOptions
+from edc_ray.stages.export_run import export_run
 from edc_ray.stages.import_official import import_statistics
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.squeeze import starting_network
@@ -91,10 +93,16 @@ def test_chosen_classes_of_a_larger_head_are_the_observers_logits(tmp_path: Path
     assert facts["pretrained"]["head"] == "chosen"
 
 
-def test_a_file_with_another_hash_stops_the_observer(finished: StageContext, tmp_path: Path) -> None:
+def test_a_file_with_another_hash_is_refused_and_a_remote_one_stops_its_observer(
+    finished: StageContext, tmp_path: Path
+) -> None:
     source = _stored(finished, tmp_path) | {"sha256": "0" * 64}
+    with pytest.raises(ArtifactError, match="not those that were asked for"):
+        _context(source)
+    remote = f"memory://{tmp_path.name}/observer.safetensors"
+    fsspec.filesystem("memory").pipe_file(remote, Path(source["url"]).read_bytes())
     with pytest.raises(UnitsFailedError, match="not those that were asked for"):
-        run_until(_context(source), "squeeze")
+        run_until(_context(source | {"url": remote}), "squeeze")
 
 
 def test_the_place_of_a_file_changes_nothing_and_its_content_changes_the_observer(

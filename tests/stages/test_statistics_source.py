@@ -18,7 +18,8 @@ from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.models.registry import build_network
 from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.export_official import ExportOptions, export_run
+from edc_ray.stages.export_options import ExportOptions
+from edc_ray.stages.export_run import export_run
 from edc_ray.stages.import_official import import_statistics
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.statistics_source import layer_shapes, refuse_shared_name
@@ -158,6 +159,18 @@ def test_a_run_that_does_not_fit_is_refused_before_work_starts(
 ) -> None:
     with pytest.raises(ArtifactError, match=match):
         tiny_context(**fields, statistics__source=finished.store.url)
+
+
+def test_statistics_of_other_images_under_another_name_are_refused_and_of_a_part_of_them_are_not(
+    finished: StageContext,
+) -> None:
+    url = finished.store.url
+    fewer: dict[str, Any] = {"dataset__max_per_class": 10}
+    tiny_context(statistics__source=url, dataset__name="renamed")
+    tiny_context(statistics__source=url, **fewer)
+    with pytest.raises(ArtifactError, match="statistics of another dataset") as caught:
+        tiny_context(statistics__source=url, dataset__name="others", **fewer)
+    assert "say dataset.name=shapes" in str(caught.value.next)
 
 
 def test_pooled_rows_that_an_imported_tree_lacks_are_named(finished: StageContext, tree: str) -> None:

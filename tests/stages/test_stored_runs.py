@@ -14,7 +14,8 @@ from edc_ray.data.condensed import CondensedViews
 from edc_ray.errors import ArtifactError
 from edc_ray.stages import stored_runs
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.export_official import ExportOptions, export_run
+from edc_ray.stages.export_options import ExportOptions
+from edc_ray.stages.export_run import export_run
 from edc_ray.stages.import_official import import_images
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.stored_runs import check_classes, numbered_names

@@ -149,3 +149,21 @@ def test_judging_leaves_a_network_in_eval_mode_and_its_weights_alone(finished: S
     judge(network, finished.data.val, finished, 7)
     assert not network.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_steps_of_the_fused_optimiser_are_those_of_the_plain_one(finished: StageContext, name: str) -> None:
+    section = finished.config.evaluate.model_copy(update={"optimizer": name, "weight_decay": 0.5})
+    networks = [build_network("wrn_16_2", num_classes=3, image_size=8, channels=1, seed=0) for _ in range(2)]
+    fused, plain = (make_optimizer(network, section) for network in networks)
+    assert all(group["fused"] for group in fused.param_groups)
+    for group in plain.param_groups:
+        group["fused"] = False
+    for number in range(3):
+        images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(number))
+        for network, optimizer in zip(networks, (fused, plain), strict=True):
+            optimizer.zero_grad()
+            network.eval()(images).square().sum().backward()
+            optimizer.step()
+    for one, other in zip(*(network.parameters() for network in networks), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,114 @@
+"""One epoch of relabel: views of all images drawn, made, labelled by an observer and stored.
+
+    python benchmarks/bench_relabel.py [--images 500] [--image-size 32] [--batch-size 50] [--rand-augment]
+
+A randomly initialised observer and made images; the time depends on neither. Three variants:
+
+    plain      the observer's forward passes alone, on views that are there already
+    reference  each picture opened and transformed by itself, a file for each batch
+               (reference/label_batches.py)
+    ours       as the stage does it, in a process of its own
+
+Each of the last two also without the observer: its data path alone. Ours keeps the images as bytes, decoded
+once for the whole stage; the reference opens them anew in each epoch, as the official programs do.
+The JSON object holds plain_s, reference_s, ours_s, reference_data_s, ours_data_s (minima; medians end in
+_median_s), ratio and data_ratio (of the reference to ours), images_per_s, and peak_mb, reference_peak_mb.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from epochs import MEAN, STD, Work, parser, work_of
+from reference.label_batches import relabel_epoch
+from remote import Remote
+from report import print_report
+from torch import Tensor, nn
+
+from edc_ray.artifacts.codec import table_to_bytes
+from edc_ray.artifacts.schema import build_labels_table
+from edc_ray.core.soft_labels import ensemble_logits
+from edc_ray.core.views import render_views
+from edc_ray.data.label_rows import rows_of_views
+from edc_ray.kernels.compiled_views import view_kernel_for
+from edc_ray.models.observers import freeze
+from edc_ray.models.registry import build_network
+from edc_ray.stages.kept_memory import keep_freed_memory
+
+
+def observer_of(options: argparse.Namespace) -> nn.Module:
+    network = build_network(
+        options.observer, num_classes=options.classes, image_size=options.image_size, channels=3, seed=0
+    )
+    return freeze(network.to(options.device))
+
+
+def plain_of(work: Work, options: argparse.Namespace) -> Callable[[], object]:
+    observer, rows = observer_of(options), np.arange(len(work.slots))
+    views = render_views(work.images, work.views(0), rows, mean=MEAN, std=STD)
+
+    def run() -> None:
+        with torch.no_grad():
+            for batch in views.split(options.batch_size):
+                observer(batch)
+
+    return run
+
+
+def ours_of(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
+    """The stage's work, and its views alone."""
+    keep_freed_memory()
+    work, observer = work_of(options, Path(options.folder)), observer_of(options)
+    kernel, count = view_kernel_for(options.device), len(work.slots)
+    names, labels = [str(label) for label in range(options.classes)], work.labels.numpy()
+
+    @torch.no_grad()
+    def epoch(label: Callable[[Tensor], Tensor] | None) -> None:
+        views, logits = work.views(1), []
+        for first in range(0, count, options.batch_size):
+            rows = np.arange(first, min(first + options.batch_size, count))
+            batch = render_views(work.images, views, rows, mean=MEAN, std=STD, kernel=kernel)
+            if label is not None:
+                logits.append(label(batch))
+        if label is None:
+            return
+        values = torch.cat(logits).cpu().numpy().astype(np.float16)
+        rows = rows_of_views(1, views, labels, work.ipc_ids, values)
+        data = table_to_bytes(build_labels_table(rows, names), rows_per_group=count)
+        Path(options.folder, "ours.parquet").write_bytes(data)
+
+    return {
+        "ours": lambda: epoch(lambda batch: ensemble_logits([observer(batch).float()], "none")),
+        "ours_data": lambda: epoch(None),
+    }
+
+
+def main() -> None:
+    found = parser(__doc__)
+    found.add_argument("--observer", default="convnet_w32")
+    options = found.parse_args()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        options.folder = folder
+        work, observer = work_of(options, Path(folder)), observer_of(options).cpu()
+
+        def reference(observers: list[nn.Module]) -> Callable[[], None]:
+            labels = Path(folder, "epoch")
+            return lambda: relabel_epoch(work.paths, work.recipe, options.batch_size, observers, labels)
+
+        variants = {
+            "plain": plain_of(work, options),
+            "reference": reference([observer]),
+            "reference_data": reference([]),
+        }
+        with Remote(ours_of, options) as remote:
+            print_report("relabel", options, variants, remote, images=len(work.slots))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""Views per second that a condensed set gives: read from files and from S3, alone and to a training student.
+
+Against the official layout as `reference.label_batches` reads it: a JPEG for each image, opened in each
+epoch, and a torch file of labels for each batch. Both show the same number of views of the same images in
+batches of the same size; nothing is measured on the reference over S3, which the official programs do not
+read. A turn opens the set anew: with few epochs that weighs most, on S3 above all.
+
+`S3` is the server of the environment (AWS_ENDPOINT_URL and the usual keys; a bucket with --bucket), else a
+moto server in this process, which shares the processor. First from S3 without a local copy, then from copies.
+Caches of the system are warm for every row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from harness import base_parser, interleaved, print_json, print_table, provenance
+from reference.label_batches import Recipe, relabel_epoch, stored_batches, write_pictures
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from edc_ray.artifacts.codec import table_to_bytes
+from edc_ray.artifacts.layout import epochs_key, table_name
+from edc_ray.artifacts.manifest import write_manifest, write_unit
+from edc_ray.artifacts.schema import LabelRows, build_images_table
+from edc_ray.artifacts.store import Store, open_store
+from edc_ray.core.views import ViewSettings, draw_epoch_views
+from edc_ray.data.condensed_dataset import CondensedDataset
+from edc_ray.data.label_rows import rows_of_views
+from edc_ray.data.label_tables import encoded_labels_table
+from edc_ray.models.registry import build_network
+
+MEAN = STD = [0.5, 0.5, 0.5]
+RECIPE = Recipe(kind="tensor", mean=MEAN, std=STD)
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+def write_set(store: Store, images: np.ndarray, arguments: argparse.Namespace) -> None:
+    """A condensed set of some images with labels of noise, in one file for every ten epochs."""
+    names = [str(label) for label in range(arguments.classes)]
+    labels, ipc_ids = np.arange(len(images)) % arguments.classes, np.arange(len(images)) // arguments.classes
+    dataset = {"name": "noise", "class_names": names}
+    shard = (table_to_bytes(build_images_table(images, labels, ipc_ids, names)), len(images))
+    record = write_unit(store, "condensed", "all", "f", {"all.parquet": shard})
+    meta = {"mean": MEAN, "std": STD}
+    write_manifest(store, "condensed", [record], fingerprint="f", dataset=dataset, meta=meta)
+    slots = [(int(label), int(ipc_id)) for label, ipc_id in zip(labels, ipc_ids, strict=True)]
+    settings = ViewSettings(mix_group=arguments.batch_size)
+    noise = np.random.default_rng(1)
+    drawn = []
+    for epoch in range(arguments.epochs):
+        views = draw_epoch_views(0, epoch, slots, images.shape[-1], settings)
+        logits = noise.normal(size=(len(images), len(names))).astype(np.float16)
+        drawn.append(rows_of_views(epoch, views, labels, ipc_ids, logits))
+    records = []
+    for first in range(0, arguments.epochs, 10):
+        part = LabelRows.concatenate(drawn[first : first + 10])
+        last = int(part.epoch[-1])
+        table = encoded_labels_table(part, names, codec="fp16")
+        shard = (table_to_bytes(table, rows_per_group=len(images)), len(part))
+        key = epochs_key(first, last)
+        shards = {table_name(key): shard}
+        records.append(write_unit(store, "labels", key, "f", shards, {"epochs": [first, last]}))
+    write_manifest(store, "labels", records, fingerprint="f", dataset=dataset)
+
+
+class _Noise(nn.Module):
+    """An observer whose answers cost nothing."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self._classes = classes
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        return torch.randn(len(images_BCHW), self._classes)
+
+
+def write_official(folder: Path, images: np.ndarray, arguments: argparse.Namespace) -> list[Path]:
+    """The same images as JPEG, and a file of labels for each batch of each epoch."""
+    paths = write_pictures(folder / "images", images, ".jpg")
+    for epoch in range(arguments.epochs):
+        observers = [_Noise(arguments.classes)]
+        relabel_epoch(paths, RECIPE, arguments.batch_size, observers, folder / f"epoch_{epoch}")
+    return paths
+
+
+def ours(url: str, arguments: argparse.Namespace, cache: str | None, workers: int = 0) -> Batches:
+    """Batches of the stream, opened anew."""
+    dataset = CondensedDataset(url, batch_size=arguments.batch_size, cache=cache)
+    for batch in DataLoader(dataset, batch_size=None, num_workers=workers):
+        yield batch.image, batch.logits
+
+
+def official(folder: Path, paths: list[Path], epochs: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for epoch in range(epochs):
+        for images, logits, _ in stored_batches(paths, RECIPE, folder / f"epoch_{epoch}"):
+            yield images, logits
+
+
+def show(batches: Callable[[], Batches]) -> Callable[[], None]:
+    """The loader alone."""
+
+    def run() -> None:
+        for _ in batches():
+            pass
+
+    return run
+
+
+def train(batches: Callable[[], Batches], arguments: argparse.Namespace) -> Callable[[], None]:
+    """A student that learns the labels."""
+    network = build_network(
+        "convnet_w32", num_classes=arguments.classes, image_size=arguments.side, channels=3, seed=0
+    ).to(arguments.device)
+    optimizer = torch.optim.AdamW(network.parameters())
+
+    def run() -> None:
+        for images, logits in batches():
+            loss = F.mse_loss(network(images.to(arguments.device)), logits.to(arguments.device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    return run
+
+
+def s3_folder(bucket: str | None, stack: ExitStack) -> tuple[str, str]:
+    """A URL, and what serves it."""
+    if bucket is not None:
+        return f"s3://{bucket}/{uuid.uuid4().hex}", "the server of the environment"
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    stack.callback(server.stop)
+    host, port = server.get_host_and_port()
+    os.environ |= {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "bench",
+        "AWS_SECRET_ACCESS_KEY": "bench", "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="bench")
+    client.close()
+    return "s3://bench/run", "moto"
+
+
+def loaders(folder: Path, s3: str, arguments: argparse.Namespace) -> dict[str, Callable[[], Batches]]:
+    """Writes everything; what is compared, by name."""
+    shape = (arguments.images, 3, arguments.side, arguments.side)
+    small = np.random.default_rng(0).integers(0, 256, (*shape[:2], 4, 4), dtype=np.uint8)
+    images = np.ascontiguousarray(np.kron(small, np.ones((1, 1, shape[2] // 4, shape[3] // 4), np.uint8)))
+    for url in (str(folder / "run"), s3):
+        write_set(open_store(url), images, arguments)
+    paths = write_official(folder / "official", images, arguments)
+    local, cache = str(folder / "run"), str(folder / "cache")
+    found: dict[str, Callable[[], Batches]] = {
+        "official layout, files": lambda: official(folder / "official", paths, arguments.epochs),
+        "CondensedDataset, files": lambda: ours(local, arguments, None),
+        "CondensedDataset, S3": lambda: ours(s3, arguments, None),
+        "CondensedDataset, S3 copied": lambda: ours(s3, arguments, cache),
+    }
+    if arguments.workers:
+        name = f"CondensedDataset, files, {arguments.workers} workers"
+        found[name] = lambda: ours(local, arguments, None, arguments.workers)
+    return found
+
+
+def main() -> None:
+    parser = base_parser(__doc__)
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--side", type=int, default=32, help="of an image; a multiple of 4")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=50)
+    parser.add_argument("--workers", type=int, default=0, help="adds a row with so many loader workers")
+    parser.add_argument("--bucket", help="on the S3 server of the environment; without it moto serves")
+    parser.set_defaults(repeats=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    folder = Path(tempfile.mkdtemp())
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        s3, served = s3_folder(arguments.bucket, stack)
+        compared = loaders(folder, s3, arguments)
+        runs = {f"{name}: alone": show(batches) for name, batches in compared.items()}
+        runs |= {f"{name}: training": train(batches, arguments) for name, batches in compared.items()}
+        timings = interleaved(runs, arguments.repeats, arguments.device)
+    report(arguments, timings, list(compared), served)
+
+
+def report(arguments: argparse.Namespace, timings: dict[str, Any], names: list[str], served: str) -> None:
+    """A table; with --json the same as the last line."""
+    count = arguments.images * arguments.epochs
+    rows = []
+    for name in names:
+        alone, training = timings[f"{name}: alone"], timings[f"{name}: training"]
+        first = timings[f"{names[0]}: alone"].minimum
+        rates = [count / one.minimum for one in (alone, training)]
+        rows.append([name, *rates, count / alone.median, first / alone.minimum])
+    header = ["views per second", "alone", "training ConvNet W32", "alone, median", "times official"]
+    print_table(header, rows)
+    shape = {key: getattr(arguments, key) for key in ("images", "classes", "side", "epochs", "batch_size")}
+    print(f"{shape}; S3 is {served}")
+    if arguments.json:
+        keys = ("name", "alone", "training", "alone_median", "times_official")
+        print_json(
+            {
+                "rows": [dict(zip(keys, row, strict=True)) for row in rows], "shape": shape, "s3": served,
+                "repeats": arguments.repeats, "provenance": provenance(arguments.device),
+            }
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Epochs of a student: stored labels read, views made, one optimiser step for each batch, averages.
+
+    python benchmarks/bench_student_step.py [--images 500] [--image-size 32] [--batch-size 50] [--json]
+
+A student from scratch and made images and labels; the time depends on neither. One call is two epochs, so
+that reading ahead is seen. Three variants:
+
+    plain      forward, backward and the same optimiser on views that are there already
+    reference  each picture opened and cut by itself, a label file for each batch, parameters updated and
+               averaged one by one (reference/label_batches.py)
+    ours       as the stage does it, in a process of its own
+
+Each of the last two also without the student: its data path alone. The JSON object is that of
+bench_relabel.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from epochs import MEAN, STD, Work, parser, random_logits, work_of
+from reference.label_batches import Trainer, drawn_batches, stored_batches
+from remote import Remote
+from report import print_report
+from torch import Tensor, nn
+
+from edc_ray.artifacts.codec import table_from_bytes, table_to_bytes
+from edc_ray.artifacts.schema import build_labels_table, read_labels_table
+from edc_ray.config.stages import EvaluateConfig
+from edc_ray.core.ema import EmaParameters
+from edc_ray.core.student_loss import mse_ce
+from edc_ray.core.views import EpochViews, render_views
+from edc_ray.data.ahead import one_ahead
+from edc_ray.data.label_rows import places_of, rows_of_views, views_of_rows
+from edc_ray.kernels.compiled_views import view_kernel_for
+from edc_ray.models.registry import build_network
+from edc_ray.stages.kept_memory import keep_freed_memory
+from edc_ray.stages.training import make_optimizer
+
+EPOCHS = 2
+
+
+class Epoch(NamedTuple):
+    """One epoch of stored labels, read."""
+
+    views: EpochViews
+    logits: Tensor
+    labels: Tensor
+
+
+def student_of(options: argparse.Namespace) -> nn.Module:
+    network = build_network(
+        options.student, num_classes=options.classes, image_size=options.image_size, channels=3, seed=0
+    )
+    return network.to(options.device).train()
+
+
+def step_of(network: nn.Module, *, averages: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The stage's optimiser step."""
+    section = EvaluateConfig(students=("convnet_w32",))
+    optimizer = make_optimizer(network, section)
+    ema = EmaParameters(network, section.ema_decay) if averages else None
+
+    def step(views: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        loss = mse_ce(network(views), logits, labels, ce_weight=section.ce_weight)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if ema is not None:
+            ema.update()
+        return loss.detach()
+
+    return step
+
+
+def plain_of(work: Work, options: argparse.Namespace) -> Callable[[], object]:
+    step, size, count = step_of(student_of(options), averages=False), options.batch_size, len(work.slots)
+    views = render_views(work.images, work.views(0), np.arange(count), mean=MEAN, std=STD)
+    logits = torch.from_numpy(random_logits(count, options.classes)).float().to(options.device)
+    batches = list(
+        zip(views.split(size), logits.split(size), work.labels.to(options.device).split(size), strict=True)
+    )
+
+    def run() -> None:
+        for batch in batches * EPOCHS:
+            step(*batch)
+
+    return run
+
+
+def write_reference_labels(work: Work, options: argparse.Namespace, folder: Path) -> None:
+    """The files of one labelled epoch."""
+    folder.mkdir()
+    logits = torch.from_numpy(random_logits(options.batch_size, options.classes))
+    for number, (images, stored) in enumerate(drawn_batches(work.paths, work.recipe, options.batch_size)):
+        torch.save([*stored, logits[: len(images)]], folder / f"batch_{number}.tar")
+
+
+def reference_of(
+    work: Work, options: argparse.Namespace, folder: Path, network: nn.Module | None
+) -> Callable[[], object]:
+    labels = work.labels
+    trainer = None if network is None else Trainer(network, rate=0.001, decay=0.01, average=0.99)
+
+    def run() -> None:
+        for _ in range(EPOCHS):
+            for views, logits, index in stored_batches(work.paths, work.recipe, folder):
+                if trainer is not None:
+                    trainer.step(
+                        views.to(options.device), logits.to(options.device), labels[index].to(options.device)
+                    )
+
+    return run
+
+
+def ours_of(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
+    """The stage's work, and its data path alone."""
+    keep_freed_memory()
+    work = work_of(options, Path(options.folder))
+    kernel, device, count = view_kernel_for(options.device), options.device, len(work.slots)
+    labels, place = work.labels.numpy(), places_of(work.labels.numpy(), work.ipc_ids)
+    names, logits = [str(label) for label in range(options.classes)], random_logits(count, options.classes)
+    for epoch in range(EPOCHS):
+        rows = rows_of_views(epoch, work.views(epoch), labels, work.ipc_ids, logits)
+        data = table_to_bytes(build_labels_table(rows, names), rows_per_group=count)
+        Path(options.folder, f"{epoch}.parquet").write_bytes(data)
+    step = step_of(student_of(options), averages=True)
+
+    def read(epoch: int) -> Epoch:
+        path = Path(options.folder, f"{epoch}.parquet")
+        rows = read_labels_table(table_from_bytes(path.read_bytes(), url=str(path)))
+        own = torch.from_numpy(rows.label).to(device)
+        soft = torch.from_numpy(rows.logits.copy()).float().to(device)
+        return Epoch(views_of_rows(rows, place), soft, own)
+
+    def epochs(train: bool) -> None:
+        total = torch.zeros((), device=device)
+        for number, epoch in enumerate(one_ahead(read, range(EPOCHS))):
+            order = np.random.RandomState(number).permutation(count)
+            for first in range(0, count, options.batch_size):
+                rows = order[first : first + options.batch_size]
+                views = render_views(work.images, epoch.views, rows, mean=MEAN, std=STD, kernel=kernel)
+                if train:
+                    chosen = torch.from_numpy(rows).to(device)
+                    total += step(views, epoch.logits[chosen], epoch.labels[chosen])
+        total.item()
+
+    return {"ours": lambda: epochs(True), "ours_data": lambda: epochs(False)}
+
+
+def main() -> None:
+    found = parser(__doc__)
+    found.add_argument("--student", default="convnet_w32")
+    options = found.parse_args()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        options.folder = folder
+        work, stored = work_of(options, Path(folder)), Path(folder, "labels")
+        write_reference_labels(work, options, stored)
+        variants = {
+            "plain": plain_of(work, options),
+            "reference": reference_of(work, options, stored, student_of(options)),
+            "reference_data": reference_of(work, options, stored, None),
+        }
+        with Remote(ours_of, options) as remote:
+            print_report("student_step", options, variants, remote, images=EPOCHS * len(work.slots))
+
+
+if __name__ == "__main__":
+    main()

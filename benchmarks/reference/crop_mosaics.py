@@ -1,0 +1,54 @@
+"""Mosaics of crops the straightforward way: what the batched scoring is measured against.
+
+Each image by itself: its crops go through the observers in a forward of their own. Proved on the goldens
+by tests/goldens/test_reference_stages.py; no program uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Ranked = list[tuple[float, Tensor]]
+
+
+@torch.no_grad()
+def losses_of_crops(crops_NCHW: Tensor, label: int, observers: Sequence[nn.Module], size: int) -> list[float]:
+    """Cross entropy of the observers' mean logits of one image's crops, zeros around them up to `size`."""
+    padded = torch.zeros(len(crops_NCHW), crops_NCHW.shape[1], size, size)
+    height, width = crops_NCHW.shape[-2:]
+    top, left = (size - height) // 2, (size - width) // 2
+    padded[..., top : top + height, left : left + width] = crops_NCHW
+    logits = torch.stack([observer(padded) for observer in observers]).mean(0)
+    return [float(F.cross_entropy(row.unsqueeze(0), torch.tensor([label]))) for row in logits]
+
+
+def best_crops(
+    crops_of_each: Iterable[Tensor], label: int, observers: Sequence[nn.Module], size: int
+) -> list[Tensor]:
+    """The best crop of each image, the best of them first."""
+    kept: Ranked = []
+    for crops in crops_of_each:
+        losses = losses_of_crops(crops, label, observers, size)
+        best = min(range(len(crops)), key=losses.__getitem__)
+        kept.append((losses[best], crops[best]))
+    return [crop for _, crop in sorted(kept, key=lambda pair: pair[0])]
+
+
+def mosaics_of(crops: Sequence[Tensor], images_per_class: int, size: int, factor: int) -> list[Tensor]:
+    """Crop by crop into its cell: the j-th cell of image i takes crop j * images_per_class + i (RDED)."""
+    sides = [size // factor + (cell < size % factor) for cell in range(factor)]
+    made = []
+    for image in range(images_per_class):
+        whole = torch.zeros(crops[0].shape[0], size, size)
+        for row in range(factor):
+            for column in range(factor):
+                crop = crops[(row * factor + column) * images_per_class + image]
+                cell = F.interpolate(crop.unsqueeze(0), (sides[row], sides[column]), mode="nearest")
+                top, left = sum(sides[:row]), sum(sides[:column])
+                whole[:, top : top + sides[row], left : left + sides[column]] = cell[0]
+        made.append(whole)
+    return made

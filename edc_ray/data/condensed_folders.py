@@ -1,0 +1,123 @@
+"""Condensed images in any layout that `edc-ray import` reads, told apart by the files that are there.
+
+new000/class000_id000.jpg, 00000/...   EDC, RDED: `official_images`
+train/00000/class00000_id00000.png     an image folder with its split
+data/train-00000-of-00001.parquet      Hugging Face: image, and label or class_id
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from threading import Lock
+
+import pyarrow as pa
+
+from edc_ray.artifacts.codec import table_from_bytes
+from edc_ray.artifacts.store import Store, open_store
+from edc_ray.data.official_images import OfficialFolder, numbered_slots, open_official_folder
+from edc_ray.data.parquet import class_names_of
+from edc_ray.errors import DataError
+
+CLASS_NAMES = "class_names.json"
+_SPLIT = "train"
+_LABELS = ("class_id", "label")
+_FILES_KEPT = 2
+
+
+@dataclass(frozen=True)
+class TableFolder(OfficialFolder):
+    """Images in Parquet files. `files` are the names of the rows; `places`, the file and row of each.
+
+    The last files that were read are kept: images that lie in the order of their classes are read once.
+    """
+
+    places: tuple[tuple[str, int], ...] = ()
+    _kept: OrderedDict[str, list[bytes]] = field(default_factory=OrderedDict, compare=False, repr=False)
+    _lock: Lock = field(default_factory=Lock, compare=False, repr=False)
+
+    def encoded(self, row: int) -> bytes:
+        """The bytes of an image."""
+        path, place = self.places[row]
+        with self._lock:
+            if path not in self._kept:
+                while len(self._kept) >= _FILES_KEPT:
+                    self._kept.popitem(last=False)
+                self._kept[path] = _images(_table(self.store, path), self.store.join(path))
+            return self._kept[path][place]
+
+
+def open_condensed_folder(url: str) -> OfficialFolder:
+    """List a folder of condensed images in any known layout and check that it is a whole set.
+
+    Raises:
+        DataError, ArtifactError: no known layout, missing classes, or classes of different sizes.
+    """
+    store = open_store(url, writable=False)
+    paths = store.list()
+    tables = [path for path in paths if path.endswith(".parquet")]
+    tables = [path for path in tables if path.startswith("data/")] or [p for p in tables if "/" not in p]
+    if tables:
+        return _open_tables(store, tables)
+    inner = [path for path in paths if path.startswith(f"{_SPLIT}/")]
+    folder = open_official_folder(
+        open_store(store.join(_SPLIT), store.options, writable=False) if inner else store
+    )
+    return replace(folder, class_names=_stated_names(store, folder.num_classes))
+
+
+def _open_tables(store: Store, paths: Sequence[str]) -> OfficialFolder:
+    labels, ids, places = list[int](), list[int | None](), list[tuple[str, int]]()
+    names: tuple[str, ...] | None = None
+    for path in paths:
+        table = _table(store, path)
+        column = next((name for name in _LABELS if name in table.column_names), None)
+        if column is None or "image" not in table.column_names:
+            raise DataError(
+                f"{store.join(path)} holds no labelled images",
+                found=f"columns {', '.join(table.column_names)}",
+                expected="image, and class_id or label",
+            )
+        labels += _whole_numbers(table, column, store.join(path))
+        there = "ipc_id" in table.column_names
+        ids += _whole_numbers(table, "ipc_id", store.join(path)) if there else [None] * table.num_rows
+        places += [(path, row) for row in range(table.num_rows)]
+        names = names or class_names_of(table.schema, "label")
+    if not labels:
+        raise DataError(f"no images in {store.url}", expected="rows in its Parquet files")
+    slots, num_classes = numbered_slots(store, labels, ids)
+    rows = tuple(f"{path} row {row}" for path, row in places)
+    named = names if names is not None and len(names) == num_classes else None
+    return TableFolder(store, rows, slots, num_classes, len(rows) // num_classes, named, places=tuple(places))
+
+
+def _table(store: Store, path: str) -> pa.Table:
+    return table_from_bytes(store.read(path), url=store.join(path))
+
+
+def _images(table: pa.Table, url: str) -> list[bytes]:
+    column = table.column("image").combine_chunks()
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        column = column.field("bytes")
+    if not pa.types.is_binary(column.type) or column.null_count:
+        raise DataError(f"{url} holds no encoded images", found=str(column.type), expected="bytes of each")
+    return column.to_pylist()
+
+
+def _whole_numbers(table: pa.Table, name: str, url: str) -> list[int]:
+    column = table.column(name)
+    if not pa.types.is_integer(column.type) or column.null_count:
+        raise DataError(f"column '{name}' of {url} holds no numbers", found=str(column.type))
+    return column.to_pylist()
+
+
+def _stated_names(store: Store, num_classes: int) -> tuple[str, ...] | None:
+    """The names in class_names.json; None where there are none, or not of these classes."""
+    try:
+        names = json.loads(store.read_if_there(CLASS_NAMES) or b"null")
+    except (ValueError, RecursionError):
+        return None
+    fits = isinstance(names, list) and len(names) == num_classes and all(isinstance(n, str) for n in names)
+    return tuple(names) if fits else None

@@ -1,0 +1,130 @@
+"""The stored labels of one epoch after another, read by row groups: never a whole file, never all epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from edc_ray.artifacts import layout
+from edc_ray.artifacts.logit_columns import SHARED
+from edc_ray.artifacts.manifest import Manifest, Record
+from edc_ray.artifacts.records import ShardInfo
+from edc_ray.artifacts.schema import LabelRows
+from edc_ray.artifacts.store import Store
+from edc_ray.data.label_tables import decoded_label_rows
+from edc_ray.data.shard_files import open_shard
+from edc_ray.errors import ArtifactError
+
+
+class LabelEpochs:
+    """Label rows of a complete relabel by epoch, whatever codec they are stored with.
+
+    One file is open, and one of its row groups is kept as it is stored; the rows of an epoch are decoded
+    when it is asked for. Threads must not share one; another process may use a copy.
+
+    Args:
+        store, folder, manifest: of the stage.
+        cache: see `open_shard`.
+
+    Attributes:
+        numbers: of the stored epochs, ascending.
+    """
+
+    def __init__(self, store: Store, folder: str, manifest: Manifest, cache: str | None = None) -> None:
+        self._store, self._folder, self._cache = store, folder, cache
+        self._records = {number: record for record in manifest.records for number in epochs_of(record)}
+        self.numbers = sorted(self._records)
+        self._open: tuple[ShardInfo, pq.ParquetFile, pa.Table | None] | None = None
+        self._group: tuple[ShardInfo, int, pa.Table] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": None, "_group": None}
+
+    def count(self, epoch: int) -> int:
+        """Rows of a stored epoch, by its record."""
+        record = self._records[epoch]
+        return sum(shard.rows for shard in record.shards) // len(epochs_of(record))
+
+    def read(self, epoch: int) -> LabelRows:
+        """All rows of a stored epoch, in their order.
+
+        Raises:
+            ArtifactError: a file is missing or damaged, or holds fewer or more rows than its record says.
+        """
+        parts = [rows for shard in self._records[epoch].shards for rows in self._parts(shard, epoch)]
+        found, expected = sum(map(len, parts)), self.count(epoch)
+        if not found or found != expected:
+            raise ArtifactError(
+                f"{self._store.url} holds a part of the labels of epoch {epoch}",
+                found=f"{found} rows", expected=f"{expected or 'some'} rows", next="run relabel again",
+            )  # fmt: skip
+        return LabelRows.concatenate(parts)  # a copy: the row group can go
+
+    def _parts(self, shard: ShardInfo, epoch: int) -> Iterator[LabelRows]:
+        url = self._store.join(layout.join_path(self._folder, shard.path))
+        try:
+            file, shared = self._file(shard)
+            for index in _groups_with(file.metadata, epoch):
+                table = _rows_of(self._table(shard, file, index), epoch)
+                if table.num_rows:
+                    yield decoded_label_rows(_with_shared(table, shared), url=url)
+        except (pa.ArrowException, OSError) as error:
+            hint = "run relabel again; edc-ray verify lists all damaged files"
+            raise ArtifactError(
+                f"{url} is damaged", found=str(error), expected="a Parquet file of labels", next=hint
+            ) from error
+
+    def _file(self, shard: ShardInfo) -> tuple[pq.ParquetFile, pa.Table | None]:
+        if self._open is None or self._open[0] != shard:
+            self._open = self._group = None  # the old one goes before the new one comes
+            file = pq.ParquetFile(open_shard(self._store, self._folder, shard, self._cache))
+            shared = None
+            if SHARED in file.schema_arrow.names and file.num_row_groups:
+                shared = file.read_row_group(0, columns=[SHARED], use_threads=False).slice(0, 1)
+            self._open = (shard, file, shared)
+        return self._open[1:]
+
+    def _table(self, shard: ShardInfo, file: pq.ParquetFile, index: int) -> pa.Table:
+        if self._group is None or self._group[:2] != (shard, index):
+            self._group = None
+            self._group = (shard, index, file.read_row_group(index, use_threads=False))
+        return self._group[2]
+
+
+def epochs_of(record: Record) -> range:
+    """The epochs that a unit of relabel labels."""
+    first, last = record.meta["epochs"]
+    return range(first, last + 1)
+
+
+def _groups_with(metadata: pq.FileMetaData, epoch: int) -> Iterator[int]:
+    """Row groups that may hold rows of an epoch."""
+    names = [metadata.schema.column(place).path for place in range(metadata.num_columns)]
+    place = names.index("epoch") if "epoch" in names else None
+    for index in range(metadata.num_row_groups):
+        range_of = None if place is None else metadata.row_group(index).column(place).statistics
+        if range_of is None or not range_of.has_min_max or range_of.min <= epoch <= range_of.max:
+            yield index
+
+
+def _rows_of(table: pa.Table, epoch: int) -> pa.Table:
+    if "epoch" not in table.column_names:
+        return table  # refused by who reads its columns
+    places = np.flatnonzero(table.column("epoch").to_numpy() == epoch)
+    if not len(places) or places[-1] - places[0] + 1 == len(places):
+        return table.slice(places[0] if len(places) else 0, len(places))
+    return table.take(pa.array(places))
+
+
+def _with_shared(table: pa.Table, shared: pa.Table | None) -> pa.Table:
+    """What all labels of a file have in common stands in its first row; here in the first row of a part."""
+    if shared is None:
+        return table
+    column = shared.column(SHARED).combine_chunks()
+    rest = pa.nulls(table.num_rows - 1, column.type)
+    place = table.column_names.index(SHARED)
+    return table.set_column(place, table.schema.field(SHARED), pa.chunked_array([column, rest]))

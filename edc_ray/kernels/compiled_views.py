@@ -1,0 +1,93 @@
+"""Cutting and mixing views as a compiled kernel, for uint8 images on a CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from edc_ray.core.augment import AugmentParams, Taps
+from edc_ray.core.cut_views import ViewCutter
+from edc_ray.core.views import EpochViews, Mix, ViewKernel, render_views
+from edc_ray.kernels.compiler import CompilationError, compiled_library
+
+_SOURCE = Path(__file__).with_name("views.cpp")
+
+
+def view_kernel_for(device: torch.device) -> ViewKernel | None:
+    """The kernel for a device, or None where torch's operations are to do it.
+
+    EDC_RAY_KERNELS=torch asks for torch's operations. Both make the same bits, so nothing is said where there
+    is no compiler.
+    """
+    if device.type != "cpu" or os.environ.get("EDC_RAY_KERNELS", "auto") == "torch":
+        return None
+    found = compiled_views()
+    return None if isinstance(found, str) else found
+
+
+@cache
+def compiled_views() -> CompiledViews | str:
+    """The compiled kernel, or why there is none. Compiled once, tried once in a process.
+
+    A compiler that fuses a product and a sum into one rounding makes other bits; its kernel is not taken.
+    """
+    try:
+        kernel = CompiledViews(compiled_library(_SOURCE))
+    except CompilationError as error:
+        return str(error)
+    return kernel if _makes_the_same_bits(kernel) else "it makes other bits than torch's operations"
+
+
+class CompiledViews:
+    """See `core.views.ViewKernel`. Bits do not depend on the number of threads."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._cut_views = library.cut_views
+
+    def __call__(
+        self, own: ViewCutter, partners: ViewCutter | None, box_B4: Tensor | None, lam_B: Tensor | None
+    ) -> Tensor:
+        views_BCHW = own.empty()
+        box = None if box_B4 is None else box_B4.long().contiguous()
+        lam = None if lam_B is None else torch.stack([lam_B, 1.0 - lam_B], dim=1).float()
+        arguments = [
+            own.images, *_sources(own), *(_sources(partners) if partners is not None else [None] * 7),
+            box, lam, own.mean, own.std, views_BCHW,
+        ]  # fmt: skip
+        words = [ctypes.c_void_p(None if one is None else one.data_ptr()) for one in arguments]
+        sizes = [ctypes.c_long(size) for size in own.shape]
+        if self._cut_views(*words, *sizes, ctypes.c_int(torch.get_num_threads())):
+            raise MemoryError("no memory for one channel of an image")
+        return views_BCHW
+
+
+def _sources(cutter: ViewCutter) -> list[Tensor]:
+    def positions(taps: Taps) -> list[Tensor]:
+        return [taps.first.int().contiguous(), taps.second.int().contiguous()]
+
+    weights = [taps.weight.contiguous() for taps in (cutter.rows, cutter.columns)]
+    return [cutter.image, *positions(cutter.rows), *positions(cutter.columns), *weights]
+
+
+def _makes_the_same_bits(kernel: ViewKernel) -> bool:
+    pixels = (torch.arange(6 * 3 * 19 * 19) ** 2 % 257).to(torch.uint8).view(6, 3, 19, 19)
+    lengths, rows = torch.arange(6), torch.arange(6).numpy()
+    crops = AugmentParams(lengths % 3, lengths % 4, 15 - lengths, 13 - lengths // 2, lengths % 2 == 0)
+    mixes: tuple[Mix, ...] = ("none", "cutmix", "mixup")
+    for mix in mixes:
+        views = EpochViews(
+            image=rows, crops=crops, mix=mix, group=rows // 6, partner=5 - rows,
+            box=torch.tensor([[3, 11, 2, 15]] * 6).numpy(), lam=torch.full((6,), 0.37).double().numpy(),
+        )  # fmt: skip
+        made = [
+            render_views(pixels, views, rows, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3), kernel=each)
+            for each in (None, kernel)
+        ]
+        if not torch.equal(*made):
+            return False
+    return True

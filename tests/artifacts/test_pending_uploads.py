@@ -12,7 +12,8 @@ from edc_ray.artifacts.store import Store, open_store
 def begin(store: Store, path: str) -> str:
     """What a writer leaves that is killed after the first part."""
     bucket, _, key = store.join(path).removeprefix("s3://").partition("/")
-    client = boto3.client("s3")
+    # A session of its own: the default one keeps the keys that the first test gave it.
+    client = boto3.session.Session().client("s3")
     upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
     client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"x" * 100)
     client.close()

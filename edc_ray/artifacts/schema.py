@@ -371,7 +371,8 @@ def read_results_table(
         ArtifactError: another schema, or a newer version; names `url`.
     """
     check_table(table, list(RESULT_COLUMNS), url=url)
-    refuse_other_types(table, RESULT_COLUMNS, url=url)
+    # The row `full` has no ipc.
+    refuse_other_types(table, RESULT_COLUMNS, url=url, nullable=("ipc",))
     about = (table.schema.metadata or {}).get(f"{PREFIX}results".encode(), b"null")
     try:
         return table.to_pylist(), json.loads(about)

@@ -7,7 +7,7 @@ pixel or an image that stands twice would be found late or never.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -55,8 +55,16 @@ def check_table(table: pa.Table, columns: Sequence[str], *, url: str) -> tuple[s
     return class_names
 
 
-def refuse_other_types(table: pa.Table, types: Mapping[str, pa.DataType], *, url: str) -> None:
+def refuse_other_types(
+    table: pa.Table, types: Mapping[str, pa.DataType], *, url: str, nullable: Collection[str] = ()
+) -> None:
     """Refuse columns of another kind than these, where they are there; wider or narrower numbers pass.
+
+    Args:
+        table: of any origin.
+        types: column -> type.
+        url: what errors call the table.
+        nullable: columns that may lack values.
 
     Raises:
         ArtifactError: another kind, or nulls; names `url`.
@@ -67,7 +75,7 @@ def refuse_other_types(table: pa.Table, types: Mapping[str, pa.DataType], *, url
         column = table.column(name)
         if not _is_of(column.type, expected):
             raise _damaged(url, name, column.type, expected)
-        if column.null_count:
+        if column.null_count and name not in nullable:
             raise _damaged(url, name, f"{column.null_count} nulls", "a value in each row")
 
 

@@ -73,9 +73,9 @@ def test_only_shards_that_hold_wanted_slots_are_read(
     read: list[str] = []
     real = Store.read
 
-    def spying(self: Store, path: str) -> bytes:
+    def spying(self: Store, path: str, **limit: int) -> bytes:
         read.append(path)
-        return real(self, path)
+        return real(self, path, **limit)
 
     monkeypatch.setattr(Store, "read", spying)
     rows = read_stage_images(finished, "recover", {(1, 1)})

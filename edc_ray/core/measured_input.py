@@ -10,17 +10,55 @@ B images, C channels, H W pixels, P patches.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+Activation = Literal["relu", "relu6", "silu"]
+
+
+@dataclass(frozen=True)
+class NormFormula:
+    """activation(scale x + shift), with a scale and a shift of each channel [C]: a frozen BatchNorm."""
+
+    scale: Tensor
+    shift: Tensor
+    activation: Activation | None
+
+
+class NormKernels(Protocol):
+    """A `NormFormula` and the moments of its input in one pass, in some implementation."""
+
+    def take(self, x_BCHW: Tensor) -> bool:
+        """Whether such an input can be computed here."""
+        ...
+
+    def normalised(
+        self, x_BCHW: Tensor, formula: NormFormula, *, measured: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """The formula of x [B, C, H, W] and, if `measured`, mean and variance of x [2 C], `wide`."""
+        ...
+
+    def gradient(
+        self,
+        x_BCHW: Tensor,
+        formula: NormFormula,
+        upstream: Tensor | None,
+        measured: Tensor | None,
+        by_quantity: Sequence[Tensor | None],
+    ) -> Tensor:
+        """The derivative of a loss by x, from those by the result and by mean and variance; None is 0."""
+        ...
 
 
 class StatisticKernels(Protocol):
     """The two passes over an input, in some implementation."""
 
     name: str
+    norms: NormKernels | None  # None: a network's own layers run, one after the other
     memory_format: torch.memory_format  # of the images, for the network to run best with these kernels
 
     def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:

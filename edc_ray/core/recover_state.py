@@ -14,6 +14,7 @@ from edc_ray.core.accumulator import LayerKind
 from edc_ray.core.matching import EstimateStart, LayerTarget
 from edc_ray.core.measured_input import StatisticKernels
 from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.norm_activation import fuse_norms
 from edc_ray.core.objective import TermName
 from edc_ray.core.schedules import Curriculum, smallest_crop
 from edc_ray.core.taps import LayerTaps
@@ -144,10 +145,11 @@ class Observer:
         kinds: Sequence[LayerKind] = ("bn", "conv"),
         kernels: StatisticKernels = TORCH_KERNELS,
     ) -> Observer:
-        """An observer whose weights lie in memory as suits the kernels: in a copy, if they must be moved."""
+        """An observer whose layers suit the kernels: a copy, if weights must be moved and norms fused."""
         if kernels.memory_format != torch.contiguous_format:
             # What other holders of the network compute depends in its last bits on how its weights lie.
             network = copy.deepcopy(network).to(memory_format=kernels.memory_format)
+            fuse_norms(network, kernels)
         return cls(name, network, LayerTaps(network, kinds, kernels))
 
     def logits(self, images_BCHW: Tensor) -> Tensor:

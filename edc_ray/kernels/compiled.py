@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,11 +15,11 @@ from edc_ray.core.measured_input import StatisticKernels
 from edc_ray.core.tile_weights import axis_weights
 from edc_ray.core.torch_kernels import TORCH_KERNELS
 from edc_ray.errors import ConfigError
-from edc_ray.kernels.compiler import CompilationError, compiled_library
+from edc_ray.kernels.compiler import CompilationError, compiled_library, kernel_source
 
 CHOICE_VARIABLE = "EDC_RAY_KERNELS"
 
-_SOURCE = Path(__file__).parent / "source" / "statistics.cpp"
+_SOURCE = kernel_source("statistics")
 
 
 def kernels_for(device: torch.device) -> StatisticKernels:

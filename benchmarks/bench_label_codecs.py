@@ -43,6 +43,7 @@ UNIT_LABELS = 100_000
 TEMPERATURES = (1, 4, 20)
 SPEED_CODECS = ("fp16", "q8", "q4", "top16_q6", "pca128", "pca64_top6_q4")
 SPEED_CLASSES = {10: 20_000, 100: 20_000, 1_000: 4_000}
+SHORT_CLASSES = {10: 5_000, 100: 5_000, 1_000: 500}
 SWEEP = (
     "fp16", "q8", "q6", "q5", "q4", "q3", "q2",
     *(f"top{k}" for k in (4, 8, 16, 32, 64, 128)),
@@ -147,10 +148,10 @@ def speeds(codec: LabelCodec, logits_NK: np.ndarray, repeats: int = 3) -> dict[s
     return {f"{name}_labels_per_second": len(logits_NK) / min(values) for name, values in times.items()}
 
 
-def of_synthetic() -> list[dict[str, Any]]:
-    """Bytes, bounds and speeds at each number of classes."""
+def of_synthetic(labels: dict[int, int]) -> list[dict[str, Any]]:
+    """Bytes, bounds and speeds at each number of classes; labels: number of classes -> how many."""
     rows = []
-    for num_classes, count in SPEED_CLASSES.items():
+    for num_classes, count in labels.items():
         logits_NK = synthetic_logits(num_classes, count).astype(np.float16)
         for spec in SPEED_CODECS:
             facts = measured(spec, logits_NK) | speeds(label_codec(spec), logits_NK)
@@ -187,11 +188,12 @@ def main() -> None:
     parser.add_argument("--scratch", default="label_codec_scratch", help="for the run's re-encoded labels")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="of the run")
     parser.add_argument("--record", metavar="NAME")
+    parser.add_argument("--short", action="store_true", help="fewer labels")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     record: dict[str, Any] = {"environment": environment_facts(torch.device("cpu"))}
     record["environment"]["threads"] = torch.get_num_threads()
-    record["synthetic"] = of_synthetic()
+    record["synthetic"] = of_synthetic(SHORT_CLASSES if given.short else SPEED_CLASSES)
     record["view_bytes"] = view_bytes()
     if given.images:
         rows = of_network(given.images, given.cache, given.networks.split(","))

@@ -1,8 +1,8 @@
-"""What the benchmarks share: interleaved timing, peak memory, tables, provenance, the JSON line.
+"""What the benchmarks share: interleaved timing, peak memory, tables, provenance, the JSON line, the record.
 
 A benchmark never runs one variant to the end and then the next: what else the machine does would fall on
 one of them. It takes the variants in turns and reports the minimum (what the code costs) and the median
-(what it cost here and now).
+(what it cost here and now). `--clock cpu` counts processor time instead, for a machine that others use too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import multiprocessing
 import statistics
 import sys
 import time
@@ -19,10 +20,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from records import Record
 
 from edc_ray.stages.provenance import environment_facts
 
 _MEGABYTE = 1e6
+
+
+@dataclass
+class _Asked:
+    """What the command line asked of the harness: the same for all that a benchmark measures."""
+
+    clock: str = "wall"
+    record: Record | None = None
+
+
+_asked = _Asked()
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,61 @@ class Timing:
     median: float
 
 
+class BenchParser(argparse.ArgumentParser):
+    """The options that every benchmark has; what they ask of the harness holds once they are parsed."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self._short: dict[str, Any] = {}
+        add = self.add_argument
+        add("--device", default="cpu", type=torch.device)
+        add("--threads", type=int, default=torch.get_num_threads(), help="of torch, on a CPU")
+        add("--repeats", type=int, default=3, help="timed turns of each variant")
+        add(
+            "--clock",
+            choices=["wall", "cpu"],
+            default="wall",
+            help="cpu: time of the processor, of all threads",
+        )
+        add("--short", action="store_true", help="the form of `make bench`: smaller, where the whole is long")
+        add("--json", action="store_true", help="one JSON object as the last line of the output")
+        add(
+            "--record", metavar="NAME", help="keep the object and the tables as results/NAME.json and NAME.md"
+        )
+        add("--note", default="", help="what a reader of the record must know of how it was measured")
+        add("--allow-dirty", action="store_true", help="record code that no commit has, too")
+
+    def set_short(self, **values: Any) -> None:
+        """What --short sets unless the command line says otherwise."""
+        self._short = values
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:
+        """See ArgumentParser; refuses a record of code that no commit has before anything is measured."""
+        found = super().parse_args(args, namespace)
+        if found.short:
+            self.set_defaults(**self._short)
+            found = super().parse_args(args, namespace)
+        if found.clock == "cpu" and found.device.type != "cpu":
+            self.error("--clock cpu does not see what another device does")
+        torch.set_num_threads(found.threads)
+        _asked.clock, _asked.record = found.clock, None
+        if found.record:
+            try:
+                title = (self.description or "").partition("\n")[0]
+                _asked.record = Record.begun(
+                    found.record, title, provenance(found.device), found.note, allow_dirty=found.allow_dirty
+                )
+            except ValueError as error:
+                self.error(str(error))
+            found.json = True
+        return found
+
+
+def base_parser(description: str | None) -> BenchParser:
+    """The options that every benchmark has."""
+    return BenchParser(description)
+
+
 def interleaved(
     variants: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
 ) -> dict[str, Timing]:
@@ -40,48 +108,63 @@ def interleaved(
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(-1, repeats):
         for name, run in variants.items():
-            _wait(device)
-            begun = time.perf_counter()
-            run()
-            _wait(device)
+            spent = timed(run, device)
             if turn >= 0:
-                seconds[name].append(time.perf_counter() - begun)
+                seconds[name].append(spent)
+    if _asked.record is not None:
+        _asked.record.raw_seconds.append(seconds)
     return {name: Timing(min(each), statistics.median(each)) for name, each in seconds.items()}
+
+
+def timed(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call, by the clock that was asked for, until the device is done with it."""
+    _wait(device)
+    begun = now()
+    run()
+    _wait(device)
+    return now() - begun
+
+
+def now() -> float:
+    """The clock that was asked for."""
+    return time.perf_counter() if _asked.clock == "wall" else cpu_seconds()
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of those that it started and that still run."""
+    children = (child.pid for child in multiprocessing.active_children())
+    return time.process_time() + sum(_cpu_seconds_of(pid) for pid in children if pid is not None)
+
+
+def _cpu_seconds_of(pid: int) -> float:
+    # Linux's number of the clock of another process, as clock_getcpuclockid gives it.
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def peak_megabytes(run: Callable[[], object], device: torch.device) -> float | None:
     """What a call needs at most beyond what was there before it; None where the system does not tell."""
     if device.type == "cuda":
+        torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         run()
+        torch.cuda.synchronize(device)
         return (torch.cuda.max_memory_allocated(device) - before) / _MEGABYTE
     try:
         ctypes.CDLL(None).malloc_trim(0)
         # Writing 5 sets the highest resident size so far to the present one.
         Path("/proc/self/clear_refs").write_text("5")
         before = _resident("VmRSS")
-        run()
-        return (_resident("VmHWM") - before) / _MEGABYTE
     except (OSError, AttributeError):
+        run()
         return None
+    run()
+    return (_resident("VmHWM") - before) / _MEGABYTE
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Versions, hardware, commit, and the number of threads."""
-    return {**environment_facts(device), "threads": torch.get_num_threads()}
-
-
-def base_parser(description: str | None) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cpu", type=torch.device)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch, on a CPU")
-    parser.add_argument("--repeats", type=int, default=3, help="timed turns of each variant")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line of the output")
-    return parser
+    """Versions, hardware, commit, the number of threads and the clock."""
+    return {**environment_facts(device), "threads": torch.get_num_threads(), "clock": _asked.clock}
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -92,11 +175,28 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
         cells = [text.rjust(width) for text, width in zip(others, widths[1:], strict=True)]
         print("  ".join([first.ljust(widths[0]), *cells]))
     sys.stdout.flush()
+    if _asked.record is not None:
+        _asked.record.add_table(texts)
+
+
+def print_note(text: str) -> None:
+    """A sentence about what was measured; the record keeps it."""
+    print(text, flush=True)
+    if _asked.record is not None:
+        _asked.record.add_text(text)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """The last line of the output."""
+    """The last line of the output; the record is written with it."""
+    if _asked.record is not None:
+        for path in _asked.record.write(value):
+            print(path)
     print(json.dumps(value, allow_nan=False), flush=True)
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Versions and sizes in one line."""
+    print(" ".join(f"{name}={value}" for name, value in facts.items()))
 
 
 def _text(cell: object) -> str:

@@ -28,6 +28,7 @@ Rows = dict[StatisticKey, dict[str, np.ndarray | None]]
 
 _THREADS = 16  # most of the time goes into waiting for small files
 _HOOKS = {"conv": "ConvFeatureHook", "bn": "BNFeatureHook"}
+TREE_FOLDERS = tuple(_HOOKS.values())
 _KEYS: dict[str, str] = dict(
     zip(
         QUANTITIES,

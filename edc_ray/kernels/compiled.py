@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,12 +15,12 @@ from edc_ray.core.measured_input import Activation, NormFormula, NormKernels, St
 from edc_ray.core.tile_weights import axis_weights
 from edc_ray.core.torch_kernels import TORCH_KERNELS
 from edc_ray.errors import ConfigError
-from edc_ray.kernels.compiler import CompilationError, compiled_library
+from edc_ray.kernels.compiler import CompilationError, compiled_library, kernel_source
 
 CHOICE_VARIABLE = "EDC_RAY_KERNELS"
 
 _ACTIVATIONS: dict[Activation | None, int] = {None: 0, "relu": 1, "relu6": 2, "silu": 3}  # as in norms.h
-_SOURCE = Path(__file__).parent / "source" / "statistics.cpp"
+_SOURCE = kernel_source("statistics")
 
 
 def kernels_for(device: torch.device) -> StatisticKernels:

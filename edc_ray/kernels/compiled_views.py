@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,9 +12,9 @@ from torch import Tensor
 from edc_ray.core.augment import AugmentParams, Taps
 from edc_ray.core.cut_views import ViewCutter
 from edc_ray.core.views import EpochViews, Mix, ViewKernel, render_views
-from edc_ray.kernels.compiler import CompilationError, compiled_library
+from edc_ray.kernels.compiler import CompilationError, compiled_library, kernel_source
 
-_SOURCE = Path(__file__).with_name("views.cpp")
+_SOURCE = kernel_source("views")
 
 
 def view_kernel_for(device: torch.device) -> ViewKernel | None:

@@ -23,18 +23,24 @@ _VARIANTS = (
     (),
 )
 _SECONDS = 120
+_SOURCES = Path(__file__).parent / "source"
 
 
 class CompilationError(Exception):
     """There is no compiler here that makes a library which loads. Says what was tried."""
 
 
+def kernel_source(name: str) -> Path:
+    """The C++ file of a kernel in this package."""
+    return _SOURCES / f"{name}.cpp"
+
+
 def compiled_library(source: Path) -> ctypes.CDLL:
     """The library of `source`: from the cache, or compiled and kept there.
 
     Cached under a hash of all it is made from (source and what else is C++ in its folder, compiler, flags,
-    processor), in the folder that
-    EDC_RAY_KERNEL_CACHE names, else in the user's cache folder, else in a folder of this process.
+    processor), in the folder that EDC_RAY_KERNEL_CACHE names,
+    else in the user's cache folder, else in a folder of this process.
     Several processes may do it at once: each publishes a whole file by a rename.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,9 +12,9 @@ from edc_ray.core.image_statistics import ImageStatistics, image_statistics
 from edc_ray.core.moments import LayerStatistics
 from edc_ray.core.tile_weights import axis_weights
 from edc_ray.kernels.compiled import CompiledKernels, kernels_for
-from edc_ray.kernels.compiler import CompilationError, compiled_library
+from edc_ray.kernels.compiler import CompilationError, compiled_library, kernel_source
 
-_SOURCE = Path(__file__).with_name("image_statistics.cpp")
+_SOURCE = kernel_source("image_statistics")
 
 
 def image_statistics_for(device: torch.device) -> ImageStatistics:

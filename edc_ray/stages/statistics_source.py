@@ -21,6 +21,7 @@ from edc_ray.artifacts.layout import RUN_DATA, STAGE_FOLDERS, join_path, network
 from edc_ray.artifacts.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.manifest import read_manifest, read_shard
 from edc_ray.artifacts.official_statistics import (
+    TREE_FOLDERS,
     LayerShape,
     Rows,
     find_network_name,
@@ -93,6 +94,13 @@ class TreeSource:
 
     def check(self, wanted: Wanted) -> None:
         """See StatisticsSource; lists the tree, reads the global files and those of two classes."""
+        if not any(path.partition("/")[0] in TREE_FOLDERS for path in self._files):
+            raise ConfigError(
+                f"statistics.source: there are no statistics in {self.store.url}",
+                found="other files" if self._files else "nothing",
+                expected=f"a run whose statistics are complete, or a tree of {' and '.join(TREE_FOLDERS)}",
+                next="check the folder's name, or unset statistics.source",
+            )
         if wanted.definition != "official":
             raise ConfigError(
                 f"an official tree holds no {wanted.definition} statistics",

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from edc_ray.kernels import compiler
-from edc_ray.kernels.compiler import CACHE_VARIABLE, CompilationError, compiled_library
+from edc_ray.kernels.compiler import CACHE_VARIABLE, CompilationError, compiled_library, kernel_source
+from tests.architecture.source_tree import ROOT
 
 ANSWER = 'extern "C" int answer() { return %d; }\n'
+
+
+KERNELS = ("statistics", "image_statistics", "views")
 
 
 @pytest.fixture
@@ -68,3 +75,34 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_a_folder_of_this_process(
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(source / "below-a-file"))
     assert compiled_library(source).answer() == 42
+
+
+def _needed(name: str) -> set[Path]:
+    """A kernel's file and the package's own headers that it reads, themselves and through each other."""
+    found, unread = set[Path](), [kernel_source(name)]
+    while unread:
+        path = unread.pop()
+        found.add(path)
+        included = re.findall(r'^#include "([^"]+)"', path.read_text(encoding="utf-8"), re.MULTILINE)
+        unread += [header for text in included if (header := path.parent / text) not in found]
+    return found
+
+
+def test_the_folder_of_sources_holds_what_kernels_need_and_nothing_else() -> None:
+    there = set(kernel_source("statistics").parent.iterdir())
+    assert there == set.union(*(_needed(name) for name in KERNELS))
+    strays = [path for path in (ROOT / "edc_ray").rglob("*") if path.suffix in (".cpp", ".h")]
+    assert set(strays) == there
+
+
+@pytest.mark.nightly
+def test_a_wheel_has_the_kernels(tmp_path: Path) -> None:
+    uv = shutil.which("uv", path=f"{ROOT / '.uv' / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    if uv is None:
+        pytest.skip("no uv to build a wheel with")
+    command = [uv, "build", "--quiet", "--wheel", "--out-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, timeout=200)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    needed = set.union(*(_needed(name) for name in KERNELS))
+    assert {path.relative_to(ROOT).as_posix() for path in needed} <= packed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,17 @@ def test_a_repository_checkout_with_global_files_only_serves_local_class_targets
     run_pipeline(context, ["statistics", "recover"])
     with pytest.raises(ArtifactError, match="are missing"):
         tiny_context(**OFFICIAL, statistics__source=damaged.url)
+
+
+def test_a_folder_without_statistics_is_named_before_anything_is_said_of_trees(tmp_path: Path) -> None:
+    nowhere = tmp_path / "no" / "such" / "folder"
+    with pytest.raises(ConfigError, match=r"there are no statistics in .*/no/such/folder") as caught:
+        tiny_context(statistics__source=str(nowhere))
+    assert "found:    nothing" in str(caught.value)
+    nowhere.mkdir(parents=True)
+    (nowhere / "notes.txt").write_text("x")
+    with pytest.raises(ConfigError, match="found:    other files"):
+        tiny_context(statistics__source=str(nowhere))
 
 
 def test_every_missing_file_of_a_tree_is_found_before_work_starts(damaged: Store) -> None:

@@ -9,18 +9,6 @@ namespace {
 const long TOGETHER = 4; // planes that share one visit to the sums of the places
 const long BLOCKS = 16;  // parts of the work on planes, each with sums of its own over places
 
-float mean_of(const float *RESTRICT x, long count) {
-    double total = 0;
-    for (long first = 0; first < count; first += 1024) {
-        const long end = first + 1024 < count ? first + 1024 : count;
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (long p = first; p < end; ++p) sum += x[p];
-        total += sum;
-    }
-    return (float)(total / count);
-}
-
 // The mean square of x - mean, which is left in `to` where that is not null.
 double squares_around(const float *RESTRICT x, float mean, float *RESTRICT to, long count) {
     double squares = 0;

@@ -5,11 +5,9 @@
 #include <cstdlib>
 #include <cstring>
 
-#define RESTRICT __restrict__
+#include "sums.h"
 
 namespace {
-
-const long FLUSH = 64;   // float32 partial sums hold at most so many numbers a lane
 
 // Where the tiles of an [H][W] map lie and what their pixels weigh. rows [3][R][H], columns [3][S][W]: weights of
 // values, of squares, and of products with the next. R = 0: no tiles.

@@ -1,5 +1,5 @@
 // Moments of every image by itself on a CPU: see edc_ray/core/image_statistics.py for what they are, and
-// image_kernels.py, beside this file, for who calls them.
+// edc_ray/kernels/image_kernels.py for who calls them.
 //
 // float32 data, B images of C channels of H rows of W pixels. "planes": stored image by image, channel by channel.
 // "pixels": stored image by image, pixel by pixel (channels last). An image is read once from memory and is one
@@ -8,11 +8,10 @@
 #include <cstdlib>
 #include <cstring>
 
-#define RESTRICT __restrict__
+#include "sums.h"
 
 namespace {
 
-const long FLUSH = 64;     // float32 partial sums hold at most so many numbers a lane
 const long TOGETHER = 4;   // planes that share one visit to the sums of the places
 const long SAMPLES = 64;   // numbers whose mean is near that of an image
 const long QUANTITIES = 5; // sums of a place: values, squares, products with the right, lower, diagonal neighbours
@@ -38,18 +37,6 @@ float near_mean(const float *x, long count) {
     double total = 0;
     for (long k = 0; k < samples; ++k) total += x[(2 * k + 1) * count / (2 * samples)];
     return (float)(total / samples);
-}
-
-float mean_of(const float *RESTRICT x, long count) {
-    double total = 0;
-    for (long first = 0; first < count; first += 1024) {
-        const long end = first + 1024 < count ? first + 1024 : count;
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (long p = first; p < end; ++p) sum += x[p];
-        total += sum;
-    }
-    return (float)(total / count);
 }
 
 double variance_around(const float *RESTRICT x, float mean, long count) {

@@ -1,0 +1,140 @@
+"""The least time that a computation could take on this machine, from its arithmetic and its memory traffic.
+
+What counts is what no implementation of the same network gets around, layer by layer: of each convolution and
+matrix product, two operations for a multiplication with its addition, and the bytes of its operands and its
+results, each read or written once. Everything else (BatchNorm, activations, pooling, statistics, losses) is
+taken as free, as if it were done on the way; so the floor cannot be reached in full. An operation takes at
+least its arithmetic at the peak or its bytes at the full bandwidth, whichever is longer; one follows the
+other. Both peaks are measured in the same run with the same threads and clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from harness import timed
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_ATEN = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One convolution or product, or bytes that are moved without one."""
+
+    name: str
+    flops: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Machine:
+    """flops: of float32 products or convolutions in a second. bytes: read and written in a second."""
+
+    flops: float
+    bytes: float
+
+    def least_seconds(self, operations: Iterable[Operation]) -> float:
+        """What the operations take at least, one after the other."""
+        return sum(max(each.flops / self.flops, each.bytes / self.bytes) for each in operations)
+
+
+def measured_machine(device: torch.device, *, repeats: int = 8) -> Machine:
+    """Peaks of a device: the best of some large products and convolutions, and of some copies.
+
+    One library's convolutions may be faster than another's products; copies are of more than caches hold.
+    """
+    side, images, numbers = (8192, 128, 2**28) if device.type == "cuda" else (1536, 8, 2**25)
+    left, right = (torch.randn(side, side, device=device) for _ in range(2))
+    product = torch.empty_like(left)
+    maps = torch.randn(images, 128, 32, 32, device=device).to(memory_format=torch.channels_last)
+    weight = torch.randn(128, 128, 3, 3, device=device).to(memory_format=torch.channels_last)
+    source = torch.ones(numbers, device=device)
+    target = torch.empty_like(source)
+
+    def best(run: Callable[[], object]) -> float:
+        run()
+        return min(timed(run, device) for _ in range(repeats))
+
+    by_product = 2 * side**3 / best(lambda: torch.mm(left, right, out=product))
+    (counted,) = operations_of(lambda: F.conv2d(maps, weight, padding=1))
+    by_convolution = counted.flops / best(lambda: F.conv2d(maps, weight, padding=1))
+    return Machine(
+        flops=max(by_product, by_convolution),
+        bytes=2 * 4 * numbers / best(lambda: target.copy_(source)),
+    )
+
+
+def operations_of(run: Callable[[], object]) -> list[Operation]:
+    """The convolutions and products that a call makes, forwards and backwards."""
+    with _Counter() as counter:
+        run()
+    return counter.operations
+
+
+class _Counter(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[Operation] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if (count := _COUNTED.get(func.overloadpacket)) is not None:
+            self.operations += count(args, out)
+        return out
+
+
+def _convolution(args: Any, out: Tensor) -> list[Operation]:
+    x, weight = args[0], args[1]
+    return [Operation("convolution", _convolution_flops(x, weight, out, args[3:7]), _bytes(x, weight, out))]
+
+
+def _convolution_backward(args: Any, out: tuple[Tensor | None, ...]) -> list[Operation]:
+    grad, x, weight = args[:3]
+    flops = _convolution_flops(x, weight, grad, args[4:8])
+    found = []
+    if out[0] is not None:
+        found.append(Operation("convolution, to its input", flops, _bytes(grad, weight, out[0])))
+    if out[1] is not None:
+        found.append(Operation("convolution, to its weights", flops, _bytes(grad, x, out[1])))
+    return found
+
+
+def _convolution_flops(x: Tensor, weight: Tensor, out: Tensor, how: Sequence[Any]) -> float:
+    """Two for each pair of a pixel and a weight that meet; zeros of the padding are multiplied by nobody.
+
+    how: stride, padding, dilation, transposed.
+    """
+    *steps, transposed = how
+    if transposed:
+        x, out = out, x
+    pairs = 1
+    for axis, (stride, padding, dilation) in enumerate(zip(*steps, strict=True), start=2):
+        first = torch.arange(out.shape[axis])[:, None] * stride - padding
+        at = first + torch.arange(weight.shape[axis]) * dilation
+        pairs *= int(((at >= 0) & (at < x.shape[axis])).sum())
+    # Channels [of the output, of the input in a group] of the weights.
+    return 2.0 * len(x) * weight.shape[0] * weight.shape[1] * pairs
+
+
+def _product(left: Tensor, right: Tensor, out: Tensor) -> list[Operation]:
+    return [Operation("product", 2.0 * out.numel() * left.shape[-1], _bytes(left, right, out))]
+
+
+def _bytes(*tensors: Tensor) -> float:
+    return float(sum(each.numel() * each.element_size() for each in tensors))
+
+
+_COUNTED: dict[Any, Callable[[Any, Any], list[Operation]]] = {
+    _ATEN.convolution: _convolution,
+    _ATEN.convolution_backward: _convolution_backward,
+    _ATEN.mm: lambda args, out: _product(args[0], args[1], out),
+    _ATEN.bmm: lambda args, out: _product(args[0], args[1], out),
+    _ATEN.addmm: lambda args, out: _product(args[1], args[2], out),
+    _ATEN.baddbmm: lambda args, out: _product(args[1], args[2], out),
+}

@@ -112,6 +112,9 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
         reported("stage_failed", len(missing) - len(failures), reused)
         raise _units_failed(stage, len(units), failures)
     named, meta = stage.finish(context, [records[unit.key] for unit in units])
+    if stage.name in READ_BY_FOLDER:
+        # Before the manifest: a run that is killed here goes on here, one that is complete looks no further.
+        remove_unnamed(context.store, STAGE_FOLDERS[stage.name], named)
     dataset = context.config.dataset
     write_manifest(
         context.store, STAGE_FOLDERS[stage.name], named, fingerprint=fingerprint_of(context, stage, units),
@@ -120,8 +123,6 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
         environment=joined_facts(record.environment for record in records.values()),
     )  # fmt: skip
     context.forget_manifest(stage.name)
-    if stage.name in READ_BY_FOLDER:
-        remove_unnamed(context.store, STAGE_FOLDERS[stage.name], named)
     return reported("stage_done", len(missing), reused, meta=meta)
 
 

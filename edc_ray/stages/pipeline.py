@@ -27,6 +27,7 @@ from edc_ray.stages.completeness import (
     require_complete,
 )
 from edc_ray.stages.context import StageContext
+from edc_ray.stages.kept_units import kept_records
 from edc_ray.stages.plan import Execute, Outcome, Stage
 from edc_ray.stages.provenance import joined_facts
 from edc_ray.stages.unit_work import execute_here
@@ -99,6 +100,7 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
     for outdated in _built_on(stage.name):
         context.withdraw_manifest(outdated)
     records = proven_records(context, stage, units)
+    records |= kept_records(context, stage, [unit for unit in units if unit.key not in records])
     missing, reused = [unit for unit in units if unit.key not in records], len(records)
     on_event({"event": "stage_started", "stage": stage.name, "units": len(units), "reused": reused})
     failures: list[Outcome] = []

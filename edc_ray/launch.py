@@ -23,9 +23,17 @@ from edc_ray.errors import ConfigError, EdcRayError, UnitsFailedError
 from edc_ray.report.progress import ProgressDisplay
 from edc_ray.report.run_report import result_rows, write_report
 from edc_ray.report.table import to_table
+from edc_ray.stages.added_classes import lines_of_more_classes
 from edc_ray.stages.context import StageContext, choose_device
 from edc_ray.stages.event_log import EventLog, read_events
-from edc_ray.stages.open_run import Inputs, device_of_whole_run, open_inputs, open_run, run_url
+from edc_ray.stages.open_run import (
+    Inputs,
+    device_of_whole_run,
+    earlier_config,
+    open_inputs,
+    open_run,
+    run_url,
+)
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.plan import Execute, Outcome, Stage, WorkUnit
 
@@ -52,7 +60,10 @@ def launch(config: RunConfig, stages: Sequence[StageName], output: Output) -> No
     _say_where_the_method_is_left(inputs.config, stderr)
     progress = ProgressDisplay("none" if output.quiet else config.tracking.progress, stderr)
     with _executor(inputs) as (execute, device):
+        earlier = earlier_config(inputs.store)
         context = open_run(inputs, device)
+        for line in lines_of_more_classes(context, earlier):
+            stderr.print(line, highlight=False, markup=False, soft_wrap=True)
         log = EventLog(context.store)
 
         def on_event(event: dict[str, Any]) -> None:

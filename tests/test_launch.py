@@ -58,6 +58,23 @@ def test_a_run_without_recovery_has_no_matching_loss_and_the_initial_images(
     assert found["stages"]["recover"]["units_done"] == 5
 
 
+def test_what_more_classes_leave_alone_is_told_before_work(
+    tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields: dict[str, Any] = {
+        "init.kind": "noise", "init.classes_per_unit": 2, "dataset.mean": [0.3], "dataset.std": [0.2],
+        "tracking.tensorboard": False,
+    }  # fmt: skip
+    for names in (["3", "1"], ["3", "1", "4"]):
+        config = tiny_config(tmp_path, **fields, **{"dataset.class_names": names})
+        launch(config, ["squeeze", "init"], Output(as_json=True, quiet=True))
+    told = capsys.readouterr()
+    assert "classes: 3 now, 2 before; added 4\n" in told.err
+    assert "  init        kept 1, to make 1: 1 with added classes\n" in told.err
+    stages = json.loads(told.out.splitlines()[-1])["stages"]
+    assert (stages["init"]["units_done"], stages["init"]["units_reused"]) == (1, 1)
+
+
 def test_ray_is_started_only_for_units_that_are_missing(
     tiny_config: Config, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,15 +173,16 @@ def write_manifest(
 
 
 def remove_unnamed(store: Store, stage_folder: str, records: Iterable[Record]) -> None:
-    """Delete the shards and records of a complete stage that its manifest does not name.
+    """Delete the shards and records of a stage that its manifest does not name.
 
     Units of an earlier plan, such as a last block that was shorter: who reads all files of the folder would
-    take their rows twice.
+    take their rows twice. Records go first: none may name a file that is gone.
     """
     kept = {layout.manifest_path(stage_folder), *named_paths(stage_folder, records)}
-    for path in store.list(stage_folder):
-        if path not in kept:
-            store.delete(path)
+    unnamed = [path for path in store.list(stage_folder) if path not in kept]
+    of_records = layout.join_path(layout.records_folder(stage_folder), "")
+    for path in sorted(unnamed, key=lambda path: not path.startswith(of_records)):
+        store.delete(path)
 
 
 def named_paths(stage_folder: str, records: Iterable[Record]) -> set[str]:

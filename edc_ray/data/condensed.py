@@ -23,6 +23,7 @@ from edc_ray.artifacts.table_checks import refuse_repeated
 from edc_ray.config.run import digest_of
 from edc_ray.core.pixels import from_uint8
 from edc_ray.core.views import EpochViews, render_views
+from edc_ray.data.image_parts import part_of_images
 from edc_ray.data.label_epochs import LabelEpochs
 from edc_ray.data.label_rows import places_of, refuse_views_outside, views_of_rows
 from edc_ray.data.label_tables import decoded_label_rows
@@ -39,7 +40,7 @@ class View(NamedTuple):
 
 
 class CondensedImages(Dataset[tuple[Any, int]]):
-    """Images and labels of a complete condensed set.
+    """Images and labels of a complete condensed set, or of a part of it.
 
     Args:
         url: of a run, or of the folder of one of its stages.
@@ -47,16 +48,19 @@ class CondensedImages(Dataset[tuple[Any, int]]):
         transform: applied to each image, float32 [C, H, W] in [0, 1].
         stage: "recover" for the condensed images, "init" for those before recovery.
         cache: folder of local copies of remote files, to be read the next time; None: nothing is copied.
+        ipc: only the first so many images of each class.
+        classes: only these, by name, which get the labels 0, 1, ... in this order.
 
     Attributes:
         images: uint8 [N, C, H, W].
         labels, ipc_ids: int64 [N].
         class_names: by label.
         mean, std: per channel, of pixels in [0, 1]; None where the run does not state them.
-        digest: of all pixels by label and ipc id; None where the run does not state it.
+        digest: of all pixels by label and ipc id; None where the run does not state it, and of a part.
 
     Raises:
         ArtifactError: the stage is not complete, or a file is damaged.
+        ConfigError: there is no such class, or there are not so many images.
     """
 
     def __init__(
@@ -67,12 +71,16 @@ class CondensedImages(Dataset[tuple[Any, int]]):
         transform: Callable[[Tensor], Any] | None = None,
         stage: str = "recover",
         cache: str | None = None,
+        ipc: int | None = None,
+        classes: Sequence[str] | None = None,
     ) -> None:
         store, folder, manifest = open_stage(url, storage_options, stage)
         rows = read_condensed_images(store, folder, manifest, cache)
+        if ipc is not None or classes is not None:
+            rows = part_of_images(rows, ipc, classes, url=store.url)
         self.images, self.labels, self.ipc_ids = rows.images, rows.labels, rows.ipc_ids
         self.class_names = rows.class_names
-        self.digest = images_digest(manifest)
+        self.digest = images_digest(manifest) if ipc is None and classes is None else None
         self.mean: list[float] | None = manifest.meta.get("mean")
         self.std: list[float] | None = manifest.meta.get("std")
         self._transform = transform

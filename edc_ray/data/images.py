@@ -69,6 +69,20 @@ class ImageSet(ABC):
         sha.update(self._content_digest())
         return sha.hexdigest()
 
+    @cached_property
+    def class_hashes(self) -> tuple[str, ...]:
+        """SHA-256 (hex) of each class's images in their order, by label; not of the label or the name.
+
+        Computed once, as `content_hash`, and covers as much of the images as that does.
+        """
+        return tuple(self._class_hash(label) for label in range(len(self.class_names)))
+
+    def _class_hash(self, label: int) -> str:
+        own = self.subset(self.class_indices(label))
+        sha = hashlib.sha256(repr((self.channels, self.image_size, len(own))).encode())
+        sha.update(own._content_digest())
+        return sha.hexdigest()
+
 
 class DenseImages(ImageSet):
     """Images decoded into one array. Picklable as plain numpy, so that processes can share the memory.

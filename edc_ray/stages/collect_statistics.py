@@ -46,7 +46,7 @@ BUFFERS_ONLY = "buffers_only"
 def plan(context: StageContext) -> list[WorkUnit]:
     """All training images are seen once, in one fixed order, in batches of one fixed size."""
     section = context.config.statistics
-    if section.source is not None or _buffers_suffice(context.config):
+    if section.source is not None or buffers_suffice(context.config):
         return [
             WorkUnit("statistics", network_key(name), f"observer {name}", {"observer": name})
             for name in _observers(context)
@@ -90,11 +90,11 @@ def collect(context: StageContext, unit: WorkUnit) -> UnitOutput:
     if context.config.statistics.source is not None:
         return take_statistics(context, unit)
     return (
-        take_buffers(context, unit) if _buffers_suffice(context.config) else accumulate_batches(context, unit)
+        take_buffers(context, unit) if buffers_suffice(context.config) else accumulate_batches(context, unit)
     )
 
 
-def _buffers_suffice(config: RunConfig) -> bool:
+def buffers_suffice(config: RunConfig) -> bool:
     """Whether all targets are BatchNorms' running estimates, as in SRe2L and CDA: no image has to be seen."""
     section = config.recover
     return section.layers == ("bn",) and section.variance == "official" and section.category_aware != "global"
@@ -213,7 +213,7 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
     meta = {"patch_side": context.config.statistics.patch_side}
     if context.config.statistics.source is not None:
         return records, meta
-    if _buffers_suffice(context.config):
+    if buffers_suffice(context.config):
         return records, meta | {BUFFERS_ONLY: True}
     tables = [_merge_observer(context, name, records) for name in _observers(context)]
     return tables, meta

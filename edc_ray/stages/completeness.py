@@ -14,8 +14,11 @@ from edc_ray.stages.plan import Stage, WorkUnit
 
 def planned_units(context: StageContext, stage: Stage) -> list[WorkUnit]:
     """The stage's units with their fingerprints."""
-    fingerprint = context.config.fingerprint(stage.name)
-    return [unit.fingerprinted(fingerprint, stage.inputs(context, unit)) for unit in stage.plan(context)]
+    fingerprint, units = context.config.fingerprint(stage.name), []
+    for unit in stage.plan(context):
+        inputs = stage.inputs(context, unit)
+        units.append(unit.fingerprinted(fingerprint, inputs, stage.content(context, unit, inputs)))
+    return units
 
 
 def fingerprint_of(context: StageContext, stage: Stage, units: list[WorkUnit]) -> str:

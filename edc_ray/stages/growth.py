@@ -4,10 +4,11 @@ By ipc where the method's values follow ipc: images that are there stay only in 
 so the block sizes of a run that began with fewer images are kept. Labels and students are made anew from all
 images, so they get the values of the new ipc.
 
-By classes no unit could stay. An observer ends in one output for each class, so every observer is another
-one, pretrained ones too (`squeeze.head_classes` takes other outputs). Recovery's cross entropy is over all
-classes, the statistics of the whole set cover all of them, a soft label has a number for each, and so has the
-score by which initial crops are chosen. So a run of more classes is another run, in a folder of its own.
+By classes behind those that are there, whose labels stay. Units of images in which no other class has a say
+stay (`kept_units`); what does not, and why, says `added_classes`. It is much: an observer ends in one output
+for each class, pretrained ones too (`squeeze.head_classes`), and cross entropy, statistics of the whole set,
+soft labels and the scores of crops are over all classes. Classes in between, gone or in another order would
+give images that are there other labels: they are refused.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edc_ray.artifacts.layout import network_name
+from edc_ray.artifacts.layout import RUN_CONFIG, join_path, network_name
 from edc_ray.config.method_values import field_value
 from edc_ray.config.methods import METHODS
 from edc_ray.config.run import RunConfig
@@ -23,6 +24,10 @@ from edc_ray.config.run import RunConfig
 _BLOCK_SIZES = ("recover.classes_per_unit", "recover.ipc_per_unit")
 _NAMES_SHOWN = 5
 _MADE_ANEW = ("relabel.", "evaluate.")
+_OF_CLASSES = (
+    "dataset.class_names", "dataset.num_classes", "dataset.mean", "dataset.std", "squeeze.head_classes"
+)  # fmt: skip
+_MOST_LISTED = 100
 
 
 def with_blocks_of(earlier: RunConfig, config: RunConfig) -> RunConfig:
@@ -48,8 +53,24 @@ def follows_ipc(earlier: RunConfig, config: RunConfig, field: str) -> bool:
     )
 
 
+def added_names(earlier: RunConfig, config: RunConfig) -> tuple[str, ...]:
+    """Classes that stand behind those of a run that is there, which keep their labels.
+
+    () where there are none, or the earlier classes change too.
+    """
+    old, new = _names(earlier), _names(config)
+    if not old or new[: len(old)] != old or not _outputs_stay(earlier, config):
+        return ()
+    return new[len(old) :]
+
+
+def follows_classes(earlier: RunConfig, config: RunConfig, field: str) -> bool:
+    """Whether a field may differ because classes were added; all that it changes is then made anew."""
+    return field in _OF_CLASSES and bool(added_names(earlier, config))
+
+
 def advice(earlier: RunConfig, config: RunConfig, url: str) -> str | None:
-    """What to do instead where a folder is asked for other classes, fewer images or fewer epochs.
+    """What to do instead where a folder is asked for classes it cannot take, fewer images or fewer epochs.
 
     Args:
         earlier: the config that made the folder.
@@ -59,8 +80,8 @@ def advice(earlier: RunConfig, config: RunConfig, url: str) -> str | None:
     Returns:
         None where none of these differs.
     """
-    if changed := _classes_changed(earlier, config):
-        return _advice_on_classes(earlier, changed, url)
+    if _names(earlier) != _names(config) and not added_names(earlier, config):
+        return _advice_on_classes(earlier, config, url)
     source = f"init.source={url} recover.enabled=false"
     if config.ipc < earlier.ipc:
         return (
@@ -77,27 +98,51 @@ def advice(earlier: RunConfig, config: RunConfig, url: str) -> str | None:
     return None
 
 
-def _classes_changed(earlier: RunConfig, config: RunConfig) -> str | None:
-    """How the classes differ, in words; None where they do not."""
-    old, new = earlier.dataset.class_names or (), config.dataset.class_names or ()
-    if old == new:
-        return None
+def _advice_on_classes(earlier: RunConfig, config: RunConfig, url: str) -> str:
+    """Where the names could be added, how; else why nothing could stay, and what would serve again."""
+    old, new = _names(earlier), _names(config)
+    if new[: len(old)] == old:
+        return (
+            "added classes leave the outputs of those that are there alone: let squeeze.head_classes "
+            f"begin with {list(earlier.squeeze.head_classes or ())}"
+        )
+    changed = _classes_changed(old, new)
+    if not set(old) - set(new) and len(new) > len(old):
+        added = [name for name in new if name not in old]
+        listed = [*old, *added] if len(new) <= _MOST_LISTED else None
+        where = (
+            "[" + ",".join(listed) + "]" if listed else f"those of {join_path(url, RUN_CONFIG)}, then the new"
+        )
+        return (
+            f"classes: {changed}, in between. To add them here, list them last: dataset.class_names={where}"
+        )
+    if not set(new) - set(old) and len(new) < len(old):
+        return (
+            "nothing needs to be made for fewer classes: edc_ray.data.condensed.CondensedImages("
+            f"'{url}', classes=[...]) shows them; to label them and train students on them, another run.name "
+            f"with init.source={url} recover.enabled=false ipc={earlier.ipc}"
+        )
+    return f"classes: {changed}. {_why_nothing_stays(earlier, url)}"
+
+
+def _classes_changed(old: Sequence[str], new: Sequence[str]) -> str:
+    """How the classes differ, in words."""
     added = [name for name in new if name not in old]
     gone = [name for name in old if name not in new]
     words = [
-        f"{len(added)} added ({_some(added)})" if added else "",
-        f"{len(gone)} gone ({_some(gone)})" if gone else "",
+        f"{len(added)} added ({some(added)})" if added else "",
+        f"{len(gone)} gone ({some(gone)})" if gone else "",
     ]
     return " and ".join(word for word in words if word) or "the same in another order"
 
 
-def _advice_on_classes(earlier: RunConfig, changed: str, url: str) -> str:
+def _why_nothing_stays(earlier: RunConfig, url: str) -> str:
     fixed = [name for name in earlier.squeeze.observers if name in earlier.squeeze.weights]
     trained = [name for name in earlier.squeeze.observers if name not in fixed]
     text = (
-        f"classes: {changed}. Kept: nothing; made anew: every observer, statistic, image, label and student, "
-        "because observers, cross entropy, statistics of the whole set and soft labels are over all classes. "
-        "Give another run.name"
+        "Kept: nothing; made anew: every observer, statistic, image, label and student, because observers, "
+        "cross entropy, statistics of the whole set and soft labels are over all classes, and images that "
+        "are there would have other labels. Give another run.name"
     )
     if trained:
         text += (
@@ -107,12 +152,23 @@ def _advice_on_classes(earlier: RunConfig, changed: str, url: str) -> str:
         )
     if fixed:
         text += (
-            f"; the weight files of {_some(fixed)} serve again, with squeeze.head_classes of the new classes"
+            f"; the weight files of {some(fixed)} serve again, with squeeze.head_classes of the new classes"
         )
     return text
 
 
-def _some(names: Sequence[str]) -> str:
+def _outputs_stay(earlier: RunConfig, config: RunConfig) -> bool:
+    """Whether the pretrained heads' outputs of the earlier classes are the same."""
+    old, new = earlier.squeeze.head_classes, config.squeeze.head_classes
+    return old == (new if old is None or new is None else new[: len(old)])
+
+
+def _names(config: RunConfig) -> tuple[str, ...]:
+    return config.dataset.class_names or ()
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of some names."""
     return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
 
 

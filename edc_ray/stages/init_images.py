@@ -18,6 +18,7 @@ from edc_ray.data.sources import OpenedDataset
 from edc_ray.errors import DataError
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, images_output
+from edc_ray.stages.kept_units import own_facts
 from edc_ray.stages.mosaics import mosaics_of_class
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks, span
 from edc_ray.stages.stored_runs import stored_hashes, stored_images
@@ -41,21 +42,38 @@ def plan(context: StageContext) -> list[WorkUnit]:
 
 def inputs(context: StageContext, unit: WorkUnit) -> Any:
     if context.config.init.source is not None:
-        return stored_hashes(context.config.init.source, _slots_of(unit))
+        return stored_hashes(context.config.init.source, _slots_of(unit), context.data.train.class_names)
     if context.config.init.kind != "mosaic":
         return context.data.train.content_hash
     return [context.data.train.content_hash, context.observer_digests(context.config.observers_of("init"))]
+
+
+def content(context: StageContext, unit: WorkUnit, inputs: Any) -> Any:
+    """What the images of a block depend on where no observer scores them; scores are over all classes."""
+    section, dataset = context.config.init, context.config.dataset
+    if section.source is not None:
+        own = inputs
+    elif section.kind == "mosaic":
+        return None
+    elif section.kind == "real":
+        own = [context.data.train.class_hashes[label] for label in range(*unit.work["classes"])]
+    else:
+        own = [dataset.mean, dataset.std]
+    return own_facts(context, _slots_of(unit), "init"), own
 
 
 def make_images(context: StageContext, unit: WorkUnit) -> UnitOutput:
     """Initial images of one block."""
     slots, source = _slots_of(unit), context.config.init.source
     if source is not None:
-        return images_output(context, unit.key, stored_images(source, slots), slots, {})
+        images = stored_images(source, slots, context.data.train.class_names)
+        return images_output(context, unit.key, images, slots, {})
     ipc_ids = range(*unit.work["ipc"])
-    images = [_images_of_class(context, label, ipc_ids) for label in range(*unit.work["classes"])]
+    images = np.concatenate(
+        [_images_of_class(context, label, ipc_ids) for label in range(*unit.work["classes"])]
+    )
     section = context.config.init if context.config.init.kind == "mosaic" else None
-    return images_output(context, unit.key, np.concatenate(images), slots, {}, section=section)
+    return images_output(context, unit.key, images, slots, {}, section=section)
 
 
 def _slots_of(unit: WorkUnit) -> list[Slot]:
@@ -135,4 +153,12 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
     return records, {"kind": context.config.init.kind}
 
 
-STAGE = Stage(name="init", needs=("squeeze",), plan=plan, inputs=inputs, run_unit=make_images, finish=finish)
+STAGE = Stage(
+    name="init",
+    needs=("squeeze",),
+    plan=plan,
+    inputs=inputs,
+    run_unit=make_images,
+    finish=finish,
+    content=content,
+)

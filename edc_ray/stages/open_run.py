@@ -37,7 +37,7 @@ from edc_ray.models.pretrained import check_source
 from edc_ray.models.registry import check_network, network_names
 from edc_ray.models.weight_files import check_local_weights
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.growth import advice, follows_ipc, with_blocks_of
+from edc_ray.stages.growth import added_names, advice, follows_classes, follows_ipc, with_blocks_of
 from edc_ray.stages.init_images import check_class_sizes
 from edc_ray.stages.provenance import environment_facts
 from edc_ray.stages.statistics_source import check_statistics_source
@@ -94,7 +94,11 @@ def open_run(inputs: Inputs, device: torch.device) -> StageContext:
     config = inputs.config.model_copy(update={"device": device.type})
     refuse_newer_manifests(inputs.store)
     check_same_run(inputs.store, config)
-    check_same_data(inputs.store, inputs.data)
+    if (earlier := earlier_config(inputs.store)) is not None and added_names(earlier, config):
+        # Units know the images of their classes. Killed between the two files, the run can go on with either.
+        inputs.store.delete(RUN_DATA)
+    else:
+        check_same_data(inputs.store, inputs.data)
     inputs.store.publish(RUN_CONFIG, to_yaml(config).encode(), replace=True)
     inputs.store.publish(RUN_DATA, _data_facts(inputs.data), replace=True)
     return StageContext(config, inputs.store, inputs.data, device)
@@ -118,7 +122,7 @@ def device_of_whole_run(store: Store) -> str | None:
     if not all(store.exists(manifest_path(folder)) for folder in STAGE_FOLDERS.values()):
         return None
     try:
-        config = _stored_config(store)
+        config = earlier_config(store)
     except ConfigError:
         return None
     return None if config is None else config.device
@@ -136,13 +140,14 @@ def check_same_run(store: Store, config: RunConfig) -> None:
 
     A higher `ipc` or more `relabel.epochs` are no other config, unless another `ipc` changes every image:
     whole blocks stay, a last, shorter one and what was made of all images (labels of mixed images, students)
-    are made anew, with the method's values for the new `ipc`. Where weights lie and what a *.source names
+    are made anew, with the method's values for the new `ipc`. Classes may be added behind those that are
+    there: units in which they have a say are made anew. Where weights lie and what a *.source names
     are no difference: their content is in the units' fingerprints.
 
     Raises:
         ConfigError: a stage has results that this config would make otherwise; names the fields that differ.
     """
-    earlier = _stored_config(store)
+    earlier = earlier_config(store)
     if earlier is None:
         return
     for stage in STAGE_NAMES:
@@ -152,7 +157,9 @@ def check_same_run(store: Store, config: RunConfig) -> None:
         different = {
             name: values
             for name, values in different.items()
-            if not (name in grows and _is_growth(*values)) and not follows_ipc(earlier, config, name)
+            if not (name in grows and _is_growth(*values))
+            and not follows_ipc(earlier, config, name)
+            and not follows_classes(earlier, config, name)
         }
         if different and _has_results(store, stage):
             raise ConfigError(
@@ -175,7 +182,12 @@ def _dropped(store: Store, stage: StageName, config: RunConfig) -> dict[str, tup
     return {field: (held, wanted)} if isinstance(held, int) and wanted < held else {}
 
 
-def _stored_config(store: Store) -> RunConfig | None:
+def earlier_config(store: Store) -> RunConfig | None:
+    """The resolved config that a run's folder holds; None in a new one.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     if not store.exists(RUN_CONFIG):
         return None
     return stored_config(store)
@@ -185,7 +197,7 @@ def _as_it_began(store: Store, config: RunConfig) -> RunConfig:
     """The config with the block sizes of a folder that began with fewer images and has some."""
     if not _has_results(store, "recover"):
         return config
-    earlier = _stored_config(store)
+    earlier = earlier_config(store)
     return config if earlier is None else with_blocks_of(earlier, config)
 
 

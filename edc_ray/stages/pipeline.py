@@ -27,6 +27,7 @@ from edc_ray.stages.completeness import (
     require_complete,
 )
 from edc_ray.stages.context import StageContext
+from edc_ray.stages.kept_units import kept_records
 from edc_ray.stages.plan import Execute, Outcome, Stage
 from edc_ray.stages.provenance import joined_facts
 from edc_ray.stages.unit_work import execute_here
@@ -99,6 +100,7 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
     for outdated in _built_on(stage.name):
         context.withdraw_manifest(outdated)
     records = proven_records(context, stage, units)
+    records |= kept_records(context, stage, [unit for unit in units if unit.key not in records])
     missing, reused = [unit for unit in units if unit.key not in records], len(records)
     on_event({"event": "stage_started", "stage": stage.name, "units": len(units), "reused": reused})
     failures: list[Outcome] = []
@@ -112,6 +114,9 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
         reported("stage_failed", len(missing) - len(failures), reused)
         raise _units_failed(stage, len(units), failures)
     named, meta = stage.finish(context, [records[unit.key] for unit in units])
+    if stage.name in READ_BY_FOLDER:
+        # Before the manifest: a run that is killed here goes on here, one that is complete looks no further.
+        remove_unnamed(context.store, STAGE_FOLDERS[stage.name], named)
     dataset = context.config.dataset
     write_manifest(
         context.store, STAGE_FOLDERS[stage.name], named, fingerprint=fingerprint_of(context, stage, units),
@@ -120,8 +125,6 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
         environment=joined_facts(record.environment for record in records.values()),
     )  # fmt: skip
     context.forget_manifest(stage.name)
-    if stage.name in READ_BY_FOLDER:
-        remove_unnamed(context.store, STAGE_FOLDERS[stage.name], named)
     return reported("stage_done", len(missing), reused, meta=meta)
 
 

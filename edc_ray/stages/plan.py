@@ -25,6 +25,8 @@ class WorkUnit:
         title: how messages call it, such as "classes 40-49, ipc 0-9".
         work: what to do, as plain JSON values.
         fingerprint: hash of all that changes its result; empty until `fingerprinted`.
+        content: hash of what its images depend on, where no class beside their own is among it: by it they
+            are found again after classes were added. Empty: all classes have a say in its result.
     """
 
     stage: StageName
@@ -32,11 +34,23 @@ class WorkUnit:
     title: str
     work: Mapping[str, Any]
     fingerprint: str = ""
+    content: str = ""
 
-    def fingerprinted(self, stage_fingerprint: str, inputs: Any) -> WorkUnit:
-        """This unit with the hash of its stage's config, its work and the digests of what it reads."""
+    def fingerprinted(self, stage_fingerprint: str, inputs: Any, content: Any = None) -> WorkUnit:
+        """This unit with the hash of its stage's config, its work and the digests of what it reads.
+
+        Args:
+            stage_fingerprint: of the config.
+            inputs: what `Stage.inputs` gives.
+            content: what `Stage.content` gives.
+        """
         whole = {"stage": stage_fingerprint, "work": dict(self.work), "inputs": inputs}
-        return replace(self, fingerprint=digest_of(whole))
+        fingerprinted = replace(self, fingerprint=digest_of(whole))
+        return fingerprinted if content is None else fingerprinted.with_content(content)
+
+    def with_content(self, content: Any) -> WorkUnit:
+        """This unit with the hash of its work and of what `Stage.content` gives."""
+        return replace(self, content=digest_of({"work": dict(self.work), "content": content}))
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,8 @@ class Stage:
         run_unit: does one unit; no writing.
         finish: puts the units' records together; returns the records that the manifest names and its meta.
         finish_inputs: config values that change what `finish` says and no unit, as JSON values.
+        content: what a unit's images depend on, from the unit and its `inputs`, as JSON values: without the
+            classes that it does not hold. None where those change them.
         spread: "actors" (many small units) or "train" (whole trainings, spread over Ray Train workers).
         num_workers: DDP processes inside one unit.
     """
@@ -82,6 +98,7 @@ class Stage:
     run_unit: Callable[[StageContext, WorkUnit], UnitOutput]
     finish: Callable[[StageContext, list[Record]], tuple[list[Record], dict[str, Any]]]
     finish_inputs: Callable[[StageContext], Any] = lambda context: None
+    content: Callable[[StageContext, WorkUnit, Any], Any] = lambda context, unit, inputs: None
     spread: Literal["actors", "train"] = "actors"
     num_workers: Callable[[StageContext], int] = lambda context: 1
 

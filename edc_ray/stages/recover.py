@@ -28,6 +28,7 @@ from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, images_output, read_stage_images, slot_hashes
 from edc_ray.stages.init_images import noise_images
+from edc_ray.stages.kept_units import own_facts
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit
 from edc_ray.stages.recover_curves import matching_facts
 from edc_ray.stages.recover_plan import batches_of, plan
@@ -38,7 +39,7 @@ from edc_ray.stages.training import mean_and_std, normalised
 def inputs(context: StageContext, unit: WorkUnit) -> Any:
     """Initial pixels of the unit's own slots, the observers and their statistics."""
     hashes = slot_hashes(context, "init")
-    slots = [slot for batch in batches_of(unit) for slot in batch]
+    slots = slots_of(unit)
     if missing := [slot for slot in slots if slot not in hashes]:
         raise ArtifactError(
             f"init: initial images are missing in {context.store.url}",
@@ -48,12 +49,34 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
         )
     own = [hashes[slot] for slot in slots]
     if not context.config.recover.enabled:
-        # Images that are taken are stored in another way than made ones.
-        return own if context.config.init.source is None else [*own, "taken"]
+        return _as_they_came(context, own)
     names = context.config.observers_of("recover")
     statistics = [shard.sha256 for shard in context.manifest("statistics").shards]
     local = context.data.train.content_hash if context.config.recover.category_aware == "local" else ""
     return digest_of([own, context.observer_digests(names), statistics, local])
+
+
+def content(context: StageContext, unit: WorkUnit, inputs: Any) -> Any:
+    """Images that are kept as they came depend on them alone; those that are made, on all classes."""
+    if context.config.recover.enabled:
+        return None
+    return own_facts(context, slots_of(unit), "recover"), inputs
+
+
+def content_before_init(context: StageContext, unit: WorkUnit, hashes: dict[Slot, str]) -> Any:
+    """`content` of a unit whose initial pixels are known by their hashes before init is complete."""
+    own = [hashes[slot] for slot in slots_of(unit)]
+    return content(context, unit, _as_they_came(context, own))
+
+
+def slots_of(unit: WorkUnit) -> list[Slot]:
+    """All of a unit's (label, ipc id), in the order in which they are made."""
+    return [slot for batch in batches_of(unit) for slot in batch]
+
+
+def _as_they_came(context: StageContext, own: list[str]) -> list[str]:
+    # Images that are taken are stored in another way than made ones.
+    return own if context.config.init.source is None else [*own, "taken"]
 
 
 def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
@@ -165,4 +188,5 @@ STAGE = Stage(
     inputs=inputs,
     run_unit=recover_unit,
     finish=finish,
+    content=content,
 )

@@ -1,6 +1,7 @@
 """What a run takes from another one (or from what `edc-ray import` wrote): initial images, labels.
 
-The other run must be of the same classes and of images of the same size; its labels, of the same images.
+The other run must be of images of the same size and of the same classes, or, for initial images, of more; its
+labels, of the same images.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from edc_ray.artifacts.layout import RUN_CONFIG, RUN_DATA
 from edc_ray.artifacts.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.records import Manifest
 from edc_ray.artifacts.schema import LabelRows
-from edc_ray.artifacts.store import Store
+from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import load_yaml
 from edc_ray.config.run import RunConfig
 from edc_ray.data.condensed import open_stage, read_label_rows, refuse_no_labels
@@ -50,6 +51,19 @@ def check_classes(manifest: Manifest, class_names: Sequence[str], url: str) -> N
         )
 
 
+def labels_in(manifest: Manifest, class_names: Sequence[str], url: str) -> list[int]:
+    """For each class its label in an artifact of the same classes, or of more.
+
+    Raises:
+        ArtifactError: it is of other classes.
+    """
+    stored = manifest.dataset["class_names"]
+    if len(stored) > len(class_names) and set(class_names) <= set(stored):
+        return [stored.index(name) for name in class_names]
+    check_classes(manifest, class_names, url)
+    return list(range(len(class_names)))
+
+
 def _other_classes(url: str, found: str, expected: str) -> ArtifactError:
     return ArtifactError(
         f"{url} is of another dataset", found=found, expected=expected, next="give a run of the same dataset"
@@ -69,27 +83,39 @@ def check_sources(config: RunConfig, data: OpenedDataset) -> None:
         _check_labels(config.relabel.source, config, data)
 
 
-def stored_hashes(url: str, slots: Sequence[Slot]) -> list[str]:
+def stored_hashes(url: str, slots: Sequence[Slot], class_names: Sequence[str]) -> list[str]:
     """Pixel hashes of some condensed images of another run.
+
+    Args:
+        url: of the run.
+        slots: of the images, by labels of this run.
+        class_names: of this run, by label.
 
     Raises:
         ArtifactError: one of them is not there.
     """
     store, _, manifest = open_stage(url, None, "recover")
-    hashes = manifest_hashes(manifest)
-    if missing := [slot for slot in slots if slot not in hashes]:
+    hashes, labels = manifest_hashes(manifest), labels_in(manifest, class_names, store.url)
+    theirs = [(labels[label], ipc_id) for label, ipc_id in slots]
+    if missing := [slot for slot in theirs if slot not in hashes]:
         raise ArtifactError(
             f"{store.url} holds too few images",
             found=f"no image of class {missing[0][0]}, ipc id {missing[0][1]}",
             expected=f"{len(slots)} images",
             next="lower ipc",
         )
-    return [hashes[slot] for slot in slots]
+    return [hashes[slot] for slot in theirs]
 
 
-def stored_images(url: str, slots: Sequence[Slot]) -> np.ndarray:
-    """Some condensed images of another run, uint8 [n, C, S, S], in the order asked for."""
-    rows = read_images(*open_stage(url, None, "recover"), set(slots))
+def stored_images(url: str, slots: Sequence[Slot], class_names: Sequence[str]) -> np.ndarray:
+    """Some condensed images of another run, uint8 [n, C, S, S], in the order asked for.
+
+    Arguments as those of `stored_hashes`.
+    """
+    store, folder, manifest = open_stage(url, None, "recover")
+    labels = labels_in(manifest, class_names, store.url)
+    slots = [(labels[label], ipc_id) for label, ipc_id in slots]
+    rows = read_images(store, folder, manifest, set(slots))
     place = {
         slot: row for row, slot in enumerate(zip(rows.labels.tolist(), rows.ipc_ids.tolist(), strict=True))
     }
@@ -128,11 +154,9 @@ def stored_labels(context: StageContext, epochs: range) -> tuple[bytes, int]:
 
 
 def _check_images(url: str, config: RunConfig, data: OpenedDataset) -> None:
-    store, folder, manifest = open_stage(url, None, "recover")
-    check_classes(manifest, data.train.class_names, store.url)
-    slots = _slots(config, data)
-    stored_hashes(url, slots)
-    shape = read_images(store, folder, manifest, {slots[0]}).images.shape[1:]
+    store, names, slots = open_store(url, writable=False), data.train.class_names, _slots(config, data)
+    stored_hashes(url, slots, names)
+    shape = stored_images(url, slots[:1], names).shape[1:]
     wanted = (data.train.channels, data.train.image_size, data.train.image_size)
     if shape != wanted:
         raise ArtifactError(
@@ -176,7 +200,7 @@ def _check_labelled_images(url: str, config: RunConfig, data: OpenedDataset) -> 
     store, _, images = open_stage(url, None, "recover")
     theirs, slots = manifest_hashes(images), _slots(config, data)
     if config.init.source is not None and not config.recover.enabled:
-        ours = dict(zip(slots, stored_hashes(config.init.source, slots), strict=True))
+        ours = dict(zip(slots, stored_hashes(config.init.source, slots, data.train.class_names), strict=True))
         _refuse_other_images(store.url, theirs, ours)
     elif theirs.keys() != set(slots):
         raise _other_images(store.url, f"{len(theirs)} images", f"the {len(slots)} images of this run")

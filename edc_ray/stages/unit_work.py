@@ -9,6 +9,7 @@ from edc_ray.artifacts.layout import STAGE_FOLDERS
 from edc_ray.artifacts.manifest import write_unit
 from edc_ray.artifacts.records import Record
 from edc_ray.stages.context import StageContext
+from edc_ray.stages.kept_units import CONTENT
 from edc_ray.stages.numerics import unit_numerics
 from edc_ray.stages.plan import Outcome, Stage, WorkUnit
 from edc_ray.stages.provenance import environment_facts
@@ -19,9 +20,10 @@ def do_unit(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
     started = time.monotonic()
     with unit_numerics(context):
         output = stage.run_unit(context, unit)
+    meta = dict(output.meta) | ({CONTENT: unit.content} if unit.content else {})
     return write_unit(
         context.store, STAGE_FOLDERS[unit.stage], unit.key, unit.fingerprint, dict(output.shards),
-        dict(output.meta), time.monotonic() - started, environment=environment_facts(context.device),
+        meta, time.monotonic() - started, environment=environment_facts(context.device),
     )  # fmt: skip
 
 

@@ -108,3 +108,20 @@ def test_how_images_are_resized_shows_in_pixels_hash_and_subsets() -> None:
     assert len({images.fetch([1]).tobytes() for images in sets}) == 3
     for images in sets:
         assert np.array_equal(images.subset([2, 1]).fetch([1]), images.fetch([1]))
+
+
+def test_a_class_has_a_hash_of_its_own_images_wherever_it_stands(
+    dense: DenseImages, encoded: EncodedImages
+) -> None:
+    for images in (dense, encoded):
+        turned = images.subset(
+            [8, 0, 9, 1, 10, 2, 11, 3]
+        )  # without the middle class, the last and first mixed
+        assert (turned.class_hashes[0], turned.class_hashes[2]) == images.class_hashes[::2]
+        assert len(set(images.class_hashes)) == 3
+        in_other_order = images.subset([1, 0, 2, 3])
+        assert in_other_order.class_hashes[0] != images.class_hashes[0]
+    changed = DenseImages(dense.images.copy(), dense.labels, dense.class_names)
+    changed.images[5, 0, 0, 0] ^= 1
+    same = [a == b for a, b in zip(changed.class_hashes, dense.class_hashes, strict=True)]
+    assert same == [True, False, True]

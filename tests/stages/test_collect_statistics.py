@@ -223,7 +223,7 @@ def test_targets_that_are_running_estimates_need_no_pass_and_recover_the_same_bi
     run_pipeline(skipped, ["recover"])
     assert [unit.key for unit in units_of(skipped, "statistics")] == ["wrn_16_2"]
     assert {key[1:] for key in _table(skipped, "wrn_16_2")} == {("bn", "official", "global")}
-    monkeypatch.setattr(collect_statistics, "_buffers_suffice", lambda config: False)
+    monkeypatch.setattr(collect_statistics, "buffers_suffice", lambda config: False)
     run_pipeline(passed, ["statistics", "recover"])
     assert len(units_of(passed, "statistics")) == 2
     assert image_hashes(skipped) == image_hashes(passed)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,14 @@ import pytest
 
 from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.config.method_values import field_value
-from edc_ray.config.run import STAGE_NAMES
-from edc_ray.data.condensed import CondensedViews
-from edc_ray.data.fake import synthetic_images, write_parquet
+from edc_ray.config.run import RunConfig
+from edc_ray.data.condensed import CondensedImages, CondensedViews
 from edc_ray.errors import ConfigError
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.growth import advice, follows_ipc, with_blocks_of
+from edc_ray.stages.growth import added_names, advice, follows_classes, follows_ipc, with_blocks_of
+from tests.stages.more_classes import NAMES, REAL, root_of, run_of
 from tests.stages.tiny_runs import (
-    OBSERVERS,
     image_hashes,
-    manifest_of,
     new_root,
     run_until,
     tiny_context,
@@ -82,16 +80,13 @@ def test_values_of_labels_and_students_may_follow_ipc_and_those_of_images_may_no
     assert not follows_ipc(one, ten, "recover.classes_per_unit")
 
 
-def root_of(context: StageContext) -> str:
-    return context.store.url.rsplit("/", 1)[0]
-
-
-def refused(context: StageContext, **fields: Any) -> str:
+def refused(context: StageContext, opened: Copied | None = None, **fields: Any) -> str:
     """What the folder of a run says to a config that it does not take; it stays as it is."""
-    before = context.store.list()
+    before = {path: context.store.read(path) for path in context.store.list()}
+    opened = opened or partial(tiny_context, root_of(context))
     with pytest.raises(ConfigError) as caught:
-        tiny_context(root_of(context), **fields)
-    assert context.store.list() == before
+        opened(**fields)
+    assert {path: context.store.read(path) for path in context.store.list()} == before
     return str(caught.value)
 
 
@@ -125,34 +120,58 @@ def test_what_is_there_is_not_dropped_before_anything_builds_on_it(copied: Copie
     assert "ipc=2" in refused(copied("relabel", "evaluate"), ipc=1)
 
 
-def more_classes(count: int) -> dict[str, Any]:
-    folder = f"memory://{uuid.uuid4().hex}"
-    for seed, (name, size) in enumerate({"train": 12, "val": 8}.items()):
-        write_parquet(synthetic_images(count, size, 8, 1, seed=seed), f"{folder}/{name}.parquet")
-    return {"dataset__train": f"{folder}/train.parquet", "dataset__val": f"{folder}/val.parquet"}
+def test_classes_behind_those_that_are_there_may_be_added_with_all_that_follows_them() -> None:
+    few = run_of(3).config
+    more = run_of(5).config
+    assert added_names(few, more) == ("class3", "class4")
+    assert few.dataset.mean != more.dataset.mean
+    assert follows_classes(few, more, "dataset.mean")
+    assert not follows_classes(few, more, "squeeze.epochs")
+    assert added_names(more, few) == added_names(few, few) == ()
+    assert added_names(with_fields(few, {"dataset.class_names": None}), more) == ()
+    assert not follows_classes(few, few, "dataset.mean")
 
 
-def test_more_classes_make_all_anew_and_the_way_that_is_told_works(finished: StageContext) -> None:
-    more, url = more_classes(4), finished.store.url
-    said = refused(finished, **more)
-    assert "classes: 1 added (class3). Kept: nothing; made anew: every observer" in said
-    assert f"{{url: {url}/squeeze/convnet_d1.safetensors, sha256: ...}}" in said
-    assert f"{url}/squeeze/manifest.json" in said
-    (first, second) = manifest_of(finished, "squeeze").shards
-    weights = {
-        name: {"url": f"{url}/squeeze/{shard.path}", "sha256": shard.sha256}
-        for name, shard in zip(OBSERVERS, (first, second), strict=True)
-    }
-    larger = tiny_context(run__name="larger", squeeze__weights=weights, **more)
-    run_until(larger, "squeeze")
-    assert len(manifest_of(larger, "squeeze").shards) == 2
+def test_another_field_is_refused_with_more_classes_as_without() -> None:
+    few = run_of(3, **REAL)
+    run_until(few, "recover")
+    said = refused(few, partial(run_of, 5, root_of(few)), **REAL, seed=9)
+    assert "seed=9" in said
+    assert "class_names" not in said
 
 
-def test_no_fingerprint_of_any_stage_outlives_more_classes(finished: StageContext) -> None:
-    """Why a folder cannot take them: nothing in it would be found again."""
-    larger = tiny_context(run__name="larger", **more_classes(4)).config
-    for stage in STAGE_NAMES:
-        assert larger.fingerprint(stage) != finished.config.fingerprint(stage)
+def test_classes_in_between_are_told_where_to_stand_and_the_way_that_is_told_works() -> None:
+    few = run_of([NAMES[0], NAMES[4]], **REAL)
+    run_until(few, "recover")
+    said = refused(few, partial(run_of, 3, root_of(few)), **REAL)
+    assert "1 gone (class4)" in said
+    said = refused(few, partial(run_of, [*NAMES[:2], NAMES[4]], root_of(few)), **REAL)
+    assert "list them last: dataset.class_names=[class0,class4,class1]" in said
+    more = run_of([NAMES[0], NAMES[4], NAMES[1]], root_of(few), **REAL)
+    assert run_until(more, "recover")[-1].units_reused == 1
+
+
+def test_a_long_list_of_classes_is_named_by_its_file() -> None:
+    names = tuple(f"n{number:03d}" for number in range(120))
+    config = run_of(3).config
+    old = with_fields(config, {"dataset.class_names": names[1:], "dataset.num_classes": None})
+    new = with_fields(config, {"dataset.class_names": names, "dataset.num_classes": None})
+    assert "dataset.class_names=those of URL/run.yaml, then the new" in (advice(old, new, "URL") or "")
+
+
+def test_fewer_classes_are_a_view_and_the_way_that_is_told_works() -> None:
+    whole = run_of(5)
+    run_until(whole, "recover")
+    url, some = whole.store.url, ["class3", "class1"]
+    said = refused(whole, partial(run_of, some, root_of(whole)))
+    assert f"CondensedImages('{url}', classes=[...])" in said
+    assert f"init.source={url} recover.enabled=false ipc=2" in said
+    fewer = run_of(some, init__source=url, recover__enabled=False, run__name="fewer", ipc=2)
+    run_until(fewer, "relabel")
+    view = CondensedImages(url, classes=some)
+    assert (view.digest, CondensedImages(url).digest is None) == (None, False)
+    assert view.class_names == ("class3", "class1") == CondensedViews(fewer.store.url).class_names
+    np.testing.assert_array_equal(view.images, CondensedImages(fewer.store.url).images)
 
 
 def test_advice_names_pretrained_observers_and_what_became_of_classes(finished: StageContext) -> None:
@@ -161,8 +180,29 @@ def test_advice_names_pretrained_observers_and_what_became_of_classes(finished: 
     gone = with_fields(config, {"dataset.class_names": ["class2", "new", "class1"]})
     said = advice(fixed, gone, "URL")
     assert said is not None
-    assert "1 added (new) and 1 gone (class0)" in said
+    assert "1 added (new) and 1 gone (class0). Kept: nothing; made anew: every observer" in said
+    assert "{url: URL/squeeze/convnet_d1.safetensors, sha256: ...}" in said
     assert "the weight files of wrn_16_2 serve again" in said
     turned = with_fields(config, {"dataset.class_names": ["class2", "class0", "class1"]})
     assert "the same in another order" in (advice(config, turned, "URL") or "")
     assert advice(config, with_fields(config, {"ipc": 3, "recover.iterations": 9}), "URL") is None
+
+
+def test_outputs_of_earlier_classes_have_to_stay(finished: StageContext) -> None:
+    source = {"wrn_16_2": {"url": "/w", "sha256": "ab" * 32}}
+    names = ["class0", "class1", "class2", "class3"]
+
+    def config(count: int, outputs: list[int] | None) -> RunConfig:
+        fields = {"dataset.class_names": names[:count], "dataset.num_classes": count}
+        return with_fields(
+            finished.config, fields | {"squeeze.weights": source, "squeeze.head_classes": outputs}
+        )
+
+    few = config(3, [5, 0, 2])
+    assert added_names(few, config(4, [5, 0, 2, 9])) == ("class3",)
+    for outputs in ([5, 2, 0, 9], None):
+        assert added_names(few, config(4, outputs)) == ()
+        said = advice(few, config(4, outputs), "URL")
+        assert said is not None
+        assert "let squeeze.head_classes begin with [5, 0, 2]" in said
+    assert added_names(config(3, None), config(4, [5, 0, 2, 9])) == ()

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from edc_ray.artifacts.layout import RUN_CONFIG, RUN_DATA, STAGE_FOLDERS, manifest_path, record_path
+from edc_ray.artifacts.store import Store
 from edc_ray.config.dataset import INFERRED_FIELDS
 from edc_ray.config.load import load_recipe, load_yaml, with_fields
 from edc_ray.errors import ArtifactError, ConfigError, DataError
@@ -23,6 +24,7 @@ from edc_ray.stages.open_run import (
     open_run,
     run_url,
 )
+from tests.stages.more_classes import REAL, five_classes, run_of
 from tests.stages.tiny_runs import copy_root, new_root, run_until, tiny_config, tiny_context, units_of
 
 
@@ -157,6 +159,29 @@ def test_fields_of_a_stage_without_results_may_change() -> None:
     tiny_context(_root_of(context), recover__iterations=9, relabel__mix="none")
     with pytest.raises(ConfigError, match=r"init\.factor"):
         tiny_context(_root_of(context), init__factor=1)
+
+
+@pytest.mark.parametrize("unwritten", [RUN_CONFIG, RUN_DATA])
+def test_a_run_killed_while_it_takes_more_classes_opens_again(
+    unwritten: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = run_of(3, **REAL)
+    run_until(few, "init")
+    root, publish, source = _root_of(few), Store.publish, five_classes()
+
+    def dies(self: Store, path: str, data: bytes, *, replace: bool = False) -> bool:
+        if path == unwritten:
+            raise RuntimeError
+        return publish(self, path, data, replace=replace)
+
+    monkeypatch.setattr(Store, "publish", dies)
+    with pytest.raises(RuntimeError):
+        run_of(5, root, **REAL, **source)
+    monkeypatch.undo()
+    if unwritten == RUN_CONFIG:
+        assert run_until(run_of(3, root, **REAL, **source), "init")[-1].units_done == 0
+    grown = run_of(5, root, **REAL, **source)
+    assert run_until(grown, "init")[-1].units_reused == 1
 
 
 def test_half_a_stage_counts_as_results() -> None:

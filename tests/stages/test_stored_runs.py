@@ -19,7 +19,8 @@ from edc_ray.stages.export_run import export_run
 from edc_ray.stages.import_official import import_images
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.stored_runs import check_classes, numbered_names
-from tests.stages.tiny_runs import image_hashes, new_root, tiny_context
+from tests.stages.more_classes import run_of
+from tests.stages.tiny_runs import image_hashes, new_root, run_until, tiny_context
 
 Copied = Callable[..., StageContext]
 MADE = ("init", "recover", "relabel", "evaluate")
@@ -192,3 +193,21 @@ def test_classes_are_compared_by_name_where_names_are_known() -> None:
     assert caught.value.found == "class 0 is 'dog'"
     with pytest.raises(ArtifactError, match="x is of another dataset"):
         check_classes(manifest("cat", "dog", "owl"), ["cat", "dog"], "x")
+
+
+def test_initial_images_come_from_a_run_of_more_classes_by_their_names() -> None:
+    whole = run_of(5)
+    run_until(whole, "relabel")
+    url, names = whole.store.url, ["class4", "class0"]
+    part = run_of(names, init__source=url, recover__enabled=False, run__name="part")
+    run_until(part, "recover")
+    theirs = image_hashes(whole)
+    assert image_hashes(part) == {
+        (label, ipc_id): theirs[int(name[-1]), ipc_id]
+        for label, name in enumerate(names)
+        for ipc_id in (0, 1)
+    }
+    with pytest.raises(ArtifactError, match="of another dataset"):
+        run_of(names, init__source=url, recover__enabled=False, relabel__source=url)
+    with pytest.raises(ArtifactError, match=r"2 classes(.|\n)*3 classes"):
+        run_of(3, init__source=part.store.url)

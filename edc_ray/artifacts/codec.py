@@ -83,9 +83,7 @@ def decode_images(encoded: Sequence[bytes | None], *, url: str) -> np.ndarray:
     return np.stack(images) if images else np.zeros((0, 0, 0, 0), np.uint8)
 
 
-def table_to_bytes(
-    table: pa.Table, *, rows_per_group: int | None = None, split_floats: bool = True
-) -> bytes:
+def table_to_bytes(table: pa.Table, *, rows_per_group: int | None = None, split_floats: bool = True) -> bytes:
     """A table as a Parquet file: zstd; dictionaries for plain columns, split bytes for lists of floats and
     for halves, lengths apart for bytes.
 

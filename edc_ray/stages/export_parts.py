@@ -49,14 +49,16 @@ def labels_left_out(url: str, options: ExportOptions) -> str | None:
     there are none or no place for them."""
     if options.parts or "labels" not in options.possible_parts:
         return None
-    return _why_without_labels(url, options) if _has_results(open_store(url, writable=False), "labels") else None
+    return (
+        _why_without_labels(url, options) if _has_results(open_store(url, writable=False), "labels") else None
+    )
 
 
 def told_of_labels(option: str) -> str:
     """Why labels are left out, as a sentence."""
     return (
-        f"the labels are left out, because of {option}: they belong to all images of the set, exactly as these "
-        "were labelled"
+        f"the labels are left out, because of {option}: they belong to all images of the set, exactly as "
+        "these were labelled"
     )
 
 

@@ -60,7 +60,9 @@ def test_labels_that_are_left_out_are_told_of(
 ) -> None:
     told = export_run(finished.store.url, new_root(), ExportOptions(**options))
     of_labels = [line for line in told if "the labels are left out" in line]
-    assert [f"because of {option}: they belong" in line for line in of_labels] == [True] * (option is not None)
+    assert [f"because of {option}: they belong" in line for line in of_labels] == [True] * (
+        option is not None
+    )
 
 
 def test_of_labels_that_a_run_never_had_nothing_is_told(copied: Callable[..., StageContext]) -> None:

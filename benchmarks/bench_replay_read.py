@@ -2,12 +2,16 @@
 
 Against the official layout as `reference.label_batches` reads it: a JPEG for each image, opened in each
 epoch, and a torch file of labels for each batch. Both show the same number of views of the same images in
-batches of the same size; nothing is measured on the reference over S3, which the official programs do not
-read. A turn opens the set anew: with few epochs that weighs most, on S3 above all.
+batches of the same size. A turn opens the set anew: with few epochs that weighs most, on S3 above all.
+
+A row is compared with the official layout at the same place. The official programs read local files only; on
+S3 it is their loader with one change, that a file is fetched by one request when it is its turn: in a
+process no request waits beside another, and nothing is kept for the next epoch. --workers adds rows in which
+both loaders have so many workers, as the official programs have.
 
 `S3` is the server of the environment (AWS_ENDPOINT_URL and the usual keys; a bucket with --bucket), else a
 moto server in this process, which shares the processor. First from S3 without a local copy, then from copies.
-Caches of the system are warm for every row.
+Caches of the system are warm for every row. What is written to the bucket is deleted in the end.
 """
 
 from __future__ import annotations
@@ -21,10 +25,11 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from fsspec.core import url_to_fs
 from harness import base_parser, interleaved, print_json, print_table, provenance
 from reference.label_batches import Recipe, relabel_epoch, stored_batches, write_pictures
 from torch import Tensor, nn
@@ -44,7 +49,15 @@ from edc_ray.models.registry import build_network
 
 MEAN = STD = [0.5, 0.5, 0.5]
 RECIPE = Recipe(kind="tensor", mean=MEAN, std=STD)
+OFFICIAL, OFFICIAL_S3 = "official layout, files", "official layout, S3"
 Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+class Compared(NamedTuple):
+    """A loader, opened anew by each call, and the row that it is compared with."""
+
+    reference: str
+    batches: Callable[[], Batches]
 
 
 def write_set(store: Store, images: np.ndarray, arguments: argparse.Namespace) -> None:
@@ -87,13 +100,13 @@ class _Noise(nn.Module):
         return torch.randn(len(images_BCHW), self._classes)
 
 
-def write_official(folder: Path, images: np.ndarray, arguments: argparse.Namespace) -> list[Path]:
-    """The same images as JPEG, and a file of labels for each batch of each epoch."""
+def write_official(folder: Path, images: np.ndarray, arguments: argparse.Namespace) -> list[str]:
+    """The same images as JPEG, and a file of labels for each batch of each epoch; names of the pictures."""
     paths = write_pictures(folder / "images", images, ".jpg")
     for epoch in range(arguments.epochs):
         observers = [_Noise(arguments.classes)]
         relabel_epoch(paths, RECIPE, arguments.batch_size, observers, folder / f"epoch_{epoch}")
-    return paths
+    return [path.name for path in paths]
 
 
 def ours(url: str, arguments: argparse.Namespace, cache: str | None, workers: int = 0) -> Batches:
@@ -103,9 +116,12 @@ def ours(url: str, arguments: argparse.Namespace, cache: str | None, workers: in
         yield batch.image, batch.logits
 
 
-def official(folder: Path, paths: list[Path], epochs: int) -> Iterator[tuple[Tensor, Tensor]]:
+def official(folder: str, names: list[str], epochs: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of the official layout; `names` of the pictures in its folder."""
+    paths = [f"{folder}/images/{name}" for name in names]
     for epoch in range(epochs):
-        for images, logits, _ in stored_batches(paths, RECIPE, folder / f"epoch_{epoch}"):
+        batches = stored_batches(paths, RECIPE, f"{folder}/epoch_{epoch}", workers=workers)
+        for images, logits, _ in batches:
             yield images, logits
 
 
@@ -139,7 +155,9 @@ def train(batches: Callable[[], Batches], arguments: argparse.Namespace) -> Call
 def s3_folder(bucket: str | None, stack: ExitStack) -> tuple[str, str]:
     """A URL, and what serves it."""
     if bucket is not None:
-        return f"s3://{bucket}/{uuid.uuid4().hex}", "the server of the environment"
+        url = f"s3://{bucket}/{uuid.uuid4().hex}"
+        stack.callback(lambda: url_to_fs(url)[0].rm(url, recursive=True))
+        return url, "the server of the environment"
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -158,24 +176,38 @@ def s3_folder(bucket: str | None, stack: ExitStack) -> tuple[str, str]:
     return "s3://bench/run", "moto"
 
 
-def loaders(folder: Path, s3: str, arguments: argparse.Namespace) -> dict[str, Callable[[], Batches]]:
+def loaders(folder: Path, s3: str, arguments: argparse.Namespace) -> dict[str, Compared]:
     """Writes everything; what is compared, by name."""
     shape = (arguments.images, 3, arguments.side, arguments.side)
     small = np.random.default_rng(0).integers(0, 256, (*shape[:2], 4, 4), dtype=np.uint8)
     images = np.ascontiguousarray(np.kron(small, np.ones((1, 1, shape[2] // 4, shape[3] // 4), np.uint8)))
-    for url in (str(folder / "run"), s3):
+    local, cache, tree = str(folder / "run"), str(folder / "cache"), str(folder / "official")
+    for url in (local, f"{s3}/run"):
         write_set(open_store(url), images, arguments)
-    paths = write_official(folder / "official", images, arguments)
-    local, cache = str(folder / "run"), str(folder / "cache")
-    found: dict[str, Callable[[], Batches]] = {
-        "official layout, files": lambda: official(folder / "official", paths, arguments.epochs),
-        "CondensedDataset, files": lambda: ours(local, arguments, None),
-        "CondensedDataset, S3": lambda: ours(s3, arguments, None),
-        "CondensedDataset, S3 copied": lambda: ours(s3, arguments, cache),
+    names = write_official(folder / "official", images, arguments)
+    there = f"{s3}/official"
+    url_to_fs(there)[0].put(f"{tree}/", f"{there}/", recursive=True)
+    epochs = arguments.epochs
+    found: dict[str, Compared] = {
+        OFFICIAL: Compared(OFFICIAL, lambda: official(tree, names, epochs)),
+        "CondensedDataset, files": Compared(OFFICIAL, lambda: ours(local, arguments, None)),
+        OFFICIAL_S3: Compared(OFFICIAL_S3, lambda: official(there, names, epochs)),
+        "CondensedDataset, S3": Compared(OFFICIAL_S3, lambda: ours(f"{s3}/run", arguments, None)),
+        "CondensedDataset, S3 copied": Compared(OFFICIAL_S3, lambda: ours(f"{s3}/run", arguments, cache)),
     }
-    if arguments.workers:
-        name = f"CondensedDataset, files, {arguments.workers} workers"
-        found[name] = lambda: ours(local, arguments, None, arguments.workers)
+    if workers := arguments.workers:
+        with_workers = f"{{}}, {workers} workers".format
+        here, away = with_workers(OFFICIAL), with_workers(OFFICIAL_S3)
+        found |= {
+            here: Compared(here, lambda: official(tree, names, epochs, workers)),
+            with_workers("CondensedDataset, files"): Compared(
+                here, lambda: ours(local, arguments, None, workers)
+            ),
+            away: Compared(away, lambda: official(there, names, epochs, workers)),
+            with_workers("CondensedDataset, S3"): Compared(
+                away, lambda: ours(f"{s3}/run", arguments, None, workers)
+            ),
+        }
     return found
 
 
@@ -186,7 +218,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=32, help="of an image; a multiple of 4")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=50)
-    parser.add_argument("--workers", type=int, default=0, help="adds a row with so many loader workers")
+    parser.add_argument("--workers", type=int, default=0, help="adds rows with so many loader workers")
     parser.add_argument("--bucket", help="on the S3 server of the environment; without it moto serves")
     parser.set_defaults(repeats=2)
     arguments = parser.parse_args()
@@ -196,27 +228,30 @@ def main() -> None:
         stack.callback(shutil.rmtree, folder)
         s3, served = s3_folder(arguments.bucket, stack)
         compared = loaders(folder, s3, arguments)
-        runs = {f"{name}: alone": show(batches) for name, batches in compared.items()}
-        runs |= {f"{name}: training": train(batches, arguments) for name, batches in compared.items()}
+        runs = {f"{name}: alone": show(one.batches) for name, one in compared.items()}
+        runs |= {f"{name}: training": train(one.batches, arguments) for name, one in compared.items()}
         timings = interleaved(runs, arguments.repeats, arguments.device)
-    report(arguments, timings, list(compared), served)
+    report(arguments, timings, {name: one.reference for name, one in compared.items()}, served)
 
 
-def report(arguments: argparse.Namespace, timings: dict[str, Any], names: list[str], served: str) -> None:
-    """A table; with --json the same as the last line."""
+def report(
+    arguments: argparse.Namespace, timings: dict[str, Any], references: dict[str, str], served: str
+) -> None:
+    """A table; with --json the same as the last line. `references`: row -> the row it is compared with."""
     count = arguments.images * arguments.epochs
     rows = []
-    for name in names:
-        alone, training = timings[f"{name}: alone"], timings[f"{name}: training"]
-        first = timings[f"{names[0]}: alone"].minimum
-        rates = [count / one.minimum for one in (alone, training)]
-        rows.append([name, *rates, count / alone.median, first / alone.minimum])
-    header = ["views per second", "alone", "training ConvNet W32", "alone, median", "times official"]
+    for name, reference in references.items():
+        pairs = [(timings[f"{name}: {how}"], timings[f"{reference}: {how}"]) for how in ("alone", "training")]
+        ratios = [theirs.minimum / one.minimum for one, theirs in pairs]
+        rates = [count / one.minimum for one, _ in pairs]
+        rows.append([name, rates[0], ratios[0], rates[1], ratios[1], count / pairs[0][0].median])
+    header = ["views per second", "alone", "times official", "training ConvNet W32", "times official",
+              "alone, median"]  # fmt: skip
     print_table(header, rows)
     shape = {key: getattr(arguments, key) for key in ("images", "classes", "side", "epochs", "batch_size")}
     print(f"{shape}; S3 is {served}")
     if arguments.json:
-        keys = ("name", "alone", "training", "alone_median", "times_official")
+        keys = ("name", "alone", "times_official", "training", "training_times_official", "alone_median")
         print_json(
             {
                 "rows": [dict(zip(keys, row, strict=True)) for row in rows], "shape": shape, "s3": served,

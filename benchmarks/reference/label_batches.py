@@ -3,11 +3,13 @@ itself in every epoch, one file of labels for each batch, parameters updated and
 
 For measuring against, and used by nothing else. Its views are held to those of the goldens and to ours in
 tests/goldens/test_reference_views.py. What it draws, it draws from torch's and numpy's global generators, as
-they do.
+they do. They read files; over another file system each object is fetched when its turn comes, by one request.
 """
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from fsspec.core import url_to_fs
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -60,12 +63,27 @@ def cut(
     return transforms.normalize(small, list(recipe.mean), list(recipe.std))
 
 
+def _opened(path: Path | str) -> Path | str | io.BytesIO:
+    """What Pillow and torch open: a file's path, or all bytes of what a URL names."""
+    if "://" not in str(path):
+        return path
+    system, key = url_to_fs(str(path))  # the same client each time, but for a new process
+    return io.BytesIO(system.cat_file(key))
+
+
+def _names_in(folder: Path | str) -> list[str]:
+    if "://" not in str(folder):
+        return os.listdir(folder)
+    system, key = url_to_fs(str(folder))
+    return system.ls(key, detail=False)
+
+
 class Pictures(Dataset[tuple[Any, ...]]):
     """Views of pictures: drawn anew, or those of the boxes and flips that are given by picture."""
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Path | str],
         recipe: Recipe,
         stored: dict[int, tuple[Sequence[int], bool]] | None = None,
     ) -> None:
@@ -76,7 +94,7 @@ class Pictures(Dataset[tuple[Any, ...]]):
         return len(self._paths)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        with Image.open(self._paths[index]) as file:
+        with Image.open(_opened(self._paths[index])) as file:
             picture = file.convert("RGB")
         if self._change is not None:
             picture = self._change(picture)
@@ -134,21 +152,31 @@ def relabel_epoch(
 
 
 def stored_batches(
-    paths: Sequence[Path], recipe: Recipe, folder: Path
+    paths: Sequence[Path | str],
+    recipe: Recipe,
+    folder: Path | str,
+    *,
+    workers: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """One labelled epoch, batch by batch: mixed views, soft labels and which pictures they are.
 
     All files of the epoch are read before its first picture.
+
+    Args:
+        paths: of the pictures: files or URLs.
+        recipe: as they were labelled.
+        folder: of the epoch: a local one or a URL.
+        workers: of the loader of pictures.
     """
-    count = len(list(folder.iterdir()))
-    files = [torch.load(folder / f"batch_{number}.tar", weights_only=True) for number in range(count)]
+    names = [f"{folder}/batch_{number}.tar" for number in range(len(_names_in(folder)))]
+    files = [torch.load(_opened(name), weights_only=True) for name in names]
     views = {
         int(index): (box.tolist(), bool(flip))
         for file in files
         for box, flip, index in zip(file[0], file[1], file[5], strict=True)
     }
     batches = [file[5].tolist() for file in files]
-    loader = DataLoader(Pictures(paths, recipe, views), batch_sampler=batches)
+    loader = DataLoader(Pictures(paths, recipe, views), batch_sampler=batches, num_workers=workers)
     for (images, _, _, index), file in zip(loader, files, strict=True):
         yield paste(images, file[2], file[4]), file[6].float(), index
 

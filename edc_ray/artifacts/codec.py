@@ -83,9 +83,15 @@ def decode_images(encoded: Sequence[bytes | None], *, url: str) -> np.ndarray:
     return np.stack(images) if images else np.zeros((0, 0, 0, 0), np.uint8)
 
 
-def table_to_bytes(table: pa.Table, *, rows_per_group: int | None = None) -> bytes:
+def table_to_bytes(table: pa.Table, *, rows_per_group: int | None = None, split_floats: bool = True) -> bytes:
     """A table as a Parquet file: zstd; dictionaries for plain columns, split bytes for lists of floats and
-    for halves, lengths apart for bytes."""
+    for halves, lengths apart for bytes.
+
+    Args:
+        table: to write.
+        rows_per_group: of each row group but the last; None: as pyarrow has it.
+        split_floats: not all programs read split bytes of half-precision numbers (DuckDB 2.0 does not).
+    """
     nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
     floats = [name for name in nested if _holds_floats(table.schema.field(name).type)]
     halves = [field.name for field in table.schema if field.type == pa.float16()]
@@ -94,7 +100,7 @@ def table_to_bytes(table: pa.Table, *, rows_per_group: int | None = None) -> byt
     options: dict[str, Any] = {
         "use_dictionary": [name for name in table.column_names if name not in others],
         # 10% smaller for fp16 logits.
-        "use_byte_stream_split": [*(f"{name}.list.element" for name in floats), *halves],
+        "use_byte_stream_split": [*(f"{name}.list.element" for name in floats), *halves] * split_floats,
     }
     if packed:  # else four bytes of length between those of one row and the next
         options["column_encoding"] = dict.fromkeys(packed, "DELTA_LENGTH_BYTE_ARRAY")

@@ -3,13 +3,14 @@
 new000/class000_id000.jpg, 00000/...   EDC, RDED: `official_images`
 train/00000/class00000_id00000.png     an image folder with its split
 data/train-00000-of-00001.parquet      Hugging Face: image, and label or class_id
+data-000000.tar                        WebDataset: `image_tars`
 """
 
 from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
@@ -17,6 +18,7 @@ import pyarrow as pa
 
 from edc_ray.artifacts.codec import table_from_bytes
 from edc_ray.artifacts.store import Store, open_store
+from edc_ray.data.image_tars import MAX_TAR_BYTES, TarImage, images_of_tar
 from edc_ray.data.official_images import OfficialFolder, numbered_slots, open_official_folder
 from edc_ray.data.parquet import class_names_of
 from edc_ray.errors import DataError
@@ -28,13 +30,14 @@ _FILES_KEPT = 2
 
 
 @dataclass(frozen=True)
-class TableFolder(OfficialFolder):
-    """Images in Parquet files. `files` are the names of the rows; `places`, the file and row of each.
+class PackedFolder(OfficialFolder):
+    """Images of which a file holds many. `files` are their names; `places`, the file and which one there.
 
     The last files that were read are kept: images that lie in the order of their classes are read once.
     """
 
     places: tuple[tuple[str, int], ...] = ()
+    unpack: Callable[[Store, str], list[bytes]] = field(kw_only=True, compare=False, repr=False)
     _kept: OrderedDict[str, list[bytes]] = field(default_factory=OrderedDict, compare=False, repr=False)
     _lock: Lock = field(default_factory=Lock, compare=False, repr=False)
 
@@ -45,7 +48,7 @@ class TableFolder(OfficialFolder):
             if path not in self._kept:
                 while len(self._kept) >= _FILES_KEPT:
                     self._kept.popitem(last=False)
-                self._kept[path] = _images(_table(self.store, path), self.store.join(path))
+                self._kept[path] = self.unpack(self.store, path)
             return self._kept[path][place]
 
 
@@ -61,6 +64,8 @@ def open_condensed_folder(url: str) -> OfficialFolder:
     tables = [path for path in tables if path.startswith("data/")] or [p for p in tables if "/" not in p]
     if tables:
         return _open_tables(store, tables)
+    if tars := [path for path in paths if path.endswith(".tar") and "/" not in path]:
+        return _open_tars(store, tars)
     inner = [path for path in paths if path.startswith(f"{_SPLIT}/")]
     folder = open_official_folder(
         open_store(store.join(_SPLIT), store.options, writable=False) if inner else store
@@ -90,15 +95,39 @@ def _open_tables(store: Store, paths: Sequence[str]) -> OfficialFolder:
     slots, num_classes = numbered_slots(store, labels, ids)
     rows = tuple(f"{path} row {row}" for path, row in places)
     named = names if names is not None and len(names) == num_classes else None
-    return TableFolder(store, rows, slots, num_classes, len(rows) // num_classes, named, places=tuple(places))
+    return PackedFolder(
+        store, rows, slots, num_classes, len(rows) // num_classes, named, places=tuple(places), unpack=_images
+    )
+
+
+def _open_tars(store: Store, paths: Sequence[str]) -> OfficialFolder:
+    labels, ids, files, places = list[int](), list[int | None](), list[str](), list[tuple[str, int]]()
+    for path in paths:
+        for place, image in enumerate(_tar(store, path)):
+            labels.append(image.label)
+            ids.append(image.ipc_id)
+            files.append(f"{path} {image.name}")
+            places.append((path, place))
+    if not labels:
+        raise DataError(f"no images in {store.url}", expected="KEY.png and KEY.cls in its tar files")
+    slots, num_classes = numbered_slots(store, labels, ids)
+    return PackedFolder(
+        store, tuple(files), slots, num_classes, len(files) // num_classes, _stated_names(store, num_classes),
+        places=tuple(places), unpack=lambda store, path: [image.data for image in _tar(store, path)],
+    )  # fmt: skip
+
+
+def _tar(store: Store, path: str) -> list[TarImage]:
+    return images_of_tar(store.read(path, limit=MAX_TAR_BYTES), url=store.join(path))
 
 
 def _table(store: Store, path: str) -> pa.Table:
     return table_from_bytes(store.read(path), url=store.join(path))
 
 
-def _images(table: pa.Table, url: str) -> list[bytes]:
-    column = table.column("image").combine_chunks()
+def _images(store: Store, path: str) -> list[bytes]:
+    url = store.join(path)
+    column = _table(store, path).column("image").combine_chunks()
     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
         column = column.field("bytes")
     if not pa.types.is_binary(column.type) or column.null_count:

@@ -18,6 +18,7 @@ Facts = Mapping[str, Any]
 # What Hugging Face calls the size of a set.
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _LARGEST = "n>1M"
+_WITHOUT_LABELS = ": they belong to all images of the set, exactly as these were labelled"
 
 
 def dataset_card(about: Facts) -> str:
@@ -95,7 +96,8 @@ def _title(about: Facts) -> str:
             f"(codec {about['labels']['codec']})."
         )
     else:
-        text += " The soft labels that its students were trained with are not part of this copy."
+        text += " The soft labels that its students were trained with are not part of this copy"
+        text += f"{_WITHOUT_LABELS}." if about.get("labels_left_out") else "."
     if not images["whole"]:
         text += (
             " The set is the first part of a larger one: each class has the first images only, and the "

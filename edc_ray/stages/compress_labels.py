@@ -27,6 +27,7 @@ from edc_ray.data.condensed import open_stage, read_label_rows, refuse_no_labels
 from edc_ray.data.label_tables import encoded_labels_table
 from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.stages.provenance import environment_facts
+from edc_ray.stages.run_facts import ORIGIN, facts_of
 
 UNIT_ROWS = 1 << 16
 """Labels that are encoded together at least, where there are so many: small units of a run are joined, for
@@ -165,7 +166,8 @@ def _copy_images(images: _Opened, target: Store) -> None:
             )  # fmt: skip
         records.append(held)
     manifest = images.manifest
-    _finish(target, "recover", manifest, records, manifest.meta, manifest.fingerprint)
+    meta = manifest.meta | {ORIGIN: facts_of(images.store, manifest)}
+    _finish(target, "recover", manifest, records, meta, manifest.fingerprint)
 
 
 def _encoded(labels: _Opened, target: Store, part: _Part, fingerprint: str, codec: str) -> Record:

@@ -1,7 +1,7 @@
 """A condensed set as Hugging Face keeps image datasets, with soft labels as a second configuration.
 
 data/train-00000-of-00003.parquet   image, label, class_id, class_name, ipc_id
-labels/epochs-00000-00009.parquet   as stored, without the epochs that are left out
+labels/epochs-00000-00009.parquet   in the codec of the run, without the epochs that are left out
 manifest.json, labels/manifest.json which make the folder one that `edc_ray.data.condensed` opens
 """
 
@@ -93,7 +93,8 @@ def _write_labels(url: str, target: ExportTarget, epochs: int) -> None:
         first, last = record.meta["epochs"]
         last = min(last, epochs - 1)
         key = epochs_key(first, last)
-        data = table_to_bytes(table, rows_per_group=rows_of_epoch(table))
+        # Plain numbers: a tenth larger, and read by all.
+        data = table_to_bytes(table, rows_per_group=rows_of_epoch(table), split_floats=False)
         path = join_path(STAGE_FOLDERS["relabel"], table_name(key))
         info = _put(target, path, table_name(key), data, table.num_rows)
         fingerprint = digest_of(["exported", info.sha256])

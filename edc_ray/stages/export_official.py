@@ -25,7 +25,14 @@ from edc_ray.models.official_paths import official_path
 from edc_ray.models.registry import build_network
 from edc_ray.stages.export_images import encoded_images, images_to_export
 from edc_ray.stages.export_options import ExportOptions, Part
-from edc_ray.stages.export_parts import STAGE_OF, parts_to_export, records_of_epochs, refuse_no_results
+from edc_ray.stages.export_parts import (
+    STAGE_OF,
+    labels_left_out,
+    parts_to_export,
+    records_of_epochs,
+    refuse_no_results,
+    told_of_labels,
+)
 from edc_ray.stages.export_target import ExportTarget
 from edc_ray.stages.image_shards import manifest_hashes
 from edc_ray.stages.statistics_source import refuse_shared_name
@@ -43,7 +50,7 @@ def export_official(url: str, dest: str, options: ExportOptions) -> list[str]:
         options: how.
 
     Returns:
-        A sentence for each part.
+        A sentence for each part, and one of labels that are left out.
 
     Raises:
         ConfigError: the folder is not empty, or fewer images or epochs are there than are asked for.
@@ -64,7 +71,8 @@ def export_official(url: str, dest: str, options: ExportOptions) -> list[str]:
         written = {"images": _images, "labels": _labels, "statistics": _statistics}[part]
         told.append(f"{target.store.join(part)}: {written(url, target, options)}")
     target.finish()
-    return told
+    left_out = labels_left_out(url, options)
+    return [*told, *([told_of_labels(left_out)] if left_out else [])]
 
 
 def _fingerprint(url: str, part: Part, options: ExportOptions) -> str:

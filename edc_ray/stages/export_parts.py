@@ -44,6 +44,24 @@ def parts_to_export(url: str, options: ExportOptions) -> list[Part]:
     return parts
 
 
+def labels_left_out(url: str, options: ExportOptions) -> str | None:
+    """The option because of which a run's labels do not go with its images; None where they do, or where
+    there are none or no place for them."""
+    if options.parts or "labels" not in options.possible_parts:
+        return None
+    return (
+        _why_without_labels(url, options) if _has_results(open_store(url, writable=False), "labels") else None
+    )
+
+
+def told_of_labels(option: str) -> str:
+    """Why labels are left out, as a sentence."""
+    return (
+        f"the labels are left out, because of {option}: they belong to all images of the set, exactly as "
+        "these were labelled"
+    )
+
+
 def _why_without_labels(url: str, options: ExportOptions) -> str | None:
     """Views mix images with others of the set, and the official student mixes files as they are."""
     if options.ipc is not None and not images_to_export(url, options.ipc).whole:

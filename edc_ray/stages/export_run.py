@@ -20,7 +20,12 @@ from edc_ray.stages.export_huggingface import write_huggingface
 from edc_ray.stages.export_images import images_to_export
 from edc_ray.stages.export_official import export_official
 from edc_ray.stages.export_options import ExportOptions, check_options
-from edc_ray.stages.export_parts import parts_to_export, records_of_epochs
+from edc_ray.stages.export_parts import (
+    labels_left_out,
+    parts_to_export,
+    records_of_epochs,
+    told_of_labels,
+)
 from edc_ray.stages.export_target import ExportTarget
 from edc_ray.stages.export_trees import write_image_tree, write_tars
 
@@ -39,7 +44,7 @@ def export_run(url: str, dest: str, options: ExportOptions, card: Card | None = 
         card: the text of README.md from the facts of edc_ray.json with its files; None writes none.
 
     Returns:
-        A sentence for each part.
+        A sentence for each part, and one of labels that are left out.
 
     Raises:
         ConfigError: an option or part that the format does not have, or the folder holds something else.
@@ -50,7 +55,8 @@ def export_run(url: str, dest: str, options: ExportOptions, card: Card | None = 
         return export_official(url, dest, options)
     source = images_to_export(url, options.ipc)
     labels = _labels(url, options)
-    about = about_export(source, labels, options)
+    left_out = labels_left_out(url, options)
+    about = about_export(source, labels, options) | {"labels_left_out": left_out}
     target = ExportTarget(open_store(dest), export_fingerprint(about, source, options))
     target.begin()
     if options.format == "huggingface":
@@ -63,7 +69,8 @@ def export_run(url: str, dest: str, options: ExportOptions, card: Card | None = 
         target.put("README.md", card(about | {"files": dict(sorted(target.files.items()))}).encode())
     target.finish(about)
     told = f"{target.store.url}: {len(source.hashes)} images"
-    return [told + (f", labels of {labels['epochs']} epochs" if labels else "")]
+    told += f", labels of {labels['epochs']} epochs" if labels else ""
+    return [told, *([told_of_labels(left_out)] if left_out else [])]
 
 
 def _labels(url: str, options: ExportOptions) -> dict[str, Any] | None:

@@ -32,6 +32,7 @@ from edc_ray.stages.image_shards import encoded_output
 from edc_ray.stages.import_shared import import_shared_copy, is_shared_copy
 from edc_ray.stages.plan import blocks
 from edc_ray.stages.provenance import environment_facts
+from edc_ray.stages.run_facts import facts_beside
 from edc_ray.stages.statistics_source import TreeSource, refuse_shared_name, wanted_of
 from edc_ray.stages.stored_runs import numbered_names
 
@@ -41,7 +42,8 @@ def import_images(config: RunConfig, url: str, dest: str, *, labels: str | None 
 
     Args:
         config: its dataset says what the images are of: classes, size, mean and std.
-        url: of the folder that holds new000/, 00000/, train/00000/ or data/*.parquet.
+        url: of the folder that holds new000/, 00000/, train/00000/, data/*.parquet or *.tar; what an
+            edc_ray.json there tells of how they were made is kept.
         dest: URL of the folder to write; it then reads like a run with recover (and relabel) done.
         labels: URL of the folder that holds epoch_0/.
 
@@ -74,7 +76,8 @@ def import_images(config: RunConfig, url: str, dest: str, *, labels: str | None 
     if label_store is not None:
         _read_epoch(label_store, epochs[0], folder, size, 0)  # refused before anything is written
     store = _empty_folder(dest, ["recover"] if labels is None else ["recover", "relabel"])
-    _write_images(store, folder, spec, config.recover.classes_per_unit)
+    origin = facts_beside(open_store(url, writable=False))
+    _write_images(store, folder, spec, config.recover.classes_per_unit, origin)
     told = f"{len(folder.files)} images of {folder.num_classes} classes"
     if label_store is not None:
         read = partial(_read_epoch, label_store, folder=folder, image_size=size)
@@ -173,7 +176,9 @@ def _fitting(spec: DatasetSpec, folder: OfficialFolder) -> DatasetSpec:
     return spec.model_copy(update={"class_names": names, "image_size": size, "channels": channels})
 
 
-def _write_images(store: Store, folder: OfficialFolder, spec: DatasetSpec, classes_per_unit: int) -> None:
+def _write_images(
+    store: Store, folder: OfficialFolder, spec: DatasetSpec, classes_per_unit: int, origin: dict[str, Any]
+) -> None:
     rows = {slot: row for row, slot in enumerate(folder.slots)}
     names = spec.class_names or ()
     records = []
@@ -192,7 +197,7 @@ def _write_images(store: Store, folder: OfficialFolder, spec: DatasetSpec, class
         )
         digest = digest_of(made.meta["image_sha256"])
         records.append(_unit(store, "recover", key, digest, dict(made.shards), dict(made.meta)))
-    _finish(store, "recover", records, spec, names, {"matching_loss": None, "ipc": folder.ipc})
+    _finish(store, "recover", records, spec, names, {"matching_loss": None, "ipc": folder.ipc} | origin)
 
 
 def _write_labels(

@@ -5,6 +5,8 @@ Its manifests prove it, so the files are taken over byte by byte: images and lab
 
 from __future__ import annotations
 
+from typing import Any
+
 from edc_ray.artifacts.codec import table_from_bytes
 from edc_ray.artifacts.layout import STAGE_FOLDERS, table_name
 from edc_ray.artifacts.manifest import read_manifest, read_shard, write_manifest, write_unit
@@ -14,6 +16,7 @@ from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.dataset import DatasetSpec
 from edc_ray.data.condensed import images_digest
 from edc_ray.errors import DataError
+from edc_ray.stages.run_facts import facts_beside
 from edc_ray.stages.stored_runs import check_classes
 
 _LABELS = STAGE_FOLDERS["relabel"]
@@ -51,10 +54,10 @@ def import_shared_copy(spec: DatasetSpec, url: str, dest: Store) -> str:
         )
     number = sum(shard.rows for shard in images.shards)
     told = f"{dest.url}: {number} images of {len(images.dataset['class_names'])} classes"
-    _copy(source, "", images, dest, STAGE_FOLDERS["recover"])
+    _copy(source, "", images, dest, STAGE_FOLDERS["recover"], facts_beside(source))
     if labels is None:
         return told
-    _copy(source, _LABELS, labels, dest, _LABELS)
+    _copy(source, _LABELS, labels, dest, _LABELS, {})
     return f"{told}, labels of {labels.meta['epochs']} epochs"
 
 
@@ -79,7 +82,9 @@ def _other(source: Store, found: str, expected: str) -> DataError:
     )  # fmt: skip
 
 
-def _copy(source: Store, source_folder: str, manifest: Manifest, dest: Store, folder: str) -> None:
+def _copy(
+    source: Store, source_folder: str, manifest: Manifest, dest: Store, folder: str, facts: dict[str, Any]
+) -> None:
     records = []
     for record in manifest.records:
         (shard,) = record.shards
@@ -87,5 +92,5 @@ def _copy(source: Store, source_folder: str, manifest: Manifest, dest: Store, fo
         records.append(write_unit(dest, folder, record.unit, record.fingerprint, data, record.meta))
     write_manifest(
         dest, folder, records, fingerprint=manifest.fingerprint, dataset=manifest.dataset,
-        meta=manifest.meta, environment=manifest.environment,
+        meta=manifest.meta | facts, environment=manifest.environment,
     )  # fmt: skip

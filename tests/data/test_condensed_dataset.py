@@ -1,30 +1,19 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 import uuid
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from edc_ray.artifacts.codec import table_to_bytes
-from edc_ray.artifacts.layout import epochs_key, table_name
-from edc_ray.artifacts.manifest import write_manifest, write_unit
-from edc_ray.artifacts.schema import LabelRows, build_images_table
 from edc_ray.artifacts.store import Store, open_store
-from edc_ray.core.views import ViewSettings, draw_epoch_views
 from edc_ray.data.condensed import CondensedViews
 from edc_ray.data.condensed_dataset import CondensedDataset, ViewBatch, steps_of
-from edc_ray.data.label_rows import rows_of_views
-from edc_ray.data.label_tables import encoded_labels_table
 from edc_ray.errors import ConfigError
 from tests.data.written_sets import SLOTS, write_images, write_labels
 
@@ -180,57 +169,3 @@ def test_an_error_of_the_reading_thread_reaches_who_iterates(store: Store) -> No
     store.publish(path, b"broken", replace=True)
     with pytest.raises(Exception, match="is damaged"):
         list(batches)
-
-
-NUM_CLASSES, NUM_VIEWS, SIDE = 1000, 100, 4
-
-
-@pytest.mark.parametrize(
-    ("codec", "num_epochs", "decoding"),
-    [("fp16", 140, 0), pytest.param("pca48_top16_q6", 240, 20, marks=pytest.mark.nightly)],
-)
-def test_memory_stays_below_the_stated_bound_on_a_store_ten_times_larger(
-    tmp_path: Path, codec: str, num_epochs: int, decoding: int
-) -> None:
-    store = open_store(str(tmp_path))
-    _write_many_labels(store, codec, num_epochs)
-    dataset = CondensedDataset(store.url, batch_size=50)
-    files = [pq.ParquetFile(path).metadata for path in (tmp_path / "labels").glob("*.parquet")]
-    group = max(file.row_group(k).total_byte_size for file in files for k in range(file.num_row_groups))
-    per_view = (12 + decoding) * NUM_CLASSES + 2048
-    bound = dataset.views.images.nbytes + NUM_VIEWS * per_view + 3 * group + 2**19
-    assert 10 * bound < num_epochs * NUM_VIEWS * 2 * NUM_CLASSES
-    next(iter(dataset))  # what is imported or made once
-    pool, before = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
-    pa.set_memory_pool(pool)
-    tracemalloc.start()
-    try:
-        assert sum(len(batch.label) for batch in dataset) == NUM_VIEWS * num_epochs
-        needed = tracemalloc.get_traced_memory()[1] + (pool.max_memory() or 0) + dataset.views.images.nbytes
-    finally:
-        tracemalloc.stop()
-        pa.set_memory_pool(before)
-    assert bound / 10 < needed < bound
-
-
-def _write_many_labels(store: Store, codec: str, num_epochs: int) -> None:
-    names = [str(label) for label in range(NUM_CLASSES)]
-    labels, ipc_ids = np.arange(NUM_VIEWS), np.zeros(NUM_VIEWS, int)
-    images = np.random.default_rng(0).integers(0, 256, (NUM_VIEWS, 3, SIDE, SIDE), dtype=np.uint8)
-    meta = {"mean": [0.5] * 3, "std": [0.5] * 3}
-    table = build_images_table(images, labels, ipc_ids, names)
-    record = write_unit(store, "condensed", "all", "f", {"all.parquet": (table_to_bytes(table), NUM_VIEWS)})
-    dataset = {"name": "many", "class_names": names}
-    write_manifest(store, "condensed", [record], fingerprint="f", dataset=dataset, meta=meta)
-    views = draw_epoch_views(0, 0, [(k, 0) for k in range(NUM_VIEWS)], SIDE, ViewSettings())
-    logits = np.random.default_rng(1).normal(size=(NUM_VIEWS, NUM_CLASSES)).astype(np.float16)
-    one, records = rows_of_views(0, views, labels, ipc_ids, logits), []
-    for first in range(0, num_epochs, 20):
-        rows = LabelRows.concatenate(
-            [replace(one, epoch=np.full(NUM_VIEWS, k)) for k in range(first, first + 20)]
-        )
-        data = table_to_bytes(encoded_labels_table(rows, names, codec=codec), rows_per_group=NUM_VIEWS)
-        key = epochs_key(first, first + 19)
-        epochs = {"epochs": [first, first + 19]}
-        records.append(write_unit(store, "labels", key, "f", {table_name(key): (data, len(rows))}, epochs))
-    write_manifest(store, "labels", records, fingerprint="f", dataset=dataset)

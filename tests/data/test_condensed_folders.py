@@ -12,7 +12,8 @@ import pytest
 from edc_ray.artifacts.codec import encode_image, table_to_bytes
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.data.condensed_folders import open_condensed_folder
-from edc_ray.errors import DataError
+from edc_ray.errors import ArtifactError, DataError
+from tests.data.test_image_tars import tar
 
 SLOTS = [(label, ipc_id) for label in range(3) for ipc_id in range(2)]
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), dtype=np.uint8)
@@ -54,7 +55,16 @@ def tables(store: Store) -> None:
         write_table(store, f"data/train-{number}.parquet", rows)
 
 
-@pytest.mark.parametrize("write", [official, tree, tables])
+def tars(store: Store) -> None:
+    for number, rows in enumerate(([0, 2, 4], [1, 3, 5])):
+        members = dict[str, bytes]()
+        for row in rows:
+            about = {"label": SLOTS[row][0], "ipc_id": SLOTS[row][1]}
+            members |= {f"{row}.png": BYTES[row], f"{row}.json": json.dumps(about).encode()}
+        store.publish(f"some-{number}.tar", tar(members))
+
+
+@pytest.mark.parametrize("write", [official, tree, tables, tars])
 def test_each_layout_gives_the_same_images(store: Store, write: Callable[[Store], None]) -> None:
     write(store)
     check(store)
@@ -99,4 +109,13 @@ def test_tables_that_are_no_whole_set_are_refused(
 def test_a_table_without_classes_is_named(store: Store) -> None:
     store.publish("a.parquet", table_to_bytes(pa.table({"image": [b"x"]})))
     with pytest.raises(DataError, match=r"a\.parquet holds no labelled images"):
+        open_condensed_folder(store.url)
+
+
+def test_tars_that_hold_no_images_or_are_none_are_named(store: Store) -> None:
+    store.publish("a.tar", tar({"README.md": b"x"}))
+    with pytest.raises(DataError, match=r"no images in (?s:.*)KEY\.png and KEY\.cls"):
+        open_condensed_folder(store.url)
+    store.publish("a.tar", b"x", replace=True)
+    with pytest.raises(ArtifactError, match=r"a\.tar is no tar file of images"):
         open_condensed_folder(store.url)

@@ -43,6 +43,8 @@ def test_views_replayed_from_files_equal_ours(tmp_path: Path, kind: Kind, tolera
         )  # fmt: skip
     recipe = Recipe(kind, MEAN, STD)
     replayed = torch.cat([batch[0] for batch in stored_batches(paths, recipe, tmp_path / "labels")])
+    fetched = stored_batches([f"file://{path}" for path in paths], recipe, f"file://{tmp_path}/labels")
+    assert torch.equal(torch.cat([batch[0] for batch in fetched]), replayed)
     ours = render_views(torch.from_numpy(images), views, np.arange(6), mean=MEAN, std=STD)
     pixels = [each * torch.tensor(STD).view(3, 1, 1) for each in (replayed, ours)]
     torch.testing.assert_close(*pixels, **TOLERANCE[tolerance])

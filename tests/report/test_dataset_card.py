@@ -53,6 +53,12 @@ def test_the_metadata_are_what_hugging_face_reads() -> None:
     assert "configs" not in front(dataset_card(facts(format="imagefolder")))
 
 
+def test_it_says_why_labels_are_left_out() -> None:
+    with_reason = dataset_card(facts(labels=None, labels_left_out="--image-format jpeg"))
+    assert "are not part of this copy: they belong to all images of the set, exactly as" in with_reason
+    assert "are not part of this copy.\n" in dataset_card(facts(labels=None))
+
+
 @pytest.mark.parametrize(
     ("number", "words"), [(999, "n<1K"), (1000, "1K<n<10K"), (50_000, "10K<n<100K"), (10**6, "n>1M")]
 )

@@ -73,3 +73,18 @@ def test_load_dataset_gives_images_names_and_labels(finished: StageContext, tmp_
     views = CondensedViews(finished.store.url)
     assert len(labels) == 3 * len(views)
     np.testing.assert_array_equal(np.array(labels["logits"][: len(views)]), views.rows.logits)
+
+
+@pytest.mark.parametrize("codec", ["fp16", "q8"])
+def test_duckdb_reads_the_logits_of_a_copy(finished: StageContext, codec: str, tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    url, out = finished.store.url, str(tmp_path / "out")
+    if codec != "fp16":  # two commands then: compress to fp16, export
+        encoded, url = new_root(), new_root()
+        compress_run(finished.store.url, encoded, codec=codec)
+        compress_run(encoded, url, codec="fp16")
+    export_run(url, out, ExportOptions("huggingface"))
+    found = duckdb.sql(f"SELECT logits FROM '{out}/labels/*.parquet' WHERE epoch = 1 ORDER BY label, ipc_id")
+    rows = CondensedViews(url, epoch=1).rows
+    expected = rows.logits[np.lexsort((rows.ipc_id, rows.label))].astype(np.float32)
+    np.testing.assert_array_equal(np.array([logits for (logits,) in found.fetchall()]), expected)

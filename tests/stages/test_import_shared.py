@@ -22,16 +22,16 @@ from tests.stages.tiny_runs import new_root
 
 def shared(finished: StageContext, format: Format = "huggingface") -> Store:
     dest = new_root()
-    small: Any = {"shard_bytes": 700} if format == "huggingface" else {}
+    small: Any = {"shard_bytes": 700} if format in ("huggingface", "webdataset") else {}
     export_run(finished.store.url, dest, ExportOptions(format, **small))
     return open_store(dest)
 
 
-@pytest.mark.parametrize("format", ["huggingface", "imagefolder", "official", "rded"])
+@pytest.mark.parametrize("format", ["huggingface", "imagefolder", "webdataset", "official", "rded"])
 def test_the_images_come_back_with_their_names(finished: StageContext, format: Format) -> None:
     source, back = shared(finished, format), new_root()
     url = f"{source.url}/images" if format in ("official", "rded") else source.url
-    named = format in ("huggingface", "imagefolder")  # the others have no place for names
+    named = format in ("huggingface", "imagefolder", "webdataset")  # the others have no place for names
     config = with_fields(finished.config, {"dataset.class_names": None}) if named else finished.config
     import_images(config, url, back)
     ours, theirs = CondensedImages(finished.store.url), CondensedImages(back)
@@ -58,7 +58,7 @@ def test_labels_come_back_from_a_copy_for_hugging_face(finished: StageContext) -
         {"dataset.channels": 3, "dataset.mean": None, "dataset.std": None},
     ],
 )
-@pytest.mark.parametrize("format", ["huggingface", "imagefolder"])
+@pytest.mark.parametrize("format", ["huggingface", "imagefolder", "webdataset"])
 def test_another_dataset_is_refused(finished: StageContext, format: Format, fields: dict[str, Any]) -> None:
     back = new_root()
     with pytest.raises((ArtifactError, DataError), match="of another dataset"):

@@ -7,14 +7,14 @@ neither. Three variants of each stage:
 
     plain      the observers' forwards alone, float32, NCHW, on images or crops that are there already
     reference  the straightforward way (reference/statistics_pass.py, reference/crop_mosaics.py): each image
-               opened by itself; one pass for each observer, class sums image by image; crops scored image
-               by image
+               opened by itself; one pass for each observer, class sums image by image; one forward for each
+               crop of all images of the class
     ours       the stages' own functions
 
-The ratio is reference to ours. Both decode the files anew in every turn. Memory is what a variant needs at
-most beyond what is there before it. The JSON object holds under "statistics" and "init": plain_s,
-reference_s, ours_s (minima; medians end in _median_s), ratio, images_per_s, and peak_mb, plain_peak_mb,
-reference_peak_mb.
+The ratio is reference to ours; both decode the files anew in every turn. "both" adds the times of the two
+stages up. Memory is what a variant needs at most beyond what is there before it. The JSON object holds under
+"statistics", "init" and "both": plain_s, reference_s, ours_s (minima; medians end in _median_s), ratio, and
+of each stage images_per_s, peak_mb, plain_peak_mb, reference_peak_mb.
 """
 
 from __future__ import annotations
@@ -164,6 +164,14 @@ def measured(steps: Steps, images: int, options: argparse.Namespace) -> dict[str
     return found
 
 
+def together(*stages: dict[str, float | None]) -> dict[str, float | None]:
+    """Times of stages one after another, and their ratio."""
+    names = [f"{variant}{end}" for variant in VARIANTS for end in ("_s", "_median_s")]
+    found: dict[str, float | None] = {name: sum(stage[name] or 0 for stage in stages) for name in names}
+    found["ratio"] = (found["reference_s"] or 0) / (found["ours_s"] or 1)
+    return found
+
+
 def main() -> None:
     parser = base_parser(__doc__)
     parser.set_defaults(repeats=1)
@@ -184,6 +192,7 @@ def main() -> None:
         stages = {"statistics": (statistics_steps, len(files)), "init": (init_steps, labels.count(0))}
         for stage, (steps_of, images) in stages.items():
             numbers[stage] = measured(steps_of(context, files, labels), images, options)
+    numbers["both"] = together(numbers["statistics"], numbers["init"])
     fields = [f"{variant}_s" for variant in VARIANTS] + ["ratio", "images_per_s"]
     fields += ["plain_peak_mb", "reference_peak_mb", "peak_mb"]
     header = [

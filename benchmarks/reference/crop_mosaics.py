@@ -1,7 +1,8 @@
 """Mosaics of crops the straightforward way: what the batched scoring is measured against.
 
-Each image by itself: its crops go through the observers in a forward of their own. Proved on the goldens
-by tests/goldens/test_reference_stages.py; no program uses it.
+As the official program does it: the images of a class are opened and cut one by one, and one forward takes a
+crop of each of them, the first, then the second, and so on. Proved on the goldens by
+tests/goldens/test_reference_stages.py; no program uses it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Ranked = list[tuple[float, Tensor]]
 
 @torch.no_grad()
 def losses_of_crops(crops_NCHW: Tensor, label: int, observers: Sequence[nn.Module], size: int) -> list[float]:
-    """Cross entropy of the observers' mean logits of one image's crops, zeros around them up to `size`."""
+    """Cross entropy of the observers' mean logits of some crops, zeros around them up to `size`."""
     padded = torch.zeros(len(crops_NCHW), crops_NCHW.shape[1], size, size)
     height, width = crops_NCHW.shape[-2:]
     top, left = (size - height) // 2, (size - width) // 2
@@ -30,11 +31,15 @@ def best_crops(
     crops_of_each: Iterable[Tensor], label: int, observers: Sequence[nn.Module], size: int
 ) -> list[Tensor]:
     """The best crop of each image, the best of them first."""
+    crops_MNCHW = torch.stack(list(crops_of_each))
+    losses = [
+        losses_of_crops(crops_MNCHW[:, place], label, observers, size)
+        for place in range(crops_MNCHW.shape[1])
+    ]
     kept: Ranked = []
-    for crops in crops_of_each:
-        losses = losses_of_crops(crops, label, observers, size)
-        best = min(range(len(crops)), key=losses.__getitem__)
-        kept.append((losses[best], crops[best]))
+    for image, crops in enumerate(crops_MNCHW):
+        best = min(range(len(crops)), key=lambda place: losses[place][image])
+        kept.append((losses[best][image], crops[best]))
     return [crop for _, crop in sorted(kept, key=lambda pair: pair[0])]
 
 

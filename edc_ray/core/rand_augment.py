@@ -113,7 +113,7 @@ def _moving(name: str) -> Callable[[Tensor, Tensor], Tensor]:
 
     def move(images: Tensor, magnitude: Tensor) -> Tensor:
         count, channels, height, width = images.shape
-        sources = torch.stack([_sources(name, each, height, width) for each in magnitude.tolist()])
+        sources = torch.stack([moved_from(name, each, height, width) for each in magnitude.tolist()])
         with_black = F.pad(images.flatten(2), (1, 0))
         index = sources.to(images.device)[:, None].expand(count, channels, -1)
         return with_black.gather(2, index).view_as(images)
@@ -121,8 +121,13 @@ def _moving(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     return move
 
 
+def is_moving(name: str) -> bool:
+    """Whether an operation takes each pixel from another place, by `moved_from`."""
+    return name == "Rotate" or name.startswith(("Shear", "Translate"))
+
+
 @lru_cache(maxsize=64)
-def _sources(name: str, magnitude: float, height: int, width: int) -> Tensor:
+def moved_from(name: str, magnitude: float, height: int, width: int) -> Tensor:
     """Which pixel stands at each place, int64 [H * W], counted from 1; 0 is outside.
 
     torchvision says it: it moves an image of the pixels' numbers, which float32 holds exactly.

@@ -159,6 +159,10 @@ class ViewKernel(Protocol):
         """The views, pasted into by `box_B4` or blended by `lam_B` with their partners."""
         ...
 
+    def change(self, images_BCHW: Tensor, changes: RandAugmentParams) -> Tensor:
+        """As `apply_rand_augment`."""
+        ...
+
 
 def render_views(
     images_MCHW: Tensor,
@@ -188,7 +192,8 @@ def render_views(
     source, image = images_MCHW, views.image[shown]
     if views.changes is not None:
         chosen = torch.from_numpy(image).to(images_MCHW.device)
-        source, image = apply_rand_augment(images_MCHW[chosen], views.changes[shown]), np.arange(len(shown))
+        change = apply_rand_augment if kernel is None else kernel.change
+        source, image = change(images_MCHW[chosen], views.changes[shown]), np.arange(len(shown))
 
     def cutter(places: np.ndarray) -> ViewCutter:
         chosen = shown[places]

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from edc_ray.core.augment import AugmentParams, Taps
 from edc_ray.core.cut_views import ViewCutter
+from edc_ray.core.rand_augment import RandAugmentParams, apply_rand_augment
 from edc_ray.core.views import EpochViews, Mix, ViewKernel, render_views
+from edc_ray.kernels.compiled_rand_augment import compiled_rand_augment
 from edc_ray.kernels.compiler import CompilationError, compiled_library, kernel_source
 
 _SOURCE = kernel_source("views")
@@ -63,6 +65,10 @@ class CompiledViews:
         if self._cut_views(*words, *sizes, ctypes.c_int(torch.get_num_threads())):
             raise MemoryError("no memory for one channel of an image")
         return views_BCHW
+
+    def change(self, images_BCHW: Tensor, changes: RandAugmentParams) -> Tensor:
+        kernel = compiled_rand_augment()
+        return (apply_rand_augment if isinstance(kernel, str) else kernel)(images_BCHW, changes)
 
 
 def _sources(cutter: ViewCutter) -> list[Tensor]:

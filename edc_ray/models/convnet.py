@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from edc_ray.core.norm_pool import norm_relu_pool
 from edc_ray.errors import ConfigError
+from edc_ray.kernels.compiled_norm_pool import norm_pool_kernels_for
 
 
 class ConvNet(nn.Module):
     """Blocks of 3x3 convolution, instance norm, ReLU and 2x2 average pool, then one linear layer.
 
     The norm is GroupNorm with one group per channel (affine instance norm), so the network has no BatchNorm
-    and contributes only convolutions (`features.0`, `features.4`, ...) to statistic matching.
+    and contributes only convolutions (`features.0`, `features.4`, ...) to statistic matching. On a CPU what
+    follows a convolution is one operation, and hooks of those layers see nothing.
 
     Args:
         num_classes: outputs of the linear layer.
@@ -52,7 +56,27 @@ class ConvNet(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Logits [B, K]."""
-        return self.classifier(self.features(images_BCHW).flatten(1))
+        return self.classifier(self._features(images_BCHW).flatten(1))
+
+    def _features(self, images_BCHW: Tensor) -> Tensor:
+        kernels = norm_pool_kernels_for(images_BCHW.device)
+        # Layers that cast what they get, or that are being compiled, go one by one.
+        if kernels is None or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+            return self.features(images_BCHW)
+        x = _laid_out(images_BCHW, kernels.memory_format)
+        for layer in self.features:
+            if isinstance(layer, nn.Conv2d):
+                x = layer(x)
+            elif isinstance(layer, nn.GroupNorm):
+                x = norm_relu_pool(x, layer.weight, layer.bias, layer.eps, kernels)
+        return x
+
+
+def _laid_out(images_BCHW: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Images whose convolution will lie in the format, be they of one channel."""
+    if memory_format == torch.channels_last:
+        return images_BCHW.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    return images_BCHW.contiguous()
 
 
 def convnet_w128(*, num_classes: int, image_size: int, channels: int) -> ConvNet:

@@ -27,7 +27,7 @@ from edc_ray.stages.context import StageContext
 from edc_ray.stages.training import mean_and_std, normalised, pixels_of
 
 _IMAGES_AT_ONCE = 32  # decoded together, and scored in one forward on an accelerator, times crops_per_image
-_PIXELS_AT_ONCE_ON_A_CPU = 1 << 16
+_PIXELS_AT_ONCE_ON_A_CPU, _LEAST_AT_ONCE_ON_A_CPU = 1 << 16, 16
 
 
 def mosaics_of_class(context: StageContext, label: int) -> np.ndarray:
@@ -153,9 +153,10 @@ def _scores(context: StageContext, images: Tensor, label: int, *, input_size: in
     observers = [context.observer(name) for name in context.config.observers_of("init")]
     part = len(images)
     if images.device.type == "cpu":
-        # Convolutions take a third less time channels last, and with activations that stay in the caches.
+        # Channels last, convolutions take less time; large layers want several images for their weights, and
+        # of small images no more than leave the activations in the caches.
         images = images.contiguous(memory_format=torch.channels_last)
-        part = max(4, _PIXELS_AT_ONCE_ON_A_CPU // (input_size or images.shape[-1]) ** 2)
+        part = max(_LEAST_AT_ONCE_ON_A_CPU, _PIXELS_AT_ONCE_ON_A_CPU // (input_size or images.shape[-1]) ** 2)
     return torch.cat(
         [
             cross_entropy_of_each(

@@ -25,7 +25,7 @@ LAYERS = {
     "config": allowed("errors", "pydantic yaml"),
     "core": allowed("errors", "numpy torch torchvision"),
     "kernels": allowed("errors core", "torch"),
-    "models": allowed("errors", "fsspec safetensors torch torchvision"),
+    "models": allowed("errors core kernels", "fsspec safetensors torch torchvision"),
     "artifacts": allowed("errors", "fsspec numpy pyarrow PIL"),
     "data": allowed(
         "errors config artifacts core", "filelock fsspec numpy pyarrow PIL sklearn torch torchvision"

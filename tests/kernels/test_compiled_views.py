@@ -72,6 +72,17 @@ def test_a_kernel_that_makes_other_bits_is_not_taken(
     assert compiled_views.__wrapped__() == "it makes other bits than torch's operations"
 
 
+@pytest.mark.nightly
+def test_machines_without_wide_registers_make_the_same_bits(
+    kernel: CompiledViews, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "views.cpp"
+    source = module._SOURCE.read_text(encoding="utf-8")
+    other.write_text(source.replace("__AVX512F__", "NO_SUCH_REGISTERS"), encoding="utf-8")
+    monkeypatch.setenv("EDC_RAY_KERNEL_CACHE", str(tmp_path))
+    assert module._makes_the_same_bits(CompiledViews(compiled_library(other)))
+
+
 def test_torchs_operations_are_taken_where_they_are_asked_for_or_there_is_no_compiler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,0 +1,89 @@
+"""Norm, ReLU and pooling of a ConvNet (`core.norm_pool`) as a compiled kernel, for float32 on a CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from edc_ray.core.norm_pool import TORCH_NORM_POOL, NormPoolKernels
+from edc_ray.kernels.compiler import CompilationError, compiled_library
+
+_SOURCE = Path(__file__).parent / "source" / "norm_pool.cpp"
+
+
+def norm_pool_kernels_for(device: torch.device) -> NormPoolKernels | None:
+    """The fastest implementation for a device; None where torch's own layers are as good, or better.
+
+    EDC_RAY_KERNELS=torch asks for torch's operations. The two differ in the last bits.
+    """
+    if device.type != "cpu":
+        return None
+    if os.environ.get("EDC_RAY_KERNELS", "auto") == "torch":
+        return TORCH_NORM_POOL
+    return _compiled() or TORCH_NORM_POOL
+
+
+@cache
+def _compiled() -> CompiledNormPool | None:
+    try:
+        return CompiledNormPool(compiled_library(_SOURCE))
+    except CompilationError:
+        return None
+
+
+class CompiledNormPool:
+    """See `NormPoolKernels`. What the library does not take, torch's operations do.
+
+    Results do not depend on the number of threads, nor an image's on the other images.
+    """
+
+    memory_format = torch.channels_last
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+
+    def forward(
+        self, x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, epsilon: float
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if x_BCHW.dtype != torch.float32:
+            return TORCH_NORM_POOL.forward(x_BCHW, weight_C, bias_C, epsilon)
+        images, channels, height, width = x_BCHW.shape
+        result = x_BCHW.new_empty(images, height // 2, width // 2, channels)
+        mean, inverse = x_BCHW.new_empty(2, images, channels)
+        tensors = (_pixels(x_BCHW), weight_C, bias_C, result, mean, inverse)
+        self._run("norm_pool_forward", tensors, x_BCHW.shape, ctypes.c_double(epsilon))
+        return result.permute(0, 3, 1, 2), (mean, inverse)
+
+    def backward(
+        self,
+        x_BCHW: Tensor,
+        kept: tuple[Tensor, ...],
+        weight_C: Tensor,
+        bias_C: Tensor,
+        by_result: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if x_BCHW.dtype != torch.float32:
+            return TORCH_NORM_POOL.backward(x_BCHW, kept, weight_C, bias_C, by_result)
+        x_BHWC = _pixels(x_BCHW)
+        by_x = torch.empty_like(x_BHWC)
+        by_weight, by_bias = x_BCHW.new_empty(2, *x_BCHW.shape[:2])
+        tensors = (x_BHWC, _pixels(by_result), weight_C, bias_C, *kept, by_x, by_weight, by_bias)
+        self._run("norm_pool_backward", tensors, x_BCHW.shape)
+        return by_x.permute(0, 3, 1, 2), by_weight.sum(0), by_bias.sum(0)
+
+    def _run(
+        self, function: str, tensors: tuple[Tensor, ...], shape: torch.Size, *others: ctypes.c_double
+    ) -> None:
+        words = [ctypes.c_void_p(tensor.contiguous().data_ptr()) for tensor in tensors]
+        sizes = [ctypes.c_long(size) for size in shape]
+        getattr(self._library, function)(*words, *sizes, *others, ctypes.c_int(torch.get_num_threads()))
+
+
+def _pixels(x_BCHW: Tensor) -> Tensor:
+    """Pixel after pixel, [B, H, W, C]; no copy of what lies so."""
+    return x_BCHW.permute(0, 2, 3, 1).contiguous()

@@ -5,15 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from edc_ray.core.norm_pool import TORCH_NORM_POOL, NormPoolKernels
-from edc_ray.kernels.compiler import CompilationError, compiled_library
+from edc_ray.kernels.compiler import CompilationError, compiled_library, kernel_source
 
-_SOURCE = Path(__file__).parent / "source" / "norm_pool.cpp"
+_SOURCE = kernel_source("norm_pool")
 
 
 def norm_pool_kernels_for(device: torch.device) -> NormPoolKernels | None:

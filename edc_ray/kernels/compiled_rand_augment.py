@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import math
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,9 +16,9 @@ from edc_ray.core.rand_augment import (
     is_moving,
     moved_from,
 )
-from edc_ray.kernels.compiler import CompilationError, compiled_library
+from edc_ray.kernels.compiler import CompilationError, compiled_library, kernel_source
 
-_SOURCE = Path(__file__).parent / "source" / "rand_augment.cpp"
+_SOURCE = kernel_source("rand_augment")
 _LARGEST = 1 << 16
 """Pixels up to which a mean grey is exact in float32, in whatever order it is summed."""
 _KINDS = (

@@ -15,10 +15,10 @@ from PIL import Image
 
 from edc_ray.artifacts.limits import (
     MAX_DECODED_BYTES,
-    refuse_inflated_table,
     refuse_inflated_zip,
     refuse_large_image,
 )
+from edc_ray.artifacts.parquet_pages import check_parquet
 from edc_ray.errors import ArtifactError
 
 ImageFormat = Literal["png", "jpeg"]
@@ -111,8 +111,8 @@ def table_from_bytes(data: bytes, *, url: str) -> pa.Table:
             names `url`.
     """
     try:
+        check_parquet(data)
         with pq.ParquetFile(pa.BufferReader(data)) as file:
-            refuse_inflated_table(file.metadata, len(data))
             table = file.read()
         table.validate(full=True)
         return table

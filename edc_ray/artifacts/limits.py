@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable
-from typing import Any
 
 MAX_JSON_BYTES = 128 * 2**20
 """Of a record or manifest. 200 images of each of 1,000 classes take 16 MiB."""
@@ -24,8 +23,6 @@ MAX_DECODED_BYTES = 8 * 2**30
 FREE_BYTES = 64 * 2**20
 MAX_RATIO = 1000
 """A file above FREE_BYTES may grow that many times; deflate and zstd grow a page of zeros further."""
-
-_VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 4}
 
 
 def refuse_inflated(claimed: int, stored: int) -> None:
@@ -46,30 +43,6 @@ def refuse_large_image(width: int, height: int) -> None:
     """
     if width * height > MAX_IMAGE_PIXELS:
         raise ValueError(f"{width}x{height} pixels are more than {MAX_IMAGE_PIXELS}")
-
-
-def refuse_inflated_table(metadata: Any, stored: int) -> None:
-    """As `refuse_inflated`, for all that the footer of a Parquet file claims.
-
-    Args:
-        metadata: pyarrow's FileMetaData.
-        stored: bytes of the file.
-    """
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    chunks = [(group, group.column(index)) for group in groups for index in range(group.num_columns)]
-    for group, chunk in chunks:
-        # Columns of ours are of rows, or of lists that are counted by their entries.
-        for claimed in (group.num_rows, chunk.num_values, chunk.total_uncompressed_size):
-            refuse_inflated(claimed, stored)
-        if chunk.num_values < group.num_rows:
-            raise ValueError(f"{chunk.num_values} values of {group.num_rows} rows")
-    refuse_inflated(
-        sum(
-            max(chunk.total_uncompressed_size, chunk.num_values * _VALUE_BYTES.get(chunk.physical_type, 1))
-            for _, chunk in chunks
-        ),
-        stored,
-    )
 
 
 def refuse_inflated_zip(members: Iterable[zipfile.ZipInfo], stored: int) -> None:

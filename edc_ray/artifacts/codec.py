@@ -15,6 +15,7 @@ from PIL import Image
 
 from edc_ray.artifacts.limits import (
     MAX_DECODED_BYTES,
+    read_member,
     refuse_inflated_zip,
     refuse_large_image,
 )
@@ -112,8 +113,8 @@ def table_from_bytes(data: bytes, *, url: str) -> pa.Table:
     """
     try:
         check_parquet(data)
-        with pq.ParquetFile(pa.BufferReader(data)) as file:
-            table = file.read()
+        with pq.ParquetFile(pa.BufferReader(data)) as parquet:
+            table = parquet.read()
         table.validate(full=True)
         return table
     except Exception as error:  # Arrow raises TypeError, KeyError and others besides its own
@@ -150,7 +151,7 @@ def arrays_from_bytes(data: bytes, *, url: str) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
             refuse_inflated_zip(members, len(data))
-            arrays = {one.filename.removesuffix(".npy"): _array(archive.read(one)) for one in members}
+            arrays = {one.filename.removesuffix(".npy"): _array(read_member(archive, one)) for one in members}
         if len(arrays) < len(members):
             raise ValueError("two arrays of one name")
         return arrays

@@ -14,6 +14,12 @@ MAX_CONFIG_BYTES = 2 * 2**20
 """Of run.yaml and data.json; the names of 21,000 classes take less than one MiB."""
 MAX_LOG_BYTES = 256 * 2**20
 """Of events.jsonl."""
+MAX_ARRAYS_BYTES = 256 * 2**20
+"""Of an official file of statistics: four rows of numbers of one layer."""
+MAX_BATCH_BYTES = 2**30
+"""Of an official label file; 1,024 labels of 21,000 classes take 86 MiB."""
+MAX_TABLE_BYTES = 8 * 2**30
+"""Of a Parquet file that is read whole."""
 MAX_IMAGE_BYTES = 256 * 2**20
 """Of one image file."""
 MAX_IMAGE_PIXELS = 2**26
@@ -48,3 +54,19 @@ def refuse_large_image(width: int, height: int) -> None:
 def refuse_inflated_zip(members: Iterable[zipfile.ZipInfo], stored: int) -> None:
     """As `refuse_inflated`, for the members of a zip; those that lie over each other are counted each."""
     refuse_inflated(sum(member.file_size for member in members), stored)
+
+
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """The content of a member, of which no more is unpacked than the directory says.
+
+    Raises:
+        ValueError: it is packed in a way that cannot be unpacked in parts, or cut short.
+        zipfile.BadZipFile, zlib.error: it is damaged.
+    """
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename} is packed by the method {member.compress_type}")
+    with archive.open(member) as file:
+        data = file.read(member.file_size)  # `archive.read` unpacks up to 2 GiB and then cuts
+    if len(data) != member.file_size:
+        raise ValueError(f"{member.filename} is cut short")
+    return data

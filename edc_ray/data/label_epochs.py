@@ -72,8 +72,9 @@ class LabelEpochs:
         parts = [rows for shard in self._records[epoch].shards for rows in self._parts(shard, epoch)]
         found, expected = sum(map(len, parts)), self.count(epoch)
         if not found or found != expected:
+            paths = [layout.join_path(self._folder, shard.path) for shard in self._records[epoch].shards]
             raise ArtifactError(
-                f"{self._store.url} holds a part of the labels of epoch {epoch}",
+                f"{', '.join(map(self._store.join, paths))}: a part of the labels of epoch {epoch}",
                 found=f"{found} rows", expected=f"{expected or 'some'} rows", next="run relabel again",
             )  # fmt: skip
         return LabelRows.concatenate(parts)  # a copy: the row group can go

@@ -11,6 +11,7 @@ from typing import Any
 from edc_ray import __version__
 from edc_ray.artifacts.codec import table_from_bytes
 from edc_ray.artifacts.layout import RUN_CONFIG, RUN_DATA, STAGE_FOLDERS, join_path
+from edc_ray.artifacts.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.manifest import read_manifest, read_shard
 from edc_ray.artifacts.schema import read_images_table
 from edc_ray.artifacts.store import Store
@@ -122,4 +123,4 @@ def _results(store: Store) -> dict[str, Any] | None:
 
 
 def _json_file(store: Store, path: str) -> Any:
-    return json.loads(store.read(path)) if store.exists(path) else None
+    return json.loads(store.read(path, limit=MAX_CONFIG_BYTES)) if store.exists(path) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,8 @@ from edc_ray.artifacts.record_facts import check_epochs, check_record_meta, chec
 from edc_ray.errors import ArtifactError
 
 SCHEMA_VERSION = 1
+# Absent in the first runs. A wrong mean or class name would be believed, while every file has its own hash.
+_DIGEST = "sha256"
 # What damaged or hostile JSON makes Python raise, besides our own errors.
 _DAMAGE = (ValueError, TypeError, KeyError, RecursionError, OverflowError)
 
@@ -69,12 +72,13 @@ class Manifest:
 
 
 def to_json(value: Record | Manifest) -> bytes:
-    """Canonical JSON: the same value gives the same bytes.
+    """Canonical JSON: the same value gives the same bytes. It states the hash of all else in it.
 
     Raises:
         TypeError, ValueError: `meta` holds something that is not JSON, or a NaN.
     """
-    return json.dumps(asdict(value), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    tree = asdict(value)
+    return _canonical(tree | {_DIGEST: _digest(tree)})
 
 
 def parse_record(data: bytes, url: str) -> Record | None:
@@ -119,7 +123,19 @@ def _versioned(data: bytes, url: str) -> dict[str, Any]:
             expected=f"at most {SCHEMA_VERSION}",
             next="upgrade edc-ray",
         )
+    stated = raw.pop(_DIGEST, None)
+    if stated is not None and stated != _digest(raw):
+        raise ValueError("a bit of it was flipped")
     return raw
+
+
+def _canonical(tree: dict[str, Any]) -> bytes:
+    return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _digest(tree: dict[str, Any]) -> str:
+    """Of what is said, not of how it is written down."""
+    return hashlib.sha256(_canonical(tree)).hexdigest()
 
 
 def _record(raw: dict[str, Any]) -> Record:

@@ -14,6 +14,7 @@ from edc_ray.artifacts.records import Record
 from edc_ray.artifacts.store import Store
 from edc_ray.errors import ArtifactError, ConfigError
 from tests.artifacts.test_pending_uploads import begin
+from tests.fuzz.mutations import without_digest
 
 PRINT = "fingerprint-1"
 DATASET = {"name": "pets", "class_names": ["cat", "dog"]}
@@ -120,7 +121,7 @@ def _cut(run: Store, path: str) -> None:
 
 
 def _name_no_file(run: Store, path: str) -> None:
-    raw = json.loads(run.read(path))
+    raw = without_digest(run.read(path))
     record = raw["records"][0] if "records" in raw else raw
     forged = raw | {"unit": "../x", "records": [record | {"unit": "../x"}]}
     run.publish(path, json.dumps(forged).encode(), replace=True)

@@ -14,6 +14,13 @@ EVIL_VALUES: list[Any] = [
 EVIL_TEXTS = ["NaN", "-Infinity", "1e400", "9" * 5000, "[" * 5000, '"\\ud800"']
 
 
+def without_digest(whole: bytes) -> Any:
+    """The tree of a record or manifest as the first runs wrote them, which stated no hash of themselves."""
+    tree = json.loads(whole)
+    tree.pop("sha256", None)
+    return tree
+
+
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
     """A copy with one to three damages."""
@@ -39,7 +46,7 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
 @st.composite
 def with_another_value(draw: st.DrawFn, whole: bytes) -> bytes:
     """JSON with one value replaced by one that does not belong there."""
-    tree = json.loads(whole)
+    tree = without_digest(whole)
     places = list(_places(tree))
     holder, key = places[draw(st.integers(0, len(places) - 1))]
     if draw(st.booleans()):

@@ -115,18 +115,21 @@ def read_footer(read_at: ReadAt, stored: int) -> Footer:
         raise ValueError("no end of a Parquet file")
     if size > _MAX_FOOTER_BYTES:
         raise ValueError(f"a footer of {size} bytes")
-    content = bytes(read_at(stored - _TAIL - size, size))
+    end = stored - _TAIL - size
+    content = bytes(read_at(end, size))
     leaves: list[Leaf] = []
 
     def kept(file: Fields, group: Fields) -> Group:
         leaves[:] = leaves or _leaves(items(file, 2, STRUCT))
-        return _group(group, tuple(leaves), stored)
+        made = _group(group, tuple(leaves), end)
+        _refuse_claims(made, stored)
+        return made
 
     fields, _ = read_struct(content, {4: kept})
     groups = tuple(items(fields, 4, STRUCT))
     if sum(group.num_rows for group in groups) != needed(fields, 3, I64):
         raise ValueError("row groups of more or fewer rows than the file")
-    if sum(chunk.stored for group in groups for chunk in group.chunks) > stored:
+    if sum(chunk.stored for group in groups for chunk in group.chunks) > end:
         raise ValueError("columns that lie over each other")
     return Footer(groups, stored)
 
@@ -164,19 +167,17 @@ def _leaf(element: Fields, path: tuple[str, ...]) -> Leaf:
     return Leaf(path, kind, width)
 
 
-def _group(fields: Fields, leaves: tuple[Leaf, ...], stored: int) -> Group:
+def _group(fields: Fields, leaves: tuple[Leaf, ...], end: int) -> Group:
     columns = items(fields, 1, STRUCT)
     if len(columns) != len(leaves):
         raise ValueError(f"a row group of {len(columns)} columns, a schema of {len(leaves)}")
     numbers = array("q")
     for column, leaf in zip(columns, leaves, strict=True):
-        numbers.extend(_numbers(column, leaf, stored))
-    group = Group(needed(fields, 3, I64), leaves, numbers)
-    _refuse_claims(group, stored)
-    return group
+        numbers.extend(_numbers(column, leaf, end))
+    return Group(needed(fields, 3, I64), leaves, numbers)
 
 
-def _numbers(column: Fields, leaf: Leaf, stored: int) -> tuple[int, ...]:
+def _numbers(column: Fields, leaf: Leaf, end: int) -> tuple[int, ...]:
     """Of a chunk, in their order."""
     if field(column, 1, BINARY) is not None:
         raise ValueError("a column in another file")
@@ -184,7 +185,7 @@ def _numbers(column: Fields, leaf: Leaf, stored: int) -> tuple[int, ...]:
     first, dictionary = needed(meta, 9, I64), field(meta, 11, I64)
     start = dictionary if dictionary is not None and 0 < dictionary < first else first
     size = needed(meta, 7, I64)
-    if not len(_MAGIC) <= start <= stored or not 0 <= size <= stored - start:
+    if not 0 <= start <= end or not 0 <= size <= end - start:
         raise ValueError(f"a column of {size} bytes from {start} on")
     sizes = (needed(meta, 6, I64), needed(meta, 5, I64))
     return needed(meta, 4, I32), start, size, *sizes, *_span(field(meta, 12, STRUCT), leaf)

@@ -81,8 +81,6 @@ def items(fields: Fields, number: int, kind: int) -> list[Any]:
 
 
 def _struct(data: bytes, place: int, depth: int, made: Mapping[int, Make]) -> tuple[Fields, int]:
-    if depth > _DEEPEST:
-        raise ValueError("Thrift structs too deep in each other")
     fields: Fields = {}
     number = 0
     while head := data[place]:
@@ -106,6 +104,8 @@ def _struct(data: bytes, place: int, depth: int, made: Mapping[int, Make]) -> tu
 def _value(
     data: bytes, place: int, kind: int, depth: int, make: Callable[[Fields], Any] | None = None
 ) -> tuple[Any, int]:
+    if depth > _DEEPEST:
+        raise ValueError("Thrift structs and lists too deep in each other")
     if kind in _BITS and kind != _BYTE:
         return _integer(data, place, _BITS[kind])
     if kind == BINARY:

@@ -63,6 +63,11 @@ class LabelEpochs:
         record = self._records[epoch]
         return sum(shard.rows for shard in record.shards) // len(epochs_of(record))
 
+    def urls(self, epoch: int) -> str:
+        """The files that hold a stored epoch, for errors."""
+        paths = [layout.join_path(self._folder, shard.path) for shard in self._records[epoch].shards]
+        return ", ".join(map(self._store.join, paths))
+
     def read(self, epoch: int) -> LabelRows:
         """All rows of a stored epoch, in their order.
 
@@ -72,9 +77,8 @@ class LabelEpochs:
         parts = [rows for shard in self._records[epoch].shards for rows in self._parts(shard, epoch)]
         found, expected = sum(map(len, parts)), self.count(epoch)
         if not found or found != expected:
-            paths = [layout.join_path(self._folder, shard.path) for shard in self._records[epoch].shards]
             raise ArtifactError(
-                f"{', '.join(map(self._store.join, paths))}: a part of the labels of epoch {epoch}",
+                f"{self.urls(epoch)}: a part of the labels of epoch {epoch}",
                 found=f"{found} rows", expected=f"{expected or 'some'} rows", next="run relabel again",
             )  # fmt: skip
         return LabelRows.concatenate(parts)  # a copy: the row group can go

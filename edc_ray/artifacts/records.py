@@ -78,7 +78,8 @@ def to_json(value: Record | Manifest) -> bytes:
         TypeError, ValueError: `meta` holds something that is not JSON, or a NaN.
     """
     tree = asdict(value)
-    return _canonical(tree | {_DIGEST: _digest(tree)})
+    stated = tree | {_DIGEST: _digest(tree)}
+    return json.dumps(stated, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def parse_record(data: bytes, url: str) -> Record | None:
@@ -123,19 +124,16 @@ def _versioned(data: bytes, url: str) -> dict[str, Any]:
             expected=f"at most {SCHEMA_VERSION}",
             next="upgrade edc-ray",
         )
-    stated = raw.pop(_DIGEST, None)
-    if stated is not None and stated != _digest(raw):
+    stated, found = raw.pop(_DIGEST, None), _digest(raw)
+    if stated not in (None, found):
         raise ValueError("a bit of it was flipped")
     return raw
 
 
-def _canonical(tree: dict[str, Any]) -> bytes:
-    return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
 def _digest(tree: dict[str, Any]) -> str:
-    """Of what is said, not of how it is written down."""
-    return hashlib.sha256(_canonical(tree)).hexdigest()
+    """Of what is said, not of how it is written down. ValueError: half a character, which JSON can say."""
+    options: dict[str, Any] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
+    return hashlib.sha256(json.dumps(tree, allow_nan=False, **options).encode()).hexdigest()
 
 
 def _record(raw: dict[str, Any]) -> Record:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import resource
 import time
 import warnings
@@ -21,7 +19,7 @@ from edc_ray.data.condensed import CondensedImages
 from edc_ray.data.condensed_dataset import CondensedDataset
 from edc_ray.errors import EdcRayError
 from tests.data.written_sets import write_images, write_labels
-from tests.fuzz.mutations import damaged, with_another_cell, with_another_value, without_digest
+from tests.fuzz.mutations import damaged, vouched_for, with_another_cell, with_another_value
 from tests.fuzz.test_readers import EXAMPLES, MAX_KIB, fuzzed
 
 MAX_SECONDS = 20
@@ -99,13 +97,7 @@ def one_file_forged(draw: st.DrawFn, files: Files) -> Forged:
     if path.endswith(".json"):
         return Forged({path: draw(with_another_value(files[path]))})
     data = draw(st.one_of(with_another_cell(files[path]), damaged(files[path])))
-    folder, name = path.split("/")
-    manifest = without_digest(files[f"{folder}/manifest.json"])
-    for record in manifest["records"]:
-        for shard in record["shards"]:
-            if shard["path"] == name:
-                shard |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    return Forged({path: data, f"{folder}/manifest.json": json.dumps(manifest).encode()})
+    return Forged(vouched_for(files, path, data))
 
 
 def check_damaged(honest: HonestSet, path: str, data: bytes) -> None:

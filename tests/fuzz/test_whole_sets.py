@@ -175,3 +175,15 @@ def test_a_file_that_is_not_there_is_named(honest: HonestSet) -> None:
             assert are_equal(found, honest.result)
         else:
             assert f"is not complete in {store.url}" in told
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"[0.5,0.4,0.3]", b"[0.5,0.4,0.2]"), (b'"dog"', b'"dig"')])
+def test_a_manifest_with_another_number_or_name_is_refused_by_name(
+    honest: HonestSet, before: bytes, after: bytes
+) -> None:
+    path = "condensed/manifest.json"
+    assert before in honest.files[path]
+    found, told, problems = outcome(honest.changed_to({path: honest.files[path].replace(before, after)}))
+    assert found is None
+    assert f"{honest.store.join(path)} is damaged" in told
+    assert problems == {path}

@@ -15,10 +15,11 @@ from PIL import Image
 
 from edc_ray.artifacts.limits import (
     MAX_DECODED_BYTES,
-    refuse_inflated_table,
+    read_member,
     refuse_inflated_zip,
     refuse_large_image,
 )
+from edc_ray.artifacts.parquet_pages import check_parquet
 from edc_ray.errors import ArtifactError
 
 ImageFormat = Literal["png", "jpeg"]
@@ -117,9 +118,9 @@ def table_from_bytes(data: bytes, *, url: str) -> pa.Table:
             names `url`.
     """
     try:
-        with pq.ParquetFile(pa.BufferReader(data)) as file:
-            refuse_inflated_table(file.metadata, len(data))
-            table = file.read()
+        check_parquet(data)
+        with pq.ParquetFile(pa.BufferReader(data)) as parquet:
+            table = parquet.read()
         table.validate(full=True)
         return table
     except Exception as error:  # Arrow raises TypeError, KeyError and others besides its own
@@ -156,7 +157,7 @@ def arrays_from_bytes(data: bytes, *, url: str) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
             refuse_inflated_zip(members, len(data))
-            arrays = {one.filename.removesuffix(".npy"): _array(archive.read(one)) for one in members}
+            arrays = {one.filename.removesuffix(".npy"): _array(read_member(archive, one)) for one in members}
         if len(arrays) < len(members):
             raise ValueError("two arrays of one name")
         return arrays

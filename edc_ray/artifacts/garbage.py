@@ -15,6 +15,7 @@ from typing import Any
 
 from edc_ray.artifacts import layout
 from edc_ray.artifacts.limits import MAX_JSON_BYTES
+from edc_ray.artifacts.local_files import refuse_linked_folder
 from edc_ray.artifacts.manifest import named_paths
 from edc_ray.artifacts.pending_uploads import PendingUpload
 from edc_ray.artifacts.records import Manifest, Record, parse_manifest, parse_record
@@ -73,11 +74,14 @@ def find_garbage(store: Store, min_age: float) -> Findings:
             does not know.
 
     Raises:
-        ArtifactError: the store cannot be read, or something was written by a newer version.
+        ArtifactError: the store cannot be read, a folder of a stage is a symbolic link, or something was
+            written by a newer version.
     """
     # What is written after this list is not in it, and what is named after it is young.
     paths = store.list()
     candidates = [(TEMPORARY, path) for path in store.leftovers()]
+    if store.is_local:
+        _refuse_links(store, [path for _, path in candidates], paths)
     uploads, left_alone = store.pending_uploads(), {}
     for folder in _stage_folders(paths):
         try:
@@ -111,6 +115,14 @@ def remove_garbage(store: Store, garbage: Iterable[Garbage], min_age: float) -> 
             store.delete(one.path)
         removed.append(one)
     return removed
+
+
+def _refuse_links(store: Store, leftovers: list[str], paths: list[str]) -> None:
+    """Nothing is judged by a name that stands for a file of another name."""
+    folders = {*layout.STAGE_FOLDERS.values(), *_stage_folders(paths)}
+    folders |= {layout.records_folder(folder) for folder in folders}
+    for folder in sorted(folders | {path.rpartition("/")[0] for path in leftovers} - {""}):
+        refuse_linked_folder(store.url, folder)
 
 
 class _UnknownNamesError(Exception):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable
-from typing import Any
 
 MAX_JSON_BYTES = 128 * 2**20
 """Of a record or manifest. 200 images of each of 1,000 classes take 16 MiB."""
@@ -15,6 +14,12 @@ MAX_CONFIG_BYTES = 2 * 2**20
 """Of run.yaml and data.json; the names of 21,000 classes take less than one MiB."""
 MAX_LOG_BYTES = 256 * 2**20
 """Of events.jsonl."""
+MAX_ARRAYS_BYTES = 256 * 2**20
+"""Of an official file of statistics: four rows of numbers of one layer."""
+MAX_BATCH_BYTES = 2**30
+"""Of an official label file; 1,024 labels of 21,000 classes take 86 MiB."""
+MAX_TABLE_BYTES = 8 * 2**30
+"""Of a Parquet file that is read whole."""
 MAX_IMAGE_BYTES = 256 * 2**20
 """Of one image file."""
 MAX_IMAGE_PIXELS = 2**26
@@ -24,8 +29,6 @@ MAX_DECODED_BYTES = 8 * 2**30
 FREE_BYTES = 64 * 2**20
 MAX_RATIO = 1000
 """A file above FREE_BYTES may grow that many times; deflate and zstd grow a page of zeros further."""
-
-_VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 4}
 
 
 def refuse_inflated(claimed: int, stored: int) -> None:
@@ -48,30 +51,22 @@ def refuse_large_image(width: int, height: int) -> None:
         raise ValueError(f"{width}x{height} pixels are more than {MAX_IMAGE_PIXELS}")
 
 
-def refuse_inflated_table(metadata: Any, stored: int) -> None:
-    """As `refuse_inflated`, for all that the footer of a Parquet file claims.
-
-    Args:
-        metadata: pyarrow's FileMetaData.
-        stored: bytes of the file.
-    """
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    chunks = [(group, group.column(index)) for group in groups for index in range(group.num_columns)]
-    for group, chunk in chunks:
-        # Columns of ours are of rows, or of lists that are counted by their entries.
-        for claimed in (group.num_rows, chunk.num_values, chunk.total_uncompressed_size):
-            refuse_inflated(claimed, stored)
-        if chunk.num_values < group.num_rows:
-            raise ValueError(f"{chunk.num_values} values of {group.num_rows} rows")
-    refuse_inflated(
-        sum(
-            max(chunk.total_uncompressed_size, chunk.num_values * _VALUE_BYTES.get(chunk.physical_type, 1))
-            for _, chunk in chunks
-        ),
-        stored,
-    )
-
-
 def refuse_inflated_zip(members: Iterable[zipfile.ZipInfo], stored: int) -> None:
     """As `refuse_inflated`, for the members of a zip; those that lie over each other are counted each."""
     refuse_inflated(sum(member.file_size for member in members), stored)
+
+
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """The content of a member, of which no more is unpacked than the directory says.
+
+    Raises:
+        ValueError: it is packed in a way that cannot be unpacked in parts, or cut short.
+        zipfile.BadZipFile, zlib.error: it is damaged.
+    """
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename} is packed by the method {member.compress_type}")
+    with archive.open(member) as file:
+        data = file.read(member.file_size)  # `archive.read` unpacks up to 2 GiB and then cuts
+    if len(data) != member.file_size:
+        raise ValueError(f"{member.filename} is cut short")
+    return data

@@ -68,6 +68,26 @@ def _sync_folder(folder: str) -> None:
         os.close(handle)
 
 
+def refuse_linked_folder(root: str, folder: str) -> None:
+    """Refuse a folder below the root of a store that is, or lies behind, a symbolic link to a folder.
+
+    Wherever the link leads, the files behind it have another name too, under which something may need them.
+
+    Raises:
+        ArtifactError: names the link.
+    """
+    place = root
+    for part in folder.split("/"):
+        place = os.path.join(place, part)
+        if os.path.islink(place):
+            raise ArtifactError(
+                f"{place} is a symbolic link",
+                found=f"it leads to {os.path.realpath(place)}",
+                expected="a folder of its own: what lies behind a link may belong to something else",
+                next="put the folder there instead of the link, or give the folder that it leads to",
+            )
+
+
 def refuse_way_out(root: str, full: str) -> None:
     """Refuse a symbolic link below the root of a store that leads out of it.
 

@@ -97,7 +97,7 @@ def _write_once(
             continue
         if winner := read_record(store, stage_folder, record.unit, record.fingerprint):
             return winner
-        if store.read_if_there(shard) != data:
+        if not store.holds(shard, data):
             # Both may vouch for the bytes that go now.
             store.delete(layout.manifest_path(stage_folder))
             store.delete(path)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edc_ray.artifacts.codec import arrays_from_bytes, arrays_to_bytes
+from edc_ray.artifacts.limits import MAX_ARRAYS_BYTES
 from edc_ray.artifacts.schema import QUANTITIES, StatisticKey
 from edc_ray.artifacts.store import Store
 from edc_ray.errors import ArtifactError
@@ -275,7 +276,7 @@ def _path(layer: LayerShape, network: str, label: int | None) -> str:
 
 def _read(store: Store, path: str) -> bytes | None:
     try:
-        return store.read(path)
+        return store.read(path, limit=MAX_ARRAYS_BYTES)
     except ArtifactError:
         if store.exists(path):
             raise

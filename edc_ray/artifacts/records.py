@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,8 @@ from edc_ray.artifacts.record_facts import check_epochs, check_record_meta, chec
 from edc_ray.errors import ArtifactError
 
 SCHEMA_VERSION = 1
+# Absent in the first runs. A wrong mean or class name would be believed, while every file has its own hash.
+_DIGEST = "sha256"
 # What damaged or hostile JSON makes Python raise, besides our own errors.
 _DAMAGE = (ValueError, TypeError, KeyError, RecursionError, OverflowError)
 
@@ -69,12 +72,14 @@ class Manifest:
 
 
 def to_json(value: Record | Manifest) -> bytes:
-    """Canonical JSON: the same value gives the same bytes.
+    """Canonical JSON: the same value gives the same bytes. It states the hash of all else in it.
 
     Raises:
         TypeError, ValueError: `meta` holds something that is not JSON, or a NaN.
     """
-    return json.dumps(asdict(value), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    tree = asdict(value)
+    stated = tree | {_DIGEST: _digest(tree)}
+    return json.dumps(stated, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def parse_record(data: bytes, url: str) -> Record | None:
@@ -119,7 +124,16 @@ def _versioned(data: bytes, url: str) -> dict[str, Any]:
             expected=f"at most {SCHEMA_VERSION}",
             next="upgrade edc-ray",
         )
+    stated, found = raw.pop(_DIGEST, None), _digest(raw)
+    if stated not in (None, found):
+        raise ValueError("a bit of it was flipped")
     return raw
+
+
+def _digest(tree: dict[str, Any]) -> str:
+    """Of what is said, not of how it is written down. ValueError: half a character, which JSON can say."""
+    options: dict[str, Any] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
+    return hashlib.sha256(json.dumps(tree, allow_nan=False, **options).encode()).hexdigest()
 
 
 def _record(raw: dict[str, Any]) -> Record:

@@ -108,6 +108,19 @@ class Store:
         _refuse_large(self.join(path), len(data), limit)
         return data
 
+    def holds(self, path: str, data: bytes) -> bool:
+        """Whether a file is there and has this content; of one of another size nothing is read.
+
+        Raises:
+            ArtifactError: it cannot be read.
+        """
+        info = self._info(path)
+        return (
+            info is not None
+            and int(info["size"]) == len(data)
+            and self.read_if_there(path, limit=len(data)) == data
+        )
+
     def copy(self, path: str, folder: str, name: str) -> str:
         """Path of a local copy, `name` in `folder`; fetched unless there is one. Nobody checked its bytes.
 
@@ -234,7 +247,7 @@ class Store:
         """
         probe = f"{_PROBE_PREFIX}{uuid.uuid4().hex}"
         self.publish(probe, b"probe")
-        if self.read(probe) != b"probe":
+        if not self.holds(probe, b"probe"):
             raise ArtifactError(
                 f"{self.url} does not give back what was written", next="choose another storage.root"
             )

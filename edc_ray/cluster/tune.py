@@ -16,6 +16,7 @@ from typing import Any
 from ray import tune
 from ray.exceptions import RayTaskError
 
+from edc_ray.artifacts.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.cluster.resources import WorkerSize, check_fit, check_storage, worker_device, worker_size
 from edc_ray.cluster.session import alive_nodes, ray_session
@@ -134,7 +135,7 @@ def _logged(store: Store, trial: Trial) -> dict[str, Any] | None:
     if not store.exists(trial.log_path):
         return None
     try:
-        row = json.loads(store.read(trial.log_path))
+        row = json.loads(store.read(trial.log_path, limit=MAX_CONFIG_BYTES))
         return {**row["result"], "seconds": row["seconds"]}
     except (ValueError, TypeError, KeyError, ArtifactError):
         return None

@@ -151,16 +151,16 @@ class StoredViews:
                 next="train for so many epochs, or raise relabel.epochs and run edc-ray stage relabel: only "
                 "the missing epochs are made",
             )
-        rows = self.epochs.read(epoch)
+        rows, url = self.epochs.read(epoch), self.epochs.urls(epoch)
         if rows.logits.shape[1] != len(self.class_names):
             raise ArtifactError(
-                f"the labels in {self._store.url} are of other classes than the images",
+                f"the labels in {url} are of other classes than the images",
                 found=f"{rows.logits.shape[1]} classes",
                 expected=f"{len(self.class_names)} classes",
                 next="run relabel again",
             )
-        refuse_views_outside(rows, self.images.shape[-1], url=self._store.url)
-        return LoadedEpoch(epoch, rows, views_of_rows(rows, self._place))
+        refuse_views_outside(rows, self.images.shape[-1], url=url)
+        return LoadedEpoch(epoch, rows, views_of_rows(rows, self._place, url=url))
 
     def render(
         self, loaded: LoadedEpoch, indices: Sequence[int] | np.ndarray

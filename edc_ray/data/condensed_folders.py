@@ -17,6 +17,7 @@ from threading import Lock
 import pyarrow as pa
 
 from edc_ray.artifacts.codec import table_from_bytes
+from edc_ray.artifacts.limits import MAX_CONFIG_BYTES, MAX_TABLE_BYTES
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.data.image_tars import MAX_TAR_BYTES, TarImage, images_of_tar
 from edc_ray.data.official_images import OfficialFolder, numbered_slots, open_official_folder
@@ -122,7 +123,7 @@ def _tar(store: Store, path: str) -> list[TarImage]:
 
 
 def _table(store: Store, path: str) -> pa.Table:
-    return table_from_bytes(store.read(path), url=store.join(path))
+    return table_from_bytes(store.read(path, limit=MAX_TABLE_BYTES), url=store.join(path))
 
 
 def _images(store: Store, path: str) -> list[bytes]:
@@ -145,7 +146,7 @@ def _whole_numbers(table: pa.Table, name: str, url: str) -> list[int]:
 def _stated_names(store: Store, num_classes: int) -> tuple[str, ...] | None:
     """The names in class_names.json; None where there are none, or not of these classes."""
     try:
-        names = json.loads(store.read_if_there(CLASS_NAMES) or b"null")
+        names = json.loads(store.read_if_there(CLASS_NAMES, limit=MAX_CONFIG_BYTES) or b"null")
     except (ValueError, RecursionError):
         return None
     fits = isinstance(names, list) and len(names) == num_classes and all(isinstance(n, str) for n in names)

@@ -54,7 +54,7 @@ class FileReader:
                 expected=f"at most {MAX_IMAGE_BYTES}",
             )
         try:
-            data = self._filesystem.cat_file(self._paths[row])
+            data = self._filesystem.cat_file(self._paths[row], end=self._sizes[row] or None)
         except OSError as error:
             raise DataError(f"cannot read image {self.name(row)}", found=type(error).__name__) from error
         assert isinstance(data, bytes)

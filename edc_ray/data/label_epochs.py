@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,25 @@ import pyarrow.parquet as pq
 from edc_ray.artifacts import layout
 from edc_ray.artifacts.logit_columns import SHARED
 from edc_ray.artifacts.manifest import Manifest, Record
+from edc_ray.artifacts.parquet_footer import Footer, ReadAt, read_footer
+from edc_ray.artifacts.parquet_pages import check_pages
 from edc_ray.artifacts.records import ShardInfo
 from edc_ray.artifacts.schema import LabelRows
 from edc_ray.artifacts.store import Store
 from edc_ray.data.label_tables import decoded_label_rows
 from edc_ray.data.shard_files import open_shard
 from edc_ray.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class _OpenFile:
+    """A file of labels; `shared` is its first row, of what all have in common."""
+
+    shard: ShardInfo
+    parquet: pq.ParquetFile
+    read_at: ReadAt
+    footer: Footer
+    shared: pa.Table | None
 
 
 class LabelEpochs:
@@ -38,7 +52,7 @@ class LabelEpochs:
         self._store, self._folder, self._cache = store, folder, cache
         self._records = {number: record for record in manifest.records for number in epochs_of(record)}
         self.numbers = sorted(self._records)
-        self._open: tuple[ShardInfo, pq.ParquetFile, pa.Table | None] | None = None
+        self._open: _OpenFile | None = None
         self._group: tuple[ShardInfo, int, pa.Table] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -48,6 +62,11 @@ class LabelEpochs:
         """Rows of a stored epoch, by its record."""
         record = self._records[epoch]
         return sum(shard.rows for shard in record.shards) // len(epochs_of(record))
+
+    def urls(self, epoch: int) -> str:
+        """The files that hold a stored epoch, for errors."""
+        paths = [layout.join_path(self._folder, shard.path) for shard in self._records[epoch].shards]
+        return ", ".join(map(self._store.join, paths))
 
     def read(self, epoch: int) -> LabelRows:
         """All rows of a stored epoch, in their order.
@@ -59,7 +78,7 @@ class LabelEpochs:
         found, expected = sum(map(len, parts)), self.count(epoch)
         if not found or found != expected:
             raise ArtifactError(
-                f"{self._store.url} holds a part of the labels of epoch {epoch}",
+                f"{self.urls(epoch)}: a part of the labels of epoch {epoch}",
                 found=f"{found} rows", expected=f"{expected or 'some'} rows", next="run relabel again",
             )  # fmt: skip
         return LabelRows.concatenate(parts)  # a copy: the row group can go
@@ -67,31 +86,37 @@ class LabelEpochs:
     def _parts(self, shard: ShardInfo, epoch: int) -> Iterator[LabelRows]:
         url = self._store.join(layout.join_path(self._folder, shard.path))
         try:
-            file, shared = self._file(shard)
-            for index in _groups_with(file.metadata, epoch):
-                table = _rows_of(self._table(shard, file, index), epoch)
-                if table.num_rows:
-                    yield decoded_label_rows(_with_shared(table, shared), url=url)
-        except (pa.ArrowException, OSError) as error:
+            tables = list(self._tables(shard, epoch))
+        except ArtifactError:
+            raise
+        except Exception as error:  # Arrow raises TypeError, KeyError and others besides its own
             hint = "run relabel again; edc-ray verify lists all damaged files"
             raise ArtifactError(
                 f"{url} is damaged", found=str(error), expected="a Parquet file of labels", next=hint
             ) from error
+        return (decoded_label_rows(table, url=url) for table in tables)
 
-    def _file(self, shard: ShardInfo) -> tuple[pq.ParquetFile, pa.Table | None]:
-        if self._open is None or self._open[0] != shard:
+    def _tables(self, shard: ShardInfo, epoch: int) -> Iterator[pa.Table]:
+        """The rows of an epoch as they are stored, of each row group that holds some."""
+        file = self._file(shard)
+        for index in file.footer.groups_with("epoch", epoch):
+            table = _rows_of(self._table(file, index), epoch)
+            if table.num_rows:
+                yield _with_shared(table, file.shared)
+
+    def _file(self, shard: ShardInfo) -> _OpenFile:
+        if self._open is None or self._open.shard != shard:
             self._open = self._group = None  # the old one goes before the new one comes
-            file = pq.ParquetFile(open_shard(self._store, self._folder, shard, self._cache))
-            shared = None
-            if SHARED in file.schema_arrow.names and file.num_row_groups:
-                shared = file.read_row_group(0, columns=[SHARED], use_threads=False).slice(0, 1)
-            self._open = (shard, file, shared)
-        return self._open[1:]
+            self._open = _opened(shard, open_shard(self._store, self._folder, shard, self._cache))
+        return self._open
 
-    def _table(self, shard: ShardInfo, file: pq.ParquetFile, index: int) -> pa.Table:
-        if self._group is None or self._group[:2] != (shard, index):
+    def _table(self, file: _OpenFile, index: int) -> pa.Table:
+        if self._group is None or self._group[:2] != (file.shard, index):
             self._group = None
-            self._group = (shard, index, file.read_row_group(index, use_threads=False))
+            check_pages(file.read_at, file.footer, [index])
+            table = file.parquet.read_row_group(index, use_threads=False)
+            table.validate(full=True)
+            self._group = (file.shard, index, table)
         return self._group[2]
 
 
@@ -101,14 +126,16 @@ def epochs_of(record: Record) -> range:
     return range(first, last + 1)
 
 
-def _groups_with(metadata: pq.FileMetaData, epoch: int) -> Iterator[int]:
-    """Row groups that may hold rows of an epoch."""
-    names = [metadata.schema.column(place).path for place in range(metadata.num_columns)]
-    place = names.index("epoch") if "epoch" in names else None
-    for index in range(metadata.num_row_groups):
-        range_of = None if place is None else metadata.row_group(index).column(place).statistics
-        if range_of is None or not range_of.has_min_max or range_of.min <= epoch <= range_of.max:
-            yield index
+def _opened(shard: ShardInfo, source: pa.NativeFile) -> _OpenFile:
+    def read_at(offset: int, size: int) -> bytes:
+        return source.read_at(size, offset)
+
+    footer = read_footer(read_at, source.size())
+    file, shared = pq.ParquetFile(source), None
+    if SHARED in file.schema_arrow.names and footer.groups:
+        check_pages(read_at, footer, [0], [SHARED])
+        shared = file.read_row_group(0, columns=[SHARED], use_threads=False).slice(0, 1)
+    return _OpenFile(shard, file, read_at, footer, shared)
 
 
 def _rows_of(table: pa.Table, epoch: int) -> pa.Table:
@@ -122,8 +149,8 @@ def _rows_of(table: pa.Table, epoch: int) -> pa.Table:
 
 def _with_shared(table: pa.Table, shared: pa.Table | None) -> pa.Table:
     """What all labels of a file have in common stands in its first row; here in the first row of a part."""
-    if shared is None:
-        return table
+    if shared is None or not pa.types.is_binary(shared.column(SHARED).type):
+        return table  # refused by who decodes it
     column = shared.column(SHARED).combine_chunks()
     rest = pa.nulls(table.num_rows - 1, column.type)
     place = table.column_names.index(SHARED)

@@ -60,25 +60,30 @@ def rows_of_views(
     )
 
 
-def views_of_rows(rows: LabelRows, place: Mapping[tuple[int, int], int]) -> EpochViews:
+def views_of_rows(
+    rows: LabelRows, place: Mapping[tuple[int, int], int], *, url: str = "an epoch of labels"
+) -> EpochViews:
     """The views of one epoch's rows, as `core.views.render_views` takes them.
 
     Args:
         rows: of one epoch.
         place: (label, ipc_id) -> index of the image.
+        url: what errors call the rows.
 
     Raises:
         ArtifactError: a row names an image that has no place, or rows are mixed in several ways.
     """
     mixes = np.unique(rows.mix).tolist()
     if len(mixes) != 1:
-        raise ArtifactError("the rows of an epoch are mixed in several ways", found=mixes, expected="one way")
+        raise ArtifactError(
+            f"{url}: the rows of an epoch are mixed in several ways", found=mixes, expected="one way"
+        )
     return EpochViews(
-        image=_find(place, rows.label, rows.ipc_id),
+        image=_find(place, rows.label, rows.ipc_id, url),
         crops=crops_of_rows(rows),
         mix=mixes[0],
         group=rows.mix_group,
-        partner=_find(places_of(rows.label, rows.ipc_id), rows.partner_label, rows.partner_ipc_id),
+        partner=_find(places_of(rows.label, rows.ipc_id), rows.partner_label, rows.partner_ipc_id, url),
         box=np.stack([rows.box_row0, rows.box_row1, rows.box_col0, rows.box_col1], axis=1),
         lam=rows.lam,
         bands=_pair(BandOrders, rows.band_rows, rows.band_columns),
@@ -141,7 +146,9 @@ def _pair(kind: Callable[[Any, Any], Pair], first: Any, second: Any) -> Pair | N
     return None if first is None or second is None else kind(first, second)
 
 
-def _find(place: Mapping[tuple[int, int], int], labels: np.ndarray, ipc_ids: np.ndarray) -> np.ndarray:
+def _find(
+    place: Mapping[tuple[int, int], int], labels: np.ndarray, ipc_ids: np.ndarray, url: str
+) -> np.ndarray:
     try:
         return np.array(
             [place[pair] for pair in zip(labels.tolist(), ipc_ids.tolist(), strict=True)], np.int64
@@ -149,6 +156,7 @@ def _find(place: Mapping[tuple[int, int], int], labels: np.ndarray, ipc_ids: np.
     except KeyError as error:
         label, ipc_id = error.args[0]
         summary = (
-            f"a label row names an image that is not in the condensed set: label {label}, ipc_id {ipc_id}"
+            f"{url}: a label row names an image that is not in the condensed set: "
+            f"label {label}, ipc_id {ipc_id}"
         )
         raise ArtifactError(summary, next="run relabel again") from None

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from edc_ray.artifacts.codec import ImageFormat, decode_image, encode_image
-from edc_ray.artifacts.limits import MAX_IMAGE_BYTES
+from edc_ray.artifacts.limits import MAX_DECODED_BYTES, MAX_IMAGE_BYTES
 from edc_ray.artifacts.store import Store
 from edc_ray.data.undecoded import NUM_THREADS
 from edc_ray.errors import DataError
@@ -70,17 +70,26 @@ class OfficialFolder:
         def load(row: int) -> np.ndarray:
             return decode_image(self.encoded(row), url=self.store.join(self.files[row]))
 
-        with ThreadPoolExecutor(NUM_THREADS) as pool:
-            images = list(pool.map(load, rows))
-        first = images[0].shape
-        for row, image in zip(rows, images, strict=True):
-            if image.shape != first or image.shape[1] != image.shape[2]:
+        first = load(rows[0])
+        if first.nbytes * len(rows) > MAX_DECODED_BYTES:
+            raise DataError(
+                f"{self.store.join(self.files[rows[0]])} is too large",
+                found=f"{len(rows)} images of {_size(first)}",
+                expected=f"at most {MAX_DECODED_BYTES} bytes together",
+            )
+
+        def load_alike(row: int) -> np.ndarray:
+            image = load(row)
+            if image.shape != first.shape or image.shape[1] != image.shape[2]:
                 raise DataError(
                     f"{self.store.url}: the images are not squares of one size",
-                    found=f"{_size(image)} in {self.files[row]}, {_size(images[0])} in {self.files[rows[0]]}",
+                    found=f"{_size(image)} in {self.files[row]}, {_size(first)} in {self.files[rows[0]]}",
                     expected="one size, as a condensed set has",
                 )
-        return np.stack(images)
+            return image
+
+        with ThreadPoolExecutor(NUM_THREADS) as pool:
+            return np.stack(list(pool.map(load_alike, rows)))
 
 
 def open_official_folder(store: Store) -> OfficialFolder:

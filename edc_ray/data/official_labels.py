@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edc_ray.artifacts.limits import read_member, refuse_inflated_zip
 from edc_ray.artifacts.schema import LabelRows
 from edc_ray.artifacts.store import Store
 from edc_ray.core.augment import AugmentParams
@@ -242,8 +243,9 @@ def _strangers(data: bytes) -> str:
     """Names that a file would import, for an error; the file is only disassembled."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            refuse_inflated_zip(archive.infolist(), len(data))
             name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            opcodes = list(pickletools.genops(archive.read(name)))
+            opcodes = list(pickletools.genops(read_member(archive, archive.getinfo(name))))
     except Exception:  # the file is refused already: this is for a better message only
         return ""
     named = [str(argument).replace(" ", ".") for code, argument, _ in opcodes if code.name == "GLOBAL"]

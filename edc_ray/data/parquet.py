@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import posixpath
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from edc_ray.artifacts.limits import refuse_inflated
+from edc_ray.artifacts.parquet_footer import Footer, ReadAt, read_footer
+from edc_ray.artifacts.parquet_pages import check_pages
 from edc_ray.data.undecoded import Item, UndecodedImages
 from edc_ray.errors import DataError
 
@@ -77,6 +79,8 @@ class ParquetReader:
             group = self._groups[position]
             try:
                 with self._filesystem.open(group.path, "rb") as file:
+                    footer = _footer(file)
+                    check_pages(_reading(file), footer, [group.index], [self._column])
                     table = pq.ParquetFile(file).read_row_group(group.index, columns=[self._column])
             except Exception as error:  # Arrow raises TypeError and others besides its own
                 raise _damaged(group.path, error) from error
@@ -144,9 +148,11 @@ def read_parquet(filesystem: AbstractFileSystem, paths: Sequence[str], source: s
     for path in paths:
         try:
             with filesystem.open(path, "rb") as file:
+                footer = _footer(file)
                 parquet = pq.ParquetFile(file)
                 column, label_column = _columns(parquet.schema_arrow, path)
-                groups += _row_groups(parquet, path, column, int(filesystem.size(path) or 0))
+                groups += _row_groups(footer, path, column)
+                check_pages(_reading(file), footer, range(len(footer.groups)), [label_column])
                 labels.append(_labels(parquet.read(columns=[label_column]).column(0), path))
                 names[path] = class_names_of(parquet.schema_arrow, label_column)
         except DataError:
@@ -191,16 +197,22 @@ def _columns(schema: pa.Schema, path: str) -> tuple[str, str]:
     return image, label
 
 
-def _row_groups(parquet: pq.ParquetFile, path: str, column: str, stored: int) -> list[RowGroup]:
-    groups = []
-    for index in range(parquet.num_row_groups):
-        meta = parquet.metadata.row_group(index)
-        chunks = (meta.column(i) for i in range(meta.num_columns))
-        size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] == column)
-        refuse_inflated(size, stored)
-        refuse_inflated(meta.num_rows, stored)
-        groups.append(RowGroup(path, index, meta.num_rows, size))
-    return groups
+def _row_groups(footer: Footer, path: str, column: str) -> list[RowGroup]:
+    sizes = [sum(chunk.unpacked for chunk in group.of_column(column)) for group in footer.groups]
+    pairs = enumerate(zip(footer.groups, sizes, strict=True))
+    return [RowGroup(path, index, group.num_rows, size) for index, (group, size) in pairs]
+
+
+def _footer(file: Any) -> Footer:
+    return read_footer(_reading(file), file.seek(0, io.SEEK_END))
+
+
+def _reading(file: Any) -> ReadAt:
+    def read_at(offset: int, size: int) -> bytes:
+        file.seek(offset)
+        return file.read(size)
+
+    return read_at
 
 
 def _labels(column: pa.ChunkedArray, path: str) -> np.ndarray:

@@ -55,7 +55,7 @@ def open_shard(store: Store, folder: str, shard: ShardInfo, cache: str | None = 
 def read_shard_bytes(store: Store, folder: str, shard: ShardInfo, cache: str | None = None) -> bytes:
     """The whole content; as `open_shard`."""
     with open_shard(store, folder, shard, cache) as file:
-        return file.read()
+        return file.read(shard.bytes)
 
 
 def _checked_copy(store: Store, path: str, shard: ShardInfo, cache: str) -> pa.NativeFile:

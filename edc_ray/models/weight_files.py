@@ -8,6 +8,7 @@ import io
 import os
 import re
 import uuid
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 
 from edc_ray.errors import ArtifactError, ConfigError
 
+_MAX_BYTES = 8 * 2**30
+_CHUNK = 2**24
 _NESTED = ("state_dict", "model")
 
 
@@ -124,6 +127,7 @@ def _read_safetensors(data: bytes, source: str) -> Any:
 
 def _read_torch(data: bytes, source: str) -> Any:
     try:
+        _refuse_packed(data)
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # damage shows in many ways; so does a pickle that wants to run code
         raise ArtifactError(
@@ -134,10 +138,23 @@ def _read_torch(data: bytes, source: str) -> Any:
         ) from error
 
 
+def _refuse_packed(data: bytes) -> None:
+    """torch stores its tensors as they are: members that grow when they are read are not its own."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+    packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    if packed or sum(member.file_size for member in members) > len(data):
+        raise ValueError("members that claim more bytes than there are")
+
+
 def _read(url: str) -> bytes:
+    content = io.BytesIO()
     try:
         with fsspec.open(url, "rb") as file:
-            return file.read()  # type: ignore[union-attr]
+            while content.tell() <= _MAX_BYTES and (chunk := file.read(_CHUNK)):  # type: ignore[union-attr]
+                content.write(chunk)
     except Exception as error:
         # Each file system has exceptions of its own, and their messages may hold signed addresses.
         raise ArtifactError(
@@ -145,6 +162,9 @@ def _read(url: str) -> bytes:
             found=type(error).__name__,
             next="check the address and the access of every node to it",
         ) from error
+    if content.tell() > _MAX_BYTES:
+        raise ArtifactError(f"the weights at {url} are too large", expected=f"at most {_MAX_BYTES} bytes")
+    return content.getvalue()
 
 
 def _verified(data: bytes, digest: str, url: str) -> bytes:

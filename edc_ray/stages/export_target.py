@@ -12,10 +12,11 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from edc_ray.artifacts.limits import MAX_JSON_BYTES
 from edc_ray.artifacts.manifest import Problem
 from edc_ray.artifacts.store import Store
 from edc_ray.data.undecoded import NUM_THREADS
-from edc_ray.errors import ConfigError
+from edc_ray.errors import ArtifactError, ConfigError
 
 ABOUT = "edc_ray.json"
 """What an export is of, and the hash of each of its files; written last: it is complete."""
@@ -58,7 +59,7 @@ class ExportTarget:
 
     def put(self, path: str, data: bytes) -> None:
         """A file with this content, whether it was there or not."""
-        if not self.store.publish(path, data) and self.store.read_if_there(path) != data:
+        if not self.store.publish(path, data) and not self.store.holds(path, data):
             self.store.publish(path, data, replace=True)
         self.files[path] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
@@ -93,18 +94,29 @@ def export_problems(store: Store) -> list[Problem]:
     files = _stated(store, ABOUT).get("files")
     if not isinstance(files, dict):
         return [Problem(ABOUT, "it does not name the files of the export")]
-    return [
-        Problem(path, "it is missing" if data is None else "its sha256 is not the recorded one")
-        for path, facts in files.items()
-        if (data := store.read_if_there(path)) is None
-        or facts != {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    ]
+    checked = [(path, _problem(store, path, facts)) for path, facts in files.items()]
+    return [Problem(path, problem) for path, problem in checked if problem is not None]
+
+
+def _problem(store: Store, path: str, facts: Any) -> str | None:
+    """What is wrong with a file of which somebody states these facts."""
+    size = facts.get("bytes") if isinstance(facts, dict) else None
+    if not isinstance(size, int) or size < 0:
+        return f"{ABOUT} does not tell how large it is"
+    try:
+        data = store.read_if_there(path, limit=size)
+    except ArtifactError as error:  # a path that leads out of the folder, too
+        return error.summary
+    if data is None:
+        return "it is missing"
+    is_recorded = facts == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return None if is_recorded else "its sha256 is not the recorded one"
 
 
 def _stated(store: Store, path: str) -> dict[str, Any]:
     """An object of JSON; empty where there is none."""
     try:
-        stated = json.loads(store.read_if_there(path) or b"null")
+        stated = json.loads(store.read_if_there(path, limit=MAX_JSON_BYTES) or b"null")
     except (ValueError, RecursionError):
         return {}
     return stated if isinstance(stated, dict) else {}

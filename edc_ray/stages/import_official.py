@@ -16,6 +16,7 @@ import torch
 
 from edc_ray.artifacts.codec import table_to_bytes
 from edc_ray.artifacts.layout import STAGE_FOLDERS, block_key, epochs_key, network_key, table_name
+from edc_ray.artifacts.limits import MAX_BATCH_BYTES
 from edc_ray.artifacts.manifest import write_manifest, write_unit
 from edc_ray.artifacts.records import Record
 from edc_ray.artifacts.schema import LabelRows, build_labels_table, build_statistics_table
@@ -223,7 +224,7 @@ def _read_epoch(
     store: Store, paths: Sequence[str], folder: OfficialFolder, image_size: int, epoch: int
 ) -> LabelRows:
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        contents = list(pool.map(store.read, paths))
+        contents = list(pool.map(lambda path: store.read(path, limit=MAX_BATCH_BYTES), paths))
     # One after the other: the allow-list of torch.load belongs to the process.
     batches = [
         batch_from_bytes(data, url=store.join(path)) for path, data in zip(paths, contents, strict=True)

@@ -175,7 +175,11 @@ def _dropped(store: Store, stage: StageName, config: RunConfig) -> dict[str, tup
     if stage not in ("recover", "relabel"):
         return {}
     path = manifest_path(STAGE_FOLDERS[stage])
-    manifest = parse_manifest(store.read(path), store.join(path)) if store.exists(path) else None
+    manifest = (
+        parse_manifest(store.read(path, limit=MAX_JSON_BYTES), store.join(path))
+        if store.exists(path)
+        else None
+    )
     kind, field = ("ipc", "ipc") if stage == "recover" else ("epochs", "relabel.epochs")
     held = manifest.meta.get(kind) if manifest else None
     wanted = config.ipc if stage == "recover" else config.relabel.epochs

@@ -41,7 +41,7 @@ def facts_of(store: Store, manifest: Manifest) -> dict[str, Any]:
     config = stored_config(store)
     return {
         "method": config.method, "seed": config.seed, "config": _shown(config),
-        "data": json.loads(store.read(RUN_DATA)) if store.exists(RUN_DATA) else None,
+        "data": json.loads(store.read(RUN_DATA, limit=MAX_CONFIG_BYTES)) if store.exists(RUN_DATA) else None,
         "observers": _observers(store), "made_by": _environments(store), "results": _results(store),
     }  # fmt: skip
 

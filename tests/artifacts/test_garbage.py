@@ -14,6 +14,7 @@ from edc_ray.artifacts.records import Record
 from edc_ray.artifacts.store import Store
 from edc_ray.errors import ArtifactError, ConfigError
 from tests.artifacts.test_pending_uploads import begin
+from tests.fuzz.mutations import without_digest
 
 PRINT = "fingerprint-1"
 DATASET = {"name": "pets", "class_names": ["cat", "dog"]}
@@ -120,7 +121,7 @@ def _cut(run: Store, path: str) -> None:
 
 
 def _name_no_file(run: Store, path: str) -> None:
-    raw = json.loads(run.read(path))
+    raw = without_digest(run.read(path))
     record = raw["records"][0] if "records" in raw else raw
     forged = raw | {"unit": "../x", "records": [record | {"unit": "../x"}]}
     run.publish(path, json.dumps(forged).encode(), replace=True)
@@ -180,3 +181,43 @@ def test_an_age_is_a_number_and_a_unit(text: str, seconds: float) -> None:
 def test_anything_else_is_no_age(text: str) -> None:
     with pytest.raises(ConfigError, match="is no age"):
         parse_age(text)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("folder", ["init", "labels", "labels/records"])
+def test_a_stage_folder_that_is_a_link_is_refused_and_nothing_goes(
+    local_store: Store, tmp_path: Path, folder: str, inside: bool
+) -> None:
+    """Behind a link to another stage, each file that this one's manifest names would look like an orphan."""
+    local_store.publish("condensed/u0.parquet", b"named by its own manifest")
+    local_store.publish("condensed/records/u0.json", b"its record")
+    target = tmp_path / "run" / "condensed" if inside else tmp_path / "somebody's"
+    target.mkdir(exist_ok=True)
+    for name in ("a.parquet", ".b.parquet.0.tmp~"):
+        (target / name).write_bytes(b"data")
+    before = sorted(path for path in target.rglob("*"))
+    link = tmp_path / "run" / folder
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(target)
+    with pytest.raises(ArtifactError, match=f"run/{folder} is a symbolic link"):
+        remove_garbage(local_store, find_garbage(local_store, 0).garbage, 0)
+    assert sorted(path for path in target.rglob("*")) == before
+
+
+def test_behind_a_link_to_other_runs_nothing_goes(run: Store, tmp_path: Path) -> None:
+    if not run.is_local:
+        pytest.skip("links are of local files")
+    other = Store(str(tmp_path / "other"))
+    for path in ("run.yaml", "data.json", "init/c.parquet"):
+        other.publish(f"t0/{path}", b"x")
+    (tmp_path / "run" / "sweep").symlink_to(tmp_path / "other")
+    assert find_garbage(run, 0).garbage == ()
+    assert paths(find_garbage(other, 0)) == [("orphan", "t0/init/c.parquet")]
+
+
+def test_a_run_that_is_reached_by_a_link_is_cleaned_as_any_other(local_store: Store, tmp_path: Path) -> None:
+    local_store.publish("run.yaml", b"method: edc\n")
+    local_store.publish("data.json", b"{}")
+    local_store.publish("labels/e1.parquet", b"half a unit")
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    assert paths(find_garbage(Store(str(tmp_path / "link")), 0)) == [("orphan", "labels/e1.parquet")]

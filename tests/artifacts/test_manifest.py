@@ -22,6 +22,7 @@ from edc_ray.artifacts.manifest import (
 )
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.errors import ArtifactError
+from tests.fuzz.mutations import without_digest
 
 FOLDER, KEY, PRINT = "condensed", "u0", "fingerprint-1"
 RECORD_PATH, MANIFEST_PATH = "condensed/records/u0.json", "condensed/manifest.json"
@@ -77,7 +78,7 @@ def _truncate_record(store: Store) -> None:
 
 
 def _point_outside(store: Store) -> None:
-    raw = json.loads(store.read(RECORD_PATH))
+    raw = without_digest(store.read(RECORD_PATH))
     raw["shards"][0]["path"] = "../../secret"
     store.publish(RECORD_PATH, json.dumps(raw).encode(), replace=True)
 

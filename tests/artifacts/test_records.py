@@ -7,6 +7,7 @@ import pytest
 
 from edc_ray.artifacts.records import Manifest, Record, ShardInfo, parse_manifest, parse_record, to_json
 from edc_ray.errors import ArtifactError
+from tests.fuzz.mutations import without_digest
 
 RECORD = Record(
     "recover", "u0", "f" * 64, (ShardInfo("a.parquet", 3, "0" * 64, 1),), {"b": 1, "a": [1.5]}, 2.5
@@ -35,10 +36,20 @@ def test_json_gives_back_the_same_values_with_sorted_keys() -> None:
     ],
 )
 def test_json_with_a_wrong_field_is_no_record(change: dict[str, Any]) -> None:
-    raw = json.loads(to_json(RECORD)) | change
+    raw = without_digest(to_json(RECORD)) | change
     assert parse_record(json.dumps(raw).encode(), "x") is None
-    manifest = json.loads(to_json(MANIFEST)) | {"records": [raw]}
+    manifest = without_digest(to_json(MANIFEST)) | {"records": [raw]}
     assert parse_manifest(json.dumps(manifest).encode(), "x") is None
+
+
+def test_a_record_or_manifest_of_which_a_value_was_changed_is_none() -> None:
+    for value, parse in ((RECORD, parse_record), (MANIFEST, parse_manifest)):
+        whole = json.loads(to_json(value))
+        assert parse(json.dumps(whole, indent=1).encode(), "x") == value
+        assert parse(json.dumps(without_digest(to_json(value))).encode(), "x") == value
+        for changed in (whole | {"fingerprint": "other"}, whole | {"more": 1}, whole | {"sha256": None}):
+            expected = value if changed["sha256"] is None else None
+            assert parse(json.dumps(changed).encode(), "x") == expected
 
 
 @pytest.mark.parametrize(

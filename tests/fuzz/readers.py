@@ -5,12 +5,15 @@ A reader takes any bytes: it gives what they say, or refuses them as an EdcRayEr
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -25,6 +28,7 @@ from edc_ray.artifacts.codec import (
     table_from_bytes,
     table_to_bytes,
 )
+from edc_ray.artifacts.official_statistics import LayerShape, read_official_statistics
 from edc_ray.artifacts.records import Manifest, Record, ShardInfo, parse_manifest, parse_record, to_json
 from edc_ray.artifacts.schema import (
     LABEL_COLUMNS,
@@ -36,18 +40,25 @@ from edc_ray.artifacts.schema import (
     read_results_table,
     read_statistics_table,
 )
+from edc_ray.artifacts.shared_tables import SharedImage, build_shared_images_table
 from edc_ray.artifacts.store import Store
 from edc_ray.config.load import load_recipe, load_yaml, to_yaml
+from edc_ray.data.condensed import read_label_rows
+from edc_ray.data.condensed_folders import open_condensed_folder
 from edc_ray.data.fake import synthetic_images, write_parquet
+from edc_ray.data.label_epochs import LabelEpochs
 from edc_ray.data.label_tables import decoded_label_rows, encoded_labels_table
+from edc_ray.data.official_images import open_official_folder
 from edc_ray.data.official_labels import OfficialBatch, batch_from_bytes, batch_to_bytes
 from edc_ray.data.parquet import read_parquet
+from edc_ray.data.shard_files import open_shard
 from edc_ray.data.undecoded import MemoryReader, decode_rows
 from edc_ray.errors import ArtifactError
 from edc_ray.models.observers import network_from_bytes, network_to_bytes
 from edc_ray.models.registry import build_network
 from edc_ray.models.weight_files import read_state
 from edc_ray.stages.event_log import read_events
+from edc_ray.stages.export_target import export_problems
 
 NAME = "file-of-somebody"
 NAMES = ("cat", "dog", "owl")
@@ -137,7 +148,7 @@ def _dataset_file() -> bytes:
 
 
 def _read_dataset(data: bytes) -> Any:
-    filesystem, path = fsspec.filesystem("memory"), f"/fuzz/{NAME}"
+    filesystem, path = fsspec.filesystem("memory"), f"/fuzz/data/{NAME}"
     filesystem.pipe_file(path, data)
     images = read_parquet(filesystem, [path], path)
     return images.labels.tolist(), images.class_names, images.reader.read(images.rows)
@@ -146,6 +157,83 @@ def _read_dataset(data: bytes) -> Any:
 def _read_events(data: bytes) -> Any:
     fsspec.filesystem("memory").pipe_file("/fuzz/run/events.jsonl", data)
     return read_events(Store("memory://fuzz/run"))
+
+
+def _in_memory(folder: str, files: dict[str, bytes]) -> Store:
+    """A folder of this process's memory that holds these files alone."""
+    filesystem, root = fsspec.filesystem("memory"), f"/fuzz/{folder}"
+    for path, data in files.items():
+        filesystem.pipe_file(f"{root}/{path}", data)
+    return Store(f"memory://fuzz/{folder}")
+
+
+def _recorded(data: bytes) -> Record:
+    """The record of one epoch of labels in a file that somebody forged together with its hash."""
+    shard = ShardInfo(f"{NAME}.parquet", len(data), hashlib.sha256(data).hexdigest(), COUNT)
+    return Record("relabel", NAME, "f", (shard,), {"epochs": [0, 0]})
+
+
+def _read_epoch(data: bytes) -> Any:
+    made = _recorded(data)
+    store = _in_memory("epochs", {f"labels/{NAME}.parquet": data})
+    manifest = Manifest("relabel", "f", "c", {"name": "pets", "class_names": list(NAMES)}, (made,), {})
+    return LabelEpochs(store, "labels", manifest).read(0).logits
+
+
+def _compressed(data: bytes) -> Any:
+    store = _in_memory("compress", {f"labels/{NAME}.parquet": data})
+    rows = read_label_rows(store, "labels", _recorded(data))
+    try:
+        return table_to_bytes(encoded_labels_table(rows, NAMES[: rows.logits.shape[1]], codec="q4"))
+    except ValueError as error:  # of other classes: `compress_labels` compares before
+        raise ArtifactError(f"{NAME} is of other classes") from error
+
+
+@cache
+def _shard_folder() -> str:
+    return tempfile.mkdtemp(prefix="edc-ray-fuzz-")
+
+
+def _read_shard(data: bytes) -> Any:
+    """A local file under the name of another content: as soon as a bit differs it is not read."""
+    whole, folder = _labels_file("fp16"), _shard_folder()
+    Path(folder, f"{NAME}.parquet").write_bytes(data)
+    with open_shard(Store(folder), "", _recorded(whole).shards[0]) as file:
+        assert file.read() == whole
+    return whole
+
+
+def _npz_of_a_layer() -> bytes:
+    keys = ("running_dd_mean", "running_dd_var", "running_patch_mean", "running_patch_var")
+    return arrays_to_bytes({key: np.ones(4, np.float32) for key in keys})
+
+
+def _read_official_statistics(data: bytes) -> Any:
+    store = _in_memory("statistics", {f"ConvFeatureHook/{NAME}=conv1/running.npz": data})
+    layers = [LayerShape("conv1", "conv", 4, 4)]
+    return read_official_statistics(store, NAME, layers, [0], needs_classes=False)
+
+
+def _read_official_images(data: bytes) -> Any:
+    files = {"new000/class000_id000.png": data, "new001/class001_id000.png": encode_image(_images()[1])}
+    return open_official_folder(_in_memory(f"images/{NAME}", files)).read([0, 1])
+
+
+def _shared_file() -> bytes:
+    images = [
+        SharedImage(encode_image(_images()[row]), f"{row}.png", row // 2, row % 2) for row in range(COUNT)
+    ]
+    return table_to_bytes(build_shared_images_table(images, NAMES))
+
+
+def _read_shared(data: bytes) -> Any:
+    store = _in_memory(f"shared/{NAME}", {"data/train-0.parquet": data})
+    folder = open_condensed_folder(store.url)
+    return folder.read(range(len(folder.files)))
+
+
+def _read_about(data: bytes) -> Any:
+    return export_problems(_in_memory("export", {"edc_ray.json": data, "README.md": b"x"}))
 
 
 def _found(parse: Callable[[bytes, str], Any]) -> Callable[[bytes], Any]:
@@ -189,6 +277,14 @@ READERS: dict[str, Reader] = {
     "official_labels": Reader(_official_labels, lambda data: batch_from_bytes(data, url=NAME)),
     "network": Reader(_network_file, lambda data: network_from_bytes(data, source=NAME)),
     "weights": Reader(_torch_weights, lambda data: read_state(data, source=NAME)),
+    "label_epochs": Reader(lambda: _labels_file("fp16"), _read_epoch),
+    "label_epochs_top": Reader(lambda: _labels_file("pca8_top1_q5"), _read_epoch),
+    "compress": Reader(lambda: _labels_file("fp16"), _compressed),
+    "shard": Reader(lambda: _labels_file("fp16"), _read_shard),
+    "official_statistics": Reader(_npz_of_a_layer, _read_official_statistics),
+    "official_images": Reader(lambda: encode_image(_images()[0]), _read_official_images),
+    "shared": Reader(_shared_file, _read_shared),
+    "about": Reader(lambda: b'{"fingerprint": "f", "files": {"README.md": {"bytes": 1}}}', _read_about),
     "dataset": Reader(_dataset_file, _read_dataset),
 }
 

@@ -7,6 +7,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,25 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from edc_ray.artifacts.garbage import find_garbage
+from edc_ray.artifacts.manifest import verify_run
+from edc_ray.artifacts.store import open_store
+from edc_ray.config.dataset import DatasetSpec
+from edc_ray.data.condensed_dataset import CondensedDataset
+from edc_ray.data.condensed_folders import open_condensed_folder
+from edc_ray.data.sources import open_dataset
 from edc_ray.errors import EdcRayError
+from edc_ray.stages.compress_labels import compress_run
+from edc_ray.stages.export_target import export_problems
 from tests.data.planted import Planted
+from tests.data.written_sets import write_images, write_labels
+from tests.fuzz.mutations import vouched_for
 from tests.fuzz.readers import READERS
 
-TABLES = ("images", "labels", "labels_q4", "labels_top", "statistics", "results", "dataset")
+TABLES = (
+    "images", "labels", "labels_q4", "labels_top", "statistics", "results", "dataset", "label_epochs",
+    "label_epochs_top", "compress", "shared",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -56,7 +71,8 @@ def _saved_by_numpy(value: object) -> tuple[bytes, bytes]:
     array = np.array([value], dtype=object)
     npy, npz = io.BytesIO(), io.BytesIO()
     np.save(npy, array, allow_pickle=True)
-    np.savez(npz, mean=array, allow_pickle=True)
+    names = ("mean", "running_dd_mean", "running_dd_var", "running_patch_mean", "running_patch_var")
+    np.savez(npz, allow_pickle=True, **dict.fromkeys(names, array))
     return npy.getvalue(), npz.getvalue()
 
 
@@ -108,6 +124,61 @@ def test_pickles_in_every_column_of_a_table_are_not_unpickled(name: str, planted
         sink = pa.BufferOutputStream()
         pq.write_table(table.set_column(place, column, cells), sink)
         _read_by(sink.getvalue().to_pybytes(), [name])
+
+
+def _planted_files(planted: Planted) -> list[bytes]:
+    return [pickle.dumps(planted), *_saved_by_numpy(planted), _saved_by_torch([planted] * 8)]
+
+
+@pytest.mark.parametrize("codec", ["fp16", "pca8_top1_q5"])
+def test_a_pickle_in_the_place_of_any_file_of_a_set_is_not_unpickled(
+    codec: str, planted: Planted, tmp_path: Path
+) -> None:
+    store = open_store(str(tmp_path / "set"))
+    write_labels(store, write_images(store), codec=codec)
+    files = {path: Path(store.url, path).read_bytes() for path in store.list()}
+    for path in files:
+        for data in _planted_files(planted):
+            is_table = path.endswith(".parquet")
+            changed = vouched_for(files, path, data) if is_table else {path: data}
+            for name, content in (files | changed).items():
+                Path(store.url, name).write_bytes(content)
+            assert verify_run(store)
+            with suppress(EdcRayError):
+                list(CondensedDataset(store.url, batch_size=4, cache=None))
+            with suppress(EdcRayError):
+                compress_run(store.url, str(tmp_path / "copy"), codec="q4")
+            find_garbage(store, 0)
+
+
+def test_a_pickle_in_the_place_of_any_file_of_an_import_is_not_unpickled(
+    planted: Planted, tmp_path: Path
+) -> None:
+    """Every layout that `edc-ray import` and `dataset.train` know."""
+    good = READERS["png"].whole()
+    layouts: list[dict[str, bytes]] = [
+        {"data/train-00000-of-00001.parquet": READERS["shared"].whole(), "edc_ray.json": b"{}"},
+        {
+            "new000/class000_id000.jpg": good,
+            "new001/class001_id000.jpg": good,
+            "class_names.json": b'["a","b"]',
+        },
+        {"train/00000/class00000_id00000.png": good, "train/00001/class00001_id00000.png": good},
+    ]
+    places = [(layout, path) for layout in layouts for path in layout]
+    for number, (layout, path) in enumerate(places):
+        for kind, data in enumerate(_planted_files(planted)):
+            root = tmp_path / f"{number}-{kind}"
+            for name, content in (layout | {path: data}).items():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).write_bytes(content)
+            export_problems(open_store(str(root)))
+            with suppress(EdcRayError):
+                folder = open_condensed_folder(str(root))
+                folder.read(range(len(folder.files)))
+            with suppress(EdcRayError):
+                images = open_dataset(DatasetSpec(train=str(root)), 0).train
+                images.fetch(range(len(images)))
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from edc_ray.artifacts.manifest import read_manifest
+from edc_ray.artifacts.records import to_json
 from edc_ray.artifacts.store import open_store
 from edc_ray.errors import ArtifactError
 from edc_ray.report import run_report
@@ -145,9 +148,9 @@ def test_a_large_run_shows_only_its_first_classes_and_columns(
 
 def test_a_cited_accuracy_is_marked_as_such(run_copy: Path) -> None:
     manifest = run_copy / "results" / "manifest.json"
-    text = manifest.read_text()
-    assert '"meta":{' in text
-    manifest.write_text(text.replace('"meta":{"results"', '"meta":{"full_cited":95.5,"results"'))
+    stored = read_manifest(open_store(str(run_copy)), "results")
+    assert stored is not None
+    manifest.write_bytes(to_json(replace(stored, meta=stored.meta | {"full_cited": 95.5})))
     cited = result_rows(open_store(str(run_copy)))[-1]
     assert (cited.row, cited.n, cited.top1_mean, cited.top1_std) == ("full", 0, 95.5, None)
     assert "cited" in cited.note

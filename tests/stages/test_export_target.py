@@ -7,8 +7,9 @@ import json
 
 import pytest
 
+from edc_ray.artifacts.manifest import Problem
 from edc_ray.artifacts.store import open_store
-from edc_ray.errors import ArtifactError, ConfigError
+from edc_ray.errors import ConfigError
 from edc_ray.stages.export_target import ABOUT, ExportTarget, export_problems
 from tests.stages.tiny_runs import new_root
 
@@ -90,8 +91,9 @@ def test_a_list_of_files_that_is_none_is_a_problem(said: bytes) -> None:
     assert export_problems(store)
 
 
-def test_a_path_out_of_the_folder_is_refused() -> None:
+def test_paths_out_of_the_folder_and_files_of_no_size_are_problems_and_not_read() -> None:
     store = open_store(new_root())
-    store.publish(ABOUT, b'{"files": {"../a": {}}}')
-    with pytest.raises(ArtifactError, match="is not a path inside the store"):
-        export_problems(store)
+    store.publish(ABOUT, b'{"files": {"../a": {"bytes": 1}, "b": {}, "c": null, "d": {"bytes": -1}}}')
+    outside, *others = export_problems(store)
+    assert outside == Problem("../a", "'../a' is not a path inside the store")
+    assert others == [Problem(path, "edc_ray.json does not tell how large it is") for path in "bcd"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edc_ray.artifacts.manifest import verify_run
+from edc_ray.artifacts.manifest import read_manifest, verify_run
+from edc_ray.artifacts.records import to_json
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import with_fields
 from edc_ray.data.condensed import CondensedImages, CondensedViews
@@ -73,9 +74,10 @@ def test_labels_of_its_own_leave_no_place_for_others(finished: StageContext) -> 
 
 def test_labels_of_other_images_and_damaged_files_are_refused(finished: StageContext) -> None:
     store, back = shared(finished), new_root()
-    stated = json.loads(store.read("labels/manifest.json"))
-    stated["meta"]["images"] = "other"
-    store.publish("labels/manifest.json", json.dumps(stated).encode(), replace=True)
+    manifest = read_manifest(store, "labels")
+    assert manifest is not None
+    other = replace(manifest, meta=manifest.meta | {"images": "other"})
+    store.publish("labels/manifest.json", to_json(other), replace=True)
     with pytest.raises(DataError, match=r"labels in .* are those of another image set"):
         import_images(finished.config, store.url, back)
     assert not open_store(back).list()

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edc_ray.core.measured_input import wide
+from edc_ray.core.measured_input import NormKernels, wide
 from edc_ray.core.network_numerics import HALF_TYPES
 from edc_ray.core.tile_weights import TileWeights, tile_weights
 from edc_ray.core.torch_kernels import channel_moments, coefficients, patch_moments
@@ -26,6 +26,7 @@ class LayoutFreeKernels:
     """See `StatisticKernels`."""
 
     name = "layout_free"
+    norms: NormKernels | None = None
     memory_format = torch.channels_last
 
     def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:

@@ -10,17 +10,57 @@ B images, C channels, H W pixels, P patches.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from edc_ray.core.network_numerics import without_autocast
+
+Activation = Literal["relu", "relu6", "silu"]
+
+
+@dataclass(frozen=True)
+class NormFormula:
+    """activation(scale x + shift), with a scale and a shift of each channel [C]: a frozen BatchNorm."""
+
+    scale: Tensor
+    shift: Tensor
+    activation: Activation | None
+
+
+class NormKernels(Protocol):
+    """A `NormFormula` and the moments of its input in one pass, in some implementation."""
+
+    def take(self, x_BCHW: Tensor) -> bool:
+        """Whether such an input can be computed here."""
+        ...
+
+    def normalised(
+        self, x_BCHW: Tensor, formula: NormFormula, *, measured: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """The formula of x [B, C, H, W] and, if `measured`, mean and variance of x [2 C], `wide`."""
+        ...
+
+    def gradient(
+        self,
+        x_BCHW: Tensor,
+        formula: NormFormula,
+        upstream: Tensor | None,
+        measured: Tensor | None,
+        by_quantity: Sequence[Tensor | None],
+    ) -> Tensor:
+        """The derivative of a loss by x, from those by the result and by mean and variance; None is 0."""
+        ...
 
 
 class StatisticKernels(Protocol):
     """The two passes over an input, in some implementation."""
 
     name: str
+    norms: NormKernels | None  # None: a network's own layers run, one after the other
     memory_format: torch.memory_format  # of the images, for the network to run best with these kernels
 
     def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:
@@ -73,7 +113,8 @@ def measure(
     Returns:
         `x_BCHW` under a new name (the same memory), and its two or four statistics, differentiable.
     """
-    passed, *quantities = _Measure.apply(x_BCHW, patch_side, kernels, owns_gradient)  # pyright: ignore[reportGeneralTypeIssues]
+    with without_autocast(x_BCHW.device):
+        passed, *quantities = _Measure.apply(x_BCHW, patch_side, kernels, owns_gradient)  # pyright: ignore[reportGeneralTypeIssues]
     return passed, tuple(quantities)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from edc_ray.core.accumulator import LayerKind
 from edc_ray.core.measured_input import StatisticKernels, measure
 from edc_ray.core.moments import LayerStatistics
 from edc_ray.core.network_numerics import without_autocast
+from edc_ray.core.norm_activation import NormActivation
 from edc_ray.core.torch_kernels import TORCH_KERNELS
 
 _CLASSES: dict[LayerKind, type[nn.Module]] = {"bn": nn.BatchNorm2d, "conv": nn.Conv2d}
@@ -108,12 +110,19 @@ class LayerTaps:
         """
         found: dict[str, LayerStatistics] = {}
 
+        def keep(name: str, quantities: tuple[Tensor, ...]) -> None:
+            found[name] = LayerStatistics(*quantities)
+
         def look(name: str, x: Tensor) -> Tensor:
+            module = self._modules[name]
+            if isinstance(module, NormActivation):
+                module.show = partial(keep, name)  # it measures in the pass that computes it
+                return x
             side = patch_side if self.kinds[name] == "conv" else None
             # A subclass may use its input more than once, and then the gradient is not one layer's own.
-            owns = type(self._modules[name]) in _CLASSES.values()
+            owns = type(module) in _CLASSES.values()
             passed, quantities = measure(x, side, self.kernels, owns_gradient=owns)
-            found[name] = LayerStatistics(*quantities)
+            keep(name, quantities)
             return passed
 
         chosen = {name: module for name, module in self._modules.items() if name not in leave_out}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from edc_ray.core.measured_input import split_quantities, wide
+from edc_ray.core.measured_input import NormKernels, split_quantities, wide
 from edc_ray.core.tile_weights import TileWeights, tile_weights
 
 # Numbers of one part: half a megabyte on a CPU. An accelerator wants few launches instead.
@@ -22,6 +22,7 @@ class TorchKernels:
     """See `StatisticKernels`."""
 
     name = "torch"
+    norms: NormKernels | None = None
     memory_format = torch.contiguous_format
 
     def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from edc_ray.core.layout_free import LayoutFreeKernels
-from edc_ray.core.measured_input import StatisticKernels
+from edc_ray.core.measured_input import Activation, NormFormula, NormKernels, StatisticKernels
 from edc_ray.core.network_numerics import HALF_TYPES
 from edc_ray.core.tile_weights import axis_weights
 from edc_ray.core.torch_kernels import TORCH_KERNELS
@@ -22,6 +22,7 @@ from edc_ray.kernels.compiler import CompilationError, compiled_library
 
 CHOICE_VARIABLE = "EDC_RAY_KERNELS"
 
+_ACTIVATIONS: dict[Activation | None, int] = {None: 0, "relu": 1, "relu6": 2, "silu": 3}  # as in norms.h
 _SOURCE = Path(__file__).parent / "source" / "statistics.cpp"
 
 
@@ -89,6 +90,7 @@ class CompiledKernels:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
+        self.norms: NormKernels | None = CompiledNorms(library)
 
     def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:
         x_BCHW = _widened(x_BCHW)
@@ -97,7 +99,7 @@ class CompiledKernels:
         kind, x_BCHW = _laid_out(x_BCHW.detach())
         sizes = _sizes(x_BCHW, patch_side)
         out = torch.empty(2 * x_BCHW.shape[1] + 2 * sizes[4] * sizes[5], dtype=torch.float64)
-        self._run(f"{kind}_statistics", x_BCHW, *sizes, *_weights(x_BCHW, patch_side), out)
+        run(self._library, f"{kind}_statistics", x_BCHW, *sizes, *_weights(x_BCHW, patch_side), out)
         return out
 
     def add_gradient(
@@ -127,22 +129,75 @@ class CompiledKernels:
             upstream = upstream.contiguous(memory_format=layout)
         target = upstream if upstream is not None and in_place else torch.empty_like(x_BCHW)
         by = [None if each is None else each.contiguous() for each in by_quantity]
-        self._run(
-            f"{kind}_gradient",
+        run(
+            self._library, f"{kind}_gradient",
             x_BCHW, upstream, target, *_sizes(x_BCHW, patch_side), *_weights(x_BCHW, patch_side),
             *by, *[None] * (4 - len(by)), measured,
         )  # fmt: skip
         return target
 
-    def _run(self, function: str, *arguments: Tensor | int | None) -> None:
-        words = [
-            ctypes.c_void_p(None if one is None else one.data_ptr())
-            if one is None or isinstance(one, Tensor)
-            else ctypes.c_long(one)
-            for one in arguments
-        ]
-        if getattr(self._library, function)(*words, ctypes.c_int(torch.get_num_threads())):
-            raise MemoryError(f"no memory for the partial sums of {function}")
+
+class CompiledNorms:
+    """See `core.measured_input.NormKernels`. Results do not depend on the number of threads."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+
+    def take(self, x_BCHW: Tensor) -> bool:
+        return _takes(x_BCHW) and x_BCHW.is_contiguous(memory_format=torch.channels_last)
+
+    def normalised(
+        self, x_BCHW: Tensor, formula: NormFormula, *, measured: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        result = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
+        found = torch.empty(2 * x_BCHW.shape[1], dtype=torch.float64) if measured else None
+        run(self._library, "norms_forward", x_BCHW, *_words(formula), result, *_places(x_BCHW), found)
+        return result, found
+
+    def gradient(
+        self,
+        x_BCHW: Tensor,
+        formula: NormFormula,
+        upstream: Tensor | None,
+        measured: Tensor | None,
+        by_quantity: Sequence[Tensor | None],
+    ) -> Tensor:
+        result = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
+        if upstream is not None:
+            upstream = upstream.contiguous(memory_format=torch.channels_last)
+        by = [None if each is None else each.contiguous() for each in by_quantity]
+        run(
+            self._library, "norms_gradient",
+            x_BCHW, upstream, *_words(formula), result, *_places(x_BCHW), *by, measured,
+        )  # fmt: skip
+        return result
+
+
+def run(library: ctypes.CDLL, function: str, *arguments: Tensor | int | None) -> None:
+    """Calls a function of a library with tensors, whole numbers and, last, torch's number of threads.
+
+    Raises:
+        MemoryError: it says that it found no memory.
+    """
+    words = [
+        ctypes.c_void_p(None if one is None else one.data_ptr())
+        if one is None or isinstance(one, Tensor)
+        else ctypes.c_long(one)
+        for one in arguments
+    ]
+    if getattr(library, function)(*words, ctypes.c_int(torch.get_num_threads())):
+        raise MemoryError(f"no memory for the partial sums of {function}")
+
+
+def _words(formula: NormFormula) -> tuple[Tensor, Tensor, int]:
+    """Scale, shift, and the activation's number."""
+    return formula.scale, formula.shift, _ACTIVATIONS[formula.activation]
+
+
+def _places(x_BCHW: Tensor) -> tuple[int, int, int]:
+    """Images, channels, pixels."""
+    images, channels, height, width = x_BCHW.shape
+    return images, channels, height * width
 
 
 def _takes(x_BCHW: Tensor) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edc_ray.core.measured_input import StatisticKernels, measure
+from edc_ray.core.measured_input import Activation, StatisticKernels, measure
 
 # Sides that are multiples of the tile's or not, single pixels, rows, columns, batch 1, one channel.
 SHAPES = [
@@ -23,6 +24,13 @@ SHAPES = [
     (3, 1, 1, 6),
     (1, 40, 16, 16),
 ]
+
+ACTIVATIONS: dict[Activation | None, Callable[[Tensor], Tensor]] = {
+    None: lambda y: y,
+    "relu": torch.relu,
+    "relu6": F.relu6,
+    "silu": F.silu,
+}
 
 
 @dataclass(frozen=True)

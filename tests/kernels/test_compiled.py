@@ -4,12 +4,24 @@ from itertools import product
 
 import pytest
 import torch
+from torch import Tensor
 
+from edc_ray.core.measured_input import Activation, NormFormula
+from edc_ray.core.norm_activation import NormActivation
+from edc_ray.core.recover_state import Observer
 from edc_ray.core.torch_kernels import TORCH_KERNELS
 from edc_ray.errors import ConfigError
 from edc_ray.kernels import compiled
 from edc_ray.kernels.compiled import CompiledKernels, compiled_kernels, kernels_for
-from tests.core.layer_cases import SHAPES, Case, assert_equals_plain_formulas, found, random_input
+from edc_ray.models.registry import build_network
+from tests.core.layer_cases import (
+    ACTIVATIONS,
+    SHAPES,
+    Case,
+    assert_equals_plain_formulas,
+    found,
+    random_input,
+)
 
 CPU = torch.device("cpu")
 
@@ -90,3 +102,90 @@ def test_without_a_compiler_torch_computes_after_one_warning_or_not_at_all(
     monkeypatch.setenv(compiled.CHOICE_VARIABLE, "compiled")
     with pytest.raises(ConfigError, match="cannot be compiled here"):
         kernels_for(CPU)
+
+
+def _formula(x: Tensor, activation: Activation | None) -> NormFormula:
+    """A scale and a shift that bring about half of the channels' values to either side of 0."""
+    scale = torch.linspace(-2, 2, x.shape[1]) + 0.01
+    return NormFormula(scale, -scale * x.mean((0, 2, 3)) + 0.3, activation)
+
+
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 3, 70, 70)], ids=str)
+def test_norms_are_those_of_plain_formulas(
+    kernels: CompiledKernels, shape: tuple[int, ...], mean: float, activation: Activation | None
+) -> None:
+    norms = kernels.norms
+    assert norms is not None
+    x = random_input(shape, mean).contiguous(memory_format=torch.channels_last)
+    upstream = random_input(shape, seed=1)
+    formula = _formula(x, activation)
+    by = (torch.linspace(-3, 3, shape[1]), torch.linspace(1, 2, shape[1]))
+    result, found = norms.normalised(x, formula, measured=True)
+    unmeasured, nothing = norms.normalised(x, formula, measured=False)
+    assert nothing is None
+    assert torch.equal(unmeasured, result)
+    gradient = norms.gradient(x, formula, upstream, found, by)
+
+    wide = x.double().requires_grad_()
+    y = wide * formula.scale.double()[:, None, None] + formula.shift.double()[:, None, None]
+    plain = ACTIVATIONS[activation](y)
+    quantities = wide.mean((0, 2, 3)), wide.var((0, 2, 3), correction=0)
+    assert found is not None
+    torch.testing.assert_close(found, torch.cat(quantities), rtol=2e-6, atol=2e-6)
+    tolerance = 2e-6 * (1 + mean)
+    torch.testing.assert_close(result.double(), plain, rtol=2e-6, atol=tolerance)
+    loss = (plain * upstream).sum() + sum((b * q).sum() for b, q in zip(by, quantities, strict=True))
+    (expected,) = torch.autograd.grad(loss, wide)
+    # At a bend, which side float32 falls on is a matter of rounding.
+    bends = {"relu": (0, 0), "relu6": (0, 6)}.get(activation or "", (torch.inf, torch.inf))
+    at_a_bend = ((y - bends[0]).abs() < 4 * tolerance) | ((y - bends[1]).abs() < 4 * tolerance)
+    assert (gradient - expected).abs().masked_fill(at_a_bend, 0).max() < 4 * tolerance
+
+
+def test_norms_pass_on_what_is_no_number(kernels: CompiledKernels) -> None:
+    norms = kernels.norms
+    assert norms is not None
+    x = torch.tensor([float("nan"), float("inf"), -float("inf"), 200.0, -200.0, 0.0]).view(6, 1, 1, 1)
+    for activation, function in ACTIVATIONS.items():
+        formula = NormFormula(torch.ones(1), torch.zeros(1), activation)
+        result, _ = norms.normalised(x, formula, measured=False)
+        expected = function(x)
+        expected[2] = result[2] if activation == "silu" else expected[2]  # torch has NaN or -0 there
+        torch.testing.assert_close(result, expected, equal_nan=True)
+        assert torch.isnan(norms.gradient(x, formula, x, None, (None, None))[0]).all()
+
+
+def test_the_number_of_threads_changes_no_bit_of_norms(kernels: CompiledKernels) -> None:
+    norms, before = kernels.norms, torch.get_num_threads()
+    assert norms is not None
+    x = random_input((3, 5, 70, 71)).contiguous(memory_format=torch.channels_last)
+    formula = _formula(x, "silu")
+    answers = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            result, found = norms.normalised(x, formula, measured=True)
+            answers.append((result, found, norms.gradient(x, formula, x, found, (formula.scale, None))))
+    finally:
+        torch.set_num_threads(before)
+    for answer in answers[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(answer, answers[0], strict=True))
+
+
+def test_observers_are_fused_and_see_what_the_network_sees(kernels: CompiledKernels) -> None:
+    network = build_network("mobilenet_v2_small", num_classes=5, image_size=32, channels=3, seed=0)
+    network.eval().requires_grad_(False)
+    plain, fused = Observer.of("a", network), Observer.of("a", network, kernels=kernels)
+    assert not any(isinstance(module, NormActivation) for module in network.modules())
+    assert any(isinstance(module, NormActivation) for module in fused.network.modules())
+    assert plain.taps.kinds == fused.taps.kinds
+    images = random_input((4, 3, 32, 32))
+    found = []
+    for observer in (plain, fused):
+        with torch.no_grad(), observer.taps.measuring(4) as statistics:
+            logits = observer.logits(images)
+        found.append([logits, *(each for layer in plain.taps.names for each in statistics[layer].quantities)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -5,5 +5,6 @@
 // added in one order, so results do not depend on the number of threads. Every function returns 0, or 1 where memory
 // is missing.
 
+#include "norms.h"
 #include "pixels.h"
 #include "planes.h"

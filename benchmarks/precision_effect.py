@@ -19,6 +19,7 @@ import json
 import os
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,6 @@ import yaml
 from harness import print_json, print_table, provenance
 
 from edc_ray.artifacts.codec import table_from_bytes
-from edc_ray.artifacts.layout import STAGE_FOLDERS
-from edc_ray.artifacts.manifest import read_manifest
 from edc_ray.artifacts.schema import read_images_table
 from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
@@ -43,15 +42,15 @@ from edc_ray.stages.open_run import open_inputs, open_run
 from edc_ray.stages.pipeline import STAGES, run_pipeline
 
 HEADER = (
-    "way", "images mean", "p99", "max", "logits mean", "max", "same top-1", "condensed", "random", "recover s",
-    "again s", "run s",
+    "way", "images mean", "p99", "max", "logits mean", "max", "same top-1", "condensed", "random",
+    "recover s", "again s", "run s",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 BASE = "float32:none"
 WAYS = (BASE, "bfloat16:none", "float32:default", "float16:none")
 REDUCED: dict[str, Any] = {
     "cluster.address": "none", "ipc": 2, "squeeze.epochs": 2, "recover.iterations": 40,
-    "relabel.epochs": 150, "evaluate.rows": ["condensed", "random"], "evaluate.seeds": 3,
+    "relabel.epochs": 100, "evaluate.rows": ["condensed", "random"], "evaluate.seeds": 3,
 }  # fmt: skip
 """Of the recipe `digits`."""
 
@@ -62,26 +61,23 @@ def main() -> None:
     changed = REDUCED | {
         name: yaml.safe_load(value) for name, value in (each.split("=", 1) for each in options.fields)
     }
-    with tempfile.TemporaryDirectory(prefix="precision-effect-") as root:
-        ways = {way: _whole_run(way, changed, root, options.device) for way in options.ways}
-        base = ways[BASE]["context"]
-        for way, found in ways.items():
-            found["alone"] = _alone(base, _config(way, changed, root))
-    record = {
+    record: dict[str, Any] = {
         "bench": "precision_effect",
         "recipe": "digits",
         "fields": changed,
-        "ways": {
-            way: {name: value for name, value in found.items() if name != "context"}
-            for way, found in ways.items()
-        },
+        "ways": {},
         **provenance(options.device),
     }
-    text = _page(record)
-    if options.record:
-        (RESULTS / f"{options.record}.json").write_text(json.dumps(record, indent=1) + "\n")
-        (RESULTS / f"{options.record}.md").write_text(text)
-    _print(record)
+    with tempfile.TemporaryDirectory(prefix="precision-effect-") as root:
+        base: StageContext | None = None
+        for way in options.ways:
+            context, found = _whole_run(way, changed, root, options.device)
+            base = base or context
+            record["ways"][way] = found | {"alone": _alone(base, context.config)}
+            if options.record:  # way after way: a look at the first need not wait for the last
+                (RESULTS / f"{options.record}.json").write_text(json.dumps(record, indent=1) + "\n")
+                (RESULTS / f"{options.record}.md").write_text(_page(record))
+    print_table(HEADER, _rows(record))
     if options.json:
         print_json(record)
 
@@ -109,24 +105,22 @@ def _config(way: str, fields: dict[str, Any], root: str) -> RunConfig:
     return with_fields(load_recipe("digits"), fields | own)
 
 
-def _whole_run(way: str, fields: dict[str, Any], root: str, device: torch.device) -> dict[str, Any]:
+def _whole_run(
+    way: str, fields: dict[str, Any], root: str, device: torch.device
+) -> tuple[StageContext, dict[str, Any]]:
     """Runs the pipeline; accuracies by row, and processor seconds by stage."""
     context = open_run(open_inputs(_config(way, fields, root)), device)
-    seconds: dict[str, float] = {}
+    seconds: dict[StageName, float] = {}
     for stage in STAGE_NAMES:
         begun = _processor_seconds()
         run_pipeline(context, [stage])
         seconds[stage] = round(_processor_seconds() - begun, 2)
         print(f"{way}: {stage} {seconds[stage]:.1f} s", flush=True)
-    manifests = {stage: read_manifest(context.store, STAGE_FOLDERS[stage]) for stage in STAGE_NAMES}
-    squeeze, evaluate = manifests["squeeze"], manifests["evaluate"]
-    assert squeeze is not None
-    assert evaluate is not None
+    squeeze, evaluate = (context.manifest(stage) for stage in ("squeeze", "evaluate"))
     rows: dict[str, list[float]] = {}
     for result in evaluate.meta["results"]:
         rows.setdefault(result["row"], []).append(result["top1"])
-    return {
-        "context": context,
+    return context, {
         "seconds": seconds,
         "observers": squeeze.meta["observers"],
         "students": {
@@ -147,7 +141,8 @@ def _alone(base: StageContext, way: RunConfig) -> dict[str, Any]:
     config = base.config.model_copy(update={"precision": way.precision, "compile": way.compile})
     there = StageContext(config, base.store, base.data, base.device)
     found: dict[str, Any] = {}
-    for stage, read in (("recover", _images), ("relabel", _logits)):
+    read_by: dict[StageName, Callable[[bytes], np.ndarray]] = {"recover": _images, "relabel": _logits}
+    for stage, read in read_by.items():
         begun = _processor_seconds()
         shards = _outputs(there, stage)
         seconds = _processor_seconds() - begun
@@ -185,10 +180,6 @@ def _logits(data: bytes) -> np.ndarray:
     return decoded_label_rows(table_from_bytes(data, url="labels")).logits.astype(np.float64)
 
 
-def _print(record: dict[str, Any]) -> None:
-    print_table(HEADER, _rows(record))
-
-
 def _rows(record: dict[str, Any]) -> list[list[object]]:
     rows = []
     for way, found in record["ways"].items():
@@ -218,8 +209,8 @@ def _page(record: dict[str, Any]) -> str:
         f"Commit {record['commit']}, {record['hardware']}, {record['threads']} threads, torch "
         f"{record['torch']}. Recipe `digits` with `{fields}`.\n\n"
         f"{table}\n\n"
-        "Images and logits: difference from float32 where recover and relabel alone work in another way, from "
-        "the same observers, statistics and images; images in grey levels (their standard deviation is "
+        "Images and logits: difference from float32 where recover and relabel alone work in another way, "
+        "from the same observers, statistics and images; images in grey levels (their standard deviation is "
         f"{alone['recover']['spread']:.0f}), logits as stored in half precision (standard deviation "
         f"{alone['relabel']['spread']:.1f}). Students: the whole run in its own precision, top-1 on real "
         f"validation images, mean ± standard deviation of n = {n} seeds, the same for every way. Seconds are "

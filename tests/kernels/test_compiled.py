@@ -86,7 +86,8 @@ def test_maps_of_sixteen_bits_are_computed_as_the_same_numbers_in_float32(
     kernels: CompiledKernels, dtype: torch.dtype, upstream_dtype: torch.dtype | None
 ) -> None:
     x = random_input((3, 5, 7, 9)).to(dtype).contiguous(memory_format=torch.channels_last)
-    upstream = None if upstream_dtype is None else random_input((3, 5, 7, 9), seed=1).to(upstream_dtype)
+    above = random_input((3, 5, 7, 9), seed=1).contiguous(memory_format=torch.channels_last)
+    upstream = None if upstream_dtype is None else above.to(upstream_dtype, copy=True)
     measured = kernels.statistics(x, 4)
     assert torch.equal(measured, kernels.statistics(x.float(), 4))
     by = [torch.ones_like(each) for each in split_quantities(measured, 5)]
@@ -95,7 +96,7 @@ def test_maps_of_sixteen_bits_are_computed_as_the_same_numbers_in_float32(
     exact = kernels.add_gradient(x.float(), 4, measured, by, wide, in_place=False)
     assert torch.equal(found, exact.to(dtype))
     if upstream is not None:
-        assert torch.equal(upstream, random_input((3, 5, 7, 9), seed=1).to(upstream.dtype))
+        assert torch.equal(upstream, above.to(upstream.dtype))
 
 
 def test_channels_last_elsewhere_is_for_kernels_that_rearrange_nothing() -> None:

@@ -21,6 +21,7 @@ from edc_ray.config.stages import (
     SweepConfig,
 )
 
+Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 StageName = Literal["squeeze", "statistics", "init", "recover", "relabel", "evaluate"]
 STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
 
@@ -65,8 +66,16 @@ class RunConfig(Section):
     ipc: int = Field(default=10, ge=1, description="condensed images per class")
     seed: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["float32", "tf32"] = Field(
-        default="float32", description="tf32: CUDA may round the factors of products to 10 bits"
+    precision: Precision = Field(
+        default="auto",
+        description="of networks' forwards and backwards; all else is float32. tf32: CUDA may round the "
+        "factors of products to 10 bits. bfloat16, float16: networks in 16 bits, on cpu and cuda (float16 "
+        "on a CPU is many times slower than float32). auto: float32; on CUDA tf32, as the published programs",
+    )
+    compile: Literal["none", "default", "max-autotune", "graphs"] = Field(
+        default="none",
+        description="torch's compiler for networks in squeeze, recover, relabel and evaluate: minutes for "
+        "each network and batch size before it gains anything. graphs: CUDA only, captured as graphs too",
     )
     deterministic: bool = Field(default=False, description="on CUDA: only deterministic kernels")
     run: RunSection = Field(default_factory=RunSection)
@@ -173,6 +182,8 @@ class RunConfig(Section):
         for section in _SECTIONS[stage]:
             for name, value in getattr(self, section).model_dump(mode="json").items():
                 fields[f"{section}.{name}"] = value
+        if self.compile != "none":  # as if the field had always been there
+            fields["compile"] = self.compile
         for name in _SOURCES & fields.keys():
             fields[name] = fields[name] is not None
         for section in ("init", "recover", "relabel"):

@@ -9,12 +9,12 @@ compete.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from edc_ray.core.augment import AugmentParams, apply_shared_view, sample_shared_view, sample_views
 from edc_ray.core.eight_bit_resize import resize_8_bit
@@ -82,14 +82,17 @@ def pad_to_size(crops_NCHW: Tensor, size: int) -> Tensor:
 
 @torch.no_grad()
 def cross_entropy_of_each(
-    images_NCHW: Tensor, labels_N: Tensor, observers: Sequence[nn.Module], input_size: int | None = None
+    images_NCHW: Tensor,
+    labels_N: Tensor,
+    observers: Sequence[Callable[[Tensor], Tensor]],
+    input_size: int | None = None,
 ) -> Tensor:
     """Cross entropy of the observers' mean logits, for each image: how well they know it.
 
     Args:
         images_NCHW: normalised.
         labels_N: int64.
-        observers: in eval mode, on the images' device.
+        observers: forwards of networks in eval mode, on the images' device.
         input_size: zero-pad to it first (RDED); None gives the images as they are (EDC).
 
     Returns:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -58,11 +59,20 @@ class Layout:
             name: LayerStatistics(*(next(pieces) for _ in lengths)) for name, lengths in self.lengths.items()
         }
 
-    def expand(self, values: Mapping[str, float], like: Tensor) -> Tensor:
-        """One value per layer, repeated over the layer's entries: [D]."""
-        per_layer = torch.tensor([values[name] for name in self.lengths], dtype=like.dtype)
-        sizes = torch.tensor([sum(lengths) for lengths in self.lengths.values()])
-        return per_layer.repeat_interleave(sizes).to(like.device)
+    @property
+    def entries(self) -> dict[str, slice]:
+        """Where a layer's numbers stand among the D."""
+        return _places({name: sum(lengths) for name, lengths in self.lengths.items()})
+
+    @property
+    def rows(self) -> dict[str, slice]:
+        """Where a layer's quantities stand among the Q."""
+        return _places({name: len(lengths) for name, lengths in self.lengths.items()})
+
+
+def _places(lengths: Mapping[str, int]) -> dict[str, slice]:
+    ends = accumulate(lengths.values())
+    return {name: slice(end - length, end) for (name, length), end in zip(lengths.items(), ends, strict=True)}
 
 
 @dataclass(frozen=True)

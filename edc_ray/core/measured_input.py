@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from edc_ray.core.network_numerics import without_autocast
+
 Activation = Literal["relu", "relu6", "silu"]
 
 
@@ -111,7 +113,8 @@ def measure(
     Returns:
         `x_BCHW` under a new name (the same memory), and its two or four statistics, differentiable.
     """
-    passed, *quantities = _Measure.apply(x_BCHW, patch_side, kernels, owns_gradient)  # pyright: ignore[reportGeneralTypeIssues]
+    with without_autocast(x_BCHW.device):
+        passed, *quantities = _Measure.apply(x_BCHW, patch_side, kernels, owns_gradient)  # pyright: ignore[reportGeneralTypeIssues]
     return passed, tuple(quantities)
 
 

@@ -56,6 +56,7 @@ class ObserverMatcher:
         self._weights_QT = torch.outer(torch.tensor(layer_weights), torch.tensor([w for w, _ in columns])).to(
             images
         )
+        self._entries, self._rows = self.layout.entries, self.layout.rows
         self._estimate_D = torch.zeros_like(self._targets_DT[:, 0])
         self._seen: set[str] = set()
         for name, where in self.layout.unpack(self._estimate_D).items():
@@ -90,13 +91,15 @@ class ObserverMatcher:
         """
         dropped = self.layout.lengths.keys() - statistics.keys()
         current = self._packed(statistics)
-        matched, state = self._running.step(self._estimate_D, current, self._history(current))
+        matched, state = self._running.step(self._estimate_D, current, self._history())
         weights_QT = self._weights_QT
         if dropped:
-            kept = {name: float(name not in dropped) for name in self.layout.lengths}
-            state = torch.where(self.layout.expand(kept, state) > 0, state, self._estimate_D)
-            rows = [kept[name] for name in self.quantity_layers]
-            weights_QT = weights_QT * weights_QT.new_tensor(rows).unsqueeze(1)
+            # Filled on the device: values from the host would have to wait for it.
+            state = state.clone()
+            weights_QT = weights_QT.clone()
+            for name in dropped:
+                state[self._entries[name]] = self._estimate_D[self._entries[name]]
+                weights_QT[self._rows[name]] = 0
         self._estimate_D = state
         if len(self._seen) < len(self.layout.lengths):
             self._seen |= self.layout.lengths.keys() - dropped
@@ -118,14 +121,14 @@ class ObserverMatcher:
             pieces.extend(quantities)
         return torch.cat(pieces)
 
-    def _history(self, like: Tensor) -> Tensor | None:
+    def _history(self) -> Tensor | None:
         """Weight of history by entry while some layer has none; None when it is the momentum everywhere."""
         if self._running.start == "zero" or len(self._seen) == len(self.layout.lengths):
             return None
-        momentum = self._running.momentum
-        return self.layout.expand(
-            {name: momentum * (name in self._seen) for name in self.layout.lengths}, like
-        )
+        history = torch.full_like(self._estimate_D, self._running.momentum)
+        for name in self.layout.lengths.keys() - self._seen:
+            history[self._entries[name]] = 0
+        return history
 
 
 def _targets(

@@ -13,9 +13,10 @@ from torch import Tensor
 from edc_ray.core.augment import apply_shared_view, sample_shared_view
 from edc_ray.core.finite_watch import FiniteWatch, Iteration
 from edc_ray.core.flatness import flatness_loss, update_average
+from edc_ray.core.gradient_scale import first_scale, scaled_gradient
 from edc_ray.core.image_priors import diversity_loss, mean_norm, total_variation
 from edc_ray.core.moments import LayerStatistics
-from edc_ray.core.objective import PIXEL_TERMS, TermName, weighted_objective
+from edc_ray.core.objective import TermName, weighted_objective
 from edc_ray.core.observer_matching import ObserverMatcher
 from edc_ray.core.pixels import denormalise, from_uint8, normalise, pixel_bounds, to_uint8
 from edc_ray.core.recover_state import (
@@ -80,7 +81,8 @@ def recover_images(
         augment: the view; by default one random crop and flip shared by all images.
         local_targets: observer name -> layer name -> class target ("local" category awareness), from
             `local_class_targets`, in place of the average of the class statistics.
-        on_iteration: called after every `report_every`-th iteration and the last. Costs a synchronisation.
+        on_iteration: called after every `report_every`-th iteration and the last. Reading a report's numbers
+            waits for the device, keeping it does not.
         until: iteration to stop before; the end by default. The schedule does not depend on it.
 
     Returns:
@@ -102,8 +104,9 @@ def recover_images(
         exp_avg=state.exp_avg.clone(),
         exp_avg_sq=state.exp_avg_sq.clone(),
         estimates=dict(state.estimates),
+        gradient_scales=dict(state.gradient_scales),
     )
-    watch = FiniteWatch(state.images, listening=on_iteration is not None)
+    watch = FiniteWatch(state.images)
     batch = _prepare(state, labels_B, observers, targets, settings, mean, std, augment, local_targets)
     stop = settings.iterations if until is None else min(until, settings.iterations)
     for iteration in range(state.iteration, stop):
@@ -174,8 +177,7 @@ def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
         logits = observer.logits(seen)
         terms: dict[TermName, Tensor] = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
     else:
-        with observer.taps.measuring(settings.patch_side, matcher.dropped(draws)) as statistics:
-            logits = observer.logits(seen)
+        logits, statistics = observer.measured(seen, settings.patch_side, matcher.dropped(draws))
         terms = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
         terms["matching"], distances = matcher.observe(statistics)
     if settings.flatness_weight:
@@ -184,7 +186,7 @@ def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
     loss = weighted_objective(terms, settings.term_weights)
     if settings.verifies_at(state.iteration):
         _verify(state.images, batch, draws)
-    (gradient,) = torch.autograd.grad(loss, images)
+    gradient = _gradient(state, observer, loss, images)
     learning_rate = settings.learning_rate * recover_cosine(state.iteration, settings.iterations)
     _adam_step(state, gradient, learning_rate, settings.betas)
     state.images.clamp_(batch.low, batch.high)
@@ -200,6 +202,16 @@ def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
     state.iteration += 1
     state.observer_counter += 1
     return done
+
+
+def _gradient(state: LoopState, observer: Observer, loss: Tensor, images: Tensor) -> Tensor:
+    """The gradient of the loss by the images; each observer of float16 has a scale of its own."""
+    if observer.numerics.dtype != torch.float16:
+        return torch.autograd.grad(loss, images)[0]
+    scale = state.gradient_scales.get(observer.name)
+    gradient, following = scaled_gradient(loss, images, first_scale(images) if scale is None else scale)
+    state.gradient_scales[observer.name] = following
+    return gradient
 
 
 def _flatness(
@@ -230,8 +242,7 @@ def _verify(images: Tensor, batch: _Batch, draws: Draws) -> None:
     """A forward of the first observer on the images as they are, for its effect on the running estimate."""
     observer = batch.observers[0]
     if (matcher := batch.matchers.get(observer.name)) is not None:
-        with observer.taps.measuring(batch.settings.patch_side, matcher.dropped(draws)) as statistics:
-            observer.logits(images)
+        _, statistics = observer.measured(images, batch.settings.patch_side, matcher.dropped(draws))
         matcher.observe(statistics)
 
 
@@ -249,16 +260,11 @@ def _adam_step(state: LoopState, gradient: Tensor, learning_rate: float, betas: 
 
 
 def _report(done: Iteration, images: Tensor, settings: RecoverSettings) -> IterationReport:
-    values = torch.stack([done.loss, *done.terms.values()]).tolist()  # one synchronisation for all of them
-    terms = dict(zip(done.terms, values[1:], strict=True))
     return IterationReport(
         iteration=done.iteration,
         observer=done.observer,
-        loss=values[0],
-        cross_entropy=terms["cross_entropy"],
-        matching_loss=terms.get("matching", 0.0),
-        flatness_loss=terms.get("flatness", 0.0),
         learning_rate=settings.learning_rate * recover_cosine(done.iteration, settings.iterations),
         images=images,
-        pixel_terms={name: value for name, value in terms.items() if name in PIXEL_TERMS},
+        term_names=tuple(done.terms),
+        values=torch.stack([done.loss, *done.terms.values()]),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 from edc_ray.core.accumulator import LayerKind
 from edc_ray.core.matching import EstimateStart, LayerTarget
 from edc_ray.core.measured_input import StatisticKernels
+from edc_ray.core.measured_network import MeasuredNetwork
 from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.network_numerics import FLOAT32, NetworkNumerics
 from edc_ray.core.norm_activation import fuse_norms
-from edc_ray.core.objective import TermName
+from edc_ray.core.objective import PIXEL_TERMS, TermName
 from edc_ray.core.schedules import Curriculum, smallest_crop
 from edc_ray.core.taps import LayerTaps
 from edc_ray.core.torch_kernels import TORCH_KERNELS
@@ -131,11 +134,15 @@ class RecoverSettings:
 
 @dataclass
 class Observer:
-    """A network in eval mode that is never changed, and its tapped layers."""
+    """A network in eval mode that is never changed, its tapped layers, and how its forwards are computed."""
 
     name: str
     network: nn.Module
     taps: LayerTaps
+    numerics: NetworkNumerics = FLOAT32
+    _measured: dict[tuple[int, torch.Size], Callable[..., tuple[Tensor, tuple[tuple[Tensor, ...], ...]]]] = (
+        field(default_factory=dict, repr=False)
+    )
 
     @classmethod
     def of(
@@ -144,17 +151,54 @@ class Observer:
         network: nn.Module,
         kinds: Sequence[LayerKind] = ("bn", "conv"),
         kernels: StatisticKernels = TORCH_KERNELS,
+        numerics: NetworkNumerics = FLOAT32,
     ) -> Observer:
         """An observer whose layers suit the kernels: a copy, if weights must be moved and norms fused."""
         if kernels.memory_format != torch.contiguous_format:
             # What other holders of the network compute depends in its last bits on how its weights lie.
             network = copy.deepcopy(network).to(memory_format=kernels.memory_format)
-            fuse_norms(network, kernels)
-        return cls(name, network, LayerTaps(network, kinds, kernels))
+            if numerics.dtype == torch.float32 and numerics.compiler is None:
+                fuse_norms(network, kernels)  # a compiler puts plain layers together by itself
+        return cls(name, network, LayerTaps(network, kinds, kernels), numerics)
 
     def logits(self, images_BCHW: Tensor) -> Tensor:
         """One forward, on images in the memory format that suits the kernels of the taps."""
-        return self.network(images_BCHW.contiguous(memory_format=self.taps.kernels.memory_format))
+        return self._forward(self._laid_out(images_BCHW))
+
+    def measured(
+        self, images_BCHW: Tensor, patch_side: int, leave_out: Collection[str] = ()
+    ) -> tuple[Tensor, dict[str, LayerStatistics]]:
+        """Logits, and what the layers saw, all differentiable: see `LayerTaps.measuring`.
+
+        Args:
+            images_BCHW: normalised.
+            patch_side: side of a patch, for convolutions.
+            leave_out: names of layers whose statistics are not given.
+        """
+        if self.numerics.compiler is None:
+            with self.taps.measuring(patch_side, leave_out) as statistics:
+                logits_BK = self.logits(images_BCHW)
+            return logits_BK, statistics
+        images_BCHW = self._laid_out(images_BCHW)
+        key = patch_side, images_BCHW.shape[1:]
+        if key not in self._measured:
+            network = MeasuredNetwork(self.network, self.taps.kinds, patch_side, images_BCHW)
+            self._measured[key] = self.numerics.compiled(network)
+        with self.numerics.autocast(images_BCHW.device):
+            logits_BK, found = self._measured[key](images_BCHW)
+        own = self.numerics.own
+        return own(logits_BK), {
+            name: LayerStatistics(*map(own, quantities))
+            for name, quantities in zip(self.taps.names, found, strict=True)
+            if name not in leave_out
+        }
+
+    @cached_property
+    def _forward(self) -> Callable[[Tensor], Tensor]:
+        return self.numerics.forward(self.network)
+
+    def _laid_out(self, images_BCHW: Tensor) -> Tensor:
+        return images_BCHW.contiguous(memory_format=self.taps.kernels.memory_format)
 
 
 @dataclass
@@ -163,6 +207,7 @@ class LoopState:
 
     images [B, C, H, W] float32, normalised. `estimates` holds the layers seen so far.
     `observer_counter` counts iterations over all batches of a chain: its remainder picks the observer.
+    `gradient_scales` are those of the observers of float16, see `scaled_gradient`.
     """
 
     images: Tensor
@@ -173,6 +218,7 @@ class LoopState:
     estimates: Estimates = field(default_factory=dict)
     observer_counter: int = 0
     iteration: int = 0
+    gradient_scales: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def start(cls, images: Tensor) -> LoopState:
@@ -206,16 +252,47 @@ class LoopState:
 class IterationReport:
     """One finished iteration. Loss terms are not weighted; `loss` is the weighted sum.
 
-    `pixel_terms` are the terms of the pixels alone that have a weight.
-    `images` are the images after the step, clipped: the loop's own tensor, to be cloned if kept.
+    The numbers stay on the device until one of them is read, which waits for it.
+
+    Args:
+        iteration, observer, learning_rate: of this iteration.
+        images: after the step, clipped: the loop's own tensor, to be cloned if kept.
+        term_names: of the terms that have a weight.
+        values: the loss and the terms, on the device.
     """
 
     iteration: int
     observer: str
-    loss: float
-    cross_entropy: float
-    matching_loss: float
-    flatness_loss: float
     learning_rate: float
     images: Tensor = field(repr=False)
-    pixel_terms: Mapping[str, float] = field(default_factory=dict)
+    term_names: tuple[TermName, ...]
+    values: Tensor = field(repr=False)
+
+    @property
+    def loss(self) -> float:
+        return self._numbers[0]
+
+    @property
+    def cross_entropy(self) -> float:
+        return self._terms["cross_entropy"]
+
+    @property
+    def matching_loss(self) -> float:
+        return self._terms.get("matching", 0.0)
+
+    @property
+    def flatness_loss(self) -> float:
+        return self._terms.get("flatness", 0.0)
+
+    @property
+    def pixel_terms(self) -> Mapping[str, float]:
+        """The terms of the pixels alone that have a weight."""
+        return {name: value for name, value in self._terms.items() if name in PIXEL_TERMS}
+
+    @cached_property
+    def _numbers(self) -> list[float]:
+        return self.values.tolist()
+
+    @property
+    def _terms(self) -> dict[TermName, float]:
+        return dict(zip(self.term_names, self._numbers[1:], strict=True))

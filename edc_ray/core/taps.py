@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from edc_ray.core.accumulator import LayerKind
 from edc_ray.core.measured_input import StatisticKernels, measure
 from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.network_numerics import without_autocast
 from edc_ray.core.norm_activation import NormActivation
 from edc_ray.core.torch_kernels import TORCH_KERNELS
 
@@ -143,7 +144,8 @@ class LayerTaps:
             def read(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
                 seen[name] = arguments[0] if kept else None
                 versions[name] = _version(arguments[0])
-                return (look(name, arguments[0]), *arguments[1:])
+                with without_autocast(arguments[0].device):
+                    return (look(name, arguments[0]), *arguments[1:])
 
             return read
 

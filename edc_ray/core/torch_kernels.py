@@ -54,10 +54,10 @@ class TorchKernels:
                 values[0] += difference.sum(0)
                 away = (mean - centre.to(mean)).unsqueeze(1)
                 values[1] += torch.mul(difference, away, out=buffer).sum(0)
-        moments = _channel_moments(mean_N.view(images, channels), square_N.view(images, channels))
+        moments = channel_moments(mean_N.view(images, channels), square_N.view(images, channels))
         if weights is not None:
-            maps = (values.view(2, height, width), products.view(-1, height, width))
-            moments += _patch_moments(weights, *maps, mean_N - centre, centre)
+            maps = (values.view(2, height, width), _by_neighbour(products).view(-1, height, width))
+            moments += patch_moments(weights, *maps, mean_N - centre, centre)
         return torch.cat(moments)
 
     def add_gradient(
@@ -71,7 +71,7 @@ class TorchKernels:
         in_place: bool,
     ) -> Tensor:
         """Adds term after term to one part while it is in the cache."""
-        constant_C, slope_C, maps = _coefficients(x_BCHW, patch_side, measured, by_quantity)
+        constant_C, slope_C, maps = coefficients(x_BCHW, patch_side, measured, by_quantity)
         images, _, _, width = x_BCHW.shape
         planes = _planes(x_BCHW.detach())
         if upstream is None:
@@ -134,13 +134,22 @@ def _product_sums(planes: Tensor, shift: int, buffer: Tensor) -> Tensor:
     return sums
 
 
-def _channel_moments(mean_BC: Tensor, square_BC: Tensor) -> tuple[Tensor, Tensor]:
+def _by_neighbour(products: Tensor) -> Tensor:
+    """Sums [1 or 5, H * W] in the order of `_shifts` as [1 or 4, H * W], both diagonals together."""
+    if len(products) == 1:
+        return products
+    # The product with the lower left neighbour stands at the right pixel; tiles weigh it at the left.
+    both_diagonals = products[3] + products[4].roll(-1)
+    return torch.cat([products[:3], both_diagonals.unsqueeze(0)])
+
+
+def channel_moments(mean_BC: Tensor, square_BC: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of channels, from those of their planes."""
     mean = mean_BC.mean(0)
     return mean, square_BC.mean(0) + (mean_BC - mean).square().mean(0)
 
 
-def _patch_moments(
+def patch_moments(
     weights: TileWeights, values: Tensor, products: Tensor, away_N: Tensor, centre: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance [P] of the tiles, from sums over planes of differences from the plane's mean.
@@ -151,21 +160,17 @@ def _patch_moments(
     Args:
         weights: of the tiles.
         values: sums over planes [2, H, W] of the differences, and of away * difference.
-        products: sums [1 or 5, H, W] of products of differences, in the order of `_shifts`.
+        products: sums [1 or 4, H, W] of products of differences, in the order of `TileWeights`.
         away_N: each plane's mean minus the centre.
         centre: a number near the mean.
     """
-    if len(products) > 1:
-        # The product with the lower left neighbour stands at the right pixel; tiles weigh it at the left.
-        both_diagonals = products[3] + products[4].flatten().roll(-1).view_as(products[4])
-        products = torch.cat([products[:3], both_diagonals.unsqueeze(0)])
     value, second = weights.moments(values, products)
     mean = (value[0] + away_N.sum()) / len(away_N)
     variance = (second + 2 * value[1] + away_N.square().sum()) / len(away_N) - mean.square()
     return mean.flatten() + centre, variance.clamp(min=0).flatten()
 
 
-def _coefficients(
+def coefficients(
     x_BCHW: Tensor, patch_side: int | None, measured: Tensor, by_quantity: Sequence[Tensor | None]
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """What the derivative of a loss by pixels is made of, from its derivatives by the statistics.

@@ -11,7 +11,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from edc_ray.core.layout_free import LayoutFreeKernels
 from edc_ray.core.measured_input import Activation, NormFormula, NormKernels, StatisticKernels
+from edc_ray.core.network_numerics import HALF_TYPES
 from edc_ray.core.tile_weights import axis_weights
 from edc_ray.core.torch_kernels import TORCH_KERNELS
 from edc_ray.errors import ConfigError
@@ -23,8 +25,12 @@ _ACTIVATIONS: dict[Activation | None, int] = {None: 0, "relu": 1, "relu6": 2, "s
 _SOURCE = kernel_source("statistics")
 
 
-def kernels_for(device: torch.device) -> StatisticKernels:
+def kernels_for(device: torch.device, memory_format: torch.memory_format | None = None) -> StatisticKernels:
     """The fastest kernels that this machine has for a device.
+
+    Args:
+        device: where the activations are.
+        memory_format: in which a network has them there, where it is no matter of the kernels.
 
     The environment variable EDC_RAY_KERNELS chooses: "torch" takes torch's operations although there is
     a compiler, "compiled" refuses to go on without one, "auto" (the default) warns once.
@@ -37,6 +43,8 @@ def kernels_for(device: torch.device) -> StatisticKernels:
         raise ConfigError(
             f"{CHOICE_VARIABLE} names no kernels", found=repr(choice), expected="auto, torch or compiled"
         )
+    if memory_format == torch.channels_last:
+        return LayoutFreeKernels()
     if choice == "torch" or device.type != "cpu":
         return TORCH_KERNELS
     found = compiled_kernels()
@@ -71,6 +79,8 @@ def _warn(why: str) -> None:
 class CompiledKernels:
     """See `core.measured_input.StatisticKernels`. What the library does not take, torch's operations do.
 
+    Maps of 16 bits are widened for it: one more copy is far cheaper than torch's passes.
+
     Results do not depend on the number of threads. Their last bits differ from torch's.
     """
 
@@ -82,6 +92,7 @@ class CompiledKernels:
         self.norms: NormKernels | None = CompiledNorms(library)
 
     def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:
+        x_BCHW = _widened(x_BCHW)
         if not _takes(x_BCHW):
             return TORCH_KERNELS.statistics(x_BCHW, patch_side)
         kind, x_BCHW = _laid_out(x_BCHW.detach())
@@ -100,6 +111,13 @@ class CompiledKernels:
         *,
         in_place: bool,
     ) -> Tensor:
+        if x_BCHW.dtype in HALF_TYPES and x_BCHW.device.type == "cpu":
+            # The widened gradient is a copy that nobody else holds.
+            wide = None if upstream is None else upstream.float()
+            owned = in_place or wide is not upstream
+            return self.add_gradient(
+                x_BCHW.float(), patch_side, measured, by_quantity, wide, in_place=owned
+            ).to(x_BCHW.dtype)
         if not _takes(x_BCHW) or (upstream is not None and upstream.dtype != x_BCHW.dtype):
             return TORCH_KERNELS.add_gradient(
                 x_BCHW, patch_side, measured, by_quantity, upstream, in_place=in_place
@@ -183,6 +201,11 @@ def _places(x_BCHW: Tensor) -> tuple[int, int, int]:
 
 def _takes(x_BCHW: Tensor) -> bool:
     return x_BCHW.device.type == "cpu" and x_BCHW.dtype == torch.float32 and x_BCHW.numel() > 0
+
+
+def _widened(x_BCHW: Tensor) -> Tensor:
+    half = x_BCHW.device.type == "cpu" and x_BCHW.dtype in HALF_TYPES
+    return x_BCHW.detach().float() if half else x_BCHW
 
 
 def _laid_out(x_BCHW: Tensor) -> tuple[str, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from edc_ray.core.image_statistics import ImageStatistics, image_statistics
 from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.network_numerics import HALF_TYPES
 from edc_ray.core.tile_weights import axis_weights
 from edc_ray.kernels.compiled import CompiledKernels, kernels_for
 from edc_ray.kernels.compiler import CompilationError, compiled_library, kernel_source
@@ -47,6 +48,8 @@ class CompiledImageStatistics:
         self._library = library
 
     def __call__(self, x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
+        if x_BCHW.dtype in HALF_TYPES:
+            x_BCHW = x_BCHW.float()
         if x_BCHW.device.type != "cpu" or x_BCHW.dtype != torch.float32 or not x_BCHW.numel():
             return image_statistics(x_BCHW, patch_side)
         pixels = x_BCHW.shape[1] > 1 and x_BCHW.is_contiguous(memory_format=torch.channels_last)

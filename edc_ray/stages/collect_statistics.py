@@ -34,6 +34,7 @@ from edc_ray.errors import ArtifactError, NumericalError
 from edc_ray.kernels.compiled import kernels_for
 from edc_ray.kernels.image_kernels import image_statistics_for
 from edc_ray.stages.context import StageContext
+from edc_ray.stages.network_numerics import network_numerics
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks, span
 from edc_ray.stages.squeeze import augmented
 from edc_ray.stages.statistics_source import Wanted, open_source, wanted_of
@@ -146,8 +147,10 @@ class _ObserverPass:
     """Sums of one observer's statistics, and the observer, which adds to them whatever it is shown."""
 
     def __init__(self, context: StageContext, name: str) -> None:
-        self.name, self._network = name, context.observer(name)
-        self.taps = LayerTaps(self._network, kernels=kernels_for(context.device))
+        self.name, network = name, context.observer(name)
+        numerics = network_numerics(context.config, context.device, compiled=False)
+        self._forward = numerics.forward(network)
+        self.taps = LayerTaps(network, kernels=kernels_for(context.device, numerics.memory_format))
         self.sums = StatisticsAccumulator(self.taps.kinds, context.config.statistics.patch_side)
         self._measure = image_statistics_for(context.device)
 
@@ -160,7 +163,7 @@ class _ObserverPass:
             measured[layer] = self._measure(x, side)
 
         with self.taps.showing(measure):
-            self._network(images.contiguous(memory_format=self.taps.kernels.memory_format))
+            self._forward(images.contiguous(memory_format=self.taps.kernels.memory_format))
         self.sums.add_measured(measured, labels)
 
     def to_arrays(self) -> dict[str, np.ndarray]:

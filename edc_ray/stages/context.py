@@ -17,6 +17,7 @@ from edc_ray.data.sources import OpenedDataset
 from edc_ray.errors import ArtifactError
 from edc_ray.models.observers import network_from_bytes
 from edc_ray.stages.labelled_epochs import LabelledEpochs
+from edc_ray.stages.network_numerics import placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -103,7 +104,7 @@ class StageContext:
                 class_names=train.class_names,
                 source=self.store.join(join_path(folder, shard.path)),
             )
-            self._networks[name] = network.to(self.device)
+            self._networks[name] = placed(network, self.config, self.device)
         return self._networks[name]
 
     def _weights_of(self, name: str) -> ShardInfo:

@@ -20,12 +20,13 @@ from edc_ray.artifacts.records import Record
 from edc_ray.artifacts.schema import build_results_table
 from edc_ray.config.run import digest_of
 from edc_ray.config.stages import EvaluateConfig
-from edc_ray.core.ema import Buffers, EmaParameters
+from edc_ray.core.ema import EmaParameters
 from edc_ray.core.seeding import draws
 from edc_ray.core.student_loss import NEEDS_EMA_LOGITS, STUDENT_LOSSES
 from edc_ray.models.observers import network_to_bytes
 from edc_ray.models.registry import build_network
 from edc_ray.stages.context import StageContext
+from edc_ray.stages.network_numerics import TrainingSteps, forward_of, placed
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks
 from edc_ray.stages.relabel import rendered
 from edc_ray.stages.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, row_digest, row_of
@@ -84,14 +85,15 @@ def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
     """Trains one student and judges it, with averaged parameters where ema_decay is not 0."""
     section, train, seed = context.config.evaluate, context.data.train, context.config.seed
     row_name, student, student_seed = unit.work["row"], unit.work["student"], unit.work["seed"]
-    network = build_network(
+    built = build_network(
         student,
         num_classes=len(train.class_names),
         image_size=train.image_size,
         channels=train.channels,
         # The same initial weights for all rows of a seed: the rows then differ by their images alone.
         seed=draws(seed, "evaluate", "weights", student, student_seed).torch_seed(),
-    ).to(context.device)
+    )
+    network = placed(built, context.config, context.device)
     torch.manual_seed(draws(seed, "evaluate", "dropout", student, student_seed).torch_seed())
     row = row_of(context, row_name, student_seed)
     ema = None
@@ -146,7 +148,7 @@ def _train(
 ) -> list[float]:
     epochs = context.config.training_epochs
     trained = wrapped_for_group(network, context)
-    optimizer = make_optimizer(trained, section)
+    optimizer, steps = make_optimizer(trained, section), TrainingSteps(trained, context)
     losses: list[float] = []
     for number, epoch in enumerate(epochs_of(row, epochs)):
         trained.train()
@@ -156,11 +158,11 @@ def _train(
         num_batches = 0
         for step in steps_of(order, context):
             for rows, share in step:
-                loss = _loss(context, trained, network, ema, row.hard, epoch, rows)
-                (loss * share).backward()
+                loss = _loss(context, steps, network, ema, row.hard, epoch, rows)
+                steps.backward(loss * share)
                 total += loss.detach()
             num_batches += len(step)
-            optimizer.step()
+            steps.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
             if ema is not None:
                 ema.update()
@@ -203,7 +205,7 @@ def steps_of(order: np.ndarray, context: StageContext) -> list[list[tuple[np.nda
 
 def _loss(
     context: StageContext,
-    trained: nn.Module,
+    steps: TrainingSteps,
     network: nn.Module,
     ema: EmaParameters | None,
     hard: bool,
@@ -216,9 +218,9 @@ def _loss(
     name = "ce" if hard else section.loss
     ema_logits = None
     if name in NEEDS_EMA_LOGITS and ema is not None:
-        ema_logits = _ema_logits(network, ema, views, section.flat_buffers)
+        ema_logits = _ema_logits(context, network, ema, views)
     return STUDENT_LOSSES[name](
-        trained(views),
+        steps.forward(views),
         epoch.logits[chosen],
         epoch.labels[chosen],
         temperature=section.temperature,
@@ -228,10 +230,10 @@ def _loss(
 
 
 @torch.no_grad()
-def _ema_logits(network: nn.Module, ema: EmaParameters, views: Tensor, buffers: Buffers) -> Tensor:
+def _ema_logits(context: StageContext, network: nn.Module, ema: EmaParameters, views: Tensor) -> Tensor:
     network.eval()
-    with ema.swapped(buffers=buffers):
-        logits = network(views)
+    with ema.swapped(buffers=context.config.evaluate.flat_buffers):
+        logits = forward_of(network, context)(views)
     network.train()
     return logits
 

@@ -36,6 +36,7 @@ from edc_ray.models.construction import unknown_network
 from edc_ray.models.pretrained import check_source
 from edc_ray.models.registry import check_network, network_names
 from edc_ray.models.weight_files import check_local_weights
+from edc_ray.stages.chosen_numerics import check_numerics, chosen_precision
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.growth import added_names, advice, follows_classes, follows_ipc, with_blocks_of
 from edc_ray.stages.init_images import check_class_sizes
@@ -85,16 +86,21 @@ def open_run(inputs: Inputs, device: torch.device) -> StageContext:
 
     Args:
         inputs: checked.
-        device: where units will compute; its type is part of their fingerprint.
+        device: where units will compute; its type is part of their fingerprint, and so is the precision.
 
     Raises:
-        ConfigError: the folder holds results of another config.
+        ConfigError: the folder holds results of another config, or the device cannot compute as asked for.
     """
     environment_facts(device)
-    config = inputs.config.model_copy(update={"device": device.type})
     refuse_newer_manifests(inputs.store)
+    earlier = earlier_config(inputs.store)
+    begun = earlier if _has_any_results(inputs.store) else None
+    config = inputs.config.model_copy(
+        update={"device": device.type, "precision": chosen_precision(inputs.config, device, begun)}
+    )
+    check_numerics(config, device)
     check_same_run(inputs.store, config)
-    if (earlier := earlier_config(inputs.store)) is not None and added_names(earlier, config):
+    if earlier is not None and added_names(earlier, config):
         # Units know the images of their classes. Killed between the two files, the run can go on with either.
         inputs.store.delete(RUN_DATA)
     else:
@@ -214,7 +220,7 @@ def check_same_data(store: Store, data: OpenedDataset) -> None:
     stored = store.read_if_there(RUN_DATA, limit=MAX_CONFIG_BYTES)
     if stored is None or stored == _data_facts(data):
         return
-    if any(_has_results(store, stage) for stage in STAGE_NAMES):
+    if _has_any_results(store):
         raise ConfigError(
             f"the run folder {store.url} was made from other images",
             found=stored.decode(errors="replace")[:_MAX_SHOWN],
@@ -233,6 +239,10 @@ def _data_facts(data: OpenedDataset) -> bytes:
 def _has_results(store: Store, stage: StageName) -> bool:
     folder = STAGE_FOLDERS[stage]
     return store.exists(manifest_path(folder)) or bool(store.list(records_folder(folder)))
+
+
+def _has_any_results(store: Store) -> bool:
+    return any(_has_results(store, stage) for stage in STAGE_NAMES)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -29,6 +29,7 @@ from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, images_output, read_stage_images, slot_hashes
 from edc_ray.stages.init_images import noise_images
 from edc_ray.stages.kept_units import own_facts
+from edc_ray.stages.network_numerics import network_numerics
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit
 from edc_ray.stages.recover_curves import matching_facts
 from edc_ray.stages.recover_plan import batches_of, plan
@@ -128,8 +129,9 @@ def load_observers(context: StageContext) -> list[Observer]:
     """The frozen observers of recover with their taps, in the order of turns."""
     kinds = context.config.recover.layers
     networks = [(name, context.observer(name)) for name in context.config.observers_of("recover")]
-    kernels = kernels_for(context.device)
-    return [Observer.of(name, network, kinds, kernels) for name, network in networks]
+    numerics = network_numerics(context.config, context.device)
+    kernels = kernels_for(context.device, numerics.memory_format)
+    return [Observer.of(name, network, kinds, kernels, numerics) for name, network in networks]
 
 
 def _start_images(context: StageContext, batch: list[Slot]) -> Tensor:

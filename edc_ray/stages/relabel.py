@@ -23,6 +23,7 @@ from edc_ray.errors import NumericalError
 from edc_ray.kernels.compiled_views import view_kernel_for
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, read_stage_images, slot_hashes
+from edc_ray.stages.network_numerics import forward_of
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks, span
 from edc_ray.stages.stored_runs import stored_labels, stored_labels_digest
 from edc_ray.stages.training import mean_and_std
@@ -108,14 +109,14 @@ def label_views(context: StageContext, images: Tensor, views: EpochViews) -> np.
     Norm-balanced labels depend on the group that is labelled together, so each mixing group is one forward.
     """
     section = context.config.relabel
-    observers = [context.observer(name) for name in context.config.observers_of("relabel")]
+    observers = [
+        forward_of(context.observer(name), context) for name in context.config.observers_of("relabel")
+    ]
     at_once = section.mix_group if section.label_norm == "frobenius" else section.batch_size
     logits = []
     for first, end in blocks(len(views), at_once):
         batch = rendered(context, images, views, np.arange(first, end))
-        logits.append(
-            ensemble_logits([observer(batch).float() for observer in observers], section.label_norm)
-        )
+        logits.append(ensemble_logits([observer(batch) for observer in observers], section.label_norm))
     values = torch.cat(logits).cpu().numpy()
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values).all(1))[0])

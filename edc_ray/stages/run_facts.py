@@ -68,7 +68,8 @@ _UNKNOWN: dict[str, Any] = {
 def _shown(config: RunConfig) -> dict[str, Any]:
     """The settings that determine results; of files and other runs, no place."""
     tree = config.model_dump(mode="json")
-    shown = {name: tree[name] for name in ("ipc", "device", "precision", "deterministic", *_SECTIONS)}
+    numerics = ("device", "precision", "compile", "deterministic")
+    shown = {name: tree[name] for name in ("ipc", *numerics, *_SECTIONS)}
     shown["dataset"] = {name: value for name, value in tree["dataset"].items() if name not in _PLACES}
     shown["cluster"] = {"threads_per_unit": config.cluster.threads_per_unit}
     shown["squeeze"]["weights"] = {

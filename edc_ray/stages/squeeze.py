@@ -22,6 +22,7 @@ from edc_ray.models.observers import network_to_bytes
 from edc_ray.models.pretrained import read_pretrained, start_from
 from edc_ray.models.registry import build_network
 from edc_ray.stages.context import StageContext
+from edc_ray.stages.network_numerics import TrainingSteps, placed
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit
 from edc_ray.stages.training import (
     batches_of,
@@ -86,7 +87,7 @@ def starting_network(context: StageContext, name: str) -> tuple[nn.Module, dict[
     network = build_network(name, num_classes=len(train.class_names), seed=seed, **images)
     source = section.weights.get(name)
     if source is None:
-        return network.to(context.device), {}
+        return placed(network, context.config, context.device), {}
     sha256 = None if isinstance(source, str) else source.sha256
     weights = read_pretrained(name, str(source), sha256, context.config.dataset.cache)
     head = start_from(
@@ -99,7 +100,7 @@ def starting_network(context: StageContext, name: str) -> tuple[nn.Module, dict[
         **images,
     )
     facts = {"source": weights.source, "sha256": weights.sha256, "head": head}
-    return network.to(context.device), {"pretrained": facts}
+    return placed(network, context.config, context.device), {"pretrained": facts}
 
 
 def train_observer(context: StageContext, network: nn.Module, name: str) -> dict[str, list[float]]:
@@ -113,7 +114,7 @@ def train_observer(context: StageContext, network: nn.Module, name: str) -> dict
     section, seed, train = context.config.squeeze, context.config.seed, context.data.train
     torch.manual_seed(draws(seed, "squeeze", "dropout", name).torch_seed())
     trained = wrapped_for_group(network, context)
-    optimizer = make_optimizer(trained, section)
+    optimizer, steps = make_optimizer(trained, section), TrainingSteps(trained, context)
     labels = torch.from_numpy(np.array(train.labels)).to(context.device)
     losses: list[float] = []
     rates: list[float] = []
@@ -125,10 +126,10 @@ def train_observer(context: StageContext, network: nn.Module, name: str) -> dict
         num_batches = 0
         for number, batch in enumerate(batches_of(order, section.batch_size, context)):
             images = augmented(context, batch, section, ("squeeze", name, epoch, number, context.group.rank))
-            loss = F.cross_entropy(trained(images), labels[torch.from_numpy(batch).to(context.device)])
+            loss = F.cross_entropy(steps.forward(images), labels[torch.from_numpy(batch).to(context.device)])
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            steps.backward(loss)
+            steps.step(optimizer)
             total += loss.detach()
             num_batches += 1
         mean = mean_over_group(total / num_batches, context)

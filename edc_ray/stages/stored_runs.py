@@ -218,6 +218,8 @@ def _difference_in_the_making(store: Store, config: RunConfig, data: OpenedDatas
     theirs, ours = other.stage_inputs("recover"), config.stage_inputs("recover")
     if config.device == "auto":
         ours["device"] = theirs["device"]
+    if config.precision == "auto":
+        ours["precision"] = theirs["precision"]
     names = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
     return f"images made with another {', '.join(names)}" if names else None
 

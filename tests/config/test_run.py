@@ -121,6 +121,8 @@ def test_every_field_of_the_cluster_but_the_threads_of_a_unit_is_known_to_be_neu
         {"seed": 1},
         {"device": "cuda"},
         {"deterministic": True},
+        {"precision": "bfloat16"},
+        {"compile": "default"},
         {"dataset.mean": [0.4]},
         {"dataset.std": [0.4]},
         {"dataset.image_size": 8},
@@ -133,6 +135,12 @@ def test_every_field_of_the_cluster_but_the_threads_of_a_unit_is_known_to_be_neu
 )
 def test_what_every_number_depends_on_changes_all_stages(fields: dict[str, Any]) -> None:
     assert changed_by(fields) == set(STAGE_NAMES)
+
+
+def test_runs_made_before_there_was_a_compiler_are_those_without_one() -> None:
+    config = load_recipe("digits")
+    assert config.compile == "none"
+    assert not any("compile" in config.stage_inputs(stage) for stage in STAGE_NAMES)
 
 
 @pytest.mark.parametrize(

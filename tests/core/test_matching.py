@@ -20,6 +20,16 @@ def test_unpacking_a_packed_vector_gives_the_layers_back() -> None:
             assert torch.equal(left, right)
 
 
+def test_places_of_a_layer_are_those_of_its_part_of_the_vector() -> None:
+    layers = {"a": _statistics(0), "b": _statistics(1, 5)}
+    layout = Layout.of(layers)
+    packed = pack(layers.values())
+    for name, layer in layers.items():
+        assert torch.equal(packed[layout.entries[name]], pack([layer]))
+        assert {layout.quantity_layers[row] for row in range(*layout.rows[name].indices(99))} == {name}
+    assert layout.rows["b"].stop == len(layout.quantity_layers)
+
+
 def test_matching_loss_adds_the_norms_of_all_quantities_of_both_targets() -> None:
     batch, whole, classes = _statistics(0), _statistics(1), _statistics(2)
     expected = torch.zeros(())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edc_ray.core.moments import LayerStatistics
-from edc_ray.core.recover_state import LoopState, RecoverSettings
+from edc_ray.core.recover_state import IterationReport, LoopState, RecoverSettings
 
 
 def _used() -> LoopState:
@@ -49,3 +49,13 @@ def test_settings_refuse_values_out_of_range(field: str, value: float) -> None:
 def test_settings_refuse_matching_against_nothing() -> None:
     with pytest.raises(ValueError, match="matching_weight=0"):
         RecoverSettings(global_weight=0, class_weight=0)
+
+
+def test_a_report_reads_the_device_once_and_only_when_asked() -> None:
+    values = torch.tensor([6.0, 1.0, 2.0, 3.0])
+    report = IterationReport(4, "a", 0.1, torch.zeros(1), ("cross_entropy", "matching", "tv_l2"), values)
+    values[0] = 7.0  # not read so far
+    assert (report.loss, report.cross_entropy, report.matching_loss) == (7.0, 1.0, 2.0)
+    assert (report.flatness_loss, dict(report.pixel_terms)) == (0.0, {"tv_l2": 3.0})
+    values[0] = 8.0
+    assert report.loss == 7.0

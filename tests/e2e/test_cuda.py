@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,23 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from edc_ray.artifacts.codec import arrays_from_bytes, table_from_bytes
 from edc_ray.artifacts.schema import read_images_table
+from edc_ray.config.load import with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
+from edc_ray.core.layout_free import LayoutFreeKernels
+from edc_ray.core.matching import LayerTarget
+from edc_ray.core.measured_input import StatisticKernels
+from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.network_numerics import NetworkNumerics
+from edc_ray.core.recover_state import IterationReport, LoopState, Observer
+from edc_ray.core.seeding import Draws, draws
+from edc_ray.core.torch_kernels import TORCH_KERNELS
+from edc_ray.kernels.compiled import kernels_for
 from edc_ray.launch import Output, launch
 from edc_ray.stages.context import StageContext
+from edc_ray.stages.network_numerics import network_numerics
 from edc_ray.stages.numerics import unit_numerics
 from edc_ray.stages.pipeline import STAGES
+from tests.core.tiny_observers import SETTINGS, Bench, random_images
 from tests.e2e.stored import stored_hashes
 from tests.stages.tiny_runs import run_until, tiny_context, units_of
 
@@ -89,6 +102,92 @@ def test_two_whole_runs_on_cuda_make_the_same_bytes_with_deterministic(
     first, second = (stored_hashes(tmp_path / name / "digits") for name in ("first", "second"))
     assert any(path.startswith("recover/") for path in first)
     assert first == second
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_images_of_networks_of_sixteen_bits_are_near_those_of_float32(
+    on_cpu: StageContext, precision: str
+) -> None:
+    half = with_fields(on_cpu.config, {"precision": precision})
+    there = StageContext(half, on_cpu.store, on_cpu.data, on_cpu.device)
+    (expected, found) = (
+        np.concatenate([_images(data) for data in outputs_on(context, "recover", DEVICE)]).astype(np.int64)
+        for context in (on_cpu, there)
+    )
+    initial = np.concatenate([_images(data) for data in outputs_on(on_cpu, "init", "cpu")]).astype(np.int64)
+    assert 0 < np.abs(found - expected).mean() < 0.3 * np.abs(expected - initial).mean()
+
+
+def _bench_on_device(numerics: NetworkNumerics, kernels: StatisticKernels = TORCH_KERNELS) -> Bench:
+    bench = Bench()
+    bench.observers = [
+        Observer.of(one.name, one.network.to(DEVICE), kernels=kernels, numerics=numerics)
+        for one in bench.observers
+    ]
+    bench.targets = {
+        name: {
+            layer: LayerTarget(
+                _moved(target.global_), None if target.classes is None else _moved(target.classes)
+            )
+            for layer, target in layers.items()
+        }
+        for name, layers in bench.targets.items()
+    }
+    return bench
+
+
+def _moved(statistics: LayerStatistics) -> LayerStatistics:
+    return LayerStatistics(*(each.to(DEVICE) for each in statistics.quantities))
+
+
+def _start() -> LoopState:
+    return LoopState.start(random_images(3, 5).to(DEVICE))
+
+
+NUMERICS = {
+    "float32": (NetworkNumerics(), TORCH_KERNELS),
+    "bfloat16": (NetworkNumerics(torch.bfloat16, torch.channels_last), LayoutFreeKernels()),
+    "float16": (NetworkNumerics(torch.float16, torch.channels_last), LayoutFreeKernels()),
+}
+
+
+@pytest.mark.parametrize("way", list(NUMERICS))
+def test_no_iteration_of_recover_waits_for_the_device(way: str) -> None:
+    settings = replace(SETTINGS, iterations=12, drop_rate=0.5, flatness_weight=0.5, tv_l2_weight=0.1)
+    reports: list[IterationReport] = []
+
+    def watched(iteration: int) -> Draws:
+        if iteration == 4:  # both observers have run, with every layer seen
+            torch.cuda.set_sync_debug_mode("error")
+        return draws(0, iteration)
+
+    def keep(report: IterationReport) -> None:
+        reports.append(report)
+        if report.iteration == settings.iterations - 1:
+            torch.cuda.set_sync_debug_mode("default")
+
+    try:
+        _bench_on_device(*NUMERICS[way]).run(_start(), settings, draws=watched, on_iteration=keep)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len([report.loss for report in reports]) == settings.iterations
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("choice", ["default", "graphs"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_compiled_and_captured_steps_of_recover_make_the_images_of_plain_ones(
+    on_cpu: StageContext, precision: str, choice: str
+) -> None:
+    settings = replace(SETTINGS, iterations=8, flatness_weight=0.5)
+    found = {}
+    for compile in ("none", choice):
+        config = with_fields(on_cpu.config, {"precision": precision, "compile": compile})
+        numerics = network_numerics(config, torch.device(DEVICE))
+        kernels = kernels_for(torch.device(DEVICE), numerics.memory_format)
+        found[compile] = _bench_on_device(numerics, kernels).run(_start(), settings).images
+    tolerance = 1e-4 if precision == "float32" else 2e-2
+    assert (found[choice] - found["none"]).abs().mean() < tolerance
 
 
 def _images(data: bytes) -> np.ndarray:

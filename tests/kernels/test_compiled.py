@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from edc_ray.core.measured_input import Activation, NormFormula
+from edc_ray.core.layout_free import LayoutFreeKernels
+from edc_ray.core.measured_input import Activation, NormFormula, split_quantities
 from edc_ray.core.norm_activation import NormActivation
 from edc_ray.core.recover_state import Observer
 from edc_ray.core.torch_kernels import TORCH_KERNELS
@@ -75,9 +76,33 @@ def test_the_number_of_threads_changes_no_bit(kernels: CompiledKernels, layout: 
 
 
 def test_other_types_are_left_to_torch(kernels: CompiledKernels) -> None:
-    for dtype in (torch.float64, torch.bfloat16):
-        x = random_input((2, 3, 8, 8)).to(dtype)
-        assert torch.equal(kernels.statistics(x, 4), TORCH_KERNELS.statistics(x, 4))
+    x = random_input((2, 3, 8, 8)).double()
+    assert torch.equal(kernels.statistics(x, 4), TORCH_KERNELS.statistics(x, 4))
+
+
+@pytest.mark.parametrize("upstream_dtype", [None, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_maps_of_sixteen_bits_are_computed_as_the_same_numbers_in_float32(
+    kernels: CompiledKernels, dtype: torch.dtype, upstream_dtype: torch.dtype | None
+) -> None:
+    x = random_input((3, 5, 7, 9)).to(dtype).contiguous(memory_format=torch.channels_last)
+    above = random_input((3, 5, 7, 9), seed=1).contiguous(memory_format=torch.channels_last)
+    upstream = None if upstream_dtype is None else above.to(upstream_dtype, copy=True)
+    measured = kernels.statistics(x, 4)
+    assert torch.equal(measured, kernels.statistics(x.float(), 4))
+    by = [torch.ones_like(each) for each in split_quantities(measured, 5)]
+    found = kernels.add_gradient(x, 4, measured, by, upstream, in_place=False)
+    wide = None if upstream is None else upstream.float()
+    exact = kernels.add_gradient(x.float(), 4, measured, by, wide, in_place=False)
+    assert torch.equal(found, exact.to(dtype))
+    if upstream is not None:
+        assert torch.equal(upstream, above.to(upstream.dtype))
+
+
+def test_channels_last_elsewhere_is_for_kernels_that_rearrange_nothing() -> None:
+    cuda = torch.device("cuda")
+    assert isinstance(kernels_for(cuda, torch.channels_last), LayoutFreeKernels)
+    assert kernels_for(cuda, None) is TORCH_KERNELS
 
 
 def test_the_variable_chooses(kernels: CompiledKernels, monkeypatch: pytest.MonkeyPatch) -> None:

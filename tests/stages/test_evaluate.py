@@ -196,13 +196,13 @@ def test_a_network_trained_alone_gives_the_loss_of_its_averages_their_own_logits
     used: set[Buffers] = set()
     real = evaluate._ema_logits
 
-    def spying(network: nn.Module, ema: EmaParameters, views: Tensor, buffers: Buffers) -> Tensor:
+    def spying(context: StageContext, network: nn.Module, ema: EmaParameters, views: Tensor) -> Tensor:
         before = _weights(network)
-        logits = real(network, ema, views, buffers)
+        logits = real(context, network, ema, views)
         assert torch.equal(_weights(network), before)
         assert network.training
         seen.append(logits.requires_grad)
-        used.add(buffers)
+        used.add(context.config.evaluate.flat_buffers)
         return logits
 
     monkeypatch.setattr(evaluate, "_ema_logits", spying)

@@ -1,0 +1,72 @@
+"""In which numbers a network computes, and by whose code. Everything around it stays in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+HALF_TYPES = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class NetworkNumerics:
+    """How the forwards of a network, and so their backwards, are computed.
+
+    Weights, buffers, BatchNorm's sums, losses and gradients of weights are float32 throughout; what a layer
+    reads and writes inside the network is `dtype`.
+
+    Args:
+        dtype: of convolutions, matrix products and what lies between them (`torch.autocast`).
+        memory_format: how images are laid out for the network; None leaves them as they come.
+        compiler: makes faster code of a module with the same results up to rounding; None takes it as it is.
+        copies_outputs: whether a later call overwrites what an earlier one gave, as captured graphs do, so
+            that it has to be copied.
+    """
+
+    dtype: torch.dtype = torch.float32
+    memory_format: torch.memory_format | None = None
+    compiler: Callable[[nn.Module], Callable[..., Any]] | None = None
+    copies_outputs: bool = False
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """The context of a forward."""
+        return nullcontext() if self.dtype == torch.float32 else torch.autocast(device.type, self.dtype)
+
+    def compiled(self, network: nn.Module) -> Callable[..., Any]:
+        """The network, or what the compiler makes of it."""
+        return network if self.compiler is None else self.compiler(network)
+
+    def forward(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        """From images [B, C, H, W] float32 to logits [B, K] float32."""
+        computed = self.compiled(network)
+
+        def forward(images_BCHW: Tensor) -> Tensor:
+            if self.memory_format is not None:
+                images_BCHW = images_BCHW.contiguous(memory_format=self.memory_format)
+            with self.autocast(images_BCHW.device):
+                logits_BK = computed(images_BCHW)
+            return self.own(logits_BK)
+
+        return forward
+
+    def own(self, output: Tensor) -> Tensor:
+        """An output of a forward in float32 (float64 stays), for its holder to keep."""
+        if output.dtype in HALF_TYPES:
+            return output.float()
+        return output.clone() if self.copies_outputs else output
+
+
+FLOAT32 = NetworkNumerics()
+"""Networks as they are."""
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Inside a forward, for what is no part of the network."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -46,6 +47,7 @@ from edc_ray.config.load import load_recipe, load_yaml, to_yaml
 from edc_ray.data.condensed import read_label_rows
 from edc_ray.data.condensed_folders import open_condensed_folder
 from edc_ray.data.fake import synthetic_images, write_parquet
+from edc_ray.data.image_tars import images_of_tar
 from edc_ray.data.label_epochs import LabelEpochs
 from edc_ray.data.label_tables import decoded_label_rows, encoded_labels_table
 from edc_ray.data.official_images import open_official_folder
@@ -139,6 +141,16 @@ def _network_file() -> bytes:
 def _torch_weights() -> bytes:
     buffer = io.BytesIO()
     torch.save({"state_dict": {"module.weight": torch.ones(2, 3)}}, buffer)
+    return buffer.getvalue()
+
+
+def _tar_file() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in (("0000.png", encode_image(_images()[0])), ("0000.json", b'{"label": 1}')):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
 
 
@@ -285,6 +297,7 @@ READERS: dict[str, Reader] = {
     "official_images": Reader(lambda: encode_image(_images()[0]), _read_official_images),
     "shared": Reader(_shared_file, _read_shared),
     "about": Reader(lambda: b'{"fingerprint": "f", "files": {"README.md": {"bytes": 1}}}', _read_about),
+    "tar": Reader(_tar_file, lambda data: images_of_tar(data, url=NAME)),
     "dataset": Reader(_dataset_file, _read_dataset),
 }
 

@@ -100,7 +100,7 @@ def test_fewer_images_go_out_without_labels(ask: CommandLine, tiny_run: Path, tm
         (["import", "{run}", "{new}", "digits"], "is no folder of condensed images"),
         (["import", "{run}", "{new}"], "no recipe is given"),
         (["import", "{run}", "{new}", *DIGITS, "--labels", "{run}"], "without mean or std"),
-        (["import-statistics", "{run}", "{new}", *DIGITS], "no official statistics of a network"),
+        (["import-statistics", "{run}", "{new}", *DIGITS], "there are no statistics in"),
         (["import-statistics", "{run}", "{new}", "digits"], "needs to know dataset.num_classes"),
         (
             ["run", "digits", "storage.root={new}", "statistics.source={run}"],

@@ -96,10 +96,10 @@ class TreeSource:
         """See StatisticsSource; lists the tree, reads the global files and those of two classes."""
         if not any(path.partition("/")[0] in TREE_FOLDERS for path in self._files):
             raise ConfigError(
-                f"statistics.source: there are no statistics in {self.store.url}",
+                f"there are no statistics in {self.store.url}",
                 found="other files" if self._files else "nothing",
                 expected=f"a run whose statistics are complete, or a tree of {' and '.join(TREE_FOLDERS)}",
-                next="check the folder's name, or unset statistics.source",
+                next="check the name of the folder",
             )
         if wanted.definition != "official":
             raise ConfigError(

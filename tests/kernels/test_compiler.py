@@ -17,7 +17,7 @@ from tests.architecture.source_tree import ROOT
 ANSWER = 'extern "C" int answer() { return %d; }\n'
 
 
-KERNELS = ("statistics", "image_statistics", "views")
+KERNELS = ("statistics", "image_statistics", "views", "norm_pool", "rand_augment")
 
 
 @pytest.fixture

@@ -29,13 +29,13 @@ from edc_ray.stages.event_log import EventLog, read_events
 from edc_ray.stages.open_run import (
     Inputs,
     device_of_whole_run,
-    earlier_config,
     open_inputs,
     open_run,
     run_url,
 )
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.plan import Execute, Outcome, Stage, WorkUnit
+from edc_ray.stages.same_run import earlier_config
 
 if TYPE_CHECKING:
     from edc_ray.cluster.driver import RayExecutor

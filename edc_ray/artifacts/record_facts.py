@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+_LEAST_STD = 1e-6  # pixels are divided by it
 _MAX_EPOCHS = 2**20
 
 
@@ -34,7 +35,7 @@ def check_stage_facts(meta: dict[str, Any], dataset: dict[str, Any]) -> None:
     if names is not None and not (isinstance(names, list) and all(isinstance(one, str) for one in names)):
         raise ValueError("class_names")
     for name in ("mean", "std"):
-        if not _is_channel_values(meta.get(name)):
+        if not _is_channel_values(meta.get(name), least=_LEAST_STD if name == "std" else -math.inf):
             raise ValueError(name)
 
 
@@ -65,9 +66,10 @@ def _is_hashes(value: Any) -> bool:
     return sound and len({(row[0], row[1]) for row in rows}) == len(rows)
 
 
-def _is_channel_values(value: Any) -> bool:
+def _is_channel_values(value: Any, *, least: float) -> bool:
     return value is None or (
-        isinstance(value, list) and all(isinstance(one, int | float) and math.isfinite(one) for one in value)
+        isinstance(value, list)
+        and all(type(one) in (int, float) and math.isfinite(one) and one >= least for one in value)
     )
 
 

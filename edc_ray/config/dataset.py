@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -35,7 +35,7 @@ class DatasetSpec(Section):
     )
     channels: Literal[1, 3] | None = None
     mean: tuple[float, ...] | None = Field(default=None, description="per channel, of pixels in [0, 1]")
-    std: tuple[float, ...] | None = None
+    std: tuple[Annotated[float, Field(ge=1e-6)], ...] | None = None
     max_per_class: int | None = Field(
         default=None, ge=1, description="keep only so many training images of a class"
     )

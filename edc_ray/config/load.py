@@ -44,9 +44,15 @@ class _Loader(yaml.SafeLoader):
 # ValueError: a date that is none, such as 2024-13-45. The others: hostile files.
 _NO_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError, OverflowError)
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that `_Loader` would take for a number."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+    )
 
 
 def _written_out(node: yaml.Node, known: dict[int, float]) -> float:
@@ -126,7 +132,7 @@ def _with_observers_of_method(tree: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def to_yaml(config: RunConfig) -> str:
     """YAML text from which `load_yaml` makes an equal config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=110)
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, width=110)
 
 
 def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:

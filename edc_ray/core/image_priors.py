@@ -71,7 +71,7 @@ def diversity_loss(images_BCHW: Tensor, labels_B: Tensor, temperature: float = 4
         eigenvalues come from the solver for symmetric matrices, whose gradient is defined where
         eigenvalues meet; images of a class that other processes hold are not gathered.
     """
-    pooled_BD = F.adaptive_avg_pool2d(images_BCHW, DIVERSITY_SIDE).flatten(1)
+    pooled_BD = _averaged_down(images_BCHW).flatten(1)
     terms = []
     for label in labels_B.unique().tolist():
         mine_ND = pooled_BD[labels_B == label]
@@ -79,6 +79,14 @@ def diversity_loss(images_BCHW: Tensor, labels_B: Tensor, temperature: float = 4
         softer_N = (eigenvalues_N / temperature).softmax(0).detach()
         terms.append(F.kl_div(eigenvalues_N.log_softmax(0), softer_N, reduction="sum"))
     return torch.stack(terms).sum()
+
+
+def _averaged_down(images_BCHW: Tensor) -> Tensor:
+    """To `DIVERSITY_SIDE`: in whole windows if possible, whose backward on CUDA is deterministic."""
+    height, width = images_BCHW.shape[-2:]
+    if height % DIVERSITY_SIDE or width % DIVERSITY_SIDE:
+        return F.adaptive_avg_pool2d(images_BCHW, DIVERSITY_SIDE)
+    return F.avg_pool2d(images_BCHW, (height // DIVERSITY_SIDE, width // DIVERSITY_SIDE))
 
 
 def _norm(values: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ def compiled_kernels() -> CompiledKernels | str:
 @cache
 def _warn(why: str) -> None:
     warnings.warn(
-        f"no compiled kernels ({why}): recover takes torch's operations, which are slower", stacklevel=3
+        f"no compiled kernels ({why}): torch's operations are taken, which are slower", stacklevel=3
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from edc_ray.core.norm_pool import TORCH_NORM_POOL, NormPoolKernels
+from edc_ray.kernels.compiled import CompiledKernels, kernels_for
 from edc_ray.kernels.compiler import CompilationError, compiled_library, kernel_source
 
 _SOURCE = kernel_source("norm_pool")
@@ -18,11 +18,14 @@ _SOURCE = kernel_source("norm_pool")
 def norm_pool_kernels_for(device: torch.device) -> NormPoolKernels | None:
     """The fastest implementation for a device; None where torch's own layers are as good, or better.
 
-    EDC_RAY_KERNELS=torch asks for torch's operations. The two differ in the last bits.
+    Chosen as `kernels_for` does. The two differ in the last bits.
+
+    Raises:
+        ConfigError: as `kernels_for`.
     """
     if device.type != "cpu":
         return None
-    if os.environ.get("EDC_RAY_KERNELS", "auto") == "torch":
+    if not isinstance(kernels_for(device), CompiledKernels):
         return TORCH_NORM_POOL
     return _compiled() or TORCH_NORM_POOL
 
@@ -78,7 +81,8 @@ class CompiledNormPool:
     def _run(
         self, function: str, tensors: tuple[Tensor, ...], shape: torch.Size, *others: ctypes.c_double
     ) -> None:
-        words = [ctypes.c_void_p(tensor.contiguous().data_ptr()) for tensor in tensors]
+        whole = [tensor.contiguous() for tensor in tensors]  # alive until the call returns
+        words = [ctypes.c_void_p(tensor.data_ptr()) for tensor in whole]
         sizes = [ctypes.c_long(size) for size in shape]
         getattr(self._library, function)(*words, *sizes, *others, ctypes.c_int(torch.get_num_threads()))
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from torch import nn
 
 from edc_ray.errors import ConfigError
+from edc_ray.models.adaptive_pool import with_pools_to_size
 
 Family = Literal["small", "torchvision", "efficientnet_lite", "timm", "own"]
 
@@ -70,7 +71,7 @@ def construct(name: str, *, num_classes: int, image_size: int, channels: int) ->
         "timm": _timm,
         "own": _own,
     }
-    return builders[family_of(name)](name, num_classes, image_size, channels)
+    return with_pools_to_size(builders[family_of(name)](name, num_classes, image_size, channels))
 
 
 def _small(name: str, num_classes: int, image_size: int, channels: int) -> nn.Module:

@@ -59,9 +59,12 @@ class ConvNet(nn.Module):
         return self.classifier(self._features(images_BCHW).flatten(1))
 
     def _features(self, images_BCHW: Tensor) -> Tensor:
+        # Layers that cast what they get, or that are being compiled, go one by one; compilers are asked
+        # first, since they cannot look into the choice of kernels.
+        if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+            return self.features(images_BCHW)
         kernels = norm_pool_kernels_for(images_BCHW.device)
-        # Layers that cast what they get, or that are being compiled, go one by one.
-        if kernels is None or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        if kernels is None:
             return self.features(images_BCHW)
         x = _laid_out(images_BCHW, kernels.memory_format)
         for layer in self.features:

@@ -9,7 +9,7 @@ from edc_ray.artifacts.layout import STAGE_FOLDERS, records_folder
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
 from edc_ray.stages.collect_statistics import buffers_suffice
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.growth import added_names, some
+from edc_ray.stages.growth import added_names, observers_choose, some
 from edc_ray.stages.image_shards import Slot
 from edc_ray.stages.kept_units import earlier_record
 from edc_ray.stages.pipeline import STAGES
@@ -29,7 +29,7 @@ class StageOfMoreClasses(NamedTuple):
 def stages_of_more_classes(context: StageContext, earlier: RunConfig) -> list[StageOfMoreClasses]:
     """What becomes of the stages that the run of fewer classes had begun. Nothing is changed."""
     hashes = dict[str, dict[Slot, str]]()
-    if not _observers_choose(context.config):
+    if not observers_choose(context.config):
         hashes = _kept_of_init(context)
     kept = {"init": set(hashes), "recover": set[str]()}
     if not context.config.recover.enabled:
@@ -60,11 +60,6 @@ def lines_of_more_classes(context: StageContext, earlier: RunConfig | None) -> l
     ]
 
 
-def _observers_choose(config: RunConfig) -> bool:
-    """Whether observers say which initial images there are."""
-    return config.init.kind == "mosaic" and config.init.source is None
-
-
 def _kept_of_init(context: StageContext) -> dict[str, dict[Slot, str]]:
     """Units of init that stay, and the pixel hashes of their images."""
     stage, kept = STAGES["init"], dict[str, dict[Slot, str]]()
@@ -93,7 +88,7 @@ def _why(config: RunConfig, earlier: RunConfig, stage: StageName, to_make: Seque
         return _why_observers(config, earlier)
     if stage == "statistics":
         return _why_statistics(config)
-    if stage == "init" and _observers_choose(config):
+    if stage == "init" and observers_choose(config):
         return f"{_named(config.observers_of('init'))} of fewer classes scored the crops"
     if stage == "recover" and config.recover.enabled:
         return f"images were made for {_named(config.observers_of('recover'))} of fewer classes"

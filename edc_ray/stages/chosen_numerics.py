@@ -71,9 +71,10 @@ def _check_compiler(config: RunConfig, device: torch.device) -> None:
                 found="device cpu",
                 next="set compile=default or compile=none",
             )
-        if not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++")))):
+        compiler = os.environ.get("CXX", "g++")  # torch looks for no other
+        if shutil.which(compiler) is None:
             raise ConfigError(
                 f"compile={config.compile} needs a C++ compiler",
-                found="none on PATH",
-                next="install g++ or clang++, or set compile=none",
+                found=f"no {compiler} on PATH",
+                next="install g++, or set the environment's CXX=clang++, or compile=none",
             )

@@ -26,7 +26,7 @@ from edc_ray.core.student_loss import NEEDS_EMA_LOGITS, STUDENT_LOSSES
 from edc_ray.models.observers import network_to_bytes
 from edc_ray.models.registry import build_network
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.network_numerics import TrainingSteps, forward_of, placed
+from edc_ray.stages.network_numerics import TrainingSteps, forward_of, kernels_name, placed
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks
 from edc_ray.stages.relabel import rendered
 from edc_ray.stages.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, row_digest, row_of
@@ -125,7 +125,8 @@ def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
         metadata={"per_class": judgement.per_class},
     )
     shards = {table_name(unit.key): (table_to_bytes(table), 1)} | shards
-    return UnitOutput(shards, meta | {"result": result, "curves": {"loss": losses}})
+    facts = {"result": result, "curves": {"loss": losses}, "kernels": kernels_name(context)}
+    return UnitOutput(shards, meta | facts)
 
 
 def _stored(context: StageContext, student: str, network: nn.Module) -> tuple[bytes, int]:

@@ -7,8 +7,9 @@ images, so they get the values of the new ipc.
 By classes behind those that are there, whose labels stay. Units of images in which no other class has a say
 stay (`kept_units`); what does not, and why, says `added_classes`. It is much: an observer ends in one output
 for each class, pretrained ones too (`squeeze.head_classes`), and cross entropy, statistics of the whole set,
-soft labels and the scores of crops are over all classes. Classes in between, gone or in another order would
-give images that are there other labels: they are refused.
+soft labels and the scores of crops are over all classes. Where no complete image would stay, the folder is
+refused: nothing would be gained but the loss of the smaller set. Classes in between, gone or in another order
+would give images that are there other labels: they are refused.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from edc_ray.artifacts.layout import RUN_CONFIG, join_path, network_name
 from edc_ray.config.method_values import field_value
 from edc_ray.config.methods import METHODS
 from edc_ray.config.run import RunConfig
+from edc_ray.errors import ConfigError
 
 _BLOCK_SIZES = ("recover.classes_per_unit", "recover.ipc_per_unit")
 _NAMES_SHOWN = 5
@@ -69,19 +71,40 @@ def follows_classes(earlier: RunConfig, config: RunConfig, field: str) -> bool:
     return field in _OF_CLASSES and bool(added_names(earlier, config))
 
 
-def advice(earlier: RunConfig, config: RunConfig, url: str) -> str | None:
+def refuse_to_lose_images(earlier: RunConfig, config: RunConfig, url: str) -> None:
+    """Refuse classes that would be added to a folder of complete images of which none could stay.
+
+    Raises:
+        ConfigError: observers chose or made the images.
+    """
+    if added_names(earlier, config) and (config.recover.enabled or observers_choose(config)):
+        raise ConfigError(
+            f"recover: all condensed images of {url} would be made anew for the added classes",
+            found=f"complete images of {len(_names(earlier))} classes",
+            expected=f"{len(_names(config))} classes",
+            next=_why_nothing_stays(earlier, url),
+        )
+
+
+def observers_choose(config: RunConfig) -> bool:
+    """Whether observers say which initial images there are."""
+    return config.init.kind == "mosaic" and config.init.source is None
+
+
+def advice(earlier: RunConfig, config: RunConfig, url: str, *, complete: bool = True) -> str | None:
     """What to do instead where a folder is asked for classes it cannot take, fewer images or fewer epochs.
 
     Args:
         earlier: the config that made the folder.
         config: the one that is asked for.
         url: of the folder.
+        complete: whether all its condensed images are there.
 
     Returns:
         None where none of these differs.
     """
     if _names(earlier) != _names(config) and not added_names(earlier, config):
-        return _advice_on_classes(earlier, config, url)
+        return _advice_on_classes(earlier, config, url, complete)
     source = f"init.source={url} recover.enabled=false"
     if config.ipc < earlier.ipc:
         return (
@@ -98,7 +121,7 @@ def advice(earlier: RunConfig, config: RunConfig, url: str) -> str | None:
     return None
 
 
-def _advice_on_classes(earlier: RunConfig, config: RunConfig, url: str) -> str:
+def _advice_on_classes(earlier: RunConfig, config: RunConfig, url: str, complete: bool) -> str:
     """Where the names could be added, how; else why nothing could stay, and what would serve again."""
     old, new = _names(earlier), _names(config)
     if new[: len(old)] == old:
@@ -117,6 +140,11 @@ def _advice_on_classes(earlier: RunConfig, config: RunConfig, url: str) -> str:
             f"classes: {changed}, in between. To add them here, list them last: dataset.class_names={where}"
         )
     if not set(new) - set(old) and len(new) < len(old):
+        if not complete:
+            return (
+                f"the images of {len(old)} classes are not complete: finish them with the class names that "
+                f"{join_path(url, RUN_CONFIG)} lists"
+            )
         return (
             "nothing needs to be made for fewer classes: edc_ray.data.condensed.CondensedImages("
             f"'{url}', classes=[...]) shows them; to label them and train students on them, another run.name "

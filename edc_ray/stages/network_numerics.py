@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from edc_ray.core.network_numerics import HALF_TYPES, NetworkNumerics
+from edc_ray.kernels.compiled import kernels_for
 
 if TYPE_CHECKING:
     from edc_ray.config.run import RunConfig
@@ -82,6 +83,11 @@ def forward_of(
 ) -> Callable[[Tensor], Tensor]:
     """A network's forward in the run's precision: float32 images to float32 logits."""
     return network_numerics(context.config, context.device, compiled=compiled).forward(network)
+
+
+def kernels_name(context: StageContext) -> str:
+    """Who computes the layers of networks, on which their last bits depend: for the record of a unit."""
+    return "inductor" if context.config.compile != "none" else kernels_for(context.device).name
 
 
 class TrainingSteps:

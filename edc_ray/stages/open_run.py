@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +17,12 @@ from edc_ray.artifacts.layout import (
     STAGE_FOLDERS,
     join_path,
     manifest_path,
-    records_folder,
 )
-from edc_ray.artifacts.limits import MAX_CONFIG_BYTES, MAX_JSON_BYTES
+from edc_ray.artifacts.limits import MAX_JSON_BYTES
 from edc_ray.artifacts.records import parse_manifest
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import to_yaml
-from edc_ray.config.run import GROWING_FIELDS, STAGE_NAMES, RunConfig, StageName
+from edc_ray.config.run import RunConfig
 from edc_ray.config.stages import EvaluateConfig, SqueezeConfig, WeightsFile
 from edc_ray.core.accumulator import LayerKind
 from edc_ray.core.accuracy import fewest_images_above_chance
@@ -38,14 +36,23 @@ from edc_ray.models.registry import check_network, network_names
 from edc_ray.models.weight_files import check_local_weights
 from edc_ray.stages.chosen_numerics import check_numerics, chosen_precision
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.growth import added_names, advice, follows_classes, follows_ipc, with_blocks_of
+from edc_ray.stages.growth import (
+    added_names,
+)
 from edc_ray.stages.init_images import check_class_sizes
 from edc_ray.stages.provenance import environment_facts
+from edc_ray.stages.same_run import (
+    as_it_began,
+    check_same_data,
+    check_same_run,
+    data_facts,
+    earlier_config,
+    has_any_results,
+)
 from edc_ray.stages.statistics_source import check_statistics_source
-from edc_ray.stages.stored_runs import check_sources, stored_config
+from edc_ray.stages.stored_runs import check_sources
 
 DEFAULT_ROOT = "runs"
-_MAX_SHOWN = 1000
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ def open_inputs(config: RunConfig) -> Inputs:
     config = _with_whole_paths(config)
     store = open_store(run_url(config), dict(config.storage.options))
     data = open_dataset(config.dataset, config.seed)
-    resolved = _as_it_began(store, config.model_copy(update={"dataset": data.spec}))
+    resolved = as_it_began(store, config.model_copy(update={"dataset": data.spec}))
     check_networks(resolved, data)
     check_weights(resolved.squeeze, len(data.train.class_names))
     _check_weight_files(resolved, store)
@@ -94,7 +101,7 @@ def open_run(inputs: Inputs, device: torch.device) -> StageContext:
     environment_facts(device)
     refuse_newer_manifests(inputs.store)
     earlier = earlier_config(inputs.store)
-    begun = earlier if _has_any_results(inputs.store) else None
+    begun = earlier if has_any_results(inputs.store) else None
     config = inputs.config.model_copy(
         update={"device": device.type, "precision": chosen_precision(inputs.config, device, begun)}
     )
@@ -106,7 +113,7 @@ def open_run(inputs: Inputs, device: torch.device) -> StageContext:
     else:
         check_same_data(inputs.store, inputs.data)
     inputs.store.publish(RUN_CONFIG, to_yaml(config).encode(), replace=True)
-    inputs.store.publish(RUN_DATA, _data_facts(inputs.data), replace=True)
+    inputs.store.publish(RUN_DATA, data_facts(inputs.data), replace=True)
     return StageContext(config, inputs.store, inputs.data, device)
 
 
@@ -139,119 +146,6 @@ def refuse_newer_manifests(store: Store) -> None:
     for path in map(manifest_path, STAGE_FOLDERS.values()):
         if store.exists(path):
             parse_manifest(store.read(path, limit=MAX_JSON_BYTES), store.join(path))
-
-
-def check_same_run(store: Store, config: RunConfig) -> None:
-    """Refuse to mix results of two configs in one folder.
-
-    A higher `ipc` or more `relabel.epochs` are no other config, unless another `ipc` changes every image:
-    whole blocks stay, a last, shorter one and what was made of all images (labels of mixed images, students)
-    are made anew, with the method's values for the new `ipc`. Classes may be added behind those that are
-    there: units in which they have a say are made anew. Where weights lie and what a *.source names
-    are no difference: their content is in the units' fingerprints.
-
-    Raises:
-        ConfigError: a stage has results that this config would make otherwise; names the fields that differ.
-    """
-    earlier = earlier_config(store)
-    if earlier is None:
-        return
-    for stage in STAGE_NAMES:
-        different = _differences(earlier.stage_inputs(stage), config.stage_inputs(stage))
-        different |= _dropped(store, stage, config)
-        grows = set(GROWING_FIELDS) - ({"ipc"} if config.slots_are_fixed_by_ipc else set())
-        different = {
-            name: values
-            for name, values in different.items()
-            if not (name in grows and _is_growth(*values))
-            and not follows_ipc(earlier, config, name)
-            and not follows_classes(earlier, config, name)
-        }
-        if different and _has_results(store, stage):
-            raise ConfigError(
-                f"{stage}: the run folder {store.url} was made by another config",
-                found="; ".join(f"{name}={old!r}" for name, (old, _) in different.items()),
-                expected="; ".join(f"{name}={new!r}" for name, (_, new) in different.items()),
-                next=advice(earlier, config, store.url) or "give another run.name, or the same values",
-            )
-
-
-def _dropped(store: Store, stage: StageName, config: RunConfig) -> dict[str, tuple[int, int]]:
-    """Complete images or labels that would be removed as no part of the run."""
-    if stage not in ("recover", "relabel"):
-        return {}
-    path = manifest_path(STAGE_FOLDERS[stage])
-    manifest = (
-        parse_manifest(store.read(path, limit=MAX_JSON_BYTES), store.join(path))
-        if store.exists(path)
-        else None
-    )
-    kind, field = ("ipc", "ipc") if stage == "recover" else ("epochs", "relabel.epochs")
-    held = manifest.meta.get(kind) if manifest else None
-    wanted = config.ipc if stage == "recover" else config.relabel.epochs
-    return {field: (held, wanted)} if isinstance(held, int) and wanted < held else {}
-
-
-def earlier_config(store: Store) -> RunConfig | None:
-    """The resolved config that a run's folder holds; None in a new one.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    if not store.exists(RUN_CONFIG):
-        return None
-    return stored_config(store)
-
-
-def _as_it_began(store: Store, config: RunConfig) -> RunConfig:
-    """The config with the block sizes of a folder that began with fewer images and has some."""
-    if not _has_results(store, "recover"):
-        return config
-    earlier = earlier_config(store)
-    return config if earlier is None else with_blocks_of(earlier, config)
-
-
-def check_same_data(store: Store, data: OpenedDataset) -> None:
-    """Refuse to mix results of other images in one folder, also where no field of the config differs.
-
-    Raises:
-        ConfigError: the folder has results of other training or validation images.
-    """
-    stored = store.read_if_there(RUN_DATA, limit=MAX_CONFIG_BYTES)
-    if stored is None or stored == _data_facts(data):
-        return
-    if _has_any_results(store):
-        raise ConfigError(
-            f"the run folder {store.url} was made from other images",
-            found=stored.decode(errors="replace")[:_MAX_SHOWN],
-            expected=_data_facts(data).decode(),
-            next="give another run.name, or the same dataset fields and files: observers and statistics are "
-            "those of all images, so nothing that was made from others could stay",
-        )
-
-
-def _data_facts(data: OpenedDataset) -> bytes:
-    sets = {"train": data.train, "val": data.val}
-    facts = {name: {"images": len(images), "sha256": images.content_hash} for name, images in sets.items()}
-    return json.dumps(facts, sort_keys=True).encode()
-
-
-def _has_results(store: Store, stage: StageName) -> bool:
-    folder = STAGE_FOLDERS[stage]
-    return store.exists(manifest_path(folder)) or bool(store.list(records_folder(folder)))
-
-
-def _has_any_results(store: Store) -> bool:
-    return any(_has_results(store, stage) for stage in STAGE_NAMES)
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    names = sorted(old.keys() | new.keys())
-    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
-
-
-def _is_growth(old: Any, new: Any) -> bool:
-    return old is not None and new is not None and new > old
 
 
 def _check_groups(config: RunConfig) -> None:

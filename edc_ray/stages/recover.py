@@ -29,7 +29,7 @@ from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, images_output, read_stage_images, slot_hashes
 from edc_ray.stages.init_images import noise_images
 from edc_ray.stages.kept_units import own_facts
-from edc_ray.stages.network_numerics import network_numerics
+from edc_ray.stages.network_numerics import kernels_name, network_numerics
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit
 from edc_ray.stages.recover_curves import matching_facts
 from edc_ray.stages.recover_plan import batches_of, plan
@@ -116,7 +116,7 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
         images.append(state.images)
     pixels = to_uint8(denormalise(torch.cat(images), *mean_std), section.image_rounding).cpu().numpy()
     # Compiled kernels and torch's operations round differently in the last bits.
-    facts = {**matching_facts(reports, len(observers)), "kernels": observers[0].taps.kernels.name}
+    facts = {**matching_facts(reports, len(observers)), "kernels": kernels_name(context)}
     return images_output(context, unit.key, pixels, slots, facts, section=section)
 
 

@@ -23,7 +23,7 @@ from edc_ray.errors import NumericalError
 from edc_ray.kernels.compiled_views import view_kernel_for
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, read_stage_images, slot_hashes
-from edc_ray.stages.network_numerics import forward_of
+from edc_ray.stages.network_numerics import forward_of, kernels_name
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks, span
 from edc_ray.stages.stored_runs import stored_labels, stored_labels_digest
 from edc_ray.stages.training import mean_and_std
@@ -72,7 +72,8 @@ def label_epochs(context: StageContext, unit: WorkUnit) -> UnitOutput:
     )
     data = table_to_bytes(table, rows_per_group=len(rows.labels))
     return UnitOutput(
-        {table_name(unit.key): (data, len(joined))}, {"epochs": [epochs.start, epochs.stop - 1]}
+        {table_name(unit.key): (data, len(joined))},
+        {"epochs": [epochs.start, epochs.stop - 1], "kernels": kernels_name(context)},
     )
 
 

@@ -22,7 +22,7 @@ from edc_ray.models.observers import network_to_bytes
 from edc_ray.models.pretrained import read_pretrained, start_from
 from edc_ray.models.registry import build_network
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.network_numerics import TrainingSteps, placed
+from edc_ray.stages.network_numerics import TrainingSteps, kernels_name, placed
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit
 from edc_ray.stages.training import (
     batches_of,
@@ -69,7 +69,7 @@ def make_observer(context: StageContext, unit: WorkUnit) -> UnitOutput:
     )
     meta = {
         "observer": name, "top1": judgement.top1, "top5": judgement.top5, "ece": judgement.ece,
-        "images": judgement.images, "curves": curves,
+        "images": judgement.images, "curves": curves, "kernels": kernels_name(context),
     }  # fmt: skip
     return UnitOutput({network_name(name): (data, 1)}, meta | start)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edc_ray.config.dataset import INFERRED_FIELDS
@@ -49,6 +49,7 @@ def test_yaml_of_every_recipe_and_method_is_read_back_as_the_same_config(recipe:
 
 
 @given(FIELDS)
+@example({"run.name": "0E0"})
 def test_yaml_of_any_fields_is_read_back_as_the_same_config(fields: dict[str, Any]) -> None:
     config = with_fields(RECIPES["digits"](), fields)
     assert load_yaml(to_yaml(config)) == config

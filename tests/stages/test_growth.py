@@ -151,6 +151,17 @@ def test_classes_in_between_are_told_where_to_stand_and_the_way_that_is_told_wor
     assert run_until(more, "recover")[-1].units_reused == 1
 
 
+def test_classes_go_from_a_growth_that_was_broken_off_when_it_is_finished() -> None:
+    few = run_of(3, **REAL)
+    run_until(few, "recover")
+    grown = run_of(5, root_of(few), **REAL)
+    run_until(grown, "init")
+    said = refused(few, partial(run_of, 3, root_of(few)), **REAL)
+    assert f"finish them with the class names that {few.store.url}/run.yaml lists" in said
+    run_until(grown, "recover")
+    assert "CondensedImages" in refused(few, partial(run_of, 3, root_of(few)), **REAL)
+
+
 def test_a_long_list_of_classes_is_named_by_its_file() -> None:
     names = tuple(f"n{number:03d}" for number in range(120))
     config = run_of(3).config

@@ -16,6 +16,7 @@ from edc_ray.artifacts.manifest import verify_run
 from edc_ray.artifacts.store import Store
 from edc_ray.config.run import STAGE_NAMES, StageName
 from edc_ray.data.condensed import CondensedViews
+from edc_ray.errors import ConfigError
 from edc_ray.models.registry import build_network
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.pipeline import STAGES, run_pipeline
@@ -93,13 +94,23 @@ def test_a_run_of_more_classes_has_the_bytes_of_one_that_began_with_them(
     fields: dict[str, Any], expected: Work, made: list[tuple[str, str]]
 ) -> None:
     few = run_of(3, **fields)
-    run_until(few, "recover")
+    run_until(few, "recover" if expected["recover"][1] else "init")  # no complete image is made anew
     grown = run_of(5, root_of(few), **fields)
     made.clear()
     work = work_of(grown, "recover")
     assert {stage: work[stage] for stage in expected} == expected
     assert len(made) == sum(done for done, _ in work.values())
     check_that_it_equals_a_calm_run(grown, run_of(5, **fields), "recover")
+
+
+@pytest.mark.parametrize("fields", [fields for fields, work in METHODS.values() if not work["recover"][1]])
+def test_complete_images_of_which_none_could_stay_are_not_lost(fields: dict[str, Any]) -> None:
+    few = run_of(3, **fields)
+    run_until(few, "recover")
+    before = {path: few.store.read(path, limit=2**20) for path in few.store.list("")}
+    with pytest.raises(ConfigError, match=r"(?s)all condensed images .* 3 classes.*Give another run.name"):
+        run_of(5, root_of(few), **fields)
+    assert {path: few.store.read(path, limit=2**20) for path in few.store.list("")} == before
 
 
 def test_labels_and_students_are_made_anew_of_all_images() -> None:
@@ -147,7 +158,7 @@ def test_pretrained_observers_take_more_outputs_of_their_files_and_all_is_made_a
         "init__kind": "noise",
     } | GIVEN  # fmt: skip
     few = run_of(3, squeeze__head_classes=outputs[:3], **fields)
-    run_until(few, "recover")
+    run_until(few, "init")
     grown = run_of(5, root_of(few), squeeze__head_classes=outputs, **fields)
     work = work_of(grown, "recover")
     assert work == {"squeeze": (1, 0), "statistics": (1, 0), "init": (2, 1), "recover": (3, 0)}

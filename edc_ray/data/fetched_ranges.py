@@ -30,15 +30,14 @@ class FetchedRanges(io.RawIOBase):
         self._place = 0
         # Those that are not asynchronous open a file for each range, which would read ahead again.
         self._options = {} if filesystem.async_impl else {"cache_type": "none"}
-        ordered = sorted(ranges)
+        ordered = sorted((start, number) for start, number in ranges if number)
         self._starts = [start for start, _ in ordered]
         ends = [start + number for start, number in ordered]
-        paths = [path] * len(ordered)
-        self._parts: list[bytes] = (
-            filesystem.cat_ranges(paths, self._starts, ends, on_error="raise", **self._options)
-            if ordered
-            else []
-        )
+        self._parts: list[bytes] = []
+        if ordered:
+            self._parts = filesystem.cat_ranges(
+                [path] * len(ordered), starts=self._starts, ends=ends, on_error="raise", **self._options
+            )
 
     def read_at(self, offset: int, size: int) -> bytes:
         """At most so many bytes from a place on: fewer where the file ends."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from edc_ray.artifacts.parquet_footer import Footer, read_footer
+from edc_ray.artifacts.parquet_footer import Footer, OtherLayoutError, read_footer
 from edc_ray.artifacts.parquet_pages import check_pages
 from edc_ray.data.fetched_ranges import FetchedRanges
 from edc_ray.data.undecoded import Item, UndecodedImages
@@ -44,6 +44,11 @@ class _Known:
 
     footer: Footer
     metadata: pq.FileMetaData
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the file, as Arrow has it."""
+        return self.metadata.schema.to_arrow_schema()
 
 
 class ParquetReader:
@@ -93,10 +98,11 @@ class ParquetReader:
                 if group.path not in self._known:
                     self._known[group.path] = _known(self._filesystem, group.path)
                 known = self._known[group.path]
-                table = _read(self._filesystem, group.path, known, [group.index], self._column)
+                leaf = encoded_leaf(known.schema, self._column)
+                table = _read(self._filesystem, group.path, known, [group.index], leaf)
             except Exception as error:  # Arrow raises TypeError and others besides its own
                 raise _damaged(group.path, error) from error
-            column = table.column(0).combine_chunks()
+            column = table.column(self._column).combine_chunks()
             if pa.types.is_struct(column.type):
                 column = column.field("bytes")
             while len(self._cache) >= _CACHED_ROW_GROUPS:
@@ -160,12 +166,11 @@ def read_parquet(filesystem: AbstractFileSystem, paths: Sequence[str], source: s
     for path in paths:
         try:
             known = _known(filesystem, path)
-            schema = known.metadata.schema.to_arrow_schema()
-            column, label_column = _columns(schema, path)
+            column, label_column = _columns(known.schema, path)
             groups += _row_groups(known.footer, path, column)
             every = range(len(known.footer.groups))
             labels.append(_labels(_read(filesystem, path, known, every, label_column).column(0), path))
-            names[path] = class_names_of(schema, label_column)
+            names[path] = class_names_of(known.schema, label_column)
         except DataError:
             raise
         except Exception as error:  # as above
@@ -183,7 +188,12 @@ def read_parquet(filesystem: AbstractFileSystem, paths: Sequence[str], source: s
 
 def _damaged(path: str, error: Exception) -> DataError:
     found = (str(error).splitlines() or [type(error).__name__])[0]
-    return DataError(f"cannot read {path}", found=found, expected="a whole Parquet file")
+    if isinstance(error, OtherLayoutError):
+        expected = "a Parquet file in another layout"
+        return DataError(f"cannot read {path}", found=found, expected=expected, next=error.next)
+    return DataError(
+        f"cannot read {path}", found=found, expected="a whole Parquet file", next="fetch or write it anew"
+    )
 
 
 def _columns(schema: pa.Schema, path: str) -> tuple[str, str]:
@@ -196,16 +206,30 @@ def _columns(schema: pa.Schema, path: str) -> tuple[str, str]:
             expected=f"an image column ({' or '.join(IMAGE_COLUMNS)}) and a label column "
             f"({' or '.join(LABEL_COLUMNS)})",
         )
-    kind = schema.field(image).type
-    if pa.types.is_struct(kind):
-        kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else kind
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+    if not holds_images(schema, image):
         raise DataError(
             f"column '{image}' of {path} holds no encoded images",
             found=str(schema.field(image).type),
             expected="struct<bytes: binary, path: string> or binary",
         )
     return image, label
+
+
+def holds_images(schema: pa.Schema, column: str) -> bool:
+    """Whether a column is of encoded images: bytes, or structs that have some."""
+    kind = schema.field(column).type
+    if _has_bytes(kind):
+        kind = kind.field("bytes").type
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def encoded_leaf(schema: pa.Schema, column: str) -> str:
+    """What is read of a column for its encoded images: the field of the bytes, without that of the paths."""
+    return f"{column}.bytes" if _has_bytes(schema.field(column).type) else column
+
+
+def _has_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
 
 
 def _row_groups(footer: Footer, path: str, column: str) -> list[RowGroup]:

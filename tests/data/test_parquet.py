@@ -13,6 +13,7 @@ from edc_ray.data import parquet
 from edc_ray.data.fake import synthetic_images, write_parquet
 from edc_ray.data.parquet import choose_split, read_parquet
 from edc_ray.errors import DataError
+from tests.artifacts.parquet_files import written
 
 
 def _read(*paths: object):
@@ -92,8 +93,28 @@ def test_a_truncated_file_is_named(tmp_path) -> None:
     write_parquet(synthetic_images(2, 2, 8), f"{tmp_path}/a.parquet")
     data = (tmp_path / "a.parquet").read_bytes()
     (tmp_path / "a.parquet").write_bytes(data[:-20])
-    with pytest.raises(DataError, match=r"cannot read .*a\.parquet"):
+    with pytest.raises(DataError, match=r"(?s)cannot read .*a\.parquet.*next: +fetch or write it anew$"):
         _read(tmp_path / "a.parquet")
+
+
+def test_only_labels_and_bytes_of_images_are_looked_at(tmp_path) -> None:
+    images = [{"bytes": bytes([row] * 9), "path": f"images/{row}.png"} for row in range(6)]
+    table = pa.table({"image": images, "label": [0] * 6, "caption": [f"a cat {row}" for row in range(6)]})
+    for columns, read in ((["caption", "image.path"], True), (["image.bytes"], False)):
+        encodings = dict.fromkeys(columns, "DELTA_BYTE_ARRAY")
+        (tmp_path / "a.parquet").write_bytes(written(table, use_dictionary=False, column_encoding=encodings))
+        reader = _read(tmp_path / "a.parquet").reader
+        if read:
+            assert reader.read([5, 0]) == [bytes([5] * 9), bytes(9)]
+            continue
+        with pytest.raises(DataError, match=r"(?s)cannot read .*next: +write it anew with another encoding"):
+            reader.read([0])
+
+
+def test_an_image_column_has_one_form_in_each_file(tmp_path) -> None:
+    _write(tmp_path / "a.parquet", {"image": [b"x"], "label": [0]})
+    _write(tmp_path / "b.parquet", {"image": [{"path": "y.png", "bytes": b"y"}], "label": [0]})
+    assert _read(tmp_path / "a.parquet", tmp_path / "b.parquet").reader.read([1, 0]) == [b"y", b"x"]
 
 
 def test_files_that_name_other_classes_are_refused(tmp_path) -> None:

@@ -27,6 +27,7 @@ from edc_ray.errors import DataError
 CLASS_NAMES = "class_names.json"
 _SPLIT = "train"
 _LABELS = ("class_id", "label")
+_PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".tar.lz4")
 _FILES_KEPT = 2
 _FETCH_ANEW = "fetch it anew, or write it anew"
 
@@ -68,6 +69,7 @@ def open_condensed_folder(url: str) -> OfficialFolder:
         return _open_tables(store, tables)
     if tars := [path for path in paths if path.endswith(".tar") and "/" not in path]:
         return _open_tars(store, tars)
+    _refuse_packed(store, paths)
     inner = [path for path in paths if path.startswith(f"{_SPLIT}/")]
     folder = open_official_folder(
         open_store(store.join(_SPLIT), store.options, writable=False) if inner else store
@@ -102,6 +104,17 @@ def _open_tables(store: Store, paths: Sequence[str]) -> OfficialFolder:
     return PackedFolder(
         store, rows, slots, num_classes, len(rows) // num_classes, named, places=tuple(places), unpack=_images
     )
+
+
+def _refuse_packed(store: Store, paths: Sequence[str]) -> None:
+    """Compressed tar files, where there is nothing else to import."""
+    packed = [path for path in paths if "/" not in path and path.lower().endswith(_PACKED)]
+    if packed and not any(path.lower().endswith((".png", ".jpg", ".jpeg")) for path in paths):
+        raise DataError(
+            f"{store.url} holds compressed tar files", found=", ".join(packed[:3]),
+            expected="tar files as they are: a compressed one may unpack to any size",
+            next="decompress them, such as with gunzip",
+        )  # fmt: skip
 
 
 def _open_tars(store: Store, paths: Sequence[str]) -> OfficialFolder:

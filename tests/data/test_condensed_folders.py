@@ -148,6 +148,15 @@ def test_a_table_without_classes_is_named(store: Store) -> None:
         open_condensed_folder(store.url)
 
 
+def test_compressed_tars_alone_are_to_be_decompressed(store: Store) -> None:
+    store.publish("a.tar.gz", b"x")
+    store.publish("README.md", b"x")
+    with pytest.raises(DataError, match=r"(?s)compressed tar files\n.*a\.tar\.gz\n.*next: +decompress them"):
+        open_condensed_folder(store.url)
+    official(store)  # of the same images, perhaps
+    check(store)
+
+
 def test_tars_that_hold_no_images_or_are_none_are_named(store: Store) -> None:
     store.publish("a.tar", tar({"README.md": b"x"}))
     with pytest.raises(DataError, match=r"no images in (?s:.*)KEY\.png and KEY\.cls"):

@@ -159,7 +159,7 @@ def gc(
 @app.command("import")
 def import_(
     url: Annotated[
-        str, typer.Argument(help="Folder of new000/..., 00000/..., train/00000/... or data/*.parquet.")
+        str, typer.Argument(help="Folder of new000/..., 00000/..., train/00000/..., *.parquet or *.tar.")
     ],
     dest: Annotated[str, typer.Argument(help="Folder to write; it then reads like a run.")],
     words: Words = None,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -19,10 +20,13 @@ from edc_ray.artifacts.limits import (
     refuse_inflated_zip,
     refuse_large_image,
 )
+from edc_ray.artifacts.parquet_footer import OtherLayoutError
 from edc_ray.artifacts.parquet_pages import check_parquet
 from edc_ray.errors import ArtifactError
 
 ImageFormat = Literal["png", "jpeg"]
+
+_MAKE_AGAIN = "run the stage again; edc-ray verify lists all damaged files"
 
 
 def encode_image(image: np.ndarray, format: ImageFormat = "png", quality: int = 75) -> bytes:
@@ -110,24 +114,52 @@ def table_to_bytes(table: pa.Table, *, rows_per_group: int | None = None, split_
     return sink.getvalue().to_pybytes()
 
 
-def table_from_bytes(data: bytes, *, url: str) -> pa.Table:
+def table_from_bytes(
+    data: bytes, *, url: str, columns: Collection[str] | None = None, next: str = _MAKE_AGAIN
+) -> pa.Table:
     """A table from a Parquet file.
+
+    Args:
+        data: the file.
+        url: what errors call it.
+        columns: or fields of columns (`image.bytes`), the only ones that are looked at and read; None: all.
+        next: what an error says to do about a damaged file.
 
     Raises:
         ArtifactError: it is truncated, no Parquet file, or claims to be larger than it can be; the message
             names `url`.
     """
-    try:
-        check_parquet(data)
+    with _naming(data, url, next):
+        check_parquet(data, columns)
         with pq.ParquetFile(pa.BufferReader(data)) as parquet:
-            table = parquet.read()
+            table = parquet.read(columns=None if columns is None else list(columns))
         table.validate(full=True)
         return table
-    except Exception as error:  # Arrow raises TypeError, KeyError and others besides its own
-        found = f"{len(data)} bytes; {error}"
-        hint = "run the stage again; edc-ray verify lists all damaged files"
+
+
+def schema_from_bytes(data: bytes, *, url: str, next: str = _MAKE_AGAIN) -> pa.Schema:
+    """The columns of a Parquet file; arguments and errors as of `table_from_bytes`."""
+    with _naming(data, url, next):
+        check_parquet(data, ())
+        return pq.read_schema(pa.BufferReader(data))
+
+
+@contextmanager
+def _naming(data: bytes, url: str, next: str) -> Iterator[None]:
+    """Errors of a Parquet file name it."""
+    try:
+        yield
+    except OtherLayoutError as error:
         raise ArtifactError(
-            f"{url} is damaged", found=found, expected="a whole Parquet file", next=hint
+            f"{url} cannot be read", found=f"{len(data)} bytes; {error}",
+            expected="a Parquet file in another layout", next=error.next,
+        ) from error  # fmt: skip
+    except Exception as error:  # Arrow raises TypeError, KeyError and others besides its own
+        raise ArtifactError(
+            f"{url} is damaged",
+            found=f"{len(data)} bytes; {error}",
+            expected="a whole Parquet file",
+            next=next,
         ) from error
 
 

@@ -37,6 +37,14 @@ _MAX_FOOTER_BYTES = 16 * 2**20
 _DEEPEST = 100
 
 
+class OtherLayoutError(ValueError):
+    """A file that may be sound, written in a way that is not read here; `next`: how to write it instead."""
+
+    def __init__(self, found: str, *, next: str) -> None:
+        super().__init__(found)
+        self.next = next
+
+
 @dataclass(frozen=True)
 class Leaf:
     """A column of values: the path of its name, its physical type and the bytes of a value in memory."""
@@ -44,6 +52,10 @@ class Leaf:
     path: tuple[str, ...]
     kind: int
     width: int
+
+    def is_of(self, name: str) -> bool:
+        """Whether it is read where `name` is: a column, or `column.field` of one of structs."""
+        return f"{'.'.join(self.path)}.".startswith(f"{name}.")
 
 
 class Chunk(NamedTuple):
@@ -84,8 +96,8 @@ class Group:
         return sum(max(chunk.unpacked, chunk.num_values * chunk.leaf.width) for chunk in self.chunks)
 
     def of_column(self, name: str) -> list[Chunk]:
-        """The chunks of a column: several, where it is of structs."""
-        return [chunk for chunk in self.chunks if chunk.leaf.path[0] == name]
+        """The chunks of a column or of a field (`Leaf.is_of`): several, where it is of structs."""
+        return [chunk for chunk in self.chunks if chunk.leaf.is_of(name)]
 
 
 @dataclass(frozen=True)
@@ -114,7 +126,7 @@ def read_footer(read_at: ReadAt, stored: int) -> Footer:
     if len(tail) < _TAIL or tail[4:] != _MAGIC or not 0 < size <= stored - _TAIL - len(_MAGIC):
         raise ValueError("no end of a Parquet file")
     if size > _MAX_FOOTER_BYTES:
-        raise ValueError(f"a footer of {size} bytes")
+        raise OtherLayoutError(f"a footer of {size} bytes", next="write it anew with larger row groups")
     end = stored - _TAIL - size
     content = bytes(read_at(end, size))
     leaves: list[Leaf] = []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from edc_ray.artifacts.limits import refuse_inflated
-from edc_ray.artifacts.parquet_footer import BYTE_ARRAY, Chunk, Footer, ReadAt, read_footer
+from edc_ray.artifacts.parquet_footer import BYTE_ARRAY, Chunk, Footer, OtherLayoutError, ReadAt, read_footer
 from edc_ray.artifacts.thrift_compact import I32, STRUCT, Fields, TruncatedError, needed, read_struct
 
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
@@ -39,8 +39,12 @@ class _Page:
     encoding: int
 
 
-def check_parquet(data: bytes) -> Footer:
+def check_parquet(data: bytes, columns: Collection[str] | None = None) -> Footer:
     """The footer of a whole file, of which footer and pages claim what such a file honestly makes.
+
+    Args:
+        data: the file.
+        columns: of which the pages are looked at; see `check_pages`.
 
     Raises:
         ValueError: otherwise.
@@ -52,7 +56,7 @@ def check_parquet(data: bytes) -> Footer:
 
     footer = read_footer(read_at, len(data))
     refuse_inflated(sum(group.held for group in footer.groups), len(data))
-    check_pages(read_at, footer, range(len(footer.groups)))
+    check_pages(read_at, footer, range(len(footer.groups)), columns)
     return footer
 
 
@@ -65,7 +69,7 @@ def check_pages(
         read_at: of the file.
         footer: of the same.
         groups: indices of the row groups that will be read.
-        columns: that will be read; None: all.
+        columns: or fields of columns (`image.bytes`) that will be read; None: all.
 
     Raises:
         ValueError: pages that are damaged, larger or fewer than the footer says, or of values that repeat
@@ -73,7 +77,7 @@ def check_pages(
     """
     left, made = _FREE_PAGES + footer.stored // _BYTES_OF_A_PAGE, 0
     for chunk in (chunk for index in groups for chunk in footer.groups[index].chunks):
-        if columns is not None and chunk.leaf.path[0] not in columns:
+        if columns is not None and not any(map(chunk.leaf.is_of, columns)):
             continue
         pages = []
         for page in _pages(read_at, chunk):
@@ -117,7 +121,8 @@ def _page(read_at: ReadAt, place: int, end: int, width: int) -> _Page:
     if page.num_values * width > unpacked if kind == _DICTIONARY else page.num_values < 1:
         raise ValueError(f"a page of {page.num_values} values in {unpacked} bytes")
     if page.encoding == _SHARED_PREFIXES:
-        raise ValueError("values that share prefixes (DELTA_BYTE_ARRAY), which may grow without end")
+        found = "values that share prefixes (DELTA_BYTE_ARRAY), which may grow without end"
+        raise OtherLayoutError(found, next="write it anew with another encoding")
     return page
 
 

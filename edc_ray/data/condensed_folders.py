@@ -16,18 +16,20 @@ from threading import Lock
 
 import pyarrow as pa
 
-from edc_ray.artifacts.codec import table_from_bytes
+from edc_ray.artifacts.codec import schema_from_bytes, table_from_bytes
 from edc_ray.artifacts.limits import MAX_CONFIG_BYTES, MAX_TABLE_BYTES
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.data.image_tars import MAX_TAR_BYTES, TarImage, images_of_tar
 from edc_ray.data.official_images import OfficialFolder, numbered_slots, open_official_folder
-from edc_ray.data.parquet import class_names_of
+from edc_ray.data.parquet import class_names_of, encoded_leaf, holds_images
 from edc_ray.errors import DataError
 
 CLASS_NAMES = "class_names.json"
 _SPLIT = "train"
 _LABELS = ("class_id", "label")
+_PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".tar.lz4")
 _FILES_KEPT = 2
+_FETCH_ANEW = "fetch it anew, or write it anew"
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def open_condensed_folder(url: str) -> OfficialFolder:
         return _open_tables(store, tables)
     if tars := [path for path in paths if path.endswith(".tar") and "/" not in path]:
         return _open_tars(store, tars)
+    _refuse_packed(store, paths)
     inner = [path for path in paths if path.startswith(f"{_SPLIT}/")]
     folder = open_official_folder(
         open_store(store.join(_SPLIT), store.options, writable=False) if inner else store
@@ -78,19 +81,21 @@ def _open_tables(store: Store, paths: Sequence[str]) -> OfficialFolder:
     labels, ids, places = list[int](), list[int | None](), list[tuple[str, int]]()
     names: tuple[str, ...] | None = None
     for path in paths:
-        table = _table(store, path)
-        column = next((name for name in _LABELS if name in table.column_names), None)
-        if column is None or "image" not in table.column_names:
+        data, url = store.read(path, limit=MAX_TABLE_BYTES), store.join(path)
+        schema = schema_from_bytes(data, url=url, next=_FETCH_ANEW)
+        column = next((name for name in _LABELS if name in schema.names), None)
+        if column is None or "image" not in schema.names:
             raise DataError(
-                f"{store.join(path)} holds no labelled images",
-                found=f"columns {', '.join(table.column_names)}",
+                f"{url} holds no labelled images",
+                found=f"columns {', '.join(schema.names)}",
                 expected="image, and class_id or label",
             )
-        labels += _whole_numbers(table, column, store.join(path))
+        table = table_from_bytes(data, url=url, columns=[column, "ipc_id"], next=_FETCH_ANEW)
+        labels += _whole_numbers(table, column, url)
         there = "ipc_id" in table.column_names
-        ids += _whole_numbers(table, "ipc_id", store.join(path)) if there else [None] * table.num_rows
+        ids += _whole_numbers(table, "ipc_id", url) if there else [None] * table.num_rows
         places += [(path, row) for row in range(table.num_rows)]
-        names = names or class_names_of(table.schema, "label")
+        names = names or class_names_of(schema, "label")
     if not labels:
         raise DataError(f"no images in {store.url}", expected="rows in its Parquet files")
     slots, num_classes = numbered_slots(store, labels, ids)
@@ -99,6 +104,17 @@ def _open_tables(store: Store, paths: Sequence[str]) -> OfficialFolder:
     return PackedFolder(
         store, rows, slots, num_classes, len(rows) // num_classes, named, places=tuple(places), unpack=_images
     )
+
+
+def _refuse_packed(store: Store, paths: Sequence[str]) -> None:
+    """Compressed tar files, where there is nothing else to import."""
+    packed = [path for path in paths if "/" not in path and path.lower().endswith(_PACKED)]
+    if packed and not any(path.lower().endswith((".png", ".jpg", ".jpeg")) for path in paths):
+        raise DataError(
+            f"{store.url} holds compressed tar files", found=", ".join(packed[:3]),
+            expected="tar files as they are: a compressed one may unpack to any size",
+            next="decompress them, such as with gunzip",
+        )  # fmt: skip
 
 
 def _open_tars(store: Store, paths: Sequence[str]) -> OfficialFolder:
@@ -122,17 +138,19 @@ def _tar(store: Store, path: str) -> list[TarImage]:
     return images_of_tar(store.read(path, limit=MAX_TAR_BYTES), url=store.join(path))
 
 
-def _table(store: Store, path: str) -> pa.Table:
-    return table_from_bytes(store.read(path, limit=MAX_TABLE_BYTES), url=store.join(path))
-
-
 def _images(store: Store, path: str) -> list[bytes]:
-    url = store.join(path)
-    column = _table(store, path).column("image").combine_chunks()
-    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+    data, url = store.read(path, limit=MAX_TABLE_BYTES), store.join(path)
+    schema = schema_from_bytes(data, url=url, next=_FETCH_ANEW)
+    if not holds_images(schema, "image"):
+        kind = schema.field("image").type
+        raise DataError(f"{url} holds no encoded images", found=str(kind), expected="bytes of each")
+    table = table_from_bytes(data, url=url, columns=[encoded_leaf(schema, "image")], next=_FETCH_ANEW)
+    column = table.column("image").combine_chunks()
+    if pa.types.is_struct(column.type):
         column = column.field("bytes")
-    if not pa.types.is_binary(column.type) or column.null_count:
-        raise DataError(f"{url} holds no encoded images", found=str(column.type), expected="bytes of each")
+    if column.null_count:
+        found = f"{column.null_count} rows without"
+        raise DataError(f"{url} holds no encoded images", found=found, expected="bytes of each")
     return column.to_pylist()
 
 

@@ -21,6 +21,7 @@ MAX_TAR_BYTES = 4 * 2**30
 _MAX_TEXT_BYTES = 2**16
 _IMAGES = ("png", "jpg", "jpeg")
 _TEXTS = ("cls", "json")
+_OTHERS = ("webp", "bmp", "gif", "tif", "tiff", "ppm", "jxl", "avif")
 _LABEL = re.compile(rb"\s*\d{1,9}\s*")
 
 
@@ -39,24 +40,41 @@ def images_of_tar(data: bytes, *, url: str) -> list[TarImage]:
     Raises:
         ArtifactError: it is damaged, or a member is no plain file, lies outside, stands there twice or is too
             large; names `url`.
-        DataError: an image without a class, or with two.
+        DataError: an image without a class, with two, or of a format or name that is not read.
     """
-    samples: dict[str, dict[str, bytes]] = defaultdict(dict)
-    for name, content in _members(data, url):
-        folder, _, base = name.rpartition("/")
+    samples: dict[str, dict[str, _Member]] = defaultdict(dict)
+    unread: dict[str, str] = {}
+    for member in _members(data, url):
+        folder, _, base = member.name.rpartition("/")
         key, _, kind = base.partition(".")
         key, kind = f"{folder}/{key}" if folder else key, kind.lower()
         if kind in samples[key]:
-            raise _refused(url, f"{name} twice")
+            raise _refused(url, f"{member.name} twice")
         if kind in _IMAGES or kind in _TEXTS:
-            samples[key][kind] = content
-    return [
-        _image(key, parts, url) for key, parts in samples.items() if any(kind in parts for kind in _IMAGES)
-    ]
+            samples[key][kind] = member
+        elif kind.rpartition(".")[2] in (*_IMAGES, *_OTHERS):
+            unread[key] = member.name
+    pictured = {key: parts for key, parts in samples.items() if any(kind in parts for kind in _IMAGES)}
+    # Beside an image that is read there may be others of its sample, such as KEY.mask.png.
+    if missed := [name for key, name in unread.items() if key not in pictured]:
+        raise DataError(
+            f"{url} holds images that are not read",
+            found=f"{missed[0][:80]!r} ({len(missed)} such)",
+            expected=f"KEY.{', KEY.'.join(_IMAGES)}, where KEY has no dot",
+            next="write them anew as PNG or JPEG, under such names",
+        )
+    return [_image(key, parts, url) for key, parts in pictured.items()]
 
 
-def _members(data: bytes, url: str) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each file."""
+class _Member(NamedTuple):
+    """A file of a tar. `content`: None of a text that is too long to be read."""
+
+    name: str
+    content: bytes | None
+
+
+def _members(data: bytes, url: str) -> Iterator[_Member]:
+    """Each file, in its order."""
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             members = list(archive)
@@ -73,23 +91,35 @@ def _members(data: bytes, url: str) -> Iterator[tuple[str, bytes]]:
             raise _refused(url, f"{member.name[:80]!r}, which is no plain file")
         if member.name.startswith("/") or "\\" in member.name or ".." in parts:
             raise _refused(url, f"{member.name[:80]!r}, which leads out of the file")
-        largest = _MAX_TEXT_BYTES if member.name.lower().endswith(_TEXTS) else MAX_IMAGE_BYTES
-        if member.size > largest or member.offset_data + member.size > len(data):
+        end = member.offset_data + member.size
+        if member.size > MAX_IMAGE_BYTES or end > len(data):
             raise _refused(url, f"{member.name[:80]!r} of {member.size} bytes")
-        yield "/".join(part for part in parts if part != "."), data[member.offset_data :][: member.size]
+        is_long = member.size > _MAX_TEXT_BYTES and member.name.lower().endswith(_TEXTS)
+        name = "/".join(part for part in parts if part != ".")
+        yield _Member(name, None if is_long else data[member.offset_data : end])
 
 
-def _image(key: str, parts: Mapping[str, bytes], url: str) -> TarImage:
-    kinds = [kind for kind in _IMAGES if kind in parts]
-    about = _about(parts.get("json", b"{}"))
-    said = [label for label in (_class_of(parts.get("cls")), about.get("label")) if label is not None]
-    if len(kinds) != 1 or not said or len(set(said)) > 1:
+def _image(key: str, parts: Mapping[str, _Member], url: str) -> TarImage:
+    images = [parts[kind] for kind in _IMAGES if kind in parts]
+    told, about = _class_of(_text(parts, "cls")), _about(_text(parts, "json") or b"{}")
+    said = [label for label in (told, about.get("label")) if label is not None]
+    if len(images) != 1 or not said or len(set(said)) > 1:
+        found = f"{' and '.join(sorted(parts))}; class {' and '.join(map(str, said)) or 'not told'}"
+        long = [part.name for part in parts.values() if part.content is None]
+        limit = f" of at most {_MAX_TEXT_BYTES} bytes" if long else ""
         raise DataError(
             f"{url} holds no labelled image {key!r}",
-            found=f"{' and '.join(sorted(parts))}; class {' and '.join(map(str, said)) or 'not told'}",
-            expected=f"one of {', '.join(_IMAGES)}, and its class in .cls or as 'label' in .json",
+            found=f"{found}; longer than is read: {', '.join(long)}" if long else found,
+            expected=f"one of {', '.join(_IMAGES)}, and its class in .cls or as 'label' in .json{limit}",
         )
-    return TarImage(f"{key}.{kinds[0]}", parts[kinds[0]], said[0], about.get("ipc_id"))
+    image = images[0]
+    assert image.content is not None
+    return TarImage(image.name, image.content, said[0], about.get("ipc_id"))
+
+
+def _text(parts: Mapping[str, _Member], kind: str) -> bytes | None:
+    """None where there is none, or one too long."""
+    return parts[kind].content if kind in parts else None
 
 
 def _class_of(text: bytes | None) -> int | None:

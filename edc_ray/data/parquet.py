@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import posixpath
 from collections.abc import Sequence
@@ -15,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from edc_ray.artifacts.parquet_footer import Footer, ReadAt, read_footer
+from edc_ray.artifacts.parquet_footer import Footer, OtherLayoutError, read_footer
 from edc_ray.artifacts.parquet_pages import check_pages
+from edc_ray.data.fetched_ranges import FetchedRanges
 from edc_ray.data.undecoded import Item, UndecodedImages
 from edc_ray.errors import DataError
 
@@ -24,6 +24,8 @@ IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 _ROLE_PREFIXES = {"train": ("train",), "val": ("val", "test")}
 _CACHED_ROW_GROUPS = 4
+_END_BYTES = 2**16
+"""Of a file: fetched at once; most footers lie in it."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,21 @@ class RowGroup:
     num_bytes: int
 
 
+@dataclass(frozen=True)
+class _Known:
+    """The footer of a file that was checked, and the same as pyarrow has it."""
+
+    footer: Footer
+    metadata: pq.FileMetaData
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the file, as Arrow has it."""
+        return self.metadata.schema.to_arrow_schema()
+
+
 class ParquetReader:
-    """Rows of Parquet files, read one row group at a time; the last few are kept.
+    """Rows of Parquet files, read one row group at a time; the last few are kept, and all footers.
 
     Rows that lie close together are cheap; scattered ones each cost a row group.
     """
@@ -48,13 +63,14 @@ class ParquetReader:
         self._column = column
         self._ends = np.cumsum([group.num_rows for group in groups])
         self._cache: dict[int, list[bytes | None]] = {}
+        self._known: dict[str, _Known] = {}
         self.total_bytes = sum(group.num_bytes for group in groups)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}}
+        return {**self.__dict__, "_cache": {}, "_known": {}}
 
     def read(self, rows: Sequence[int] | np.ndarray) -> list[Item]:
         """See ItemReader."""
@@ -78,13 +94,15 @@ class ParquetReader:
         if position not in self._cache:
             group = self._groups[position]
             try:
-                with self._filesystem.open(group.path, "rb") as file:
-                    footer = _footer(file)
-                    check_pages(_reading(file), footer, [group.index], [self._column])
-                    table = pq.ParquetFile(file).read_row_group(group.index, columns=[self._column])
+                # Footers are as long as there are row groups: read anew for each, all would take the square.
+                if group.path not in self._known:
+                    self._known[group.path] = _known(self._filesystem, group.path)
+                known = self._known[group.path]
+                leaf = encoded_leaf(known.schema, self._column)
+                table = _read(self._filesystem, group.path, known, [group.index], leaf)
             except Exception as error:  # Arrow raises TypeError and others besides its own
                 raise _damaged(group.path, error) from error
-            column = table.column(0).combine_chunks()
+            column = table.column(self._column).combine_chunks()
             if pa.types.is_struct(column.type):
                 column = column.field("bytes")
             while len(self._cache) >= _CACHED_ROW_GROUPS:
@@ -147,14 +165,12 @@ def read_parquet(filesystem: AbstractFileSystem, paths: Sequence[str], source: s
     column = ""
     for path in paths:
         try:
-            with filesystem.open(path, "rb") as file:
-                footer = _footer(file)
-                parquet = pq.ParquetFile(file)
-                column, label_column = _columns(parquet.schema_arrow, path)
-                groups += _row_groups(footer, path, column)
-                check_pages(_reading(file), footer, range(len(footer.groups)), [label_column])
-                labels.append(_labels(parquet.read(columns=[label_column]).column(0), path))
-                names[path] = class_names_of(parquet.schema_arrow, label_column)
+            known = _known(filesystem, path)
+            column, label_column = _columns(known.schema, path)
+            groups += _row_groups(known.footer, path, column)
+            every = range(len(known.footer.groups))
+            labels.append(_labels(_read(filesystem, path, known, every, label_column).column(0), path))
+            names[path] = class_names_of(known.schema, label_column)
         except DataError:
             raise
         except Exception as error:  # as above
@@ -172,7 +188,12 @@ def read_parquet(filesystem: AbstractFileSystem, paths: Sequence[str], source: s
 
 def _damaged(path: str, error: Exception) -> DataError:
     found = (str(error).splitlines() or [type(error).__name__])[0]
-    return DataError(f"cannot read {path}", found=found, expected="a whole Parquet file")
+    if isinstance(error, OtherLayoutError):
+        expected = "a Parquet file in another layout"
+        return DataError(f"cannot read {path}", found=found, expected=expected, next=error.next)
+    return DataError(
+        f"cannot read {path}", found=found, expected="a whole Parquet file", next="fetch or write it anew"
+    )
 
 
 def _columns(schema: pa.Schema, path: str) -> tuple[str, str]:
@@ -185,10 +206,7 @@ def _columns(schema: pa.Schema, path: str) -> tuple[str, str]:
             expected=f"an image column ({' or '.join(IMAGE_COLUMNS)}) and a label column "
             f"({' or '.join(LABEL_COLUMNS)})",
         )
-    kind = schema.field(image).type
-    if pa.types.is_struct(kind):
-        kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else kind
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+    if not holds_images(schema, image):
         raise DataError(
             f"column '{image}' of {path} holds no encoded images",
             found=str(schema.field(image).type),
@@ -197,22 +215,50 @@ def _columns(schema: pa.Schema, path: str) -> tuple[str, str]:
     return image, label
 
 
+def holds_images(schema: pa.Schema, column: str) -> bool:
+    """Whether a column is of encoded images: bytes, or structs that have some."""
+    kind = schema.field(column).type
+    if _has_bytes(kind):
+        kind = kind.field("bytes").type
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def encoded_leaf(schema: pa.Schema, column: str) -> str:
+    """What is read of a column for its encoded images: the field of the bytes, without that of the paths."""
+    return f"{column}.bytes" if _has_bytes(schema.field(column).type) else column
+
+
+def _has_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+
+
 def _row_groups(footer: Footer, path: str, column: str) -> list[RowGroup]:
     sizes = [sum(chunk.unpacked for chunk in group.of_column(column)) for group in footer.groups]
     pairs = enumerate(zip(footer.groups, sizes, strict=True))
     return [RowGroup(path, index, group.num_rows, size) for index, (group, size) in pairs]
 
 
-def _footer(file: Any) -> Footer:
-    return read_footer(_reading(file), file.seek(0, io.SEEK_END))
+def _known(filesystem: AbstractFileSystem, path: str) -> _Known:
+    size = filesystem.size(path)
+    if size is None:
+        raise ValueError("a storage that does not tell how long it is")
+    number = min(size, _END_BYTES)
+    file = FetchedRanges(filesystem, path, size, [(size - number, number)])
+    return _Known(read_footer(file.read_at, size), pq.read_metadata(file))
 
 
-def _reading(file: Any) -> ReadAt:
-    def read_at(offset: int, size: int) -> bytes:
-        file.seek(offset)
-        return file.read(size)
-
-    return read_at
+def _read(
+    filesystem: AbstractFileSystem, path: str, known: _Known, groups: Sequence[int], column: str
+) -> pa.Table:
+    """A column of some row groups, of which nothing else is fetched."""
+    footer = known.footer
+    chunks = [chunk for index in groups for chunk in footer.groups[index].of_column(column)]
+    ranges = [(chunk.start, chunk.stored) for chunk in chunks]
+    file = FetchedRanges(filesystem, path, footer.stored, ranges)
+    check_pages(file.read_at, footer, groups, [column])
+    # Buffered ahead, neighbours are asked for as one range, and by threads that may outlive the interpreter.
+    parquet = pq.ParquetFile(file, metadata=known.metadata, pre_buffer=False)
+    return parquet.read_row_groups(groups, columns=[column], use_threads=False)
 
 
 def _labels(column: pa.ChunkedArray, path: str) -> np.ndarray:

@@ -7,8 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from edc_ray.artifacts import parquet_footer
+from edc_ray.artifacts.codec import table_from_bytes
 from edc_ray.artifacts.limits import FREE_BYTES
-from edc_ray.artifacts.parquet_footer import Footer, read_footer
+from edc_ray.artifacts.parquet_footer import Footer, OtherLayoutError, read_footer
+from edc_ray.errors import ArtifactError
 from tests.artifacts.parquet_files import reading, written
 
 TABLE = pa.table(
@@ -64,6 +67,17 @@ def test_a_footer_longer_than_its_file_is_refused() -> None:
     data = written(TABLE)
     with pytest.raises(ValueError, match="no end of a Parquet file"):
         footer_of(data[:-8] + (2**31).to_bytes(4, "little") + b"PAR1")
+
+
+def test_a_footer_too_long_to_read_says_how_to_make_it_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_footer, "_MAX_FOOTER_BYTES", 100)
+    with pytest.raises(OtherLayoutError, match=r"a footer of \d+ bytes") as caught:
+        footer_of(written(TABLE))
+    assert caught.value.next == "write it anew with larger row groups"
+    with pytest.raises(
+        ArtifactError, match=r"(?s)a\.parquet cannot be read.*next: +write it anew with larger"
+    ):
+        table_from_bytes(written(TABLE), url="a.parquet")
 
 
 def test_a_row_group_that_grows_a_thousandfold_is_refused_from_its_footer() -> None:

@@ -13,6 +13,7 @@ from edc_ray.artifacts.codec import encode_image, table_to_bytes
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.data.condensed_folders import open_condensed_folder
 from edc_ray.errors import ArtifactError, DataError
+from tests.artifacts.parquet_files import written
 from tests.data.test_image_tars import tar
 
 SLOTS = [(label, ipc_id) for label in range(3) for ipc_id in range(2)]
@@ -106,10 +107,54 @@ def test_tables_that_are_no_whole_set_are_refused(
         open_condensed_folder(store.url).read(range(6))
 
 
+def test_images_of_large_columns_are_read(store: Store) -> None:
+    kinds = pa.large_binary(), pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
+    for kind, images in zip(
+        kinds, (BYTES, [{"bytes": data, "path": "a.png"} for data in BYTES]), strict=True
+    ):
+        write_table(store, "data/a.parquet", list(range(6)), image=pa.array(images, kind))
+        check(store)
+
+
+def test_columns_that_are_not_needed_may_be_of_any_encoding(store: Store) -> None:
+    images = pa.array([{"bytes": data, "path": f"images/{row}.png"} for row, data in enumerate(BYTES)])
+    labels = pa.array([label for label, _ in SLOTS])
+    table = pa.table({"image": images, "class_id": labels, "caption": [f"a cat {row}" for row in range(6)]})
+    for columns, read in ((["caption", "image.path"], True), (["image.bytes"], False)):
+        encodings = dict.fromkeys(columns, "DELTA_BYTE_ARRAY")
+        data = written(table, use_dictionary=False, column_encoding=encodings)
+        store.publish("data/a.parquet", data, replace=True)
+        if read:
+            check(store)
+            continue
+        with pytest.raises(
+            ArtifactError, match=r"(?s)a\.parquet cannot be read.*next: +write it anew with ano"
+        ):
+            open_condensed_folder(store.url).read(range(6))
+
+
+def test_a_damaged_table_of_others_is_to_be_fetched_anew(store: Store) -> None:
+    write_table(store, "data/a.parquet", list(range(6)))
+    store.publish("data/a.parquet", store.read("data/a.parquet")[:-9], replace=True)
+    with pytest.raises(
+        ArtifactError, match=r"(?s)a\.parquet is damaged.*next: +fetch it anew, or write it anew$"
+    ):
+        open_condensed_folder(store.url)
+
+
 def test_a_table_without_classes_is_named(store: Store) -> None:
     store.publish("a.parquet", table_to_bytes(pa.table({"image": [b"x"]})))
     with pytest.raises(DataError, match=r"a\.parquet holds no labelled images"):
         open_condensed_folder(store.url)
+
+
+def test_compressed_tars_alone_are_to_be_decompressed(store: Store) -> None:
+    store.publish("a.tar.gz", b"x")
+    store.publish("README.md", b"x")
+    with pytest.raises(DataError, match=r"(?s)compressed tar files\n.*a\.tar\.gz\n.*next: +decompress them"):
+        open_condensed_folder(store.url)
+    official(store)  # of the same images, perhaps
+    check(store)
 
 
 def test_tars_that_hold_no_images_or_are_none_are_named(store: Store) -> None:

@@ -1,15 +1,19 @@
 import json
 import pickle
+from pathlib import Path
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
+from edc_ray.data import parquet
 from edc_ray.data.fake import synthetic_images, write_parquet
 from edc_ray.data.parquet import choose_split, read_parquet
 from edc_ray.errors import DataError
+from tests.artifacts.parquet_files import written
 
 
 def _read(*paths: object):
@@ -89,8 +93,28 @@ def test_a_truncated_file_is_named(tmp_path) -> None:
     write_parquet(synthetic_images(2, 2, 8), f"{tmp_path}/a.parquet")
     data = (tmp_path / "a.parquet").read_bytes()
     (tmp_path / "a.parquet").write_bytes(data[:-20])
-    with pytest.raises(DataError, match=r"cannot read .*a\.parquet"):
+    with pytest.raises(DataError, match=r"(?s)cannot read .*a\.parquet.*next: +fetch or write it anew$"):
         _read(tmp_path / "a.parquet")
+
+
+def test_only_labels_and_bytes_of_images_are_looked_at(tmp_path) -> None:
+    images = [{"bytes": bytes([row] * 9), "path": f"images/{row}.png"} for row in range(6)]
+    table = pa.table({"image": images, "label": [0] * 6, "caption": [f"a cat {row}" for row in range(6)]})
+    for columns, read in ((["caption", "image.path"], True), (["image.bytes"], False)):
+        encodings = dict.fromkeys(columns, "DELTA_BYTE_ARRAY")
+        (tmp_path / "a.parquet").write_bytes(written(table, use_dictionary=False, column_encoding=encodings))
+        reader = _read(tmp_path / "a.parquet").reader
+        if read:
+            assert reader.read([5, 0]) == [bytes([5] * 9), bytes(9)]
+            continue
+        with pytest.raises(DataError, match=r"(?s)cannot read .*next: +write it anew with another encoding"):
+            reader.read([0])
+
+
+def test_an_image_column_has_one_form_in_each_file(tmp_path) -> None:
+    _write(tmp_path / "a.parquet", {"image": [b"x"], "label": [0]})
+    _write(tmp_path / "b.parquet", {"image": [{"path": "y.png", "bytes": b"y"}], "label": [0]})
+    assert _read(tmp_path / "a.parquet", tmp_path / "b.parquet").reader.read([1, 0]) == [b"y", b"x"]
 
 
 def test_files_that_name_other_classes_are_refused(tmp_path) -> None:
@@ -110,3 +134,55 @@ def test_a_folder_of_splits_gives_each_role_its_own() -> None:
     assert choose_split(paths, "val") == paths[:1]
     assert choose_split(["d/validation-0.parquet", *paths], "val") == ["d/validation-0.parquet"]
     assert choose_split(["d/b.parquet", "d/a.parquet"], "val") == ["d/a.parquet", "d/b.parquet"]
+
+
+class _Counting(MemoryFileSystem):
+    """Tells how many bytes were asked for, as an asynchronous storage is asked; opens no files."""
+
+    cachable = False
+    async_impl = True
+    fetched = 0
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: object) -> bytes:
+        data = super().cat_file(path, start=start, end=end)
+        self.fetched += len(data)
+        return data
+
+    def _open(self, *args: object, **kwargs: object) -> object:
+        raise AssertionError("a file that reads ahead")
+
+
+def _many_groups(tmp_path: Path, groups: int) -> bytes:
+    images = [np.random.default_rng(n).bytes(4000) for n in range(groups * 4)]
+    table = {"image": [{"bytes": data, "path": None} for data in images], "label": [0] * len(images)}
+    pq.write_table(pa.table(table), tmp_path / "many.parquet", row_group_size=4, write_statistics=False)
+    return (tmp_path / "many.parquet").read_bytes()
+
+
+def test_no_more_is_fetched_of_a_remote_file_than_what_is_read(tmp_path) -> None:
+    data, filesystem = _many_groups(tmp_path, 300), _Counting()
+    MemoryFileSystem().pipe_file("/counted/many.parquet", data)
+    images = read_parquet(filesystem, ["/counted/many.parquet"], "here")
+    assert len(images.labels) == 1200
+    group = pq.read_metadata(tmp_path / "many.parquet").row_group(0)
+    stored = sum(group.column(place).total_compressed_size for place in range(2))
+    footer = int.from_bytes(data[-8:-4], "little")
+    assert filesystem.fetched < 2**16 + footer + 300 * 200
+    filesystem.fetched = 0
+    images.reader.read([0])  # and the footer, for the first time
+    assert filesystem.fetched < 2**16 + footer + 1.1 * stored
+    filesystem.fetched = 0
+    assert images.reader.read([600, 603])[0] == np.random.default_rng(600).bytes(4000)
+    assert filesystem.fetched < 1.1 * stored
+
+
+def test_the_footer_is_read_once_for_all_row_groups(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "many.parquet").write_bytes(_many_groups(tmp_path, 20))
+    reader, calls = _read(tmp_path / "many.parquet").reader, []
+    once = parquet.read_footer
+    monkeypatch.setattr(parquet, "read_footer", lambda *given: calls.append(1) or once(*given))
+    everything = reader.read(range(80))
+    assert len(calls) == 1
+    again = pickle.loads(pickle.dumps(reader))
+    assert again.read(range(80)) == everything
+    assert len(calls) == 2

@@ -2,12 +2,13 @@
 
     python benchmarks/bench_recover_step.py [--batch-size 20] [--image-size 224] [--observers NAME ...]
 
-Randomly initialised observers, images and targets; the time depends on neither. Four variants:
+Randomly initialised observers, images and targets; the time depends on neither. The variants:
 
     plain      cross entropy alone, float32, NCHW: what the network costs without any matching
     reference  with matching, the straightforward way (reference/layer_matching.py)
     ours       with matching, in torch's operations, as where there is no compiler
     compiled   with matching, by the kernels that a C++ compiler makes, where there is one
+    chosen     as a run with --precision and --compile has it, where these are given; all others are float32
 
 The ratios are to plain. Memory is what a step needs at most beyond what is there before it. The share of the
 floor is that of the fastest of ours (floor.py: convolutions and products alone).
@@ -18,9 +19,10 @@ from it the seconds of a condensed image:
     iterations x seconds of an iteration / batch size, of one device that does nothing else
 
 The JSON object holds, for each observer and in sum under "total": plain_s, reference_s, ours_s,
-ours_compiled_s (minima; medians end in _median_s), floor_s, floor_share and peak_mb, plain_peak_mb,
-reference_peak_mb (their largest in "total"; peak_mb is that of the fastest of ours). Under "loop":
-iteration_s, condensed_image_s, iterations, peak_mb. On a GPU: --device cuda --batch-size 80 --repeats 20.
+ours_compiled_s, ours_chosen_s (minima; medians end in _median_s), floor_s, floor_share and peak_mb,
+plain_peak_mb, reference_peak_mb (their largest in "total"; peak_mb is that of the fastest of ours). Under
+"loop": iteration_s, condensed_image_s, iterations, peak_mb. On a GPU:
+--device cuda --batch-size 80 --repeats 20.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ from harness import (
 from reference.layer_matching import hooked
 from torch import Tensor, nn
 
+from edc_ray.config.load import load_recipe
 from edc_ray.core.local_targets import local_class_targets
 from edc_ray.core.matching import LayerTarget
 from edc_ray.core.observer_matching import ObserverMatcher
@@ -55,10 +58,14 @@ from edc_ray.core.seeding import draws
 from edc_ray.kernels.compiled import CompiledKernels, compiled_kernels, kernels_for
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
+from edc_ray.stages.network_numerics import network_numerics
 
 IMAGENET_OBSERVERS = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet")
 NUM_CLASSES = 1000
-VARIANTS = {"plain": "plain", "reference": "reference", "ours": "ours", "compiled": "ours_compiled"}
+VARIANTS = {
+    "plain": "plain", "reference": "reference", "ours": "ours", "compiled": "ours_compiled",
+    "chosen": "ours_chosen",
+}  # fmt: skip
 
 
 def images_of(options: argparse.Namespace) -> tuple[Tensor, Tensor, Tensor]:
@@ -78,8 +85,16 @@ def settings_of(options: argparse.Namespace) -> RecoverSettings:
     return RecoverSettings(estimate_start="zero", patch_side=16 if options.image_size > 64 else 4)
 
 
-def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], Tensor]]:
-    """A function for each variant, which makes one step and gives the images' gradient."""
+def steps_of(
+    name: str, options: argparse.Namespace, *, chosen: bool = False
+) -> dict[str, Callable[[], Tensor]]:
+    """A function for each variant, which makes one step and gives the images' gradient.
+
+    Args:
+        name: of the observer.
+        options: batch_size, image_size, device, and with `chosen` precision and compile.
+        chosen: whether that variant is wanted.
+    """
     device, (images, others, labels) = options.device, images_of(options)
     network, settings = network_of(name, options), settings_of(options)
     plain = Observer.of(name, network)
@@ -94,8 +109,7 @@ def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], T
         matcher = ObserverMatcher(observer, targets, labels, settings, images, class_targets=local)
 
         def forward(leaf: Tensor) -> Tensor:
-            with observer.taps.measuring(settings.patch_side) as statistics:
-                logits = observer.logits(leaf)
+            logits, statistics = observer.measured(leaf, settings.patch_side)
             matching, _ = matcher.observe(statistics)
             return F.cross_entropy(logits, labels) + settings.matching_weight * matching
 
@@ -125,7 +139,32 @@ def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], T
     kernels = compiled_kernels() if device.type == "cpu" else "not for this device"
     if isinstance(kernels, CompiledKernels):
         steps["compiled"] = ours(Observer.of(name, network, kernels=kernels))
+    if chosen:
+        steps["chosen"] = in_tf32(ours(chosen_observer(name, network, options)), options)
     return steps
+
+
+def chosen_observer(name: str, network: nn.Module, options: argparse.Namespace) -> Observer:
+    """As a run with `precision` and `compile` has it."""
+    config = load_recipe("imagenet10", [f"precision={options.precision}", f"compile={options.compile}"])
+    numerics = network_numerics(config, options.device)
+    kernels = kernels_for(options.device, numerics.memory_format)
+    return Observer.of(name, network, kernels=kernels, numerics=numerics)
+
+
+def in_tf32(step: Callable[[], Tensor], options: argparse.Namespace) -> Callable[[], Tensor]:
+    """The step alone may round the factors of products, if that is the precision."""
+
+    def run() -> Tensor:
+        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        allowed = options.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+        try:
+            return step()
+        finally:
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+    return run
 
 
 def loop_of(names: list[str], options: argparse.Namespace) -> Callable[[], LoopState]:
@@ -159,7 +198,8 @@ def measured_loop(options: argparse.Namespace) -> dict[str, float | None]:
 
 def measured(name: str, options: argparse.Namespace, machine: Machine) -> dict[str, float | None]:
     """The numbers of one observer, as the JSON object has them."""
-    steps = steps_of(name, options)
+    chosen = (options.precision, options.compile) != ("float32", "none")
+    steps = steps_of(name, options, chosen=chosen)
     floor = machine.least_seconds(operations_of(steps["plain"]))
     timings = interleaved(steps, options.repeats, options.device)
     found: dict[str, float | None] = {}
@@ -211,6 +251,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=20)
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--observers", nargs="+", default=list(IMAGENET_OBSERVERS))
+    parser.add_argument("--precision", default="float32", choices=["float32", "tf32", "bfloat16", "float16"])
+    parser.add_argument("--compile", default="none", choices=["none", "default", "max-autotune", "graphs"])
     parser.add_argument("--iterations", type=int, default=1000, help="of a whole recover; not run here")
     parser.set_short(batch_size=8, repeats=2)
     return parser.parse_args()
@@ -218,10 +260,11 @@ def parsed() -> argparse.Namespace:
 
 def main() -> None:
     options = parsed()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     # Before the first step: the code on disk may change while this runs.
     facts = {
         **provenance(options.device), "batch_size": options.batch_size, "image_size": options.image_size,
-        "repeats": options.repeats,
+        "repeats": options.repeats, "precision": options.precision, "compile": options.compile,
     }  # fmt: skip
     machine = measured_machine(options.device)
     numbers: dict[str, dict[str, float | None]] = {}

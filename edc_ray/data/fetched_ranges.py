@@ -21,6 +21,9 @@ class FetchedRanges(io.RawIOBase):
         size: of the file, in bytes.
         ranges: (first byte, number of bytes), each fetched by a request of its own, many at a time where the
             storage can.
+
+    Raises:
+        OSError: here and where it is read: the storage gives more or fewer bytes than are asked for.
     """
 
     def __init__(
@@ -38,6 +41,8 @@ class FetchedRanges(io.RawIOBase):
             self._parts = filesystem.cat_ranges(
                 [path] * len(ordered), starts=self._starts, ends=ends, on_error="raise", **self._options
             )
+        for part, (_, number) in zip(self._parts, ordered, strict=True):
+            _refuse_others(part, number)
 
     def read_at(self, offset: int, size: int) -> bytes:
         """At most so many bytes from a place on: fewer where the file ends."""
@@ -51,6 +56,7 @@ class FetchedRanges(io.RawIOBase):
                 return part[skipped : skipped + size]
         data = self._filesystem.cat_file(self._path, start=offset, end=offset + size, **self._options)
         assert isinstance(data, bytes)
+        _refuse_others(data, size)
         self._starts.insert(index + 1, offset)
         self._parts.insert(index + 1, data)
         return data
@@ -77,3 +83,9 @@ class FetchedRanges(io.RawIOBase):
     def seekable(self) -> bool:
         """See io.RawIOBase."""
         return True
+
+
+def _refuse_others(data: bytes, number: int) -> None:
+    """Servers that know no ranges give the whole file, and fsspec believes them."""
+    if len(data) != number:
+        raise OSError(f"a storage that gives {len(data)} bytes where {number} are asked for")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import fsspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,3 +36,13 @@ def test_what_was_fetched_is_not_asked_for_again(tmp_path) -> None:
     (tmp_path / "a").unlink()
     for offset, size in ((10, 20), (15, 3), (100, 50), (149, 1), (60, 9)):
         assert file.read_at(offset, size) == DATA[offset : offset + size]
+
+
+def test_a_server_that_knows_no_ranges_is_refused() -> None:
+    filesystem = fsspec.filesystem("memory", skip_instance_cache=True)
+    filesystem.async_impl = True
+    filesystem.cat_file = lambda *_, **__: DATA
+    with pytest.raises(OSError, match="gives 200 bytes where 9 are asked for"):
+        FetchedRanges(filesystem, "/a", len(DATA), [(0, 9)])
+    with pytest.raises(OSError, match="gives 200 bytes where 8 are asked for"):
+        FetchedRanges(filesystem, "/a", len(DATA)).read_at(5, 8)

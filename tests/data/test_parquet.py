@@ -186,3 +186,11 @@ def test_the_footer_is_read_once_for_all_row_groups(tmp_path, monkeypatch: pytes
     again = pickle.loads(pickle.dumps(reader))
     assert again.read(range(80)) == everything
     assert len(calls) == 2
+
+
+def test_files_of_an_object_storage_are_never_opened(tmp_path, s3_url: str, monkeypatch) -> None:
+    filesystem, path = fsspec.core.url_to_fs(f"{s3_url}/many.parquet")
+    filesystem.pipe_file(path, _many_groups(tmp_path, 5))
+    monkeypatch.setattr(type(filesystem), "_open", lambda *_, **__: pytest.fail("a file that reads ahead"))
+    images = read_parquet(filesystem, [path], "there")
+    assert images.reader.read([19, 3]) == [np.random.default_rng(row).bytes(4000) for row in (19, 3)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import warnings
 from collections.abc import Sequence
@@ -17,12 +16,11 @@ from edc_ray.core.network_numerics import HALF_TYPES
 from edc_ray.core.tile_weights import axis_weights
 from edc_ray.core.torch_kernels import TORCH_KERNELS
 from edc_ray.errors import ConfigError
-from edc_ray.kernels.compiler import CompilationError, compiled_library, kernel_source
+from edc_ray.kernels.library import KernelLibrary, kernel_library
 
 CHOICE_VARIABLE = "EDC_RAY_KERNELS"
 
 _ACTIVATIONS: dict[Activation | None, int] = {None: 0, "relu": 1, "relu6": 2, "silu": 3}  # as in norms.h
-_SOURCE = kernel_source("statistics")
 
 
 def kernels_for(device: torch.device, memory_format: torch.memory_format | None = None) -> StatisticKernels:
@@ -63,10 +61,8 @@ def kernels_for(device: torch.device, memory_format: torch.memory_format | None 
 @cache
 def compiled_kernels() -> CompiledKernels | str:
     """The compiled kernels, or why there are none. Compiled once, looked up once in a process."""
-    try:
-        return CompiledKernels(compiled_library(_SOURCE))
-    except CompilationError as error:
-        return str(error)
+    library = kernel_library("statistics")
+    return library if isinstance(library, str) else CompiledKernels(library)
 
 
 @cache
@@ -87,7 +83,7 @@ class CompiledKernels:
     name = "compiled"
     memory_format = torch.channels_last
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: KernelLibrary) -> None:
         self._library = library
         self.norms: NormKernels | None = CompiledNorms(library)
 
@@ -98,7 +94,7 @@ class CompiledKernels:
         kind, x_BCHW = _laid_out(x_BCHW.detach())
         sizes = _sizes(x_BCHW, patch_side)
         out = torch.empty(2 * x_BCHW.shape[1] + 2 * sizes[4] * sizes[5], dtype=torch.float64)
-        run(self._library, f"{kind}_statistics", x_BCHW, *sizes, *_weights(x_BCHW, patch_side), out)
+        self._library.call(f"{kind}_statistics", x_BCHW, *sizes, *_weights(x_BCHW, patch_side), out)
         return out
 
     def add_gradient(
@@ -128,8 +124,8 @@ class CompiledKernels:
             upstream = upstream.contiguous(memory_format=layout)
         target = upstream if upstream is not None and in_place else torch.empty_like(x_BCHW)
         by = [None if each is None else each.contiguous() for each in by_quantity]
-        run(
-            self._library, f"{kind}_gradient",
+        self._library.call(
+            f"{kind}_gradient",
             x_BCHW, upstream, target, *_sizes(x_BCHW, patch_side), *_weights(x_BCHW, patch_side),
             *by, *[None] * (4 - len(by)), measured,
         )  # fmt: skip
@@ -139,7 +135,7 @@ class CompiledKernels:
 class CompiledNorms:
     """See `core.measured_input.NormKernels`. Results do not depend on the number of threads."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: KernelLibrary) -> None:
         self._library = library
 
     def take(self, x_BCHW: Tensor) -> bool:
@@ -150,7 +146,7 @@ class CompiledNorms:
     ) -> tuple[Tensor, Tensor | None]:
         result = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
         found = torch.empty(2 * x_BCHW.shape[1], dtype=torch.float64) if measured else None
-        run(self._library, "norms_forward", x_BCHW, *_words(formula), result, *_places(x_BCHW), found)
+        self._library.call("norms_forward", x_BCHW, *_words(formula), result, *_places(x_BCHW), found)
         return result, found
 
     def gradient(
@@ -165,27 +161,11 @@ class CompiledNorms:
         if upstream is not None:
             upstream = upstream.contiguous(memory_format=torch.channels_last)
         by = [None if each is None else each.contiguous() for each in by_quantity]
-        run(
-            self._library, "norms_gradient",
+        self._library.call(
+            "norms_gradient",
             x_BCHW, upstream, *_words(formula), result, *_places(x_BCHW), *by, measured,
         )  # fmt: skip
         return result
-
-
-def run(library: ctypes.CDLL, function: str, *arguments: Tensor | int | None) -> None:
-    """Calls a function of a library with tensors, whole numbers and, last, torch's number of threads.
-
-    Raises:
-        MemoryError: it says that it found no memory.
-    """
-    words = [
-        ctypes.c_void_p(None if one is None else one.data_ptr())
-        if one is None or isinstance(one, Tensor)
-        else ctypes.c_long(one)
-        for one in arguments
-    ]
-    if getattr(library, function)(*words, ctypes.c_int(torch.get_num_threads())):
-        raise MemoryError(f"no memory for the partial sums of {function}")
 
 
 def _words(formula: NormFormula) -> tuple[Tensor, Tensor, int]:
@@ -229,10 +209,11 @@ def _weights(x_BCHW: Tensor, patch_side: int | None) -> tuple[Tensor | None, Ten
     """Of rows and of columns: those of values, of squares, and of products with the next."""
     if patch_side is None:
         return None, None
-    return _axis(x_BCHW.shape[-2], patch_side), _axis(x_BCHW.shape[-1], patch_side)
+    return axis_of(x_BCHW.shape[-2], patch_side), axis_of(x_BCHW.shape[-1], patch_side)
 
 
 @cache
-def _axis(length: int, side: int) -> Tensor:
+def axis_of(length: int, side: int) -> Tensor:
+    """Weights of an axis as kernels take them: of values, of squares, and of products with the next."""
     axis = axis_weights(length, side)
     return torch.stack([axis.value, axis.square, axis.product])

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-from functools import cache
-
 import torch
 from torch import Tensor
 
 from edc_ray.core.norm_pool import TORCH_NORM_POOL, NormPoolKernels
 from edc_ray.kernels.compiled import CompiledKernels, kernels_for
-from edc_ray.kernels.compiler import CompilationError, compiled_library, kernel_source
-
-_SOURCE = kernel_source("norm_pool")
+from edc_ray.kernels.library import KernelLibrary, kernel_library
 
 
 def norm_pool_kernels_for(device: torch.device) -> NormPoolKernels | None:
@@ -27,15 +22,8 @@ def norm_pool_kernels_for(device: torch.device) -> NormPoolKernels | None:
         return None
     if not isinstance(kernels_for(device), CompiledKernels):
         return TORCH_NORM_POOL
-    return _compiled() or TORCH_NORM_POOL
-
-
-@cache
-def _compiled() -> CompiledNormPool | None:
-    try:
-        return CompiledNormPool(compiled_library(_SOURCE))
-    except CompilationError:
-        return None
+    library = kernel_library("norm_pool")
+    return TORCH_NORM_POOL if isinstance(library, str) else CompiledNormPool(library)
 
 
 class CompiledNormPool:
@@ -46,7 +34,7 @@ class CompiledNormPool:
 
     memory_format = torch.channels_last
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: KernelLibrary) -> None:
         self._library = library
 
     def forward(
@@ -57,8 +45,11 @@ class CompiledNormPool:
         images, channels, height, width = x_BCHW.shape
         result = x_BCHW.new_empty(images, height // 2, width // 2, channels)
         mean, inverse = x_BCHW.new_empty(2, images, channels)
-        tensors = (_pixels(x_BCHW), weight_C, bias_C, result, mean, inverse)
-        self._run("norm_pool_forward", tensors, x_BCHW.shape, ctypes.c_double(epsilon))
+        self._library.call(
+            "norm_pool_forward",
+            _pixels(x_BCHW), weight_C.contiguous(), bias_C.contiguous(), result, mean, inverse,
+            *x_BCHW.shape, epsilon,
+        )  # fmt: skip
         return result.permute(0, 3, 1, 2), (mean, inverse)
 
     def backward(
@@ -74,17 +65,12 @@ class CompiledNormPool:
         x_BHWC = _pixels(x_BCHW)
         by_x = torch.empty_like(x_BHWC)
         by_weight, by_bias = x_BCHW.new_empty(2, *x_BCHW.shape[:2])
-        tensors = (x_BHWC, _pixels(by_result), weight_C, bias_C, *kept, by_x, by_weight, by_bias)
-        self._run("norm_pool_backward", tensors, x_BCHW.shape)
+        self._library.call(
+            "norm_pool_backward",
+            x_BHWC, _pixels(by_result), weight_C.contiguous(), bias_C.contiguous(), *kept,
+            by_x, by_weight, by_bias, *x_BCHW.shape,
+        )  # fmt: skip
         return by_x.permute(0, 3, 1, 2), by_weight.sum(0), by_bias.sum(0)
-
-    def _run(
-        self, function: str, tensors: tuple[Tensor, ...], shape: torch.Size, *others: ctypes.c_double
-    ) -> None:
-        whole = [tensor.contiguous() for tensor in tensors]  # alive until the call returns
-        words = [ctypes.c_void_p(tensor.data_ptr()) for tensor in whole]
-        sizes = [ctypes.c_long(size) for size in shape]
-        getattr(self._library, function)(*words, *sizes, *others, ctypes.c_int(torch.get_num_threads()))
 
 
 def _pixels(x_BCHW: Tensor) -> Tensor:

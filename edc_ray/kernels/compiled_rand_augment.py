@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from functools import cache
 
@@ -16,9 +15,8 @@ from edc_ray.core.rand_augment import (
     is_moving,
     moved_from,
 )
-from edc_ray.kernels.compiler import CompilationError, compiled_library, kernel_source
+from edc_ray.kernels.library import KernelLibrary, kernel_of_the_same_bits
 
-_SOURCE = kernel_source("rand_augment")
 _LARGEST = 1 << 16
 """Pixels up to which a mean grey is exact in float32, in whatever order it is summed."""
 _KINDS = (
@@ -30,22 +28,15 @@ _KINDS = (
 
 @cache
 def compiled_rand_augment() -> CompiledRandAugment | str:
-    """The kernel, or why there is none. Compiled once, tried once in a process.
-
-    A compiler that fuses a product and a sum into one rounding makes other bytes; its kernel is not taken.
-    """
-    try:
-        kernel = CompiledRandAugment(compiled_library(_SOURCE))
-    except CompilationError as error:
-        return str(error)
-    return kernel if _makes_the_same_bytes(kernel) else "it makes other bytes than torch's operations"
+    """The kernel, or why there is none. Compiled once, tried once in a process."""
+    return kernel_of_the_same_bits("rand_augment", CompiledRandAugment, _makes_the_same_bytes)
 
 
 class CompiledRandAugment:
     """See `apply_rand_augment`. What the library does not take, torch's operations do."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self._change_images = library.change_images
+    def __init__(self, library: KernelLibrary) -> None:
+        self._library = library
 
     def __call__(self, images_BCHW: Tensor, params: RandAugmentParams) -> Tensor:
         if not _takes(images_BCHW) or len(images_BCHW) != len(params):
@@ -63,10 +54,7 @@ class CompiledRandAugment:
             changed, _kind_of_each()[torch.from_numpy(params.operation)],
             torch.from_numpy(params.magnitude).contiguous(), torch.tensor(pointers, dtype=torch.int64),
         ]  # fmt: skip
-        words = [ctypes.c_void_p(one.data_ptr()) for one in arguments]
-        sizes = [ctypes.c_long(size) for size in (*changed.shape, params.operation.shape[1])]
-        if self._change_images(*words, *sizes, ctypes.c_int(torch.get_num_threads())):
-            raise MemoryError("no memory for an image")
+        self._library.call("change_images", *arguments, *changed.shape, params.operation.shape[1])
         return changed
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from functools import cache
 
@@ -14,9 +13,7 @@ from edc_ray.core.cut_views import ViewCutter
 from edc_ray.core.rand_augment import RandAugmentParams, apply_rand_augment
 from edc_ray.core.views import EpochViews, Mix, ViewKernel, render_views
 from edc_ray.kernels.compiled_rand_augment import compiled_rand_augment
-from edc_ray.kernels.compiler import CompilationError, compiled_library, kernel_source
-
-_SOURCE = kernel_source("views")
+from edc_ray.kernels.library import KernelLibrary, kernel_of_the_same_bits
 
 
 def view_kernel_for(device: torch.device) -> ViewKernel | None:
@@ -33,22 +30,15 @@ def view_kernel_for(device: torch.device) -> ViewKernel | None:
 
 @cache
 def compiled_views() -> CompiledViews | str:
-    """The compiled kernel, or why there is none. Compiled once, tried once in a process.
-
-    A compiler that fuses a product and a sum into one rounding makes other bits; its kernel is not taken.
-    """
-    try:
-        kernel = CompiledViews(compiled_library(_SOURCE))
-    except CompilationError as error:
-        return str(error)
-    return kernel if _makes_the_same_bits(kernel) else "it makes other bits than torch's operations"
+    """The compiled kernel, or why there is none. Compiled once, tried once in a process."""
+    return kernel_of_the_same_bits("views", CompiledViews, _makes_the_same_bits)
 
 
 class CompiledViews:
     """See `core.views.ViewKernel`. Bits do not depend on the number of threads."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self._cut_views = library.cut_views
+    def __init__(self, library: KernelLibrary) -> None:
+        self._library = library
 
     def __call__(
         self, own: ViewCutter, partners: ViewCutter | None, box_B4: Tensor | None, lam_B: Tensor | None
@@ -60,10 +50,7 @@ class CompiledViews:
             own.images, *_sources(own), *(_sources(partners) if partners is not None else [None] * 7),
             box, lam, own.mean, own.std, views_BCHW,
         ]  # fmt: skip
-        words = [ctypes.c_void_p(None if one is None else one.data_ptr()) for one in arguments]
-        sizes = [ctypes.c_long(size) for size in own.shape]
-        if self._cut_views(*words, *sizes, ctypes.c_int(torch.get_num_threads())):
-            raise MemoryError("no memory for one channel of an image")
+        self._library.call("cut_views", *arguments, *own.shape)
         return views_BCHW
 
     def change(self, images_BCHW: Tensor, changes: RandAugmentParams) -> Tensor:

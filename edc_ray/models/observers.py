@@ -13,7 +13,7 @@ from torch import nn
 from edc_ray.errors import ArtifactError
 from edc_ray.models.construction import family_of
 from edc_ray.models.registry import build_network, check_network
-from edc_ray.models.weight_files import load_state
+from edc_ray.models.weight_files import load_state, tensors_of_safetensors
 
 SCHEMA_VERSION = 1
 # One key only: the order of several keys in a safetensors header is not fixed, and the bytes should be.
@@ -155,8 +155,7 @@ def network_from_bytes(
             expected="its name, given here",
         )
     try:
-        # A JSON header and raw numbers: safetensors has no pickle to load.
-        state = safetensors.torch.load(data)
+        state = tensors_of_safetensors(data)
         network = _built(info, len(data))
         load_state(network, state)
     except Exception as error:  # the library has exceptions of several kinds, and so has torch

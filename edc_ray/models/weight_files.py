@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import safetensors.torch
 import torch
+from safetensors.torch import load as parse_safetensors
 from torch import Tensor, nn
 
 from edc_ray.errors import ArtifactError, ConfigError
@@ -116,10 +116,18 @@ def _is_safetensors(data: bytes) -> bool:
     return data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data)
 
 
+def tensors_of_safetensors(data: bytes) -> dict[str, Tensor]:
+    """The tensors in a safetensors file: a JSON header and raw numbers, a format that has no pickle in it.
+
+    Raises:
+        Exception: of several kinds, where the file is damaged.
+    """
+    return parse_safetensors(data)
+
+
 def _read_safetensors(data: bytes, source: str) -> Any:
     try:
-        # A JSON header and raw numbers: safetensors has no pickle to load.
-        return safetensors.torch.load(data)
+        return tensors_of_safetensors(data)
     except Exception as error:  # the library has exceptions of several kinds
         found = (str(error).splitlines() or [type(error).__name__])[0]
         raise ArtifactError(f"{source} is damaged", found=found) from error

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from edc_ray.core.norm_pool import TORCH_NORM_POOL
 from edc_ray.kernels import compiled_norm_pool as module
 from edc_ray.kernels.compiled_norm_pool import CompiledNormPool, norm_pool_kernels_for
-from edc_ray.kernels.compiler import CompilationError
+from edc_ray.kernels.library import kernel_library
 from tests.core.norm_pool_cases import EPSILON, SHAPES, inputs_of, made_by
 
 CPU = torch.device("cpu")
@@ -16,10 +14,10 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def kernels() -> CompiledNormPool:
-    found = module._compiled()
-    if found is None:
-        pytest.skip("no compiler")
-    return found
+    library = kernel_library("norm_pool")
+    if isinstance(library, str):
+        pytest.skip(library)
+    return CompiledNormPool(library)
 
 
 @pytest.mark.parametrize("away", [0.0, 100.0])
@@ -60,6 +58,15 @@ def test_bits_depend_neither_on_threads_nor_on_other_images_nor_on_how_an_input_
     assert torch.equal(alone[1], made[0][1][3:4])
 
 
+def test_sparse_weights_are_read_as_they_are(kernels: CompiledNormPool) -> None:
+    x, weight, bias, by_result = inputs_of((2, 9, 4, 4), torch.float32)
+    made = []
+    for w, b in ((weight, bias), (weight.repeat_interleave(2)[::2], bias.repeat_interleave(2)[::2])):
+        result, kept = kernels.forward(x, w, b, EPSILON)
+        made.append((result, *kernels.backward(x, kept, w, b, by_result)))
+    assert all(torch.equal(*pair) for pair in zip(*made, strict=True))
+
+
 def test_nan_stays_in_its_own_channel(kernels: CompiledNormPool) -> None:
     x, weight, bias, _ = inputs_of((2, 9, 4, 4), torch.float32)
     x[1, 8, 0, 0] = torch.nan
@@ -75,11 +82,5 @@ def test_torchs_operations_are_taken_where_they_are_asked_for_or_there_is_no_com
     with monkeypatch.context() as patch:
         patch.setenv("EDC_RAY_KERNELS", "torch")
         assert norm_pool_kernels_for(CPU) is TORCH_NORM_POOL
-
-    def fails(_: Path) -> None:
-        raise CompilationError("no C++ compiler on PATH")
-
-    monkeypatch.setattr(module, "compiled_library", fails)
-    assert module._compiled.__wrapped__() is None
-    monkeypatch.setattr(module, "_compiled", module._compiled.__wrapped__)
+    monkeypatch.setattr(module, "kernel_library", lambda _: "no C++ compiler on PATH")
     assert norm_pool_kernels_for(CPU) is TORCH_NORM_POOL

@@ -15,17 +15,18 @@ from edc_ray.core.rand_augment import (
 )
 from edc_ray.core.seeding import draws
 from edc_ray.kernels import compiled_rand_augment as module
-from edc_ray.kernels import compiled_views
+from edc_ray.kernels import compiled_views, library
 from edc_ray.kernels.compiled_rand_augment import CompiledRandAugment, compiled_rand_augment
-from edc_ray.kernels.compiler import CompilationError, compiled_library
+from edc_ray.kernels.compiler import kernel_source
+from edc_ray.kernels.library import KernelLibrary, kernel_library
 
 
 @pytest.fixture
 def kernel() -> CompiledRandAugment:
-    try:
-        return CompiledRandAugment(compiled_library(module._SOURCE))
-    except CompilationError as error:
-        pytest.skip(str(error))
+    found = kernel_library("rand_augment")
+    if isinstance(found, str):
+        pytest.skip(found)
+    return CompiledRandAugment(found)
 
 
 def pictures(count: int, channels: int, height: int, width: int) -> Tensor:
@@ -79,25 +80,21 @@ def test_what_the_library_does_not_take_torchs_operations_do(
 def test_a_kernel_that_makes_other_bytes_is_not_taken(
     kernel: CompiledRandAugment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, other = module._SOURCE.read_text(encoding="utf-8"), tmp_path / "rand_augment.cpp"
+    source, other = kernel_source("rand_augment").read_text(encoding="utf-8"), tmp_path / "rand_augment.cpp"
     other.write_text(source.replace("(2 * sum + 13) / 26", "sum / 13"), encoding="utf-8")
     monkeypatch.setenv("EDC_RAY_KERNEL_CACHE", str(tmp_path))
-    assert not module._makes_the_same_bytes(CompiledRandAugment(compiled_library(other)))
-    monkeypatch.setattr(module, "_SOURCE", other)
-    assert compiled_rand_augment.__wrapped__() == "it makes other bytes than torch's operations"
+    monkeypatch.setattr(library, "kernel_library", lambda _: KernelLibrary(other))
+    assert compiled_rand_augment.__wrapped__() == "it makes other bits than torch's operations"
 
 
 def test_views_are_changed_by_torchs_operations_where_there_is_no_compiler(
     kernel: CompiledRandAugment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(_: Path) -> None:
-        raise CompilationError("no C++ compiler on PATH")
-
     views = compiled_views.compiled_views()
     assert not isinstance(views, str)
     images, params = pictures(9, 3, 8, 8), sample_rand_augment([draws(1, i) for i in range(9)], (8, 8))
     expected = views.change(images, params)
-    monkeypatch.setattr(module, "compiled_library", fails)
+    monkeypatch.setattr(library, "kernel_library", lambda _: "no C++ compiler on PATH")
     assert compiled_rand_augment.__wrapped__() == "no C++ compiler on PATH"
     monkeypatch.setattr(compiled_views, "compiled_rand_augment", compiled_rand_augment.__wrapped__)
     assert torch.equal(views.change(images, params), expected)

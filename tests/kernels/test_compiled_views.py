@@ -9,8 +9,10 @@ import torch
 from edc_ray.core.seeding import draws
 from edc_ray.core.views import Mix, ViewSettings, draw_epoch_views, render_views
 from edc_ray.kernels import compiled_views as module
+from edc_ray.kernels import library
 from edc_ray.kernels.compiled_views import CompiledViews, compiled_views, view_kernel_for
-from edc_ray.kernels.compiler import CompilationError, compiled_library
+from edc_ray.kernels.compiler import kernel_source
+from edc_ray.kernels.library import KernelLibrary
 
 CPU = torch.device("cpu")
 
@@ -64,11 +66,10 @@ def test_a_kernel_that_makes_other_bits_is_not_taken(
     kernel: CompiledViews, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "views.cpp"
-    source = module._SOURCE.read_text(encoding="utf-8")
+    source = kernel_source("views").read_text(encoding="utf-8")
     other.write_text(source.replace("/ 255.0f", "* (1.0f / 255.0f)"), encoding="utf-8")
     monkeypatch.setenv("EDC_RAY_KERNEL_CACHE", str(tmp_path))
-    assert not module._makes_the_same_bits(CompiledViews(compiled_library(other)))
-    monkeypatch.setattr(module, "_SOURCE", other)
+    monkeypatch.setattr(library, "kernel_library", lambda _: KernelLibrary(other))
     assert compiled_views.__wrapped__() == "it makes other bits than torch's operations"
 
 
@@ -77,10 +78,10 @@ def test_machines_without_wide_registers_make_the_same_bits(
     kernel: CompiledViews, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "views.cpp"
-    source = module._SOURCE.read_text(encoding="utf-8")
+    source = kernel_source("views").read_text(encoding="utf-8")
     other.write_text(source.replace("__AVX512F__", "NO_SUCH_REGISTERS"), encoding="utf-8")
     monkeypatch.setenv("EDC_RAY_KERNEL_CACHE", str(tmp_path))
-    assert module._makes_the_same_bits(CompiledViews(compiled_library(other)))
+    assert module._makes_the_same_bits(CompiledViews(KernelLibrary(other)))
 
 
 def test_torchs_operations_are_taken_where_they_are_asked_for_or_there_is_no_compiler(
@@ -90,9 +91,5 @@ def test_torchs_operations_are_taken_where_they_are_asked_for_or_there_is_no_com
     with monkeypatch.context() as patch:
         patch.setenv("EDC_RAY_KERNELS", "torch")
         assert view_kernel_for(CPU) is None
-
-    def fails(_: Path) -> None:
-        raise CompilationError("no C++ compiler on PATH")
-
-    monkeypatch.setattr(module, "compiled_library", fails)
+    monkeypatch.setattr(library, "kernel_library", lambda _: "no C++ compiler on PATH")
     assert compiled_views.__wrapped__() == "no C++ compiler on PATH"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edc_ray.core.image_statistics import image_statistics
-from edc_ray.kernels import compiled
+from edc_ray.kernels import compiled, image_kernels
 from edc_ray.kernels.image_kernels import CompiledImageStatistics, image_statistics_for
 from tests.core.layer_cases import SHAPES, random_input
 from tests.core.test_image_statistics import assert_equal_plain_formulas
@@ -68,6 +68,11 @@ def test_sparse_inputs_are_read_as_they_are(kernel: CompiledImageStatistics) -> 
     assert_equal_plain_formulas(kernel, random_input((2, 6, 14, 28))[:, ::2, :, ::2], 4)
 
 
-def test_the_variable_that_chooses_kernels_chooses_these_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(compiled.CHOICE_VARIABLE, "torch")
+def test_torchs_operations_are_taken_where_they_are_asked_for_or_there_is_no_compiler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv(compiled.CHOICE_VARIABLE, "torch")
+        assert image_statistics_for(CPU) is image_statistics
+    monkeypatch.setattr(image_kernels, "kernel_library", lambda _: "no C++ compiler on PATH")
     assert image_statistics_for(CPU) is image_statistics

@@ -2,7 +2,8 @@
 // it computes, and edc_ray/kernels/compiled_norm_pool.py for who calls it.
 //
 // float32, stored as pixels [B][H][W][C]. A task is one image's block of channels, read while it is in the cache, so
-// results do not depend on the number of threads, nor an image's on the other images.
+// results do not depend on the number of threads, nor an image's on the other images. Every function returns 0: none
+// needs memory of its own.
 
 namespace {
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.models import weight_files
-from edc_ray.models.weight_files import fetch_weights, load_state, read_state
+from edc_ray.models.weight_files import fetch_weights, load_state, read_state, tensors_of_safetensors
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 DATA = safetensors.torch.save(STATE)
@@ -138,6 +138,25 @@ class Evil:
 def test_what_is_no_state_dict_is_refused_and_runs_nothing(data: bytes, message: str) -> None:
     with pytest.raises(ArtifactError, match=f"run/x(.|\n)*{message}"):
         read_state(data, source="run/x")
+    assert Evil.called == []
+
+
+def test_tensors_of_a_safetensors_file_are_those_that_were_stored() -> None:
+    stored = STATE | {
+        "half": torch.tensor([[0.1, -0.0], [65504.0, torch.inf]], dtype=torch.float16),
+        "count": torch.tensor(2**40 + 1),
+        "none": torch.empty(0, 3, dtype=torch.uint8),
+    }
+    found = tensors_of_safetensors(safetensors.torch.save(stored))
+    assert found.keys() == stored.keys()
+    for name, tensor in stored.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("data", [DATA[:-1], DATA + b"x", b"", _saved({"a": Evil()})], ids=len)
+def test_what_is_no_whole_safetensors_file_is_refused_and_runs_nothing(data: bytes) -> None:
+    with pytest.raises(Exception, match="Error while deserializing"):
+        tensors_of_safetensors(data)
     assert Evil.called == []
 
 

@@ -16,14 +16,21 @@ from edc_ray.artifacts.schema import read_statistics_table
 from edc_ray.config.load import with_fields
 from edc_ray.core.seeding import draws
 from edc_ray.core.taps import LayerTaps
-from edc_ray.data.images import ImageSet
 from edc_ray.errors import UnitsFailedError
 from edc_ray.stages import collect_statistics
 from edc_ray.stages.collect_statistics import load_targets
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.training import normalised
-from tests.stages.tiny_runs import OBSERVERS, image_hashes, manifest_of, run_until, tiny_context, units_of
+from tests.stages.tiny_runs import (
+    OBSERVERS,
+    decoded_from_now_on,
+    image_hashes,
+    manifest_of,
+    run_until,
+    tiny_context,
+    units_of,
+)
 
 Copied = Callable[..., StageContext]
 AFTER = ("statistics", "recover", "relabel", "evaluate")
@@ -140,14 +147,7 @@ def test_units_show_every_data_batch_to_every_observer_once(finished: StageConte
 
 def test_an_image_is_decoded_once_for_all_observers(copied: Copied, monkeypatch: pytest.MonkeyPatch) -> None:
     context = copied(*AFTER)
-    decoded: list[int] = []
-    real = type(context.data.train).fetch
-
-    def fetch(train: ImageSet, indices: np.ndarray) -> np.ndarray:
-        decoded.extend(indices.tolist())
-        return real(train, indices)
-
-    monkeypatch.setattr(type(context.data.train), "fetch", fetch)
+    decoded = decoded_from_now_on(context, monkeypatch)
     run_pipeline(context, ["statistics"])
     assert sorted(decoded) == list(range(len(context.data.train)))
 

@@ -12,13 +12,13 @@ import torch
 
 from edc_ray.artifacts.codec import decode_image, encode_image
 from edc_ray.core.crops import cross_entropy_of_each
-from edc_ray.data.images import EncodedImages, ImageSet
+from edc_ray.data.images import EncodedImages
 from edc_ray.data.undecoded import MemoryReader
 from edc_ray.stages import mosaics
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.mosaics import mosaics_of_class
 from edc_ray.stages.training import mean_and_std, normalised
-from tests.stages.tiny_runs import units_of
+from tests.stages.tiny_runs import decoded_from_now_on, units_of
 
 Copied = Callable[..., StageContext]
 FROM_INIT = ("init", "recover", "relabel", "evaluate")
@@ -95,14 +95,7 @@ def test_images_are_scored_in_chunks_that_change_nothing(
 def test_an_image_is_decoded_once_for_all_its_crops(copied: Copied, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mosaics of 36 cells of twelve images: three crops of each are the best of some turn."""
     context = copied(*FROM_INIT, ipc=4, init__factor=3, init__images_per_class=12)
-    decoded: list[int] = []
-    real = type(context.data.train).fetch
-
-    def fetch(train: ImageSet, indices: np.ndarray) -> np.ndarray:
-        decoded.extend(indices.tolist())
-        return real(train, indices)
-
-    monkeypatch.setattr(type(context.data.train), "fetch", fetch)
+    decoded = decoded_from_now_on(context, monkeypatch)
     monkeypatch.setattr(mosaics, "_IMAGES_AT_ONCE", 5)
     mosaics_of_class(context, 1)
     assert sorted(decoded) == context.data.train.class_indices(1).tolist()

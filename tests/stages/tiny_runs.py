@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 
 from edc_ray.artifacts.layout import STAGE_FOLDERS
@@ -15,6 +17,7 @@ from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
 from edc_ray.data.fake import synthetic_images, write_parquet
+from edc_ray.data.images import ImageSet
 from edc_ray.stages.completeness import planned_units
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.open_run import open_inputs, open_run
@@ -137,3 +140,16 @@ def recovered(copied: Callable[..., StageContext], **fields: Any) -> StageContex
     context = copied(*AFTER, **fields)
     run_pipeline(context, ["recover"])
     return context
+
+
+def decoded_from_now_on(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The images that a test decodes from here to its end, each as often as it does; grows with them."""
+    decoded: list[int] = []
+    real = type(context.data.train).fetch
+
+    def fetch(images: ImageSet, indices: np.ndarray) -> np.ndarray:
+        decoded.extend(indices.tolist())
+        return real(images, indices)
+
+    monkeypatch.setattr(type(context.data.train), "fetch", fetch)
+    return decoded

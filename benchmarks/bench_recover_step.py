@@ -332,9 +332,10 @@ def main() -> None:
     print_medians("observer", numbers, list(VARIANTS.values()))
     loop = measured_loop(options)
     print_loop(loop, options)
+    other = "" if chosen is machine else f", {chosen.flops / 1e9:.1f} in {options.precision}"
     print_note(
-        f"Floor: {machine.flops / 1e9:.1f} GFLOP/s in float32, {chosen.flops / 1e9:.1f} in "
-        f"{options.precision}, and {machine.bytes / 1e9:.1f} GB/s in copies, measured in this run."
+        f"Floor: {machine.flops / 1e9:.1f} GFLOP/s in float32{other}, and {machine.bytes / 1e9:.1f} GB/s in "
+        "copies, measured in this run."
     )
     print_facts(facts)
     if options.json:

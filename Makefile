@@ -60,6 +60,10 @@ bench: $(VENV)/.dev ## the short form of every benchmarks/bench_*.py: under ten 
 	@set -e; for file in $(wildcard benchmarks/bench_*.py); do \
 		echo; echo "$$file"; $(BIN)/python "$$file" --short; done
 
+# A PYTHON that is given runs it as it is; it needs torch with CUDA and no Ray (benchmarks/gpu.py names the rest).
+bench-gpu: $(if $(filter file,$(origin PYTHON)),$(VENV)/.dev) ## all benchmarks at the paper's sizes on CUDA, recorded; `PYTHON=python3 make ...` does without .venv
+	$(if $(filter file,$(origin PYTHON)),$(BIN)/python,'$(PYTHON)') benchmarks/gpu.py
+
 ##@ Work on the code
 
 format: $(VENV)/.dev ## rewrite the code in the project's format
@@ -112,5 +116,5 @@ $(BIN)/python: | $(UV)
 		|| { rm -rf .uv; '$(PYTHON)' -m pip install --quiet --target .uv uv; } \
 		|| { rm -rf .uv; echo 'uv could not be installed: the Python above needs the module venv or pip'; exit 1; }
 
-.PHONY: demo fuzz test check lint types test-goldens test-nightly test-gpu s3-server s3-server-stop bench format configs docs lock \
-	install clean help
+.PHONY: demo fuzz test check lint types test-goldens test-nightly test-gpu s3-server s3-server-stop bench bench-gpu format configs docs \
+	lock install clean help

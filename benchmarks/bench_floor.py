@@ -13,8 +13,10 @@ activations, statistics, losses, drawing and cutting of views.
     relabel     views cut and mixed from bytes, forward: ConvNet W32 and ResNet-18 for small images
     evaluate    the same views, forward, backward, AdamW and averages: the same networks
 
-The JSON object holds for each step flops, bytes, compute_s, memory_s, floor_s, ours_s and share, and under
-"machine" the measured peaks.
+All of it computes as a run with --precision and --compile does (statistics are never compiled), and the floor
+is that of the precision. The JSON object holds for each step flops, bytes, compute_s, memory_s, floor_s,
+ours_s, ours_median_s, share and peak_mb; under "machine" the peaks that the floor is made of, and under
+"peaks" the operations in a second of every precision that there is a unit for.
 """
 
 from __future__ import annotations
@@ -22,15 +24,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from bench_recover_step import IMAGENET_OBSERVERS, NUM_CLASSES, images_of, network_of, steps_of
-from floor import Machine, Operation, measured_machine, operations_of
+from bench_recover_step import IMAGENET_OBSERVERS, NUM_CLASSES, images_of, network_of, of_a_run, steps_of
+from floor import Machine, Operation, chosen_operations_of, measured_flops, measured_machine
 from harness import (
     base_parser,
+    chosen_context,
+    chosen_network,
+    chosen_numerics,
+    in_chosen_precision,
     interleaved,
+    peak_megabytes,
     print_facts,
     print_json,
     print_note,
@@ -52,10 +59,11 @@ from edc_ray.kernels.image_kernels import image_statistics_for
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
 from edc_ray.stages.kept_memory import keep_freed_memory
+from edc_ray.stages.network_numerics import TrainingSteps
 from edc_ray.stages.training import make_optimizer
 
 SMALL_NETWORKS = ("convnet_w32", "resnet18_small")
-SMALL_CLASSES, SMALL_BATCH = 10, 50
+SMALL_CLASSES = 10
 _OF_A_PARAMETER = 4 * (4 + 3 + 2)
 """Bytes that AdamW and the averages move for each parameter."""
 
@@ -71,14 +79,16 @@ class Step:
 
 def recover_step(name: str, options: argparse.Namespace) -> Step:
     steps = steps_of(name, options)
-    return Step(steps.get("compiled", steps["ours"]), steps["plain"])
+    return Step(steps[of_a_run(steps)], steps["plain"])
 
 
 def statistics_step(name: str, options: argparse.Namespace) -> Step:
     images, _, labels = images_of(options)
-    network, side = network_of(name, options), 16 if options.image_size > 64 else 4
-    taps = LayerTaps(network, kernels=kernels_for(options.device))
-    moments = image_statistics_for(options.device)
+    network = chosen_network(network_of(name, options), options)
+    side = 16 if options.image_size > 64 else 4
+    numerics = chosen_numerics(options, compiled=False)
+    taps = LayerTaps(network, kernels=kernels_for(options.device, numerics.memory_format))
+    moments, forward = image_statistics_for(options.device), numerics.forward(network)
 
     @torch.no_grad()
     def ours() -> None:
@@ -88,7 +98,7 @@ def statistics_step(name: str, options: argparse.Namespace) -> Step:
             measured[layer] = moments(x, side if taps.kinds[layer] == "conv" else None)
 
         with taps.showing(measure):
-            network(images.contiguous(memory_format=taps.kernels.memory_format))
+            forward(images.contiguous(memory_format=taps.kernels.memory_format))
         StatisticsAccumulator(taps.kinds, side).add_measured(measured, labels)
 
     return Step(ours, torch.no_grad()(lambda: network(images)))
@@ -96,16 +106,16 @@ def statistics_step(name: str, options: argparse.Namespace) -> Step:
 
 def views_of(options: argparse.Namespace) -> tuple[Callable[[], Tensor], Operation]:
     """A batch of small views anew at each call, and the bytes that they are and are made of."""
-    size = options.small_image_size
+    size, count = options.small_image_size, options.small_batch_size
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (SMALL_BATCH, 3, size, size), generator=generator, dtype=torch.uint8)
+    images = torch.randint(256, (count, 3, size, size), generator=generator, dtype=torch.uint8)
     images = images.to(options.device)
-    slots = [(index % SMALL_CLASSES, index // SMALL_CLASSES) for index in range(SMALL_BATCH)]
+    slots = [(index % SMALL_CLASSES, index // SMALL_CLASSES) for index in range(count)]
     kernel = view_kernel_for(options.device)
 
     def render() -> Tensor:
-        views = draw_epoch_views(0, 0, slots, size, ViewSettings(mix_group=SMALL_BATCH))
-        rows = np.arange(SMALL_BATCH)
+        views = draw_epoch_views(0, 0, slots, size, ViewSettings(mix_group=count))
+        rows = np.arange(count)
         return render_views(images, views, rows, mean=(0.5,) * 3, std=(0.25,) * 3, kernel=kernel)
 
     return render, Operation("views", 0.0, images.numel() * (1.0 + 4.0))
@@ -114,87 +124,110 @@ def views_of(options: argparse.Namespace) -> tuple[Callable[[], Tensor], Operati
 def small_network(name: str, options: argparse.Namespace) -> nn.Module:
     size = options.small_image_size
     network = build_network(name, num_classes=SMALL_CLASSES, image_size=size, channels=3, seed=0)
-    return network.to(options.device)
+    return chosen_network(network, options)
 
 
 def relabel_step(name: str, options: argparse.Namespace) -> Step:
     network, (render, moved) = freeze(small_network(name, options)), views_of(options)
-    views = render()
-    return Step(torch.no_grad()(lambda: network(render())), torch.no_grad()(lambda: network(views)), (moved,))
+    views, forward = render(), chosen_numerics(options).forward(network)
+    return Step(torch.no_grad()(lambda: forward(render())), torch.no_grad()(lambda: network(views)), (moved,))
 
 
 def student_step(name: str, options: argparse.Namespace) -> Step:
     network, (render, moved) = small_network(name, options).train(), views_of(options)
     section = EvaluateConfig(students=(name,))
     optimizer, ema = make_optimizer(network, section), EmaParameters(network, section.ema_decay)
-    views, labels = render(), torch.arange(SMALL_BATCH, device=options.device) % SMALL_CLASSES
-    logits = torch.randn(SMALL_BATCH, SMALL_CLASSES, device=options.device)
+    steps, views = TrainingSteps(network, chosen_context(options)), render()
+    labels = torch.arange(len(views), device=options.device) % SMALL_CLASSES
+    logits = torch.randn(len(views), SMALL_CLASSES, device=options.device)
 
-    def backward(shown: Tensor) -> None:
-        mse_ce(network(shown), logits, labels, ce_weight=section.ce_weight).backward()
+    def loss_of(shown_logits: Tensor) -> Tensor:
+        return mse_ce(shown_logits, logits, labels, ce_weight=section.ce_weight)
 
     def ours() -> None:
-        backward(render())
-        optimizer.step()
+        steps.backward(loss_of(steps.forward(render())))
+        steps.step(optimizer)
         optimizer.zero_grad(set_to_none=True)
         ema.update()
 
     numbers = sum(parameter.numel() for parameter in network.parameters())
     held = Operation("optimiser", 0.0, float(_OF_A_PARAMETER * numbers))
-    return Step(ours, partial(backward, views), (moved, held))
+    return Step(ours, lambda: loss_of(network(views)).backward(), (moved, held))
 
 
-def measured(step: Step, machine: Machine, options: argparse.Namespace) -> dict[str, float]:
+def measured(step: Step, machine: Machine, options: argparse.Namespace) -> dict[str, float | None]:
     """The numbers of one step, as the JSON object has them."""
-    operations = [*operations_of(step.counted), *step.moved]
-    seconds = interleaved({"ours": step.ours}, options.repeats, options.device)["ours"].minimum
+    operations = [*chosen_operations_of(step.counted, options), *step.moved]
+    ours = in_chosen_precision(step.ours, options)
+    timing = interleaved({"ours": ours}, options.repeats, options.device)["ours"]
     flops, moved = (sum(getattr(each, field) for each in operations) for field in ("flops", "bytes"))
     floor = machine.least_seconds(operations)
     return {
         "flops": flops, "bytes": moved, "compute_s": flops / machine.flops, "memory_s": moved / machine.bytes,
-        "floor_s": floor, "ours_s": seconds, "share": floor / seconds,
+        "floor_s": floor, "ours_s": timing.minimum, "ours_median_s": timing.median,
+        "share": floor / timing.minimum, "peak_mb": peak_megabytes(ours, options.device),
     }  # fmt: skip
+
+
+def measured_peaks(machine: Machine, options: argparse.Namespace) -> dict[str, float]:
+    """Operations in a second, in the precision of the run and in the others that a device has units for."""
+    others = ("float32", "tf32", "bfloat16", "float16") if options.device.type == "cuda" else ("float32",)
+    peaks = {each: measured_flops(options.device, each) for each in others if each != options.precision}
+    return peaks | {options.precision: machine.flops}
+
+
+def print_steps(numbers: dict[str, dict[str, Any]]) -> None:
+    """The table of all steps."""
+    header = ["step", "GFLOP", "MB", "arithmetic ms", "memory ms", "floor ms", "ours ms", "median ms",
+              "share of floor", "peak MB"]  # fmt: skip
+    milliseconds = ("compute_s", "memory_s", "floor_s", "ours_s", "ours_median_s")
+    rows = [
+        [name, each["flops"] / 1e9, each["bytes"] / 1e6, *(1e3 * each[field] for field in milliseconds),
+         each["share"], each["peak_mb"]]
+        for name, each in numbers.items()
+    ]  # fmt: skip
+    print_table(header, rows)
 
 
 def main() -> None:
     parser = base_parser(__doc__)
+    parser.add_numerics()
     parser.add_argument("--batch-size", type=int, default=8, help="of recover and statistics")
     parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--small-batch-size", type=int, default=50, help="of relabel and evaluate")
     parser.add_argument("--small-image-size", type=int, default=32, help="of relabel and evaluate")
+    parser.add_argument("--students", nargs="+", default=list(SMALL_NETWORKS))
     parser.add_argument("--observers", nargs="+", default=list(IMAGENET_OBSERVERS))
+    parser.set_defaults(classes=NUM_CLASSES)
     parser.set_short(repeats=2)
     options = parser.parse_args()
     keep_freed_memory()
     facts = {
         **provenance(options.device), "batch_size": options.batch_size, "image_size": options.image_size,
-        "small_batch_size": SMALL_BATCH, "small_image_size": options.small_image_size,
+        "small_batch_size": options.small_batch_size, "small_image_size": options.small_image_size,
         "classes": NUM_CLASSES, "repeats": options.repeats,
     }  # fmt: skip
-    machine = measured_machine(options.device)
+    machine = measured_machine(options.device, options.precision)
     stages = {
         "recover": (recover_step, options.observers), "statistics": (statistics_step, options.observers),
-        "relabel": (relabel_step, SMALL_NETWORKS), "evaluate": (student_step, SMALL_NETWORKS),
+        "relabel": (relabel_step, options.students), "evaluate": (student_step, options.students),
     }  # fmt: skip
-    numbers: dict[str, dict[str, float]] = {}
+    numbers: dict[str, dict[str, float | None]] = {}
     for stage, (step_of, names) in stages.items():
         for name in names:
             numbers[f"{stage} {name}"] = measured(step_of(name, options), machine, options)
-    header = ["step", "GFLOP", "MB", "arithmetic ms", "memory ms", "floor ms", "ours ms", "share of floor"]
-    rows = [
-        [name, each["flops"] / 1e9, each["bytes"] / 1e6]
-        + [1e3 * each[field] for field in ("compute_s", "memory_s", "floor_s", "ours_s")]
-        + [each["share"]]
-        for name, each in numbers.items()
-    ]
-    print_table(header, rows)
+    print_steps(numbers)
+    peaks = measured_peaks(machine, options)
+    print_table(["peak", "GFLOP/s"], [[name, flops / 1e9] for name, flops in peaks.items()])
     print_note(
-        f"Machine: {machine.flops / 1e9:.1f} GFLOP/s in float32, {machine.bytes / 1e9:.1f} GB/s read and "
-        f"written in copies. Batches of {options.batch_size} at {options.image_size} pixels (recover, "
-        f"statistics) and of {SMALL_BATCH} at {options.small_image_size} (relabel, evaluate)."
+        f"Machine: {machine.flops / 1e9:.1f} GFLOP/s in {options.precision}, {machine.bytes / 1e9:.1f} GB/s "
+        f"read and written in copies. Batches of {options.batch_size} at {options.image_size} pixels "
+        f"(recover, statistics), of {options.small_batch_size} at {options.small_image_size} "
+        "(relabel, evaluate)."
     )
     print_facts(facts)
     if options.json:
-        print_json({"steps": numbers, "machine": asdict(machine), "provenance": facts})
+        print_json({"steps": numbers, "machine": asdict(machine), "peaks": peaks, "provenance": facts})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 Randomly initialised networks, images and targets. Four tables:
 
-    batch       a step at --base-image-size, of each batch: by the kernels of a run and without matching
+    batch       a step at --base-image-size, of each batch: as a run has it and without matching (float32)
     resolution  the same at --base-batch-size, of each image size
     observers   an iteration of the whole loop with the first 1 to 5 observers in turn: it costs the mean of
                 theirs, and the weights of all are held
@@ -12,9 +12,10 @@ Randomly initialised networks, images and targets. Four tables:
                 statistics, those sums, the targets that recover loads (global, and of each class), and
                 preparing a batch, which averages the class targets over its labels
 
-The JSON object holds a list of rows for each table: s (of ours), plain_s, peak_mb; for observers iteration_s,
-peak_mb, weights_mb; for classes add_s, sums_mb, targets_mb, prepare_s. `s_per` is the time
-divided by that of the first row and by what has grown: images, pixels.
+The JSON object holds a list of rows for each table: s (of ours), plain_s, peak_mb, plain_peak_mb; for
+observers iteration_s, peak_mb, weights_mb; for classes add_s, sums_mb, targets_mb, prepare_s. Times are
+minima; medians are in median_s and in fields that end so. `s_per` is the time divided by that of the first
+row and by what has grown: images, pixels. --precision and --compile are those of the steps and of the loop.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ from typing import Any
 import torch
 from bench_recover_step import (
     IMAGENET_OBSERVERS,
+    NUM_CLASSES,
+    chosen_observer,
     images_of,
     loop_of,
     network_of,
+    of_a_run,
     settings_of,
     steps_of,
 )
@@ -53,15 +57,22 @@ from edc_ray.core.recover_state import Observer
 Row = dict[str, Any]
 
 
+def sized(options: argparse.Namespace, batch_size: int, image_size: int) -> argparse.Namespace:
+    """The options of a step of these sizes."""
+    sizes = {"batch_size": batch_size, "image_size": image_size, "classes": NUM_CLASSES}
+    return argparse.Namespace(**vars(options) | sizes)
+
+
 def step_row(options: argparse.Namespace, batch_size: int, image_size: int) -> Row:
-    sizes = argparse.Namespace(device=options.device, batch_size=batch_size, image_size=image_size)
-    steps = steps_of(options.observer, sizes)
-    compared = {"plain": steps["plain"], "ours": steps.get("compiled", steps["ours"])}
+    steps = steps_of(options.observer, sized(options, batch_size, image_size))
+    compared = {"plain": steps["plain"], "ours": steps[of_a_run(steps)]}
     timings = interleaved(compared, options.repeats, options.device)
     return {
         "batch_size": batch_size, "image_size": image_size,
-        "s": timings["ours"].minimum, "plain_s": timings["plain"].minimum,
+        "s": timings["ours"].minimum, "median_s": timings["ours"].median,
+        "plain_s": timings["plain"].minimum, "plain_median_s": timings["plain"].median,
         "peak_mb": peak_megabytes(compared["ours"], options.device),
+        "plain_peak_mb": peak_megabytes(compared["plain"], options.device),
     }  # fmt: skip
 
 
@@ -83,13 +94,11 @@ def resolution_rows(options: argparse.Namespace) -> list[Row]:
 
 def observer_rows(options: argparse.Namespace) -> list[Row]:
     rows = []
-    sizes = argparse.Namespace(
-        device=options.device, batch_size=options.base_batch_size, image_size=options.base_image_size
-    )
+    sizes = sized(options, options.base_batch_size, options.base_image_size)
     for count in range(1, len(IMAGENET_OBSERVERS) + 1):
         names: list[str] = list(IMAGENET_OBSERVERS[:count])
-        loop = loop_of(names, sizes)
-        seconds = interleaved({"loop": loop}, options.repeats, options.device)["loop"].minimum
+        loop = loop_of([chosen_observer(name, sizes) for name in names], sizes)
+        seconds = interleaved({"loop": loop}, options.repeats, options.device)["loop"]
         held = sum(
             each.numel() * each.element_size()
             for name in names
@@ -99,7 +108,8 @@ def observer_rows(options: argparse.Namespace) -> list[Row]:
             {
                 "observers": count,
                 "added": names[-1],
-                "iteration_s": seconds / count,
+                "iteration_s": seconds.minimum / count,
+                "iteration_median_s": seconds.median / count,
                 "peak_mb": peak_megabytes(loop, options.device),
                 "weights_mb": held / 1e6,
             }
@@ -112,9 +122,7 @@ def class_rows(options: argparse.Namespace) -> list[Row]:
 
 
 def class_row(options: argparse.Namespace, num_classes: int) -> Row:
-    sizes = argparse.Namespace(
-        device=options.device, batch_size=options.base_batch_size, image_size=options.base_image_size
-    )
+    sizes = sized(options, options.base_batch_size, options.base_image_size)
     images, _, _ = images_of(sizes)
     settings = settings_of(sizes)
     observer = Observer.of(options.observer, network_of(options.observer, sizes))
@@ -137,9 +145,11 @@ def class_row(options: argparse.Namespace, num_classes: int) -> Row:
     timings = interleaved(runs, options.repeats, options.device)
     held = [each for target in targets.values() for each in _tensors(target.classes, target.global_)]
     return {
-        "classes": num_classes, "add_s": timings["add"].minimum,
+        "classes": num_classes,
+        "add_s": timings["add"].minimum, "add_median_s": timings["add"].median,
         "sums_mb": sum(each.nbytes for each in sums.to_arrays().values()) / 1e6,
-        "targets_mb": sum(each.numel() * 4 for each in held) / 1e6, "prepare_s": timings["prepare"].minimum,
+        "targets_mb": sum(each.numel() * 4 for each in held) / 1e6,
+        "prepare_s": timings["prepare"].minimum, "prepare_median_s": timings["prepare"].median,
     }  # fmt: skip
 
 
@@ -166,6 +176,7 @@ def _tensors(*several: LayerStatistics | None) -> list[Tensor]:
 
 def main() -> None:
     parser = base_parser(__doc__)
+    parser.add_numerics()
     parser.add_argument("--observer", default="resnet18")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[4, 8, 16, 32])
     parser.add_argument("--image-sizes", type=int, nargs="+", default=[64, 96, 128, 160, 192, 224])

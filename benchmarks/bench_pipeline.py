@@ -3,25 +3,29 @@
     python benchmarks/bench_pipeline.py [--recipe digits] [--set FIELD=VALUE ...] [--no-reference]
 
 By default scikit-learn's handwritten digits in colour, reduced: three small observers, ten classes, five
-images each, a minute for both. Other data and sizes by --recipe and --set (fields of the config, as in
-dataset.train=TRAIN.parquet); --whole leaves the recipe as it is. A stage is what `edc-ray run` does for it
-without Ray: files of the run are written and read, and `open` reads the data and checks the config.
+images each, a minute for both; --short has a third of the iterations and epochs. Other data and sizes by
+--recipe and --set (fields of the config, as in dataset.train=TRAIN.parquet); --whole leaves the recipe as it
+is. A stage is what `edc-ray run` does for it without Ray: files of the run are written and read, and `open`
+reads the data and checks the config. --precision and --compile are those of the run.
 
 The reference is the same work put together from benchmarks/reference (whole_run.py), in files, on a CPU, with
 the observers that ours trained, as squeeze has no reference of its own; init where it makes mosaics.
-Its images are its own. Both run in turns; the least of the turns counts, and the ratio is by --clock.
+Its images are its own, its networks float32. Both run in turns; the least of the turns counts, and the ratio
+is by --clock.
 
 The JSON object holds, for each stage and as "total", wall_s, cpu_s, share (of the total, by --clock), peak_mb
 (beyond what was there before), with the reference reference_wall_s, reference_cpu_s, reference_peak_mb and
-ratio; under "rates", condensed_image_s (statistics, init and recover for one image), recover_image_s,
-relabel_images_s and evaluate_images_s (views labelled, and shown to students, in a second); under "accuracy"
-the students' of both. On a GPU: --device cuda; processor time is then the host's alone.
+ratio (medians of times end in _median_s); under "rates", condensed_image_s (statistics, init and recover for
+one image), recover_image_s, relabel_images_s and evaluate_images_s (views labelled, and shown to students, in
+a second); under "accuracy" the students' of both. On a GPU: --device cuda; processor time is then the host's
+alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,6 +40,7 @@ from harness import (
     peak_megabytes,
     print_facts,
     print_json,
+    print_medians,
     print_table,
     provenance,
 )
@@ -58,6 +63,7 @@ REDUCED = (
     "evaluate.batch_size=50", "evaluate.students=[convnet_w32]", "evaluate.seeds=1",
     "evaluate.rows=[condensed]",
 )  # fmt: skip
+SHORTER = ("squeeze.epochs=2", "recover.iterations=20", "relabel.epochs=20")
 
 
 @dataclass(frozen=True)
@@ -87,15 +93,12 @@ def config_of(options: argparse.Namespace, root: Path) -> RunConfig:
     """The recipe with what was asked for; `root` is the run's own."""
     fixed = [
         f"storage.root={root}", "cluster.address=none", f"cluster.threads_per_unit={options.threads}",
-        "tracking.tensorboard=false",
+        "tracking.tensorboard=false", f"precision={options.precision}", f"compile={options.compile}",
     ]  # fmt: skip
-    reduced = [] if options.whole else REDUCED
-    fields = [field for field in reduced if field.partition("=")[0] not in _named(options.set)]
-    return load_recipe(options.recipe, [*fields, *options.set, *fixed])
-
-
-def _named(fields: list[str]) -> set[str]:
-    return {field.partition("=")[0] for field in fields}
+    reduced = [] if options.whole else [*REDUCED, *(SHORTER if options.short else ())]
+    # A later value of a field counts; so does what is asked for.
+    chosen = {field.partition("=")[0]: field for field in [*reduced, *options.set]}
+    return load_recipe(options.recipe, [*chosen.values(), *fixed])
 
 
 def run_ours(
@@ -135,18 +138,29 @@ def accuracy_of(context: StageContext) -> float:
     return sum(top1) / len(top1)
 
 
-def least(turns: list[Costs]) -> Costs:
-    """Of each step the least of its turns, each number by itself."""
+def each_of(turns: list[Costs], of: Callable[[list[float]], float]) -> Costs:
+    """Of each step the least of its turns (`min`), or what else `of` makes of them, each number by itself."""
     found = {}
     for name in turns[0]:
-        peaks = [turn[name].peak for turn in turns]
-        known = [peak for peak in peaks if peak is not None]
+        known = [peak for turn in turns if (peak := turn[name].peak) is not None]
         found[name] = Cost(
-            min(turn[name].wall for turn in turns),
-            min(turn[name].cpu for turn in turns),
-            min(known, default=None),
+            of([turn[name].wall for turn in turns]),
+            of([turn[name].cpu for turn in turns]),
+            of(known) if known else None,
         )
     return found
+
+
+def medians_of(prefix: str, turns: list[Costs]) -> dict[str, dict[str, float]]:
+    """Fields of times that end in _median_s, by step and in all."""
+    found = each_of(turns, statistics.median)
+    walls, cpus = [each.wall for each in found.values()], [each.cpu for each in found.values()]
+    found["total"] = Cost(sum(walls), sum(cpus), None)
+    return {
+        name: {f"{prefix}wall_median_s": cost.wall, f"{prefix}cpu_median_s": cost.cpu}
+        for name, cost in found.items()
+        if found.keys() > {"total"}
+    }
 
 
 def numbers_of(ours: Costs, reference: Costs, clock: str) -> dict[str, dict[str, float | None]]:
@@ -170,6 +184,10 @@ def numbers_of(ours: Costs, reference: Costs, clock: str) -> dict[str, dict[str,
     if reference:
         compared = sum(ours[name].by(clock) for name in reference)
         rows["total"]["ratio"] = sum(each.by(clock) for each in reference.values()) / compared
+        rows["total"] |= {
+            "reference_wall_s": sum(each.wall for each in reference.values()),
+            "reference_cpu_s": sum(each.cpu for each in reference.values()),
+        }
     return rows
 
 
@@ -189,6 +207,7 @@ def rates_of(ours: Costs, context: StageContext, clock: str) -> dict[str, float]
 
 def parsed() -> argparse.Namespace:
     parser = base_parser(__doc__)
+    parser.add_numerics()
     parser.set_defaults(repeats=1)
     parser.add_argument("--recipe", default="digits")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="of the config")
@@ -204,6 +223,9 @@ def parsed() -> argparse.Namespace:
     options = parser.parse_args()
     if options.reference and options.device.type != "cpu" and not options.profile:
         parser.error("the reference is for a CPU: give --no-reference")
+    for name in ("precision", "compile"):
+        if any(field.startswith(f"{name}=") for field in options.set):
+            parser.error(f"--set {name}=...: give --{name}")
     return options
 
 
@@ -223,8 +245,12 @@ def main() -> None:
         turns += [one_turn(options, folder / str(turn)) for turn in range(options.repeats)]
     finally:
         shutil.rmtree(folder)
-    ours, reference = least([turn[0] for turn in turns]), least([turn[1] for turn in turns])
+    all_ours, all_reference = [turn[0] for turn in turns], [turn[1] for turn in turns]
+    ours, reference = each_of(all_ours, min), each_of(all_reference, min)
     numbers, rates = numbers_of(ours, reference, options.clock), rates_of(ours, turns[-1][3], options.clock)
+    for medians in (medians_of("", all_ours), medians_of("reference_", all_reference)):
+        for name, found in medians.items():
+            numbers[name] |= found
     report(numbers, rates, turns[-1][2])
     print_facts(facts)
     if options.json:
@@ -238,6 +264,8 @@ def report(
               "reference_peak_mb")  # fmt: skip
     header = ["stage", "s", "CPU s", "share", "MB", "reference s", "reference CPU s", "ratio", "reference MB"]
     print_table(header, [[name, *(each.get(field) for field in fields)] for name, each in numbers.items()])
+    print()
+    print_medians("stage", numbers, ("wall", "cpu", "reference_wall", "reference_cpu"))
     print()
     named: dict[str, Any] = {
         "s for a condensed image, statistics to recover": rates["condensed_image_s"],

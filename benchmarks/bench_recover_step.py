@@ -8,39 +8,46 @@ Randomly initialised observers, images and targets; the time depends on neither.
     reference  with matching, the straightforward way (reference/layer_matching.py)
     ours       with matching, in torch's operations, as where there is no compiler
     compiled   with matching, by the kernels that a C++ compiler makes, where there is one
-    chosen     as a run with --precision and --compile has it, where these are given; all others are float32
+    chosen     as a run with --precision and --compile has it, where that is not float32 by no compiler
 
 The ratios are to plain. Memory is what a step needs at most beyond what is there before it. The share of the
-floor is that of the fastest of ours (floor.py: convolutions and products alone).
+floor is that of the fastest of ours in float32, and of chosen in its own precision (floor.py: convolutions
+and products alone).
 
-Beside the steps the whole loop (`recover_images`: view, step, Adam, clipping) with the observers in turn, and
-from it the seconds of a condensed image:
+Beside the steps the whole loop (`recover_images`: view, step, Adam, clipping) as a run with these choices has
+it, with each observer alone and with all in turn, and from it the seconds of a condensed image of a set of
+--ipc images for each of --classes:
 
-    iterations x seconds of an iteration / batch size, of one device that does nothing else
+    batches x iterations x seconds of an iteration / images, of one device that does nothing else
 
 The JSON object holds, for each observer and in sum under "total": plain_s, reference_s, ours_s,
-ours_compiled_s, ours_chosen_s (minima; medians end in _median_s), floor_s, floor_share and peak_mb,
-plain_peak_mb, reference_peak_mb (their largest in "total"; peak_mb is that of the fastest of ours). Under
-"loop": iteration_s, condensed_image_s, iterations, peak_mb. On a GPU:
---device cuda --batch-size 80 --repeats 20.
+ours_compiled_s, ours_chosen_s (minima; medians end in _median_s), floor_s, floor_share, chosen_floor_s,
+chosen_floor_share, and peak_mb, plain_peak_mb, reference_peak_mb (their largest in "total"; peak_mb is that
+of the fastest of ours in float32). Under "loop": iteration_s, condensed_image_s, set_s, iterations, ipc,
+classes, batches, peak_mb, and under "observers" of each iteration_ms, iteration_median_ms, peak_mb. On a GPU
+as gpu.py has it.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from floor import Machine, measured_machine, operations_of
+from floor import Machine, chosen_operations_of, measured_flops, measured_machine, operations_of
 from harness import (
     base_parser,
+    chosen_network,
+    chosen_numerics,
+    in_chosen_precision,
     interleaved,
     peak_megabytes,
     print_facts,
     print_json,
+    print_medians,
     print_note,
     print_table,
     provenance,
@@ -48,7 +55,6 @@ from harness import (
 from reference.layer_matching import hooked
 from torch import Tensor, nn
 
-from edc_ray.config.load import load_recipe
 from edc_ray.core.local_targets import local_class_targets
 from edc_ray.core.matching import LayerTarget
 from edc_ray.core.observer_matching import ObserverMatcher
@@ -58,10 +64,14 @@ from edc_ray.core.seeding import draws
 from edc_ray.kernels.compiled import CompiledKernels, compiled_kernels, kernels_for
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
-from edc_ray.stages.network_numerics import network_numerics
 
 IMAGENET_OBSERVERS = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet")
 NUM_CLASSES = 1000
+IN_TURN = "all in turn"
+_FLOOR = {
+    "floor_s": "floor s", "floor_share": "its share",
+    "chosen_floor_s": "chosen's floor s", "chosen_floor_share": "chosen's share",
+}  # fmt: skip
 VARIANTS = {
     "plain": "plain", "reference": "reference", "ours": "ours", "compiled": "ours_compiled",
     "chosen": "ours_chosen",
@@ -73,27 +83,24 @@ def images_of(options: argparse.Namespace) -> tuple[Tensor, Tensor, Tensor]:
     shape = (options.batch_size, 3, options.image_size, options.image_size)
     generator = torch.Generator().manual_seed(0)
     images, others = (torch.randn(shape, generator=generator).to(options.device) for _ in range(2))
-    return images, others, torch.randint(NUM_CLASSES, shape[:1], generator=generator).to(options.device)
+    return images, others, torch.randint(options.classes, shape[:1], generator=generator).to(options.device)
 
 
 def network_of(name: str, options: argparse.Namespace) -> nn.Module:
-    network = build_network(name, num_classes=NUM_CLASSES, image_size=options.image_size, channels=3, seed=0)
-    return freeze(network.to(options.device))
+    sizes = {"num_classes": options.classes, "image_size": options.image_size, "channels": 3, "seed": 0}
+    return freeze(build_network(name, **sizes).to(options.device))
 
 
 def settings_of(options: argparse.Namespace) -> RecoverSettings:
     return RecoverSettings(estimate_start="zero", patch_side=16 if options.image_size > 64 else 4)
 
 
-def steps_of(
-    name: str, options: argparse.Namespace, *, chosen: bool = False
-) -> dict[str, Callable[[], Tensor]]:
+def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], Tensor]]:
     """A function for each variant, which makes one step and gives the images' gradient.
 
     Args:
         name: of the observer.
-        options: batch_size, image_size, device, and with `chosen` precision and compile.
-        chosen: whether that variant is wanted.
+        options: batch_size, image_size, classes, device, precision and compile.
     """
     device, (images, others, labels) = options.device, images_of(options)
     network, settings = network_of(name, options), settings_of(options)
@@ -139,67 +146,104 @@ def steps_of(
     kernels = compiled_kernels() if device.type == "cpu" else "not for this device"
     if isinstance(kernels, CompiledKernels):
         steps["compiled"] = ours(Observer.of(name, network, kernels=kernels))
-    if chosen:
-        steps["chosen"] = in_tf32(ours(chosen_observer(name, network, options)), options)
+    if is_chosen(options):
+        steps["chosen"] = in_chosen_precision(ours(chosen_observer(name, options)), options)
     return steps
 
 
-def chosen_observer(name: str, network: nn.Module, options: argparse.Namespace) -> Observer:
+def is_chosen(options: argparse.Namespace) -> bool:
+    """Whether a run is to compute otherwise than in float32 by no compiler."""
+    return (options.precision, options.compile) != ("float32", "none")
+
+
+def of_a_run(steps: dict[str, Callable[[], Tensor]]) -> str:
+    """The variant that a run takes here."""
+    return next(each for each in ("chosen", "compiled", "ours") if each in steps)
+
+
+def chosen_observer(name: str, options: argparse.Namespace) -> Observer:
     """As a run with `precision` and `compile` has it."""
-    config = load_recipe("imagenet10", [f"precision={options.precision}", f"compile={options.compile}"])
-    numerics = network_numerics(config, options.device)
+    numerics = chosen_numerics(options)
     kernels = kernels_for(options.device, numerics.memory_format)
+    network = chosen_network(network_of(name, options), options)
     return Observer.of(name, network, kernels=kernels, numerics=numerics)
 
 
-def in_tf32(step: Callable[[], Tensor], options: argparse.Namespace) -> Callable[[], Tensor]:
-    """The step alone may round the factors of products, if that is the precision."""
-
-    def run() -> Tensor:
-        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        allowed = options.precision == "tf32"
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
-        try:
-            return step()
-        finally:
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
-
-    return run
-
-
-def loop_of(names: list[str], options: argparse.Namespace) -> Callable[[], LoopState]:
-    """One iteration of the whole loop with each observer, by the kernels that a run takes here."""
+def loop_of(
+    observers: list[Observer], options: argparse.Namespace, rounds: int = 1
+) -> Callable[[], LoopState]:
+    """Iterations of the whole loop, `rounds` with each observer, as a run has them here."""
     images, others, labels = images_of(options)
-    settings, kernels = settings_of(options), kernels_for(options.device)
-    observers = [Observer.of(name, network_of(name, options), kernels=kernels) for name in names]
+    settings = settings_of(options)
     local = local_class_targets(observers, others, settings.patch_side)
     targets = {
         name: {layer: LayerTarget(each) for layer, each in layers.items()} for name, layers in local.items()
     }
     bounds: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
-    return lambda: recover_images(
-        LoopState.start(images), labels, observers, targets, settings, **bounds, local_targets=local,
-        draws=lambda iteration: draws(0, "bench", iteration), until=len(observers),
-    )  # fmt: skip
+
+    def run() -> LoopState:
+        return recover_images(
+            LoopState.start(images), labels, observers, targets, settings, **bounds, local_targets=local,
+            draws=lambda iteration: draws(0, "bench", iteration), until=rounds * len(observers),
+        )  # fmt: skip
+
+    return in_chosen_precision(run, options)
 
 
-def measured_loop(options: argparse.Namespace) -> dict[str, float | None]:
-    """The numbers of the whole loop."""
-    run = loop_of(options.observers, options)
-    seconds = interleaved({"loop": run}, options.repeats, options.device)["loop"].minimum
-    iteration = seconds / len(options.observers)
+def measured_loop(options: argparse.Namespace) -> dict[str, Any]:
+    """The numbers of the whole loop: of each observer alone, and of all in turn."""
+    observers, rounds = [chosen_observer(name, options) for name in options.observers], options.rounds
+    runs = {each.name: loop_of([each], options, rounds) for each in observers}
+    runs[IN_TURN] = loop_of(observers, options, rounds)
+    timings = interleaved(runs, options.repeats, options.device)
+    peaks = {name: peak_megabytes(run, options.device) for name, run in runs.items()}
+    whole = timings[IN_TURN]
+    iteration = whole.minimum / (rounds * len(observers))
+    images = options.ipc * options.classes
+    batches = -(-images // options.batch_size)
     return {
         "iteration_s": iteration,
-        "condensed_image_s": options.iterations * iteration / options.batch_size,
-        "iterations": options.iterations,
-        "peak_mb": peak_megabytes(run, options.device),
-    }
+        "iteration_median_s": whole.median / (rounds * len(observers)),
+        "condensed_image_s": batches * options.iterations * iteration / images,
+        "set_s": batches * options.iterations * iteration,
+        "iterations": options.iterations, "ipc": options.ipc, "classes": options.classes,
+        "batches": batches, "peak_mb": peaks[IN_TURN],
+        "observers": {
+            name: {"iteration_ms": 1e3 * timings[name].minimum / rounds,
+                   "iteration_median_ms": 1e3 * timings[name].median / rounds, "peak_mb": peaks[name]}
+            for name in options.observers
+        },
+    }  # fmt: skip
 
 
-def measured(name: str, options: argparse.Namespace, machine: Machine) -> dict[str, float | None]:
-    """The numbers of one observer, as the JSON object has them."""
-    chosen = (options.precision, options.compile) != ("float32", "none")
-    steps = steps_of(name, options, chosen=chosen)
+def print_loop(loop: dict[str, Any], options: argparse.Namespace) -> None:
+    """The table of the whole loop, and what a set takes."""
+    rows = [
+        [name, each["iteration_ms"], each["iteration_median_ms"], None, each["peak_mb"]]
+        for name, each in loop["observers"].items()
+    ]
+    all_in_turn = [1e3 * loop["iteration_s"], 1e3 * loop["iteration_median_s"], loop["condensed_image_s"]]
+    rows.append([IN_TURN, *all_in_turn, loop["peak_mb"]])
+    print_table(["whole loop", "ms an iteration", "median ms", "s a condensed image", "MB"], rows)
+    print_note(
+        f"{loop['ipc']} images for each of {loop['classes']} classes: {loop['batches']} batches of "
+        f"{options.batch_size}, {loop['iterations']} iterations each, {loop['set_s'] / 3600:.2f} hours of "
+        f"one device, in {options.precision}, compile {options.compile}."
+    )
+
+
+def measured(
+    name: str, options: argparse.Namespace, machine: Machine, chosen: Machine
+) -> dict[str, float | None]:
+    """The numbers of one observer, as the JSON object has them.
+
+    Args:
+        name: of the observer.
+        options: of the command line.
+        machine: its peaks in float32.
+        chosen: its peaks in the precision of a run.
+    """
+    steps = steps_of(name, options)
     floor = machine.least_seconds(operations_of(steps["plain"]))
     timings = interleaved(steps, options.repeats, options.device)
     found: dict[str, float | None] = {}
@@ -209,8 +253,11 @@ def measured(name: str, options: argparse.Namespace, machine: Machine) -> dict[s
     for variant, step in steps.items():
         found[f"{VARIANTS[variant]}_peak_mb"] = peak_megabytes(step, options.device)
     fastest = "ours_compiled" if "compiled" in steps else "ours"
-    share = {"floor_s": floor, "floor_share": floor / timings[fastest.removeprefix("ours_")].minimum}
-    return {**found, **share, "peak_mb": found[f"{fastest}_peak_mb"]}
+    found |= {"floor_s": floor, "floor_share": floor / timings[fastest.removeprefix("ours_")].minimum}
+    if "chosen" in steps:
+        floor = chosen.least_seconds(chosen_operations_of(steps["plain"], options))
+        found |= {"chosen_floor_s": floor, "chosen_floor_share": floor / timings["chosen"].minimum}
+    return found | {"peak_mb": found[f"{fastest}_peak_mb"]}
 
 
 def total_of(parts: list[dict[str, float | None]]) -> dict[str, float | None]:
@@ -219,10 +266,11 @@ def total_of(parts: list[dict[str, float | None]]) -> dict[str, float | None]:
     for field in parts[0]:
         values = [value for part in parts if (value := part[field]) is not None]
         total[field] = (sum(values) if field.endswith("_s") else max(values)) if values else None
-    fastest, floor = total.get("ours_compiled_s") or total["ours_s"], total["floor_s"]
-    assert fastest is not None
-    assert floor is not None
-    return total | {"floor_share": floor / fastest}
+    fastest = total.get("ours_compiled_s") or total["ours_s"]
+    for prefix, seconds in (("", fastest), ("chosen_", total.get("ours_chosen_s"))):
+        if seconds is not None:
+            total[f"{prefix}floor_share"] = (total[f"{prefix}floor_s"] or 0) / seconds
+    return total
 
 
 def row_of(name: str, numbers: dict[str, Any]) -> list[object]:
@@ -230,7 +278,7 @@ def row_of(name: str, numbers: dict[str, Any]) -> list[object]:
     row: list[object] = [name, numbers["plain_s"]]
     for each in variants[1:]:
         row += [numbers[f"{each}_s"], numbers[f"{each}_s"] / numbers["plain_s"]]
-    row += [numbers["floor_s"], numbers["floor_share"]]
+    row += [numbers[each] for each in _FLOOR if each in numbers]
     peaks = [numbers[f"{each}_peak_mb"] for each in variants]
     return row + [None if peak is None else round(peak) for peak in peaks]
 
@@ -242,7 +290,8 @@ def print_numbers(numbers: dict[str, dict[str, float | None]]) -> None:
     header = ["observer", "plain s"]
     for each in variants[1:]:
         header += [f"{each} s", "ratio"]
-    header += ["floor s", "its share", *(f"{each} MB" for each in variants)]
+    header += [title for each, title in _FLOOR.items() if each in last]
+    header += [f"{each} MB" for each in variants]
     print_table(header, [row_of(each, found) for each, found in numbers.items()])
 
 
@@ -251,40 +300,47 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=20)
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--observers", nargs="+", default=list(IMAGENET_OBSERVERS))
-    parser.add_argument("--precision", default="float32", choices=["float32", "tf32", "bfloat16", "float16"])
-    parser.add_argument("--compile", default="none", choices=["none", "default", "max-autotune", "graphs"])
+    parser.add_numerics()
+    parser.add_argument("--ipc", type=int, default=10, help="of the set; not run here")
+    parser.add_argument("--classes", type=int, default=NUM_CLASSES, help="of the set and of the observers")
     parser.add_argument("--iterations", type=int, default=1000, help="of a whole recover; not run here")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="iterations with each observer in a timed call of the loop"
+    )
     parser.set_short(batch_size=8, repeats=2)
     return parser.parse_args()
 
 
 def main() -> None:
     options = parsed()
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     # Before the first step: the code on disk may change while this runs.
     facts = {
         **provenance(options.device), "batch_size": options.batch_size, "image_size": options.image_size,
-        "repeats": options.repeats, "precision": options.precision, "compile": options.compile,
+        "classes": options.classes, "repeats": options.repeats, "rounds": options.rounds,
     }  # fmt: skip
     machine = measured_machine(options.device)
+    chosen = machine
+    if options.precision != "float32":
+        chosen = replace(machine, flops=measured_flops(options.device, options.precision))
     numbers: dict[str, dict[str, float | None]] = {}
     for name in options.observers:
-        numbers[name] = measured(name, options, machine)
+        numbers[name] = measured(name, options, machine, chosen)
         print_numbers(numbers)
         print()
     numbers["total"] = total_of(list(numbers.values()))
     print_numbers(numbers)
+    print_medians("observer", numbers, list(VARIANTS.values()))
     loop = measured_loop(options)
-    print_table(["whole loop", "s an iteration", "s a condensed image", "MB"],
-                [[f"batch {options.batch_size}, {options.iterations} iterations", loop["iteration_s"],
-                  loop["condensed_image_s"], loop["peak_mb"]]])  # fmt: skip
+    print_loop(loop, options)
+    other = "" if chosen is machine else f", {chosen.flops / 1e9:.1f} in {options.precision}"
     print_note(
-        f"Floor: {machine.flops / 1e9:.1f} GFLOP/s and {machine.bytes / 1e9:.1f} GB/s in copies, "
-        "measured in this run."
+        f"Floor: {machine.flops / 1e9:.1f} GFLOP/s in float32{other}, and {machine.bytes / 1e9:.1f} GB/s in "
+        "copies, measured in this run."
     )
     print_facts(facts)
     if options.json:
-        print_json({**numbers, "loop": loop, "floor": asdict(machine), "provenance": facts})
+        floors = {"floor": asdict(machine), "chosen_floor": asdict(chosen)}
+        print_json({**numbers, "loop": loop, **floors, "provenance": facts})
 
 
 if __name__ == "__main__":

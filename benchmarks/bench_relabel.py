@@ -7,12 +7,17 @@ A randomly initialised observer and made images; the time depends on neither. Th
     plain      the observer's forward passes alone, on views that are there already
     reference  each picture opened and transformed by itself, a file for each batch
                (reference/label_batches.py)
-    ours       as the stage does it, in a process of its own
+    ours       as the stage does it with --precision and --compile, in a process of its own
 
-Each of the last two also without the observer: its data path alone. Ours keeps the images as bytes, decoded
-once for the whole stage; the reference opens them anew in each epoch, as the official programs do.
-The JSON object holds plain_s, reference_s, ours_s, reference_data_s, ours_data_s (minima; medians end in
-_median_s), ratio and data_ratio (of the reference to ours), images_per_s, and peak_mb, reference_peak_mb.
+Each of the last two also without the observer: its data path alone; ours also without its data path, on views
+that are there already. Ours keeps the images as bytes, decoded once for the whole stage; the reference opens
+them anew in each epoch, as the official programs do.
+
+The JSON object holds plain_s, reference_s, ours_s, reference_data_s, ours_data_s, ours_network_s (minima;
+medians end in _median_s), ratio and data_ratio (of the reference to ours), to_plain, images_per_s, and
+peak_mb, plain_peak_mb, reference_peak_mb. loader_share is ours_data_s / ours_s: on a GPU, where one goes on
+beside the other, more than the loader costs; loader_added_share is 1 - ours_network_s / ours_s. On a GPU as
+gpu.py has it.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from epochs import MEAN, STD, Work, parser, work_of
+from harness import chosen_network, chosen_numerics, in_chosen_precision
 from reference.label_batches import relabel_epoch
 from remote import Remote
 from report import print_report
@@ -63,28 +69,40 @@ def plain_of(work: Work, options: argparse.Namespace) -> Callable[[], object]:
 def ours_of(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """The stage's work, and its views alone."""
     keep_freed_memory()
-    work, observer = work_of(options, Path(options.folder)), observer_of(options)
+    work, observer = work_of(options, Path(options.folder)), chosen_network(observer_of(options), options)
+    forward = chosen_numerics(options).forward(observer)
     kernel, count = view_kernel_for(options.device), len(work.slots)
     names, labels = [str(label) for label in range(options.classes)], work.labels.numpy()
 
+    def label(views: Tensor) -> Tensor:
+        return ensemble_logits([forward(views)], "none")
+
     @torch.no_grad()
-    def epoch(label: Callable[[Tensor], Tensor] | None) -> None:
+    def epoch(*, labelled: bool) -> None:
         views, logits = work.views(1), []
         for first in range(0, count, options.batch_size):
             rows = np.arange(first, min(first + options.batch_size, count))
             batch = render_views(work.images, views, rows, mean=MEAN, std=STD, kernel=kernel)
-            if label is not None:
+            if labelled:
                 logits.append(label(batch))
-        if label is None:
+        if not labelled:
             return
         values = torch.cat(logits).cpu().numpy().astype(np.float16)
         rows = rows_of_views(1, views, labels, work.ipc_ids, values)
         data = table_to_bytes(build_labels_table(rows, names), rows_per_group=count)
         Path(options.folder, "ours.parquet").write_bytes(data)
 
+    ready = render_views(work.images, work.views(0), np.arange(count), mean=MEAN, std=STD, kernel=kernel)
+
+    @torch.no_grad()
+    def network() -> None:
+        for batch in ready.split(options.batch_size):
+            label(batch)
+
     return {
-        "ours": lambda: epoch(lambda batch: ensemble_logits([observer(batch).float()], "none")),
-        "ours_data": lambda: epoch(None),
+        "ours": in_chosen_precision(lambda: epoch(labelled=True), options),
+        "ours_data": lambda: epoch(labelled=False),
+        "ours_network": in_chosen_precision(network, options),
     }
 
 
@@ -95,15 +113,18 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         options.folder = folder
-        work, observer = work_of(options, Path(folder)), observer_of(options).cpu()
+        work, observer = work_of(options, Path(folder)), observer_of(options)
 
-        def reference(observers: list[nn.Module]) -> Callable[[], None]:
+        def labelled(views: Tensor) -> Tensor:
+            return observer(views.to(options.device)).cpu()
+
+        def reference(observers: list[Callable[[Tensor], Tensor]]) -> Callable[[], None]:
             labels = Path(folder, "epoch")
             return lambda: relabel_epoch(work.paths, work.recipe, options.batch_size, observers, labels)
 
         variants = {
             "plain": plain_of(work, options),
-            "reference": reference([observer]),
+            "reference": reference([labelled]),
             "reference_data": reference([]),
         }
         with Remote(ours_of, options) as remote:

@@ -30,7 +30,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from fsspec.core import url_to_fs
-from harness import base_parser, interleaved, print_json, print_table, provenance
+from harness import (
+    base_parser,
+    interleaved,
+    peak_megabytes,
+    print_json,
+    print_note,
+    print_table,
+    provenance,
+)
 from reference.label_batches import Recipe, relabel_epoch, stored_batches, write_pictures
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -231,27 +239,42 @@ def main() -> None:
         runs = {f"{name}: alone": show(one.batches) for name, one in compared.items()}
         runs |= {f"{name}: training": train(one.batches, arguments) for name, one in compared.items()}
         timings = interleaved(runs, arguments.repeats, arguments.device)
-    report(arguments, timings, {name: one.reference for name, one in compared.items()}, served)
+        peaks = {name: peak_megabytes(runs[f"{name}: alone"], arguments.device) for name in compared}
+    report(arguments, timings, {name: one.reference for name, one in compared.items()}, peaks, served)
 
 
 def report(
-    arguments: argparse.Namespace, timings: dict[str, Any], references: dict[str, str], served: str
+    arguments: argparse.Namespace,
+    timings: dict[str, Any],
+    references: dict[str, str],
+    peaks: dict[str, float | None],
+    served: str,
 ) -> None:
-    """A table; with --json the same as the last line. `references`: row -> the row it is compared with."""
+    """A table; with --json the same as the last line.
+
+    Args:
+        arguments: of the command line.
+        timings: of each row, alone and training.
+        references: row -> the row it is compared with.
+        peaks: megabytes that a row alone needs at most.
+        served: what S3 is.
+    """
     count = arguments.images * arguments.epochs
     rows = []
     for name, reference in references.items():
         pairs = [(timings[f"{name}: {how}"], timings[f"{reference}: {how}"]) for how in ("alone", "training")]
         ratios = [theirs.minimum / one.minimum for one, theirs in pairs]
         rates = [count / one.minimum for one, _ in pairs]
-        rows.append([name, rates[0], ratios[0], rates[1], ratios[1], count / pairs[0][0].median])
+        medians = [count / one.median for one, _ in pairs]
+        rows.append([name, rates[0], ratios[0], rates[1], ratios[1], *medians, peaks[name]])
     header = ["views per second", "alone", "times official", "training ConvNet W32", "times official",
-              "alone, median"]  # fmt: skip
+              "alone, median", "training, median", "MB"]  # fmt: skip
     print_table(header, rows)
     shape = {key: getattr(arguments, key) for key in ("images", "classes", "side", "epochs", "batch_size")}
-    print(f"{shape}; S3 is {served}")
+    print_note(f"{shape}; S3 is {served}")
     if arguments.json:
-        keys = ("name", "alone", "times_official", "training", "training_times_official", "alone_median")
+        keys = ("name", "alone", "times_official", "training", "training_times_official", "alone_median",
+                "training_median", "peak_mb")  # fmt: skip
         print_json(
             {
                 "rows": [dict(zip(keys, row, strict=True)) for row in rows], "shape": shape, "s3": served,

@@ -9,12 +9,12 @@ neither. Three variants of each stage:
     reference  the straightforward way (reference/statistics_pass.py, reference/crop_mosaics.py): each image
                opened by itself; one pass for each observer, class sums image by image; one forward for each
                crop of all images of the class
-    ours       the stages' own functions
+    ours       the stages' own functions, in --precision (no compiler: they are one pass)
 
 The ratio is reference to ours; both decode the files anew in every turn. "both" adds the times of the two
 stages up. Memory is what a variant needs at most beyond what is there before it. The JSON object holds under
-"statistics", "init" and "both": plain_s, reference_s, ours_s (minima; medians end in _median_s), ratio, and
-of each stage images_per_s, peak_mb, plain_peak_mb, reference_peak_mb.
+"statistics", "init" and "both": plain_s, reference_s, ours_s (minima; medians end in _median_s), ratio,
+to_plain, and of each stage images_per_s, peak_mb, plain_peak_mb, reference_peak_mb.
 """
 
 from __future__ import annotations
@@ -27,7 +27,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import base_parser, interleaved, peak_megabytes, print_json, print_table, provenance
+from harness import (
+    base_parser,
+    chosen_network,
+    in_chosen_precision,
+    interleaved,
+    peak_megabytes,
+    print_facts,
+    print_json,
+    print_medians,
+    print_table,
+    provenance,
+)
 from PIL import Image
 from reference.crop_mosaics import best_crops, mosaics_of
 from reference.statistics_pass import load_image, pass_of_observer
@@ -78,18 +89,22 @@ def opened(folder: Path, options: argparse.Namespace) -> StageContext:
         "statistics.patch_side": 16 if options.image_size > 64 else 4, "init.factor": FACTOR,
         "init.images_per_class": options.images, "init.crops_per_image": options.crops,
         "init.mosaic_order": "rded", "init.crop_resize": "nearest", "ipc": 1,
+        "precision": options.precision,
     }  # fmt: skip
     config = with_fields(load_recipe("imagenet10"), fields)
     # Nothing is held decoded: a set as large as those that matter is not.
     data = open_dataset(config.dataset, seed=0, memory_limit=0)
     config = config.model_copy(update={"dataset": data.spec})
-    sizes = {"num_classes": 1000, "image_size": options.image_size, "channels": 3, "seed": 0}
-    networks: dict[str, nn.Module] = {
-        name: freeze(build_network(name, **sizes).to(options.device)) for name in options.observers
-    }
+    networks = {name: chosen_network(network, options) for name, network in networks_of(options).items()}
     return StageContext(
         config, open_store("memory://bench_statistics"), data, options.device, _networks=networks
     )
+
+
+def networks_of(options: argparse.Namespace) -> dict[str, nn.Module]:
+    """The observers, in float32."""
+    sizes = {"num_classes": 1000, "image_size": options.image_size, "channels": 3, "seed": 0}
+    return {name: freeze(build_network(name, **sizes).to(options.device)) for name in options.observers}
 
 
 def normalisation(context: StageContext) -> dict[str, Any]:
@@ -97,9 +112,10 @@ def normalisation(context: StageContext) -> dict[str, Any]:
     return {"mean": spec.mean, "std": spec.std}
 
 
-def statistics_steps(context: StageContext, files: list[Path], labels: list[int]) -> Steps:
+def statistics_steps(
+    context: StageContext, networks: list[nn.Module], files: list[Path], labels: list[int]
+) -> Steps:
     section, size = context.config.statistics, context.data.train.image_size
-    networks = [context.observer(name) for name in context.config.squeeze.observers]
     shown = torch.stack([load_image(path, size, **normalisation(context)) for path in files])
     shown = shown.to(context.device)
     (unit,) = plan(context)
@@ -118,9 +134,10 @@ def statistics_steps(context: StageContext, files: list[Path], labels: list[int]
     }
 
 
-def init_steps(context: StageContext, files: list[Path], labels: list[int]) -> Steps:
+def init_steps(
+    context: StageContext, networks: list[nn.Module], files: list[Path], labels: list[int]
+) -> Steps:
     section, size = context.config.init, context.data.train.image_size
-    networks = [context.observer(name) for name in context.config.squeeze.observers]
     members = [path for path, label in zip(files, labels, strict=True) if label == 0]
 
     def crops_of(index: int) -> Tensor:
@@ -153,11 +170,13 @@ def forwards(network: nn.Module, images: Tensor, batch_size: int) -> None:
 
 def measured(steps: Steps, images: int, options: argparse.Namespace) -> dict[str, float | None]:
     """The numbers of one stage, as the JSON object has them."""
+    steps = steps | {"ours": in_chosen_precision(steps["ours"], options)}
     timings = interleaved(steps, options.repeats, options.device)
     found: dict[str, float | None] = {}
     for variant, timing in timings.items():
         found[f"{variant}_s"], found[f"{variant}_median_s"] = timing.minimum, timing.median
     found["ratio"] = timings["reference"].minimum / timings["ours"].minimum
+    found["to_plain"] = timings["ours"].minimum / timings["plain"].minimum
     found["images_per_s"] = images / timings["ours"].minimum
     for variant, step in steps.items() if options.memory else ():
         found["peak_mb" if variant == "ours" else f"{variant}_peak_mb"] = peak_megabytes(step, options.device)
@@ -169,11 +188,24 @@ def together(*stages: dict[str, float | None]) -> dict[str, float | None]:
     names = [f"{variant}{end}" for variant in VARIANTS for end in ("_s", "_median_s")]
     found: dict[str, float | None] = {name: sum(stage[name] or 0 for stage in stages) for name in names}
     found["ratio"] = (found["reference_s"] or 0) / (found["ours_s"] or 1)
+    found["to_plain"] = (found["ours_s"] or 0) / (found["plain_s"] or 1)
     return found
+
+
+def print_stages(numbers: dict[str, dict[str, float | None]]) -> None:
+    """The table of both stages."""
+    columns = {
+        "plain_s": "plain s", "reference_s": "reference s", "ours_s": "ours s", "ratio": "ratio",
+        "to_plain": "/ plain", "images_per_s": "images/s", "plain_peak_mb": "plain MB",
+        "reference_peak_mb": "reference MB", "peak_mb": "MB",
+    }  # fmt: skip
+    rows = [[stage, *(found.get(field) for field in columns)] for stage, found in numbers.items()]
+    print_table(["stage", *columns.values()], rows)
 
 
 def main() -> None:
     parser = base_parser(__doc__)
+    parser.add_numerics(compiled=False)
     parser.set_defaults(repeats=1)
     parser.add_argument(
         "--images", type=int, default=6, help="real images, two thirds of them of the class that init takes"
@@ -184,37 +216,23 @@ def main() -> None:
     parser.add_argument("--observers", nargs="+", default=list(OBSERVERS))
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="times alone")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    numbers: dict[str, dict[str, float | None]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        files = write_images(Path(folder), options)
-        context, labels = opened(Path(folder), options), [int(path.parent.name) for path in files]
-        stages = {"statistics": (statistics_steps, len(files)), "init": (init_steps, labels.count(0))}
-        for stage, (steps_of, images) in stages.items():
-            numbers[stage] = measured(steps_of(context, files, labels), images, options)
-    numbers["both"] = together(numbers["statistics"], numbers["init"])
-    fields = [f"{variant}_s" for variant in VARIANTS] + ["ratio", "images_per_s"]
-    fields += ["plain_peak_mb", "reference_peak_mb", "peak_mb"]
-    header = [
-        "stage",
-        "plain s",
-        "reference s",
-        "ours s",
-        "ratio",
-        "images/s",
-        "plain MB",
-        "reference MB",
-        "MB",
-    ]
-    print_table(
-        header, [[stage, *(found.get(field) for field in fields)] for stage, found in numbers.items()]
-    )
     facts = {
         **provenance(options.device), "images": options.images, "image_size": options.image_size,
         "batch_size": options.batch_size, "crops": options.crops, "observers": options.observers,
         "repeats": options.repeats,
     }  # fmt: skip
-    print(" ".join(f"{name}={value}" for name, value in facts.items()))
+    numbers: dict[str, dict[str, float | None]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_images(Path(folder), options)
+        context, labels = opened(Path(folder), options), [int(path.parent.name) for path in files]
+        networks = list(networks_of(options).values())
+        stages = {"statistics": (statistics_steps, len(files)), "init": (init_steps, labels.count(0))}
+        for stage, (steps_of, images) in stages.items():
+            numbers[stage] = measured(steps_of(context, networks, files, labels), images, options)
+    numbers["both"] = together(numbers["statistics"], numbers["init"])
+    print_stages(numbers)
+    print_medians("stage", numbers, VARIANTS)
+    print_facts(facts)
     if options.json:
         print_json({**numbers, "provenance": facts})
 

@@ -8,10 +8,10 @@ that reading ahead is seen. Three variants:
     plain      forward, backward and the same optimiser on views that are there already
     reference  each picture opened and cut by itself, a label file for each batch, parameters updated and
                averaged one by one (reference/label_batches.py)
-    ours       as the stage does it, in a process of its own
+    ours       as the stage does it with --precision and --compile, in a process of its own
 
-Each of the last two also without the student: its data path alone. The JSON object is that of
-bench_relabel.py.
+Each of the last two also without the student: its data path alone; ours also without its data path, on views
+that are there already. The JSON object is that of bench_relabel.py.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from epochs import MEAN, STD, Work, parser, random_logits, work_of
+from harness import chosen_context, chosen_network, in_chosen_precision
 from reference.label_batches import Trainer, drawn_batches, stored_batches
 from remote import Remote
 from report import print_report
@@ -41,9 +42,12 @@ from edc_ray.data.label_rows import places_of, rows_of_views, views_of_rows
 from edc_ray.kernels.compiled_views import view_kernel_for
 from edc_ray.models.registry import build_network
 from edc_ray.stages.kept_memory import keep_freed_memory
+from edc_ray.stages.network_numerics import TrainingSteps
 from edc_ray.stages.training import make_optimizer
 
 EPOCHS = 2
+Step = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From views, their soft labels and their classes to the loss; the student has made a step then."""
 
 
 class Epoch(NamedTuple):
@@ -61,26 +65,42 @@ def student_of(options: argparse.Namespace) -> nn.Module:
     return network.to(options.device).train()
 
 
-def step_of(network: nn.Module, *, averages: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The stage's optimiser step."""
-    section = EvaluateConfig(students=("convnet_w32",))
-    optimizer = make_optimizer(network, section)
-    ema = EmaParameters(network, section.ema_decay) if averages else None
+SECTION = EvaluateConfig(students=("convnet_w32",))
+
+
+def plain_step_of(network: nn.Module) -> Step:
+    """The stage's optimiser step in float32, without averages."""
+    optimizer = make_optimizer(network, SECTION)
 
     def step(views: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        loss = mse_ce(network(views), logits, labels, ce_weight=section.ce_weight)
+        loss = mse_ce(network(views), logits, labels, ce_weight=SECTION.ce_weight)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if ema is not None:
-            ema.update()
+        return loss.detach()
+
+    return step
+
+
+def step_of(options: argparse.Namespace) -> Step:
+    """The stage's step, of a new student."""
+    network = chosen_network(student_of(options), options)
+    optimizer, steps = make_optimizer(network, SECTION), TrainingSteps(network, chosen_context(options))
+    ema = EmaParameters(network, SECTION.ema_decay)
+
+    def step(views: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        loss = mse_ce(steps.forward(views), logits, labels, ce_weight=SECTION.ce_weight)
+        steps.backward(loss)
+        steps.step(optimizer)
+        optimizer.zero_grad(set_to_none=True)
+        ema.update()
         return loss.detach()
 
     return step
 
 
 def plain_of(work: Work, options: argparse.Namespace) -> Callable[[], object]:
-    step, size, count = step_of(student_of(options), averages=False), options.batch_size, len(work.slots)
+    step, size, count = plain_step_of(student_of(options)), options.batch_size, len(work.slots)
     views = render_views(work.images, work.views(0), np.arange(count), mean=MEAN, std=STD)
     logits = torch.from_numpy(random_logits(count, options.classes)).float().to(options.device)
     batches = list(
@@ -130,7 +150,7 @@ def ours_of(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
         rows = rows_of_views(epoch, work.views(epoch), labels, work.ipc_ids, logits)
         data = table_to_bytes(build_labels_table(rows, names), rows_per_group=count)
         Path(options.folder, f"{epoch}.parquet").write_bytes(data)
-    step = step_of(student_of(options), averages=True)
+    step = step_of(options)
 
     def read(epoch: int) -> Epoch:
         path = Path(options.folder, f"{epoch}.parquet")
@@ -139,7 +159,7 @@ def ours_of(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
         soft = torch.from_numpy(rows.logits.copy()).float().to(device)
         return Epoch(views_of_rows(rows, place), soft, own)
 
-    def epochs(train: bool) -> None:
+    def epochs(*, train: bool) -> None:
         total = torch.zeros((), device=device)
         for number, epoch in enumerate(one_ahead(read, range(EPOCHS))):
             order = np.random.RandomState(number).permutation(count)
@@ -151,7 +171,20 @@ def ours_of(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
                     total += step(views, epoch.logits[chosen], epoch.labels[chosen])
         total.item()
 
-    return {"ours": lambda: epochs(True), "ours_data": lambda: epochs(False)}
+    ready, first = render_views(work.images, work.views(0), np.arange(count), mean=MEAN, std=STD), read(0)
+
+    def network() -> None:
+        total = torch.zeros((), device=device)
+        for _ in range(EPOCHS):
+            for rows in torch.arange(count, device=device).split(options.batch_size):
+                total += step(ready[rows], first.logits[rows], first.labels[rows])
+        total.item()
+
+    return {
+        "ours": in_chosen_precision(lambda: epochs(train=True), options),
+        "ours_data": lambda: epochs(train=False),
+        "ours_network": in_chosen_precision(network, options),
+    }
 
 
 def main() -> None:

@@ -44,6 +44,7 @@ class Work:
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Options of both."""
     found = base_parser(description)
+    found.add_numerics()
     found.add_argument("--images", type=int, default=500)
     found.add_argument("--image-size", type=int, default=32)
     found.add_argument("--classes", type=int, default=10)

@@ -5,22 +5,25 @@ matrix product, two operations for a multiplication with its addition, and the b
 results, each read or written once. Everything else (BatchNorm, activations, pooling, statistics, losses) is
 taken as free, as if it were done on the way; so the floor cannot be reached in full. An operation takes at
 least its arithmetic at the peak or its bytes at the full bandwidth, whichever is longer; one follows the
-other. Both peaks are measured in the same run with the same threads and clock.
+other. Both peaks are measured in the same run with the same threads and clock, that of arithmetic in the
+precision in which the network computes; operands of 16 bits move half the bytes.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from harness import timed
+from harness import chosen_numerics, tf32, timed
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _ATEN = torch.ops.aten
+_HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Machine:
-    """flops: of float32 products or convolutions in a second. bytes: read and written in a second."""
+    """flops: of products or convolutions in a second. bytes: read and written in a second."""
 
     flops: float
     bytes: float
@@ -44,30 +47,41 @@ class Machine:
         return sum(max(each.flops / self.flops, each.bytes / self.bytes) for each in operations)
 
 
-def measured_machine(device: torch.device, *, repeats: int = 8) -> Machine:
-    """Peaks of a device: the best of some large products and convolutions, and of some copies.
-
-    One library's convolutions may be faster than another's products; copies are of more than caches hold.
-    """
-    side, images, numbers = (8192, 128, 2**28) if device.type == "cuda" else (1536, 8, 2**25)
-    left, right = (torch.randn(side, side, device=device) for _ in range(2))
-    product = torch.empty_like(left)
-    maps = torch.randn(images, 128, 32, 32, device=device).to(memory_format=torch.channels_last)
-    weight = torch.randn(128, 128, 3, 3, device=device).to(memory_format=torch.channels_last)
+def measured_machine(device: torch.device, precision: str = "float32", *, repeats: int = 8) -> Machine:
+    """Peaks of a device in a precision."""
+    numbers = 2**28 if device.type == "cuda" else 2**25  # more than caches hold
     source = torch.ones(numbers, device=device)
     target = torch.empty_like(source)
+    seconds = _best(lambda: target.copy_(source), device, repeats)
+    return Machine(measured_flops(device, precision, repeats=repeats), 2 * 4 * numbers / seconds)
 
-    def best(run: Callable[[], object]) -> float:
-        run()
-        return min(timed(run, device) for _ in range(repeats))
 
-    by_product = 2 * side**3 / best(lambda: torch.mm(left, right, out=product))
+def measured_flops(device: torch.device, precision: str = "float32", *, repeats: int = 8) -> float:
+    """Operations in a second of the best of some large products and convolutions.
+
+    One library's convolutions may be faster than another's products.
+
+    Args:
+        device: whose peak.
+        precision: float32, tf32, bfloat16 or float16; what tf32 is on a CPU is float32.
+        repeats: of each.
+    """
+    side, images = (8192, 256) if device.type == "cuda" else (1536, 8)
+    made: dict[str, Any] = {"device": device, "dtype": _HALF.get(precision, torch.float32)}
+    left, right = (torch.randn(side, side, **made) for _ in range(2))
+    product = torch.empty_like(left)
+    maps = torch.randn(images, 128, 32, 32, **made).to(memory_format=torch.channels_last)
+    weight = torch.randn(128, 128, 3, 3, **made).to(memory_format=torch.channels_last)
     (counted,) = operations_of(lambda: F.conv2d(maps, weight, padding=1))
-    by_convolution = counted.flops / best(lambda: F.conv2d(maps, weight, padding=1))
-    return Machine(
-        flops=max(by_product, by_convolution),
-        bytes=2 * 4 * numbers / best(lambda: target.copy_(source)),
-    )
+    with tf32(precision == "tf32"):
+        by_product = 2 * side**3 / _best(lambda: torch.mm(left, right, out=product), device, repeats)
+        by_convolution = counted.flops / _best(lambda: F.conv2d(maps, weight, padding=1), device, repeats)
+    return max(by_product, by_convolution)
+
+
+def _best(run: Callable[[], object], device: torch.device, repeats: int) -> float:
+    run()
+    return min(timed(run, device) for _ in range(repeats))
 
 
 def operations_of(run: Callable[[], object]) -> list[Operation]:
@@ -75,6 +89,12 @@ def operations_of(run: Callable[[], object]) -> list[Operation]:
     with _Counter() as counter:
         run()
     return counter.operations
+
+
+def chosen_operations_of(run: Callable[[], object], options: argparse.Namespace) -> list[Operation]:
+    """Those of a call whose networks compute in the precision of the command line."""
+    with chosen_numerics(options, compiled=False).autocast(options.device):
+        return operations_of(run)
 
 
 class _Counter(TorchDispatchMode):

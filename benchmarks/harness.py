@@ -3,6 +3,9 @@
 A benchmark never runs one variant to the end and then the next: what else the machine does would fall on
 one of them. It takes the variants in turns and reports the minimum (what the code costs) and the median
 (what it cost here and now). `--clock cpu` counts processor time instead, for a machine that others use too.
+
+Where a benchmark takes `--precision` and `--compile`, ours computes as a run with these does, by the stages'
+own code; what it is held against (plain, reference) is float32 without TF32, by nobody's compiler.
 """
 
 from __future__ import annotations
@@ -14,17 +17,32 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import torch
 from records import Record
+from torch import nn
 
+from edc_ray.artifacts.store import open_store
+from edc_ray.config.load import load_recipe
+from edc_ray.config.run import Precision, RunConfig
+from edc_ray.core.network_numerics import NetworkNumerics
+from edc_ray.data.fake import synthetic_images
+from edc_ray.data.sources import OpenedDataset
+from edc_ray.errors import ConfigError
+from edc_ray.stages.chosen_numerics import check_numerics, chosen_precision
+from edc_ray.stages.context import StageContext
+from edc_ray.stages.network_numerics import Compile, network_numerics, placed
 from edc_ray.stages.provenance import environment_facts
 
+Out = TypeVar("Out")
 _MEGABYTE = 1e6
+_UNTIMED = {"graphs": 3}
+"""Calls before the first that is timed: a graph is captured in the second or third."""
 
 
 @dataclass
@@ -33,6 +51,7 @@ class _Asked:
 
     clock: str = "wall"
     record: Record | None = None
+    numerics: dict[str, str] = field(default_factory=dict)
 
 
 _asked = _Asked()
@@ -52,6 +71,7 @@ class BenchParser(argparse.ArgumentParser):
     def __init__(self, description: str | None) -> None:
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         self._short: dict[str, Any] = {}
+        self._takes_numerics = False
         add = self.add_argument
         add("--device", default="cpu", type=torch.device)
         add("--threads", type=int, default=torch.get_num_threads(), help="of torch, on a CPU")
@@ -74,6 +94,20 @@ class BenchParser(argparse.ArgumentParser):
         """What --short sets unless the command line says otherwise."""
         self._short = values
 
+    def add_numerics(self, *, compiled: bool = True) -> None:
+        """--precision and, where the stage compiles its networks at all, --compile: of ours."""
+        self._takes_numerics = True
+        self.add_argument(
+            "--precision",
+            default="auto",
+            choices=get_args(Precision),
+            help="of ours; auto: as a run has it on the device",
+        )
+        if compiled:
+            self.add_argument("--compile", default="none", choices=get_args(Compile), help="of ours")
+        else:
+            self.set_defaults(compile="none")
+
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:
         """See ArgumentParser; refuses a record of code that no commit has before anything is measured."""
         found = super().parse_args(args, namespace)
@@ -83,7 +117,9 @@ class BenchParser(argparse.ArgumentParser):
         if found.clock == "cpu" and found.device.type != "cpu":
             self.error("--clock cpu does not see what another device does")
         torch.set_num_threads(found.threads)
-        _asked.clock, _asked.record = found.clock, None
+        _asked.clock, _asked.record, _asked.numerics = found.clock, None, {}
+        if self._takes_numerics:
+            self._choose_numerics(found)
         if found.record:
             try:
                 title = (self.description or "").partition("\n")[0]
@@ -95,18 +131,80 @@ class BenchParser(argparse.ArgumentParser):
             found.json = True
         return found
 
+    def _choose_numerics(self, found: argparse.Namespace) -> None:
+        config = _config_of(found)
+        try:
+            check_numerics(config, found.device)
+        except ConfigError as error:
+            self.error(str(error))
+        found.precision = chosen_precision(config, found.device, None)
+        _asked.numerics = {"precision": found.precision, "compile": found.compile}
+        _allow_tf32(False)
+
 
 def base_parser(description: str | None) -> BenchParser:
     """The options that every benchmark has."""
     return BenchParser(description)
 
 
+def chosen_numerics(options: argparse.Namespace, *, compiled: bool = True) -> NetworkNumerics:
+    """How a stage's networks compute with `precision` and `compile` of the command line.
+
+    Args:
+        options: as parsed, with a precision that is not auto.
+        compiled: whether the stage compiles its networks at all.
+    """
+    return network_numerics(_config_of(options), options.device, compiled=compiled)
+
+
+def chosen_context(options: argparse.Namespace) -> StageContext:
+    """A context with `precision` and `compile` of the command line, for what a stage asks it of these."""
+    images = synthetic_images(2, 1, 8, 3, seed=0)
+    config = _config_of(options)
+    data = OpenedDataset(config.dataset, images, images)
+    return StageContext(config, open_store("memory://benchmark"), data, options.device)
+
+
+def chosen_network(network: nn.Module, options: argparse.Namespace) -> nn.Module:
+    """The network itself, on the device, its weights as the precision of the command line wants them."""
+    return placed(network, _config_of(options), options.device)
+
+
+def in_chosen_precision(run: Callable[[], Out], options: argparse.Namespace) -> Callable[[], Out]:
+    """A call that alone may round the factors of products to TF32, if that is the precision."""
+
+    def chosen() -> Out:
+        with tf32(options.precision == "tf32"):
+            return run()
+
+    return chosen
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether CUDA may round the factors of products and convolutions, as a unit of a run sets it."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    _allow_tf32(allowed)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def _allow_tf32(allowed: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
+def _config_of(options: argparse.Namespace) -> RunConfig:
+    return load_recipe("imagenet10", [f"precision={options.precision}", f"compile={options.compile}"])
+
+
 def interleaved(
     variants: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
 ) -> dict[str, Timing]:
-    """Each variant once untimed, then all of them in turns, `repeats` times."""
+    """Each variant untimed, as often as it takes to get going, then all of them in turns, `repeats` times."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for turn in range(-1, repeats):
+    for turn in range(-_UNTIMED.get(_asked.numerics.get("compile", ""), 1), repeats):
         for name, run in variants.items():
             spent = timed(run, device)
             if turn >= 0:
@@ -163,8 +261,9 @@ def peak_megabytes(run: Callable[[], object], device: torch.device) -> float | N
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Versions, hardware, commit, the number of threads and the clock."""
-    return {**environment_facts(device), "threads": torch.get_num_threads(), "clock": _asked.clock}
+    """Versions, hardware, commit, the number of threads, the clock, and how networks of ours compute."""
+    facts = {**environment_facts(device), "threads": torch.get_num_threads(), "clock": _asked.clock}
+    return facts | _asked.numerics
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -177,6 +276,19 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     sys.stdout.flush()
     if _asked.record is not None:
         _asked.record.add_table(texts)
+
+
+def print_medians(first: str, numbers: Mapping[str, Mapping[str, Any]], variants: Sequence[str]) -> None:
+    """The medians beside the minima of another table.
+
+    Args:
+        first: what the rows are.
+        numbers: row -> fields, among them VARIANT_median_s.
+        variants: those that no row has are left out.
+    """
+    there = [each for each in variants if any(f"{each}_median_s" in row for row in numbers.values())]
+    rows = [[name, *(row.get(f"{each}_median_s") for each in there)] for name, row in numbers.items()]
+    print_table([f"{first}, medians", *(f"{each} s" for each in there)], rows)
 
 
 def print_note(text: str) -> None:

@@ -68,13 +68,14 @@ def markdown(record: dict[str, Any]) -> str:
         "## Synthetic logits: bytes, bounds, speed",
         "",
         "| classes | codec | B a label | for each table, B | largest error | its bound | encode, labels/s | "
-        "decode, labels/s |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "median | decode, labels/s | median |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     text += [
         f"| {row['classes']} | {row['codec']} | {row['bytes']:.1f} | {row['shared_bytes']} | "
         f"{row['max_error']:.3g} | {row['error_bound']:.3g} | {row['encode_labels_per_second']:,.0f} | "
-        f"{row['decode_labels_per_second']:,.0f} |"
+        f"{row['encode_median_labels_per_second']:,.0f} | {row['decode_labels_per_second']:,.0f} | "
+        f"{row['decode_median_labels_per_second']:,.0f} |"
         for row in record["synthetic"]
     ]
     views = record["view_bytes"]

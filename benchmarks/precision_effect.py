@@ -47,7 +47,7 @@ HEADER = (
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 BASE = "float32:none"
-WAYS = (BASE, "bfloat16:none", "float32:default", "float16:none")
+WAYS = (BASE, "bfloat16:none", "float32:default", "float16:none", "bfloat16:default")
 REDUCED: dict[str, Any] = {
     "cluster.address": "none", "ipc": 2, "squeeze.epochs": 2, "recover.iterations": 40,
     "relabel.epochs": 100, "evaluate.rows": ["condensed", "random"], "evaluate.seeds": 3,
@@ -65,6 +65,7 @@ def main() -> None:
         "bench": "precision_effect",
         "recipe": "digits",
         "fields": changed,
+        "note": options.note,
         "ways": {},
         **provenance(options.device),
     }
@@ -90,6 +91,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ways", nargs="+", default=WAYS, help=f"precision:compile; {BASE} comes first")
     parser.add_argument("--device", default="cpu", type=torch.device)
     parser.add_argument("--record", help="name of the files in benchmarks/results")
+    parser.add_argument("--note", default="", help="what a reader of the record must know of how it was made")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line of the output")
     options = parser.parse_args()
     if options.ways[0] != BASE:
@@ -204,10 +206,11 @@ def _page(record: dict[str, Any]) -> str:
     base = record["ways"][BASE]
     alone, n = base["alone"], base["students"]["condensed"]["n"]
     fields = " ".join(f"{name}={json.dumps(value)}" for name, value in record["fields"].items())
+    note = f"{record['note']}\n\n" if record["note"] else ""
     return (
         "# Precision and compile: what they change\n\n"
         f"Commit {record['commit']}, {record['hardware']}, {record['threads']} threads, torch "
-        f"{record['torch']}. Recipe `digits` with `{fields}`.\n\n"
+        f"{record['torch']}. Recipe `digits` with `{fields}`.\n\n{note}"
         f"{table}\n\n"
         "Images and logits: difference from float32 where recover and relabel alone work in another way, "
         "from the same observers, statistics and images; images in grey levels (their standard deviation is "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 _CODE = ("edc_ray", "benchmarks")
+_COMMIT = "EDC_RAY_COMMIT"
 
 
 @dataclass
@@ -111,15 +113,37 @@ def command_line(words: Sequence[str]) -> str:
 
 
 def changed_files() -> list[str]:
-    """Files of the code that differ from the commit; records themselves do not count."""
-    root = Path(__file__).parents[1]
-    status = ["git", "status", "--porcelain", "--untracked-files=all", "--", *_CODE]
+    """Files of the code that differ from the commit; records themselves do not count.
+
+    Of a copy without a repository EDC_RAY_COMMIT says the commit, as for a run (stages/provenance.py).
+    """
     try:
-        done = subprocess.run(status, cwd=root, capture_output=True, text=True, check=True, timeout=20)
+        status = _git("status", "--porcelain", "--untracked-files=all", "--", *_CODE)
     except (OSError, subprocess.SubprocessError):
-        return ["the code is in no repository"]
-    paths = [line[3:] for line in done.stdout.splitlines()]
+        given = re.fullmatch(r"[0-9a-f]{7,40}", os.environ.get(_COMMIT, ""))
+        return [] if given else [f"the code is in no repository, and {_COMMIT} names no commit"]
+    paths = [line[3:] for line in status.splitlines()]
     return [path for path in paths if not path.startswith("benchmarks/results/")]
+
+
+def is_of_this_code(commit: str) -> bool:
+    """Whether a record of a commit is one of the code as it is now, if no file is changed."""
+    if re.fullmatch(r"[0-9a-f]{7,40}", commit) is None:
+        return False
+    given = os.environ.get(_COMMIT, "")
+    if given and (given.startswith(commit) or commit.startswith(given)):
+        return True
+    try:
+        _git("diff", "--quiet", commit, "HEAD", "--", *_CODE, ":!benchmarks/results")
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
+
+
+def _git(*words: str) -> str:
+    root = Path(__file__).parents[1]
+    done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout
 
 
 def _processor() -> str:

@@ -23,7 +23,8 @@ def losses_of_crops(crops_NCHW: Tensor, label: int, observers: Sequence[nn.Modul
     height, width = crops_NCHW.shape[-2:]
     top, left = (size - height) // 2, (size - width) // 2
     padded[..., top : top + height, left : left + width] = crops_NCHW
-    logits = torch.stack([observer(padded) for observer in observers]).mean(0)
+    padded = padded.to(next(observers[0].parameters()).device)
+    logits = torch.stack([observer(padded) for observer in observers]).mean(0).cpu()
     return [float(F.cross_entropy(row.unsqueeze(0), torch.tensor([label]))) for row in logits]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -140,7 +140,11 @@ def drawn_batches(
 
 
 def relabel_epoch(
-    paths: Sequence[Path], recipe: Recipe, batch_size: int, observers: Sequence[nn.Module], folder: Path
+    paths: Sequence[Path],
+    recipe: Recipe,
+    batch_size: int,
+    observers: Sequence[Callable[[Tensor], Tensor]],
+    folder: Path,
 ) -> None:
     """Labels one epoch, one file a batch; without observers only the views are made."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -85,6 +85,7 @@ def pass_of_observer(
     std: Sequence[float],
 ) -> dict[str, LayerSums]:
     """One pass over all images; the sums of every layer under its module path."""
+    device = next(network.parameters()).device
     sums = {
         name: LayerSums(module, patch_side, len(paths))
         for name, module in network.named_modules()
@@ -94,7 +95,7 @@ def pass_of_observer(
         batch = range(first, min(first + batch_size, len(paths)))
         for layer in sums.values():
             layer.labels = torch.tensor([labels[index] for index in batch])
-        network(torch.stack([load_image(paths[index], image_size, mean, std) for index in batch]))
+        network(torch.stack([load_image(paths[index], image_size, mean, std) for index in batch]).to(device))
     for layer in sums.values():
         layer.close()
     return sums

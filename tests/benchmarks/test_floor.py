@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from floor import Machine, Operation, operations_of
+from floor import Machine, Operation, chosen_operations_of, operations_of
+from harness import base_parser
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -51,3 +52,21 @@ def test_each_gradient_of_a_convolution_moves_its_two_operands_and_itself_once()
 def test_an_operation_takes_its_arithmetic_or_its_traffic_whichever_is_longer() -> None:
     machine = Machine(flops=10.0, bytes=2.0)
     assert machine.least_seconds([Operation("a", 20.0, 1.0), Operation("b", 1.0, 6.0)]) == 2.0 + 3.0
+
+
+def test_operands_of_sixteen_bits_move_half_the_bytes_of_the_same_operations() -> None:
+    parser = base_parser("x")
+    parser.add_numerics()
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(36, 5))
+    images = torch.randn(2, 3, 5, 5, requires_grad=True)
+
+    def step() -> None:
+        network(images).sum().backward()
+
+    whole, half = (
+        chosen_operations_of(step, parser.parse_args(["--precision", precision]))
+        for precision in ("float32", "bfloat16")
+    )
+    base_parser("x").parse_args([])
+    assert [each.flops for each in half] == [each.flops for each in whole]
+    assert [2 * each.bytes for each in half] == [each.bytes for each in whole]

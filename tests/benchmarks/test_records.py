@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import records
-from records import Record, command_line
+from records import Record, command_line, is_of_this_code
+
+changed_files = records.changed_files
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +62,32 @@ def test_a_command_is_kept_without_its_note_and_without_folders_of_the_machine()
     words = ["/home/me/bench_x.py", "--set", "dataset.train=/data/a/train.parquet", "--note", "a b", "--json"]
     assert command_line(words) == "python benchmarks/bench_x.py --set dataset.train=train.parquet --json"
     assert command_line(["x.py", "--url", "s3://bucket/a"]).endswith("--url s3://bucket/a")
+
+
+def _no_repository(*words: str) -> str:
+    raise OSError("no git")
+
+
+def test_a_copy_without_a_repository_is_of_the_commit_that_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(records, "_git", _no_repository)
+    monkeypatch.delenv("EDC_RAY_COMMIT", raising=False)
+    assert changed_files() == ["the code is in no repository, and EDC_RAY_COMMIT names no commit"]
+    assert not is_of_this_code("0123456789ab")
+    monkeypatch.setenv("EDC_RAY_COMMIT", "0123456789ab")
+    assert changed_files() == []
+    assert is_of_this_code("0123456789ab")
+    assert not is_of_this_code("ba9876543210")
+    monkeypatch.setenv("EDC_RAY_COMMIT", "0123456789ab+dirty")
+    assert changed_files()
+
+
+def test_a_record_is_of_this_code_where_git_finds_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.delenv("EDC_RAY_COMMIT", raising=False)
+    monkeypatch.setattr(records, "_git", lambda *words: asked.append(words) or "")
+    assert is_of_this_code("0123456")
+    assert asked[0][:4] == ("diff", "--quiet", "0123456", "HEAD")
+    assert asked[0][-1] == ":!benchmarks/results"
+    assert not is_of_this_code("0123456+dirty")

@@ -1,0 +1,177 @@
+"""All benchmarks of a GPU at the paper's sizes, one after the other, each with its record.
+
+    python benchmarks/gpu.py [--only THEME ...] [--list]
+
+Batches of 80 at 224x224, the five ImageNet observers, ImageNet-1k at ten images per class; labels and
+students in batches of 100 at 224x224 with ResNet-18. `make bench-gpu` calls it; any interpreter will do that
+has the packages below: neither Ray nor an installation of edc-ray is needed, nor the network.
+
+A record is results/<theme>_<gpu>_<yyyymm>, there as soon as its benchmark has ended. Called again, those are
+left out that are recorded of this code. A copy without a repository says its commit in EDC_RAY_COMMIT. One
+that fails does not stop the others. In the end the figures of all records are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from records import RESULTS, changed_files, is_of_this_code, markdown_table
+
+HERE = Path(__file__).parent
+PACKAGES = (
+    "torch", "torchvision", "numpy", "PIL", "pyarrow", "pydantic", "yaml", "fsspec", "filelock",
+    "safetensors", "rich", "sklearn",
+)  # fmt: skip
+RECOVER = (
+    "bench_recover_step.py --batch-size 80 --ipc 10 --classes 1000 --iterations 2000 --rounds 5 --repeats 20"
+)
+FLOOR = (
+    "bench_floor.py --batch-size 80 --small-batch-size 100 --small-image-size 224 --students resnet18 "
+    "--repeats 20"
+)
+LABELS = "--images 1000 --classes 1000 --image-size 224 --batch-size 100 --repeats 3"
+PLAN = {
+    "recover_step": RECOVER,
+    "recover_step_bfloat16": f"{RECOVER} --precision bfloat16",
+    "relabel": f"bench_relabel.py {LABELS} --observer resnet18",
+    "student_step": f"bench_student_step.py {LABELS} --student resnet18",
+    "student_step_bfloat16": f"bench_student_step.py {LABELS} --student resnet18 --precision bfloat16",
+    "floor": FLOOR,
+    "floor_bfloat16": f"{FLOOR} --precision bfloat16",
+    "statistics": "bench_statistics.py --images 120 --batch-size 80 --crops 5 --repeats 3",
+    "growth": (
+        "bench_growth.py --batch-sizes 10 20 40 80 160 --image-sizes 64 128 224 --base-batch-size 80 "
+        "--base-image-size 224 --repeats 10"
+    ),
+    "pipeline": "bench_pipeline.py --no-reference",
+    # The compiler takes minutes before the first step: last.
+    "recover_step_graphs": f"{RECOVER} --precision bfloat16 --compile graphs",
+}
+"""Theme -> script and options. What they leave open is as on any device: precision as a run has it (TF32)."""
+
+
+def gpu_name(device_name: str) -> str:
+    """A device's name as names of records have it: h200, rtx4090."""
+    words = re.findall(r"[a-z0-9]+", device_name.lower())
+    return "".join(word for word in words if word not in ("nvidia", "geforce", "tesla")) or "gpu"
+
+
+def record_name(theme: str, device_name: str) -> str:
+    return f"{theme}_{gpu_name(device_name)}_{datetime.now(UTC):%Y%m}"
+
+
+def is_recorded(name: str) -> bool:
+    """Whether there is a record of this code."""
+    try:
+        kept = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return not kept["dirty"] and is_of_this_code(kept["environment"]["commit"])
+
+
+def device_name_of(device: str) -> str:
+    """The name of a CUDA device.
+
+    Raises:
+        SystemExit: there is none, or packages are missing.
+    """
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SystemExit(f"{sys.executable} has no {', '.join(missing)}: install them, or set PYTHON=")
+    import torch
+
+    if not torch.cuda.is_available():
+        raise SystemExit(
+            f"no CUDA device: torch {torch.__version__} sees none here; `make bench` is for a CPU"
+        )
+    return torch.cuda.get_device_name(device)
+
+
+def run(theme: str, name: str, options: argparse.Namespace) -> bool:
+    """One benchmark in a process of its own; whether it went well."""
+    script, *words = PLAN[theme].split()
+    words += [
+        "--device",
+        options.device,
+        "--record",
+        name,
+        *(["--allow-dirty"] if options.allow_dirty else []),
+    ]
+    paths = [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    print(f"\n{name}: {script} {' '.join(words)}", flush=True)
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, str(HERE / script), *words], env=environment, check=False)
+    print(
+        f"{name}: {'done' if done.returncode == 0 else 'FAILED'}, {time.monotonic() - begun:.0f} s",
+        flush=True,
+    )
+    return done.returncode == 0
+
+
+def figures(records: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """What, in which theme, and the number, of all records: theme -> its result."""
+    rows: list[list[str]] = []
+    for theme, found in records.items():
+        if theme.startswith("recover_step"):
+            for name, each in found["loop"]["observers"].items():
+                rows.append([f"ms an iteration, {name}", theme, f"{each['iteration_ms']:.2f}"])
+            image = found["loop"]["condensed_image_s"]
+            rows.append(["s a condensed image, ImageNet-1k ipc 10", theme, f"{image:.3f}"])
+            share = "chosen_floor_share" if "chosen_floor_share" in found["total"] else "floor_share"
+            rows.append(["share of the roofline, sum of the steps", theme, f"{found['total'][share]:.3f}"])
+        elif theme.startswith(("relabel", "student_step")):
+            rows.append(["images a second", theme, f"{found['images_per_s']:.0f}"])
+            rows.append(["loader alone, share of the whole", theme, f"{found['loader_share']:.3f}"])
+            rows.append(["saved without the loader", theme, f"{found['loader_added_share']:.3f}"])
+        elif theme.startswith("floor"):
+            for step, each in found["steps"].items():
+                rows.append([f"share of the roofline, {step}", theme, f"{each['share']:.3f}"])
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--only", nargs="+", choices=PLAN, default=list(PLAN), metavar="THEME")
+    parser.add_argument("--list", action="store_true", help="print the themes and what they run")
+    parser.add_argument("--allow-dirty", action="store_true", help="record code that no commit has, too")
+    options = parser.parse_args(arguments)
+    if options.list:
+        for theme, command in PLAN.items():
+            print(f"{theme}: {command}")
+        return 0
+    device_name = device_name_of(options.device)
+    changed = changed_files()
+    if changed and not options.allow_dirty:
+        parser.error(f"no commit has this code ({', '.join(changed[:5])}): commit first, or --allow-dirty")
+    names = {theme: record_name(theme, device_name) for theme in options.only}
+    failed = []
+    for theme, name in names.items():
+        if not changed and is_recorded(name):
+            print(f"{name}: recorded already", flush=True)
+        elif not run(theme, name, options):
+            failed.append(theme)
+    files = {theme: RESULTS / f"{name}.json" for theme, name in names.items() if theme not in failed}
+    found = {theme: json.loads(path.read_text(encoding="utf-8"))["result"] for theme, path in files.items()}
+    print("\n" + markdown_table([["figure", "theme", "value"], *figures(found)]))
+    if failed:
+        print(f"failed: {', '.join(failed)}; the next call tries them again", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""All benchmarks of a GPU in turn: what is called, what is left out, what is refused."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import gpu
+import pytest
+import torch
+
+HERE = Path(gpu.__file__).parent
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """Commands that were called on a machine with a GPU; each keeps a record of the present code."""
+    calls: list[list[str]] = []
+    monkeypatch.setattr(gpu, "RESULTS", tmp_path)
+    monkeypatch.setattr(gpu, "changed_files", list)
+    monkeypatch.setattr(gpu, "is_of_this_code", lambda commit: commit == "now")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+
+    def run(command: list[str], **more: Any) -> argparse.Namespace:
+        calls.append(command)
+        fails = "bench_statistics.py" in command[1]
+        if not fails:
+            _record(tmp_path / f"{command[command.index('--record') + 1]}.json", "now")
+        return argparse.Namespace(returncode=int(fails))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return calls
+
+
+def _record(path: Path, commit: str) -> None:
+    result = {"images_per_s": 5.0, "loader_share": 0.01, "loader_added_share": 0.0}
+    path.write_text(json.dumps({"dirty": [], "environment": {"commit": commit}, "result": result}))
+
+
+def test_where_there_is_no_cuda_device_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="no CUDA device"):
+        gpu.main([])
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "PACKAGES", ("torch", "no_such_package"))
+    with pytest.raises(SystemExit, match="has no no_such_package"):
+        gpu.main([])
+
+
+def test_what_is_recorded_of_this_code_is_not_run_again(called: list[list[str]], tmp_path: Path) -> None:
+    assert gpu.main(["--only", "relabel", "student_step"]) == 0
+    assert [Path(command[1]).name for command in called] == ["bench_relabel.py", "bench_student_step.py"]
+    assert all(re.search(r"_h200_\d{6}$", command[command.index("--record") + 1]) for command in called)
+    assert gpu.main(["--only", "relabel", "student_step"]) == 0
+    assert len(called) == 2
+    _record(next(tmp_path.glob("relabel_h200_*.json")), "before")
+    gpu.main(["--only", "relabel", "student_step"])
+    assert len(called) == 3
+
+
+def test_one_that_fails_does_not_stop_the_others(
+    called: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gpu.main(["--only", "statistics", "relabel"]) == 1
+    assert len(called) == 2
+    told = capsys.readouterr()
+    assert "| images a second | relabel | 5 |" in told.out
+    assert "failed: statistics" in told.err
+
+
+@pytest.mark.parametrize(
+    ("device", "name"), [("NVIDIA H200", "h200"), ("NVIDIA GeForce RTX 4090", "rtx4090"), ("", "gpu")]
+)
+def test_names_of_records_have_the_gpu_in_one_word(device: str, name: str) -> None:
+    assert gpu.gpu_name(device) == name
+
+
+@pytest.mark.parametrize("theme", gpu.PLAN)
+def test_a_benchmark_has_the_options_with_which_it_is_called(theme: str) -> None:
+    script, *words = gpu.PLAN[theme].split()
+    texts = "".join((HERE / name).read_text() for name in (script, "harness.py", "epochs.py"))
+    for word in words:
+        assert not word.startswith("--") or f'"{word}"' in texts, word

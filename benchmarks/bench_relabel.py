@@ -9,6 +9,7 @@ A randomly initialised observer and made images; the time depends on neither. Th
                (reference/label_batches.py)
     ours       as the stage does it with --precision and --compile, in a process of its own
 
+plain and reference compute a ConvNet by torch's own layers (reference/torch_layers.py).
 Each of the last two also without the observer: its data path alone; ours also without its data path, on views
 that are there already. Ours keeps the images as bytes, decoded once for the whole stage; the reference opens
 them anew in each epoch, as the official programs do.
@@ -32,6 +33,7 @@ import torch
 from epochs import MEAN, STD, Work, parser, work_of
 from harness import chosen_network, chosen_numerics, in_chosen_precision
 from reference.label_batches import relabel_epoch
+from reference.torch_layers import by_torch_layers
 from remote import Remote
 from report import print_report
 from torch import Tensor, nn
@@ -55,7 +57,7 @@ def observer_of(options: argparse.Namespace) -> nn.Module:
 
 
 def plain_of(work: Work, options: argparse.Namespace) -> Callable[[], object]:
-    observer, rows = observer_of(options), np.arange(len(work.slots))
+    observer, rows = by_torch_layers(observer_of(options)), np.arange(len(work.slots))
     views = render_views(work.images, work.views(0), rows, mean=MEAN, std=STD)
 
     def run() -> None:
@@ -113,7 +115,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         options.folder = folder
-        work, observer = work_of(options, Path(folder)), observer_of(options)
+        work, observer = work_of(options, Path(folder)), by_torch_layers(observer_of(options))
 
         def labelled(views: Tensor) -> Tensor:
             return observer(views.to(options.device)).cpu()

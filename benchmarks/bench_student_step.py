@@ -10,6 +10,7 @@ that reading ahead is seen. Three variants:
                averaged one by one (reference/label_batches.py)
     ours       as the stage does it with --precision and --compile, in a process of its own
 
+plain and reference compute a ConvNet by torch's own layers (reference/torch_layers.py).
 Each of the last two also without the student: its data path alone; ours also without its data path, on views
 that are there already. The JSON object is that of bench_relabel.py.
 """
@@ -27,6 +28,7 @@ import torch
 from epochs import MEAN, STD, Work, parser, random_logits, work_of
 from harness import chosen_context, chosen_network, in_chosen_precision
 from reference.label_batches import Trainer, drawn_batches, stored_batches
+from reference.torch_layers import by_torch_layers
 from remote import Remote
 from report import print_report
 from torch import Tensor, nn
@@ -100,7 +102,8 @@ def step_of(options: argparse.Namespace) -> Step:
 
 
 def plain_of(work: Work, options: argparse.Namespace) -> Callable[[], object]:
-    step, size, count = plain_step_of(student_of(options)), options.batch_size, len(work.slots)
+    step = plain_step_of(by_torch_layers(student_of(options)))
+    size, count = options.batch_size, len(work.slots)
     views = render_views(work.images, work.views(0), np.arange(count), mean=MEAN, std=STD)
     logits = torch.from_numpy(random_logits(count, options.classes)).float().to(options.device)
     batches = list(
@@ -198,7 +201,7 @@ def main() -> None:
         write_reference_labels(work, options, stored)
         variants = {
             "plain": plain_of(work, options),
-            "reference": reference_of(work, options, stored, student_of(options)),
+            "reference": reference_of(work, options, stored, by_torch_layers(student_of(options))),
             "reference_data": reference_of(work, options, stored, None),
         }
         with Remote(ours_of, options) as remote:

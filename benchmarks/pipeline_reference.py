@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from reference.label_batches import Recipe, relabel_epoch, write_pictures
+from reference.torch_layers import by_torch_layers
 from reference.whole_run import Pictures, Targets, mosaics, recover, save, targets_of, train_and_judge
-from torch import Tensor
+from torch import Tensor, nn
 
 from edc_ray.core.pixels import pixel_bounds
 from edc_ray.data.images import ImageSet
@@ -35,6 +36,9 @@ class ReferenceRun:
         self.paths: list[Path] = []
         self.labelled: list[Path] = []
 
+    def _observer(self, name: str) -> nn.Module:
+        return by_torch_layers(self.context.observer(name))
+
     def _pictures(self, images: ImageSet, name: str) -> Pictures:
         """The same images as files."""
         spec = self.config.dataset
@@ -47,12 +51,12 @@ class ReferenceRun:
         section = self.config.statistics
         sizes: dict[str, Any] = {"batch_size": section.batch_size, "patch_side": section.patch_side}
         for name in self.config.observers_of("recover"):
-            self.targets[name] = targets_of(self.context.observer(name), self.train, **sizes)
+            self.targets[name] = targets_of(self._observer(name), self.train, **sizes)
 
     def init(self) -> None:
         section, observers = self.config.init, self.config.observers_of("init")
         made = mosaics(
-            self.train, [self.context.observer(name) for name in observers], ipc=self.config.ipc,
+            self.train, [self._observer(name) for name in observers], ipc=self.config.ipc,
             factor=section.factor, crops=section.crops_per_image, images=section.images_per_class,
         )  # fmt: skip
         self._start(list(made))
@@ -71,7 +75,7 @@ class ReferenceRun:
 
     def recover(self) -> None:
         section = self.config.recover
-        observers = {name: self.context.observer(name) for name in self.config.observers_of("recover")}
+        observers = {name: self._observer(name) for name in self.config.observers_of("recover")}
         for unit in plan(self.context):
             for batch in batches_of(unit):
                 start = torch.stack([self.images[slot] for slot in batch])
@@ -88,7 +92,7 @@ class ReferenceRun:
         self.paths = save(images, self._folder / "condensed", self.train.mean, self.train.std)
 
     def relabel(self) -> None:
-        observers = [self.context.observer(name) for name in self.config.observers_of("relabel")]
+        observers = [self._observer(name) for name in self.config.observers_of("relabel")]
         for epoch in range(self.config.relabel.epochs):
             folder = self._folder / f"epoch_{epoch}"
             relabel_epoch(self.paths, self._recipe(), self.config.relabel.mix_group, observers, folder)
@@ -103,6 +107,7 @@ class ReferenceRun:
                     image_size=self.train.size, channels=3, seed=seed,
                 )  # fmt: skip
                 epochs = [self.labelled[at % len(self.labelled)] for at in range(self.config.training_epochs)]
+                network = by_torch_layers(network)
                 found.append(train_and_judge(network, self.paths, labels, self._recipe(), epochs, self.val))
         self._accuracy["reference"] = 100 * sum(found) / len(found)
 

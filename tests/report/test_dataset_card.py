@@ -45,6 +45,8 @@ def test_the_metadata_are_what_hugging_face_reads() -> None:
     stated = front(dataset_card(facts()))
     assert stated["license"] == "cc-by-4.0"
     assert stated["pretty_name"] == "pets: all, condensed to 2 images per class"
+    one = facts(images=facts()["images"] | {"ipc": 1})
+    assert front(dataset_card(one))["pretty_name"] == "pets: all, condensed to 1 image per class"
     assert stated["tags"] == ["dataset-distillation", "dataset-condensation", "ipc-2"]
     assert stated["size_categories"] == ["n<1K"]
     assert [one["config_name"] for one in stated["configs"]] == ["images", "labels"]

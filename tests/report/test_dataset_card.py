@@ -82,13 +82,23 @@ def test_hashes_sizes_citations_and_ways_to_load_stand_there() -> None:
     card = dataset_card(facts())
     for words in (
         "weights sha256 `beef`, top-1 81.23%", "content hash `feed`", "commit abc", "| data/ | 15 |",
-        "| together | 16 |", "load_dataset(NAME", "CondensedViews(URL)", "2404.13733", "2306.13092",
+        "| together | 16 |", 'load_dataset(NAME, "images"', "CondensedImages(URL)", "2404.13733", "2306.13092",
         "## Limitations",
     ):  # fmt: skip
         assert words in card
     assert "ImageFolder(" in dataset_card(facts(format="imagefolder"))
     tars = {f"data-{number:06d}.tar": {"bytes": 1, "sha256": "0"} for number in range(3)}
     assert "data-{000000..000002}.tar" in dataset_card(facts(format="webdataset", files=tars))
+
+
+def test_ways_to_load_labels_stand_there_where_there_are_labels() -> None:
+    card, without = dataset_card(facts()), dataset_card(facts(labels=None))
+    for words in (
+        'load_dataset(NAME, "labels", split="train")', "CondensedViews(URL)", "A row of `labels` is one view",
+        "crop, flip and mixing parameters, and its logits", "edc-ray decodes other codecs than fp16",
+    ):  # fmt: skip
+        assert words in card
+        assert words not in without
 
 
 def test_a_part_of_a_set_says_so() -> None:

@@ -280,7 +280,8 @@ def main() -> None:
     """Entry point: an error becomes its four-part message on stderr and its exit status."""
     # uv would build a new environment in every Ray worker; read when ray is imported.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    logging.basicConfig(level="WARNING", handlers=[RichHandler(console=stderr, show_path=False)])
+    handler = RichHandler(console=stderr, show_time=False, show_path=False)
+    logging.basicConfig(level="WARNING", format="%(message)s", handlers=[handler])
     logging.getLogger("edc_ray").setLevel("INFO")
     try:
         app()

@@ -192,6 +192,20 @@ def test_an_error_that_nobody_foresaw_is_not_hidden(monkeypatch: pytest.MonkeyPa
         cli.main()
 
 
+def test_what_is_logged_is_told_once_and_without_names_of_modules() -> None:
+    code = """
+import logging, sys
+from edc_ray import cli
+sys.argv = ["edc-ray", "recipes"]
+try:
+    cli.main()
+finally:
+    logging.getLogger("edc_ray.data").info("2 classes are left out")
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert told.split() == ["INFO", "2", "classes", "are", "left", "out"]
+
+
 # A finished run
 
 

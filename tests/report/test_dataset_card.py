@@ -82,8 +82,8 @@ def test_hashes_sizes_citations_and_ways_to_load_stand_there() -> None:
     card = dataset_card(facts())
     for words in (
         "weights sha256 `beef`, top-1 81.23%", "content hash `feed`", "commit abc", "| data/ | 15 |",
-        "| together | 16 |", 'load_dataset(NAME, "images"', "CondensedImages(URL)", "2404.13733", "2306.13092",
-        "## Limitations",
+        "| together | 16 |", 'load_dataset(NAME, "images"', "CondensedImages(URL)", "2404.13733",
+        "2306.13092", "## Limitations",
     ):  # fmt: skip
         assert words in card
     assert "ImageFolder(" in dataset_card(facts(format="imagefolder"))

@@ -20,7 +20,7 @@ from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import load_recipe, load_yaml, to_yaml, unknown_name
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
-from edc_ray.errors import ConfigError, EdcRayError
+from edc_ray.errors import ArtifactError, ConfigError, EdcRayError
 
 app = typer.Typer(
     name="edc-ray",
@@ -119,17 +119,24 @@ def verify(url: str) -> None:
 
 @app.command()
 def status(url: str) -> None:
-    """Which stages of a run are complete."""
+    """Which stages of a run are complete. Status 1 if a manifest is damaged."""
     from edc_ray.artifacts.layout import STAGE_FOLDERS, records_folder
     from edc_ray.artifacts.manifest import read_manifest
 
     store = _stored_run(url)
     own = read_manifest(store, "")  # of images that were exported for Hugging Face
+    states = set()
     for name, folder in STAGE_FOLDERS.items():
-        manifest = own if own is not None and own.stage == name else read_manifest(store, folder)
-        units = len(manifest.records) if manifest else len(store.list(records_folder(folder)))
-        state = "complete" if manifest else "incomplete" if units else "not there"
+        units = len(store.list(records_folder(folder)))
+        try:
+            manifest = own if own is not None and own.stage == name else read_manifest(store, folder)
+            units = len(manifest.records) if manifest else units
+            state = "complete" if manifest else "incomplete" if units else "not there"
+        except ArtifactError:
+            state = "damaged"
         print(f"{name:<11} {state:<11} {units} units")
+        states.add(state)
+    raise typer.Exit(1 if "damaged" in states else 0)
 
 
 @app.command()

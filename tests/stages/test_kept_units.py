@@ -82,8 +82,8 @@ def check_that_it_equals_a_calm_run(grown: StageContext, calm: StageContext, las
     run_until(calm, last)
     for stage in STAGE_NAMES[: STAGE_NAMES.index(last) + 1]:
         ours, theirs = manifest_of(grown, stage), manifest_of(calm, stage)
-        assert (ours.shards, ours.fingerprint, ours.dataset) == (
-            theirs.shards, theirs.fingerprint, theirs.dataset
+        assert (ours.shards, ours.fingerprint, ours.dataset, ours.meta) == (
+            theirs.shards, theirs.fingerprint, theirs.dataset, theirs.meta
         ), stage  # fmt: skip
         if stage in ("init", "recover", "relabel"):
             folder = STAGE_FOLDERS[stage]

@@ -103,7 +103,8 @@ def verify(url: str) -> None:
     from edc_ray.stages.export_target import ABOUT, export_problems
 
     store = _stored_run(url)
-    problems = [*verify_run(store), *export_problems(store)]
+    found = [*verify_run(store), *export_problems(store)]
+    problems = list({problem.path: problem for problem in found}.values())  # both may name a file
     paths = [] if problems else store.list()
     if not problems and not any(is_proof(path) or path in (ABOUT, RUN_CONFIG) for path in paths):
         raise ConfigError(

@@ -92,11 +92,12 @@ def test_a_set_is_given_away_with_its_card_and_comes_back(
         CondensedViews(str(back)).rows.logits, CondensedViews(str(tiny_run)).rows.logits
     )
     (out / "README.md").write_text("other")
+    (out / "data/train-00000-of-00001.parquet").write_bytes(b"other")
     damaged = ask("verify", str(out))
-    assert (damaged.status, damaged.out.splitlines()[0]) == (
-        1,
-        "README.md: its sha256 is not the recorded one",
-    )
+    assert damaged.status == 1
+    named = {line.split(":")[0] for line in damaged.out.splitlines()[:-1]}
+    assert named == {"README.md", "data/train-00000-of-00001.parquet"}
+    assert damaged.out.splitlines()[-1] == f"{out}: 2 damaged or missing files"
 
 
 def test_fewer_images_go_out_without_labels(ask: CommandLine, tiny_run: Path, tmp_path: Path) -> None:

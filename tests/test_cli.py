@@ -14,11 +14,9 @@ import pytest
 import yaml
 
 from edc_ray import cli
-from edc_ray.artifacts.store import Store
 from edc_ray.config.load import load_yaml
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import STAGE_NAMES, StageName
-from edc_ray.errors import ArtifactError
 from edc_ray.stages import pipeline
 from tests.conftest import TINY_DIGITS
 
@@ -194,20 +192,6 @@ def test_an_error_that_nobody_foresaw_is_not_hidden(monkeypatch: pytest.MonkeyPa
         cli.main()
 
 
-def test_what_is_logged_is_told_once_and_without_names_of_modules() -> None:
-    code = """
-import logging, sys
-from edc_ray import cli
-sys.argv = ["edc-ray", "recipes"]
-try:
-    cli.main()
-finally:
-    logging.getLogger("edc_ray.data").info("2 classes are left out")
-"""
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
-    assert told.split() == ["INFO", "2", "classes", "are", "left", "out"]
-
-
 # A finished run
 
 
@@ -345,26 +329,6 @@ def test_failed_units_end_with_status_3_no_accuracy_and_the_others_done(
     again = ask("run", *tiny(tmp_path), "--json")
     assert again.status == 0
     assert again.last["stages"]["recover"]["units_done"] == 1
-
-
-def test_on_a_full_disk_the_failed_unit_is_told_and_not_the_log(
-    ask: Ask, run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.rmtree(run_copy / "init")
-    publish = Store.publish
-
-    def full(store: Store, path: str, *args: Any, **fields: Any) -> bool:
-        full.on |= path.startswith("init/")
-        if full.on and not path.startswith("."):
-            raise ArtifactError(f"cannot write {path}", found="No space left on device")
-        return publish(store, path, *args, **fields)
-
-    full.on = False
-    monkeypatch.setattr(Store, "publish", full)
-    answer = ask("run", *tiny(tmp_path))
-    assert answer.status == 3
-    assert "UnitsFailedError: init: 1 of 1 units failed" in answer.stderr
-    assert "No space left on device" in answer.stderr
 
 
 def test_failed_units_without_json_print_no_table(

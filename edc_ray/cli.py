@@ -15,11 +15,12 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from edc_ray.artifacts.layout import RUN_CONFIG
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.config.load import load_recipe, load_yaml, to_yaml, unknown_name
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
-from edc_ray.errors import ConfigError, EdcRayError
+from edc_ray.errors import ArtifactError, ConfigError, EdcRayError
 
 app = typer.Typer(
     name="edc-ray",
@@ -45,9 +46,10 @@ def run(
     words: Words = None, config: ConfigFile = None, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
     """The whole pipeline: squeeze, statistics, init, recover, relabel, evaluate. What is done is reused."""
+    resolved = _config(words, config)  # a mistake is answered before the import of torch
     from edc_ray.launch import Output, launch
 
-    launch(_config(words, config), STAGE_NAMES, Output(as_json, quiet))
+    launch(resolved, STAGE_NAMES, Output(as_json, quiet))
 
 
 @app.command()
@@ -61,12 +63,13 @@ def stage(
     quiet: Quiet = False,
 ) -> None:
     """One stage alone; the stages it needs must be complete."""
-    from edc_ray.launch import Output, launch
-
     chosen: list[StageName] = [known for known in STAGE_NAMES if known == name]
     if not chosen:
         raise unknown_name("stage", name, STAGE_NAMES)
-    launch(_config(words, config), chosen, Output(as_json, quiet))
+    resolved = _config(words, config)
+    from edc_ray.launch import Output, launch
+
+    launch(resolved, chosen, Output(as_json, quiet))
 
 
 @app.command()
@@ -74,9 +77,10 @@ def sweep(
     words: Words = None, config: ConfigFile = None, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
     """Many runs over sweep.space, for example sweep.space.recover.matching_weight=[0.001,0.01,0.1]."""
+    resolved = _config(words, config)
     from edc_ray.launch import Output, launch_sweep
 
-    launch_sweep(_config(words, config), Output(as_json, quiet))
+    launch_sweep(resolved, Output(as_json, quiet))
 
 
 @app.command("show-config")
@@ -95,11 +99,19 @@ def recipes() -> None:
 @app.command()
 def verify(url: str) -> None:
     """Compare every stored file with its recorded size and hash. Status 1 if any is wrong."""
-    from edc_ray.artifacts.manifest import verify_run
-    from edc_ray.stages.export_target import export_problems
+    from edc_ray.artifacts.manifest import is_proof, verify_run
+    from edc_ray.stages.export_target import ABOUT, export_problems
 
     store = _stored_run(url)
-    problems = [*verify_run(store), *export_problems(store)]
+    found = [*verify_run(store), *export_problems(store)]
+    problems = list({problem.path: problem for problem in found}.values())  # both may name a file
+    paths = [] if problems else store.list()
+    if not problems and not any(is_proof(path) or path in (ABOUT, RUN_CONFIG) for path in paths):
+        raise ConfigError(
+            f"nothing in {store.url} says what its files should hold",
+            found=f"{len(paths)} files, none of them a manifest, a record or {ABOUT}",
+            expected="a run, or what edc-ray imported, compressed or exported with a manifest",
+        )
     for problem in problems:
         print(f"{problem.path}: {problem.problem}")
     print(f"{store.url}: {len(problems)} damaged or missing files" if problems else f"{store.url}: sound")
@@ -108,15 +120,24 @@ def verify(url: str) -> None:
 
 @app.command()
 def status(url: str) -> None:
-    """Which stages of a run are complete."""
+    """Which stages of a run are complete. Status 1 if a manifest is damaged."""
     from edc_ray.artifacts.layout import STAGE_FOLDERS, records_folder
     from edc_ray.artifacts.manifest import read_manifest
 
     store = _stored_run(url)
+    own = read_manifest(store, "")  # of images that were exported for Hugging Face
+    states = set()
     for name, folder in STAGE_FOLDERS.items():
-        manifest = read_manifest(store, folder)
-        units = len(manifest.records) if manifest else len(store.list(records_folder(folder)))
-        print(f"{name:<11} {'complete' if manifest else 'incomplete':<11} {units} units")
+        units = len(store.list(records_folder(folder)))
+        try:
+            manifest = own if own is not None and own.stage == name else read_manifest(store, folder)
+            units = len(manifest.records) if manifest else units
+            state = "complete" if manifest else "incomplete" if units else "not there"
+        except ArtifactError:
+            state = "damaged"
+        print(f"{name:<11} {state:<11} {units} units")
+        states.add(state)
+    raise typer.Exit(1 if "damaged" in states else 0)
 
 
 @app.command()
@@ -267,7 +288,8 @@ def main() -> None:
     """Entry point: an error becomes its four-part message on stderr and its exit status."""
     # uv would build a new environment in every Ray worker; read when ray is imported.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    logging.basicConfig(level="WARNING", handlers=[RichHandler(console=stderr, show_path=False)])
+    handler = RichHandler(console=stderr, show_time=False, show_path=False)
+    logging.basicConfig(level="WARNING", format="%(message)s", handlers=[handler])
     logging.getLogger("edc_ray").setLevel("INFO")
     try:
         app()

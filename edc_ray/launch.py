@@ -78,7 +78,7 @@ def launch(config: RunConfig, stages: Sequence[StageName], output: Output) -> No
                 print(json.dumps(summary(context.store, log.events, whole=False)), flush=True)
             raise
         finally:
-            log.write()
+            log.write_if_possible()
     _show(context, log, output, stderr)
 
 

@@ -206,6 +206,11 @@ def test_status_tells_which_stages_are_complete_and_how_many_units_they_have(
     assert told["squeeze"] == ["complete", "1", "units"]
     assert told["recover"] == ["incomplete", "4", "units"]
     assert told["evaluate"] == ["complete", "10", "units"]
+    (run_copy / "init" / "manifest.json").write_text("{")
+    answer = ask("status", str(run_copy))
+    assert answer.status == 1
+    told = {line.split()[0]: line.split()[1:] for line in answer.stdout.splitlines()}
+    assert (told["init"], told["evaluate"][0]) == (["damaged", "1", "units"], "complete")
 
 
 def test_a_sound_run_is_verified_with_status_0(ask: Ask, tiny_run: Path) -> None:

@@ -40,6 +40,28 @@ def test_a_run_goes_out_and_comes_back(ask: CommandLine, tiny_run: Path, tmp_pat
     )
 
 
+def test_what_nothing_vouches_for_is_not_called_sound(
+    ask: CommandLine, tiny_run: Path, tmp_path: Path
+) -> None:
+    assert (
+        ask("export", str(tiny_run), str(tmp_path / "out")).status == 0
+    )  # the official layout has no hashes
+    told = ask("verify", str(tmp_path / "out"))
+    assert (told.status, told.out) == (2, "")
+    assert f"nothing in {tmp_path / 'out'} says what its files should hold" in told.err
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "run.yaml").write_bytes((tiny_run / "run.yaml").read_bytes())
+    assert ask("verify", str(begun)).out == f"{begun}: sound\n"
+
+
+def test_status_of_a_copy_tells_what_is_there(ask: CommandLine, tiny_run: Path, tmp_path: Path) -> None:
+    assert ask("export", str(tiny_run), str(tmp_path / "out"), "--format", "huggingface").status == 0
+    told = ask("status", str(tmp_path / "out")).out.splitlines()
+    assert [line.split()[0] for line in told if "complete" in line] == ["recover", "relabel"]
+    assert all("not there" in line for line in told if "complete" not in line)
+
+
 def test_rded_names_and_flags_are_understood(ask: CommandLine, tiny_run: Path, tmp_path: Path) -> None:
     words = ["--format", "rded", "--image-format", "jpeg"]
     assert ask("export", str(tiny_run), str(tmp_path / "a"), *words).status == 0
@@ -70,11 +92,12 @@ def test_a_set_is_given_away_with_its_card_and_comes_back(
         CondensedViews(str(back)).rows.logits, CondensedViews(str(tiny_run)).rows.logits
     )
     (out / "README.md").write_text("other")
+    (out / "data/train-00000-of-00001.parquet").write_bytes(b"other")
     damaged = ask("verify", str(out))
-    assert (damaged.status, damaged.out.splitlines()[0]) == (
-        1,
-        "README.md: its sha256 is not the recorded one",
-    )
+    assert damaged.status == 1
+    named = {line.split(":")[0] for line in damaged.out.splitlines()[:-1]}
+    assert named == {"README.md", "data/train-00000-of-00001.parquet"}
+    assert damaged.out.splitlines()[-1] == f"{out}: 2 damaged or missing files"
 
 
 def test_fewer_images_go_out_without_labels(ask: CommandLine, tiny_run: Path, tmp_path: Path) -> None:

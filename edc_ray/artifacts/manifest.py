@@ -234,16 +234,25 @@ def verify_run(store: Store) -> list[Problem]:
     """
     problems: dict[str, Problem] = {}
     for path in store.list():
-        folder, _, name = path.rpartition("/")
-        if name == layout.MANIFEST_NAME:
-            parse, stage_folder = parse_manifest, folder
-        elif name.endswith(".json") and folder.split("/")[-1] == layout.RECORDS_FOLDER:
-            parse, stage_folder = parse_record, folder.rpartition("/")[0]
-        else:
-            continue
-        for problem in _problems_of(store, path, stage_folder, parse):
-            problems.setdefault(problem.path, problem)
+        if proof := _proof(path):
+            for problem in _problems_of(store, path, *proof):
+                problems.setdefault(problem.path, problem)
     return [problems[path] for path in sorted(problems)]
+
+
+def is_proof(path: str) -> bool:
+    """Whether a path is that of a manifest or record: of what says which bytes other files should have."""
+    return _proof(path) is not None
+
+
+def _proof(path: str) -> tuple[str, Any] | None:
+    """The stage folder of a manifest or record, and what parses it."""
+    folder, _, name = path.rpartition("/")
+    if name == layout.MANIFEST_NAME:
+        return folder, parse_manifest
+    if name.endswith(".json") and folder.rpartition("/")[2] == layout.RECORDS_FOLDER:
+        return folder.rpartition("/")[0], parse_record
+    return None
 
 
 def _problems_of(store: Store, path: str, stage_folder: str, parse: Any) -> list[Problem]:

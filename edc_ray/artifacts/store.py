@@ -305,7 +305,10 @@ class Store:
 
     def _failure(self, verb: str, path: str, error: Exception) -> ArtifactError:
         where = self.join(path) if path else self.url
-        found = without_secrets(f"{type(error).__name__}: {error}", self.url, self.options)
+        # s3fs gives Python's error the server's own words, which may be none; its cause names what is wrong.
+        wordless = error.__cause__ is not None and str(error) in ("", "None")
+        told = f"{type(error).__name__}: {error.__cause__ if wordless else error}"
+        found = without_secrets(told, self.url, self.options)
         return ArtifactError(
             f"cannot {verb} {where}", found=found, next="check storage.root and the access to it"
         )

@@ -255,8 +255,22 @@ def open_stage(url: str, options: dict[str, Any] | None, stage: str) -> tuple[St
         manifest = read_manifest(store, folder)
         if manifest is not None and manifest.stage == stage:
             return store, folder, manifest
-    hint = f"edc-ray stage {stage} RECIPE, with the storage.root and run.name of this run"
-    raise ArtifactError(f"stage {stage} is not complete in {store.url}", expected="its manifest", next=hint)
+    raise _not_complete(store, stage)
+
+
+def _not_complete(store: Store, stage: str) -> ArtifactError:
+    found, hint = None, f"edc-ray stage {stage} RECIPE, with the storage.root and run.name of this run"
+    if not store.list():
+        found, hint = "nothing there", "give the URL of a run: <storage.root>/<run.name>"
+    elif stage == "relabel" and _is_copy_of_images(store):
+        hint = f"label them in another run: init.source={store.url} recover.enabled=false"
+    what = f"stage {stage} is not complete in {store.url}"
+    return ArtifactError(what, found=found, expected="its manifest", next=hint)
+
+
+def _is_copy_of_images(store: Store) -> bool:
+    is_run = store.exists(layout.RUN_CONFIG)
+    return not is_run and read_manifest(store, layout.STAGE_FOLDERS["recover"]) is not None
 
 
 def read_condensed_images(

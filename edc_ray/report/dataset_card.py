@@ -79,6 +79,7 @@ def _configs(about: Facts) -> list[dict[str, Any]]:
 def _name(about: Facts) -> str:
     images = about["images"]
     each = f"{images['ipc']} images per class" if images["ipc"] else f"{images['number']} images"
+    each = "1 image per class" if images["ipc"] == 1 else each
     return f"{about['dataset']['name']}, condensed to {each}"
 
 

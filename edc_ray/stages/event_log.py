@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 from edc_ray.artifacts.layout import EVENT_LOG
 from edc_ray.artifacts.limits import MAX_LOG_BYTES
 from edc_ray.artifacts.store import Store
+from edc_ray.errors import ArtifactError
 
 _SECONDS_BETWEEN_WRITES = 5.0
 
@@ -35,10 +37,19 @@ class EventLog:
         self._lines.append(json.dumps(stamped, separators=(",", ":")))
         due = time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES
         if due or not event["event"].startswith("unit_"):
+            (self.write_if_possible if event["event"].endswith("_failed") else self.write)()
+
+    def write_if_possible(self) -> None:
+        """Store all events now; on a full disk go on: what failed there is told next, and says more."""
+        with suppress(ArtifactError):
             self.write()
 
     def write(self) -> None:
-        """Store all events now."""
+        """Store all events now.
+
+        Raises:
+            ArtifactError: they cannot be written.
+        """
         self._store.publish(EVENT_LOG, ("\n".join(self._lines) + "\n").encode(), replace=True)
         self._written = time.monotonic()
 

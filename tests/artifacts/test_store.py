@@ -13,6 +13,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from edc_ray.artifacts.store import Store, open_store
 from edc_ray.errors import ArtifactError, ConfigError
@@ -146,6 +147,21 @@ def test_options_are_never_shown(s3_url: str) -> None:
         missing.check_writable()
     assert "hunter2" not in str(caught.value)
     assert "AKIAKEY" not in str(caught.value)
+
+
+def test_an_error_without_words_is_told_with_those_of_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As s3fs translates what Ceph answers."""
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise PermissionError(None) from OSError(
+            "(SignatureDoesNotMatch) when calling ListObjectsV2: hunter2"
+        )
+
+    store = Store("memory://wordless/run", {"secret": "hunter2"})
+    monkeypatch.setattr(MemoryFileSystem, "find", fails)
+    with pytest.raises(ArtifactError, match=r"PermissionError: \(SignatureDoesNotMatch\)") as caught:
+        store.list()
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_reader_does_not_write(tmp_path: Path) -> None:

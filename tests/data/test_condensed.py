@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,15 +67,19 @@ def test_a_transform_is_applied_and_a_loader_makes_batches(store: Store) -> None
     assert images.min() < 0
 
 
-def test_an_incomplete_run_says_which_stage_to_run(store: Store) -> None:
-    with pytest.raises(ArtifactError, match="stage recover is not complete") as caught:
+def test_what_is_not_there_says_what_to_do(store: Store) -> None:
+    with pytest.raises(ArtifactError, match=r"(?s)stage recover is not complete.*nothing there") as caught:
         CondensedImages(store.url)
-    assert "edc-ray stage recover" in str(caught.value)
+    assert "give the URL of a run" in str(caught.value)
     write_images(store)
-    with pytest.raises(ArtifactError, match="stage relabel is not complete"):
+    with pytest.raises(ArtifactError, match="stage relabel is not complete") as caught:
         CondensedViews(store.url)
-    with pytest.raises(ArtifactError, match="stage init is not complete"):
-        CondensedImages(store.url, stage="init")
+    assert f"label them in another run: init.source={store.url} recover.enabled=false" in str(caught.value)
+    store.publish("run.yaml", b"")
+    for stage, reader in (("relabel", CondensedViews), ("init", partial(CondensedImages, stage="init"))):
+        with pytest.raises(ArtifactError, match=f"stage {stage} is not complete") as caught:
+            reader(store.url)
+        assert f"edc-ray stage {stage} RECIPE" in str(caught.value)
 
 
 def test_files_that_no_manifest_names_are_not_read(store: Store) -> None:

@@ -28,12 +28,13 @@ def written(tmp_path: Path) -> tuple[str, np.ndarray, list[LabelRows]]:
     return store.url, images, [rows for _, rows in write_labels(store, images)]
 
 
-def _run(library: str, url: str) -> dict[str, Any]:
+def run_documented(library: str, url: str) -> dict[str, Any]:
     """Runs the document's code that imports a library; the names that it defines."""
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     wanted = [block for block in blocks if re.search(rf"(import|from) .*\b{library}\b", block)]
-    # What reads an export is tried where exports are tested.
-    code = "\n".join(block for block in wanted if "{COPY}" not in block)
+    # What reads an export is tried where exports are tested, and what reads a bucket where there is one.
+    elsewhere = ("{COPY}",) if library == "fsspec" else ("{COPY}", "fsspec")
+    code = "\n".join(block for block in wanted if not any(word in block for word in elsewhere))
     names: dict[str, Any] = {"URL": url}
     exec(compile(code, str(DOCUMENT), "exec"), names)
     return names
@@ -48,7 +49,7 @@ def _assert_slots(labels: Any, ipc_ids: Any) -> None:
 
 
 def test_a_loader_of_pytorch(written: tuple[str, np.ndarray, list[LabelRows]], tmp_path: Path) -> None:
-    names = _run("CondensedDataset", written[0])
+    names = run_documented("CondensedDataset", written[0])
     dataset = names["dataset"]
     assert list(dataset) == []  # goes on after the last batch
     last = list(CondensedDataset(written[0], batch_size=4, num_epochs=3))[-1]
@@ -63,7 +64,7 @@ def test_hugging_face_decodes_images_and_names_classes(
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     datasets.disable_progress_bars()
-    rows = _run("datasets", url)["images"]
+    rows = run_documented("datasets", url)["images"]
     assert rows.features["label"].names == list(NAMES)
     _assert_slots(rows["label"], rows["ipc_id"])
     for row in rows:
@@ -77,7 +78,7 @@ def test_hugging_face_decodes_images_and_names_classes(
 
 def test_pandas(written: tuple[str, np.ndarray, list[LabelRows]]) -> None:
     url, images, epochs = written
-    names = _run("pandas", url)
+    names = run_documented("pandas", url)
     frame, labels = names["images"], names["labels"].sort_values("epoch", kind="stable")
     _assert_slots(frame["label"], frame["ipc_id"])
     for label, ipc_id, name, image in zip(
@@ -90,7 +91,7 @@ def test_pandas(written: tuple[str, np.ndarray, list[LabelRows]]) -> None:
 
 
 def test_pyarrow(written: tuple[str, np.ndarray, list[LabelRows]]) -> None:
-    names = _run("pyarrow", written[0])
+    names = run_documented("pyarrow", written[0])
     table = names["images"].to_pydict()
     _assert_slots(table["label"], table["ipc_id"])
     for label, ipc_id, image in zip(table["label"], table["ipc_id"], table["image"], strict=True):
@@ -102,7 +103,7 @@ def test_pyarrow(written: tuple[str, np.ndarray, list[LabelRows]]) -> None:
 def test_duckdb(written: tuple[str, np.ndarray, list[LabelRows]]) -> None:
     url, images, epochs = written
     duckdb = pytest.importorskip("duckdb")
-    names = _run("duckdb", url)
+    names = run_documented("duckdb", url)
     found = names["images"].fetchall()
     assert [(name, ipc_id) for name, ipc_id, _ in found] == [(NAMES[label], k) for label, k in SLOTS]
     for (_, _, encoded), image in zip(found, images, strict=True):
@@ -118,6 +119,6 @@ def test_duckdb(written: tuple[str, np.ndarray, list[LabelRows]]) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray about its own settings
 @pytest.mark.usefixtures("ray_of_tests")
 def test_ray_data(written: tuple[str, np.ndarray, list[LabelRows]]) -> None:
-    first = _run("ray", written[0])["first"]
+    first = run_documented("ray", written[0])["first"]
     assert (first["class_name"], first["ipc_id"]) == (NAMES[0], 0)
     _assert_pixels(first["image"]["bytes"], written[1][0])

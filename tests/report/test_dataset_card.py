@@ -45,6 +45,8 @@ def test_the_metadata_are_what_hugging_face_reads() -> None:
     stated = front(dataset_card(facts()))
     assert stated["license"] == "cc-by-4.0"
     assert stated["pretty_name"] == "pets: all, condensed to 2 images per class"
+    one = facts(images=facts()["images"] | {"ipc": 1})
+    assert front(dataset_card(one))["pretty_name"] == "pets: all, condensed to 1 image per class"
     assert stated["tags"] == ["dataset-distillation", "dataset-condensation", "ipc-2"]
     assert stated["size_categories"] == ["n<1K"]
     assert [one["config_name"] for one in stated["configs"]] == ["images", "labels"]
@@ -80,13 +82,23 @@ def test_hashes_sizes_citations_and_ways_to_load_stand_there() -> None:
     card = dataset_card(facts())
     for words in (
         "weights sha256 `beef`, top-1 81.23%", "content hash `feed`", "commit abc", "| data/ | 15 |",
-        "| together | 16 |", "load_dataset(NAME", "CondensedViews(URL)", "2404.13733", "2306.13092",
-        "## Limitations",
+        "| together | 16 |", 'load_dataset(NAME, "images"', "CondensedImages(URL)", "2404.13733",
+        "2306.13092", "## Limitations",
     ):  # fmt: skip
         assert words in card
     assert "ImageFolder(" in dataset_card(facts(format="imagefolder"))
     tars = {f"data-{number:06d}.tar": {"bytes": 1, "sha256": "0"} for number in range(3)}
     assert "data-{000000..000002}.tar" in dataset_card(facts(format="webdataset", files=tars))
+
+
+def test_ways_to_load_labels_stand_there_where_there_are_labels() -> None:
+    card, without = dataset_card(facts()), dataset_card(facts(labels=None))
+    for words in (
+        'load_dataset(NAME, "labels", split="train")', "CondensedViews(URL)", "A row of `labels` is one view",
+        "crop, flip and mixing parameters, and its logits", "edc-ray decodes other codecs than fp16",
+    ):  # fmt: skip
+        assert words in card
+        assert words not in without
 
 
 def test_a_part_of_a_set_says_so() -> None:

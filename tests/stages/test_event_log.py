@@ -6,6 +6,7 @@ import pytest
 
 from edc_ray.artifacts.layout import EVENT_LOG
 from edc_ray.artifacts.store import Store, open_store
+from edc_ray.errors import ArtifactError
 from edc_ray.stages import event_log
 from edc_ray.stages.event_log import EventLog, read_events
 from tests.stages.tiny_runs import new_root
@@ -49,6 +50,23 @@ def test_events_of_units_are_stored_with_the_next_stage_event_or_when_it_is_time
     monkeypatch.setattr(event_log, "_SECONDS_BETWEEN_WRITES", -1.0)
     log({"event": "unit_failed", "unit": "b"})
     assert len(read_events(store)) == 3
+
+
+def test_on_a_full_disk_a_failure_is_not_hidden_by_that_of_its_note(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> bool:
+        raise ArtifactError("no space left")
+
+    log = EventLog(store)
+    monkeypatch.setattr(Store, "publish", full)
+    log({"event": "stage_failed", "stage": "init"})
+    log.write_if_possible()
+    with pytest.raises(ArtifactError, match="no space left"):
+        log({"event": "stage_done", "stage": "init"})
+    monkeypatch.undo()
+    log.write()
+    assert [event["event"] for event in read_events(store)] == ["stage_failed", "stage_done"]
 
 
 def test_write_stores_what_is_pending(store: Store) -> None:

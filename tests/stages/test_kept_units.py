@@ -13,12 +13,14 @@ import safetensors.torch
 
 from edc_ray.artifacts.layout import STAGE_FOLDERS, record_path
 from edc_ray.artifacts.manifest import verify_run
+from edc_ray.artifacts.records import parse_record, to_json
 from edc_ray.artifacts.store import Store
 from edc_ray.config.run import STAGE_NAMES, StageName
 from edc_ray.data.condensed import CondensedViews
 from edc_ray.errors import ConfigError
 from edc_ray.models.registry import build_network
 from edc_ray.stages.context import StageContext
+from edc_ray.stages.kept_units import CONTENT
 from edc_ray.stages.pipeline import STAGES, run_pipeline
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit
 from tests.stages.more_classes import REAL, five_classes, root_of, run_of
@@ -80,8 +82,8 @@ def check_that_it_equals_a_calm_run(grown: StageContext, calm: StageContext, las
     run_until(calm, last)
     for stage in STAGE_NAMES[: STAGE_NAMES.index(last) + 1]:
         ours, theirs = manifest_of(grown, stage), manifest_of(calm, stage)
-        assert (ours.shards, ours.fingerprint, ours.dataset) == (
-            theirs.shards, theirs.fingerprint, theirs.dataset
+        assert (ours.shards, ours.fingerprint, ours.dataset, ours.meta) == (
+            theirs.shards, theirs.fingerprint, theirs.dataset, theirs.meta
         ), stage  # fmt: skip
         if stage in ("init", "recover", "relabel"):
             folder = STAGE_FOLDERS[stage]
@@ -184,7 +186,9 @@ def test_what_does_not_prove_its_content_is_made_anew(damage: str) -> None:
     if damage == "damaged shard":
         path, text = f"init/{unit.key}.parquet", b"short"
     else:
-        text = few.store.read(path).replace(b'"content"', b'"forgotten"')
+        record = parse_record(few.store.read(path), path)
+        assert record is not None
+        text = to_json(replace(record, meta={name: v for name, v in record.meta.items() if name != CONTENT}))
     few.store.publish(path, text, replace=True)
     grown = run_of(5, root_of(few), **REAL)
     assert work_of(grown, "recover")["init"] == (2, 1)

@@ -12,6 +12,7 @@ from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.stages.compress_labels import compress_run
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.evaluate import plan, train_student
+from edc_ray.stages.numerics import unit_numerics
 from edc_ray.stages.pipeline import run_pipeline
 from tests.stages.tiny_runs import context_of, manifest_of, new_root
 
@@ -56,7 +57,8 @@ def accuracies_of(digits: StageContext, codec: str, epochs: int) -> list[float]:
     context = StageContext(
         with_fields(digits.config, fields), open_store(f"{root}/copy"), digits.data, digits.device
     )
-    return [train_student(context, unit).meta["result"]["top1"] for unit in plan(context)]
+    with unit_numerics(context):  # its number of threads: the run's own students had it
+        return [train_student(context, unit).meta["result"]["top1"] for unit in plan(context)]
 
 
 @pytest.mark.nightly

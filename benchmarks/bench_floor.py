@@ -42,7 +42,8 @@ from torch import Tensor, nn
 from edc_ray.config.stages import EvaluateConfig
 from edc_ray.core.accumulator import StatisticsAccumulator
 from edc_ray.core.ema import EmaParameters
-from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.fused_network import fused_network
+from edc_ray.core.network_numerics import FLOAT32
 from edc_ray.core.student_loss import mse_ce
 from edc_ray.core.taps import LayerTaps
 from edc_ray.core.views import ViewSettings, draw_epoch_views, render_views
@@ -77,18 +78,14 @@ def recover_step(name: str, options: argparse.Namespace) -> Step:
 def statistics_step(name: str, options: argparse.Namespace) -> Step:
     images, _, labels = images_of(options)
     network, side = network_of(name, options), 16 if options.image_size > 64 else 4
-    taps = LayerTaps(network, kernels=kernels_for(options.device))
-    moments = image_statistics_for(options.device)
+    kernels, moments = kernels_for(options.device), image_statistics_for(options.device)
+    fused = fused_network(network, "inputs", kernels, FLOAT32, torch.zeros_like(images[:1]))
+    taps = LayerTaps(fused, kernels=kernels)
 
     @torch.no_grad()
     def ours() -> None:
-        measured: dict[str, LayerStatistics] = {}
-
-        def measure(layer: str, x: Tensor) -> None:
-            measured[layer] = moments(x, side if taps.kinds[layer] == "conv" else None)
-
-        with taps.showing(measure):
-            network(images.contiguous(memory_format=taps.kernels.memory_format))
+        with taps.measuring_images(moments, side) as measured:
+            fused(images.contiguous(memory_format=taps.kernels.memory_format))
         StatisticsAccumulator(taps.kinds, side).add_measured(measured, labels)
 
     return Step(ours, torch.no_grad()(lambda: network(images)))

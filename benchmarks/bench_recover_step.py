@@ -49,8 +49,11 @@ from reference.layer_matching import hooked
 from torch import Tensor, nn
 
 from edc_ray.config.load import load_recipe
+from edc_ray.core.fused_network import fused_network
 from edc_ray.core.local_targets import local_class_targets
 from edc_ray.core.matching import LayerTarget
+from edc_ray.core.measured_input import StatisticKernels
+from edc_ray.core.network_numerics import FLOAT32, NetworkNumerics
 from edc_ray.core.observer_matching import ObserverMatcher
 from edc_ray.core.recover_loop import recover_images
 from edc_ray.core.recover_state import LoopState, Observer, RecoverSettings
@@ -138,7 +141,7 @@ def steps_of(
     }
     kernels = compiled_kernels() if device.type == "cpu" else "not for this device"
     if isinstance(kernels, CompiledKernels):
-        steps["compiled"] = ours(Observer.of(name, network, kernels=kernels))
+        steps["compiled"] = ours(fused_observer(name, network, options, kernels))
     if chosen:
         steps["chosen"] = in_tf32(ours(chosen_observer(name, network, options)), options)
     return steps
@@ -149,7 +152,20 @@ def chosen_observer(name: str, network: nn.Module, options: argparse.Namespace) 
     config = load_recipe("imagenet10", [f"precision={options.precision}", f"compile={options.compile}"])
     numerics = network_numerics(config, options.device)
     kernels = kernels_for(options.device, numerics.memory_format)
-    return Observer.of(name, network, kernels=kernels, numerics=numerics)
+    return fused_observer(name, network, options, kernels, numerics)
+
+
+def fused_observer(
+    name: str,
+    network: nn.Module,
+    options: argparse.Namespace,
+    kernels: StatisticKernels,
+    numerics: NetworkNumerics = FLOAT32,
+) -> Observer:
+    """An observer as recover has it."""
+    image = torch.zeros(1, 3, options.image_size, options.image_size, device=options.device)
+    fused = fused_network(network, "gradients", kernels, numerics, image)
+    return Observer.of(name, fused, kernels=kernels, numerics=numerics)
 
 
 def in_tf32(step: Callable[[], Tensor], options: argparse.Namespace) -> Callable[[], Tensor]:
@@ -171,7 +187,7 @@ def loop_of(names: list[str], options: argparse.Namespace) -> Callable[[], LoopS
     """One iteration of the whole loop with each observer, by the kernels that a run takes here."""
     images, others, labels = images_of(options)
     settings, kernels = settings_of(options), kernels_for(options.device)
-    observers = [Observer.of(name, network_of(name, options), kernels=kernels) for name in names]
+    observers = [fused_observer(name, network_of(name, options), options, kernels) for name in names]
     local = local_class_targets(observers, others, settings.patch_side)
     targets = {
         name: {layer: LayerTarget(each) for layer, each in layers.items()} for name, layers in local.items()

@@ -32,9 +32,12 @@ from torch import Tensor, nn
 
 from edc_ray.artifacts.codec import table_to_bytes
 from edc_ray.artifacts.schema import build_labels_table
+from edc_ray.core.fused_network import fused_network
+from edc_ray.core.network_numerics import FLOAT32
 from edc_ray.core.soft_labels import ensemble_logits
 from edc_ray.core.views import render_views
 from edc_ray.data.label_rows import rows_of_views
+from edc_ray.kernels.compiled import kernels_for
 from edc_ray.kernels.compiled_views import view_kernel_for
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
@@ -64,6 +67,8 @@ def ours_of(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """The stage's work, and its views alone."""
     keep_freed_memory()
     work, observer = work_of(options, Path(options.folder)), observer_of(options)
+    kernels = kernels_for(options.device)
+    observer = fused_network(observer, "results", kernels, FLOAT32, torch.zeros_like(work.images[:1].float()))
     kernel, count = view_kernel_for(options.device), len(work.slots)
     names, labels = [str(label) for label in range(options.classes)], work.labels.numpy()
 

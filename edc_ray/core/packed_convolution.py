@@ -1,7 +1,7 @@
 """A convolution of a network that gives no gradients: oneDNN's own, the layers behind it in the same pass.
 
 Torch brings the weights of a convolution into oneDNN's order anew in each call, and on one thread leaves
-those of single pixels (1x1) to another library. A network that never learns again can keep them in that order.
+those of single pixels (1x1) to another library. A network that never learns again can keep them in order.
 There a frozen BatchNorm is part of the weights, and an activation part of the writing of the result.
 """
 

@@ -86,8 +86,10 @@ def test_layers_of_other_paddings_classes_and_learning_ones_are_not_packable() -
         pass
 
     others = [
-        nn.Conv2d(3, 3, 3, padding="same"), nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"), Own(3, 3, 1)
-    ]  # fmt: skip
+        nn.Conv2d(3, 3, 3, padding="same"),
+        nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"),
+        Own(3, 3, 1),
+    ]
     assert not any(packable(layer.requires_grad_(False)) for layer in (*others, nn.ReLU()))
     assert not packable(nn.Conv2d(3, 3, 1))
 

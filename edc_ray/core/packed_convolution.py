@@ -36,10 +36,10 @@ class PackedConvolution(nn.Conv2d):
     """
 
     def __init__(self, layer: nn.Conv2d, norm: nn.BatchNorm2d | None, activation: nn.Module | None) -> None:
+        sides: Any = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         super().__init__(
-            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding,
-            layer.dilation, layer.groups, layer.bias is not None, device="meta",
-        )  # fmt: skip
+            layer.in_channels, layer.out_channels, *sides, layer.groups, layer.bias is not None, device="meta"
+        )
         self.weight, self.bias = layer.weight, layer.bias
         # Not registered: the network keeps the names of its tensors.
         self._behind = tuple(each for each in (norm, activation) if each is not None)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from edc_ray.core.fused_network import Wanted, fused_network
 from edc_ray.core.image_statistics import image_statistics
+from edc_ray.core.measured_input import StatisticKernels
 from edc_ray.core.network_numerics import FLOAT32, NetworkNumerics
 from edc_ray.core.norm_activation import NormActivation
 from edc_ray.core.packed_convolution import PackedConvolution, packable
@@ -164,9 +165,10 @@ def test_without_an_image_activations_stay_by_themselves() -> None:
 @pytest.mark.parametrize("wanted", WANTED)
 def test_nothing_is_fused_without_kernels_in_other_numbers_or_before_a_compiler(wanted: Wanted) -> None:
     network = filled(Block())
-    choices = [
+    choices: list[tuple[StatisticKernels, NetworkNumerics]] = [
         (TORCH_KERNELS, FLOAT32),
         (NormingKernels(), NetworkNumerics(torch.bfloat16)),
         (NormingKernels(), NetworkNumerics(compiler=lambda module: module)),
     ]
-    assert all(fused_network(network, wanted, *each, images()[:1]) is network for each in choices)
+    made = [fused_network(network, wanted, kernels, how, images()[:1]) for kernels, how in choices]
+    assert all(each is network for each in made)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,8 @@ ACTIVATIONS = (None, nn.ReLU(inplace=True), nn.ReLU6(), nn.SiLU())
 def norm_of(channels: int) -> nn.BatchNorm2d:
     norm = nn.BatchNorm2d(channels).eval().requires_grad_(False)
     values = torch.linspace(-1, 1, channels)
-    norm.weight.copy_(values * 3), norm.bias.copy_(-values)
+    norm.weight.copy_(values * 3)
+    norm.bias.copy_(-values)
     norm.running_mean.copy_(values.square())  # pyright: ignore[reportOptionalMemberAccess]
     norm.running_var.copy_(values.exp())  # pyright: ignore[reportOptionalMemberAccess]
     return norm
@@ -50,10 +53,8 @@ def test_results_are_those_of_the_layers_one_after_the_other(
     packed = PackedConvolution(layer, norm, activation)
     assert packable(layer)
     for x in (random_input((3, 6, 12, 14)), random_input((1, 6, 9, 9))):  # of another size than at first
-        behind = [each and type(each)() for each in (activation,)]
-        exact = [each and each.double() for each in (nn.Sequential(layer).double(), norm)]
-        expected = by_layers(x.double(), *exact, *behind)
-        layer.float(), norm and norm.float()
+        exact = [copy.deepcopy(each) for each in (layer, norm) if each is not None]
+        expected = by_layers(x.double(), *(each.double() for each in exact), activation)
         for images in (x, x.contiguous(memory_format=torch.channels_last)):
             result = packed(images)
             torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=1e-5)

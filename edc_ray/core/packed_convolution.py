@@ -36,10 +36,12 @@ class PackedConvolution(nn.Conv2d):
     """
 
     def __init__(self, layer: nn.Conv2d, norm: nn.BatchNorm2d | None, activation: nn.Module | None) -> None:
-        sides: Any = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        # They are pairs; torch says no more than that they are tuples.
+        size, stride, padding, dilation = _sides(layer)
         super().__init__(
-            layer.in_channels, layer.out_channels, *sides, layer.groups, layer.bias is not None, device="meta"
-        )
+            layer.in_channels, layer.out_channels, size, stride, padding, dilation, layer.groups,
+            layer.bias is not None, device="meta",
+        )  # fmt: skip
         self.weight, self.bias = layer.weight, layer.bias
         # Not registered: the network keeps the names of its tensors.
         self._behind = tuple(each for each in (norm, activation) if each is not None)
@@ -82,6 +84,10 @@ def packable(layer: nn.Module) -> bool:
 
 def _places(layer: nn.Conv2d) -> tuple[Any, ...]:
     return layer.padding, layer.stride, layer.dilation, layer.groups
+
+
+def _sides(layer: nn.Conv2d) -> tuple[Any, ...]:
+    return layer.kernel_size, layer.stride, layer.padding, layer.dilation
 
 
 def _convolution(

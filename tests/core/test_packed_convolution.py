@@ -62,6 +62,20 @@ def test_results_are_those_of_the_layers_one_after_the_other(
     assert list(packed.state_dict()) == list(layer.state_dict())
 
 
+@pytest.mark.parametrize("name", LAYERS)
+@torch.no_grad()
+def test_the_number_of_threads_changes_no_bit(name: str) -> None:
+    packed = PackedConvolution(LAYERS[name].requires_grad_(False), None, nn.SiLU())
+    x, before, answers = random_input((4, 6, 30, 31)), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            answers.append(packed(x))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(answer, answers[0]) for answer in answers)
+
+
 def test_where_gradients_are_wanted_the_layers_run() -> None:
     layer, norm = LAYERS["1x1"].requires_grad_(False), norm_of(8)
     packed = PackedConvolution(layer, norm, nn.SiLU())

@@ -33,6 +33,7 @@ from floor import Machine, Operation, chosen_operations_of, measured_flops, meas
 from harness import (
     base_parser,
     chosen_context,
+    chosen_fused,
     chosen_network,
     chosen_numerics,
     in_chosen_precision,
@@ -49,7 +50,6 @@ from torch import Tensor, nn
 from edc_ray.config.stages import EvaluateConfig
 from edc_ray.core.accumulator import StatisticsAccumulator
 from edc_ray.core.ema import EmaParameters
-from edc_ray.core.moments import LayerStatistics
 from edc_ray.core.student_loss import mse_ce
 from edc_ray.core.taps import LayerTaps
 from edc_ray.core.views import ViewSettings, draw_epoch_views, render_views
@@ -87,17 +87,13 @@ def statistics_step(name: str, options: argparse.Namespace) -> Step:
     network = chosen_network(network_of(name, options), options)
     side = 16 if options.image_size > 64 else 4
     numerics = chosen_numerics(options, compiled=False)
-    taps = LayerTaps(network, kernels=kernels_for(options.device, numerics.memory_format))
-    moments, forward = image_statistics_for(options.device), numerics.forward(network)
+    fused = chosen_fused(network, "inputs", options, options.image_size)
+    taps = LayerTaps(fused, kernels=kernels_for(options.device, numerics.memory_format))
+    moments, forward = image_statistics_for(options.device), numerics.forward(fused)
 
     @torch.no_grad()
     def ours() -> None:
-        measured: dict[str, LayerStatistics] = {}
-
-        def measure(layer: str, x: Tensor) -> None:
-            measured[layer] = moments(x, side if taps.kinds[layer] == "conv" else None)
-
-        with taps.showing(measure):
+        with taps.measuring_images(moments, side) as measured:
             forward(images.contiguous(memory_format=taps.kernels.memory_format))
         StatisticsAccumulator(taps.kinds, side).add_measured(measured, labels)
 
@@ -129,7 +125,9 @@ def small_network(name: str, options: argparse.Namespace) -> nn.Module:
 
 def relabel_step(name: str, options: argparse.Namespace) -> Step:
     network, (render, moved) = freeze(small_network(name, options)), views_of(options)
-    views, forward = render(), chosen_numerics(options).forward(network)
+    views = render()
+    fused = chosen_fused(network, "results", options, views.shape[-1])
+    forward = chosen_numerics(options).forward(fused)
     return Step(torch.no_grad()(lambda: forward(render())), torch.no_grad()(lambda: network(views)), (moved,))
 
 

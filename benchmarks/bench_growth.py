@@ -156,12 +156,7 @@ def class_row(options: argparse.Namespace, num_classes: int) -> Row:
 @torch.no_grad()
 def image_rows(observer: Observer, images: Tensor, patch_side: int) -> dict[str, LayerStatistics]:
     """Each image's own statistics of every layer."""
-    rows: dict[str, LayerStatistics] = {}
-
-    def measure(layer: str, x: Tensor) -> None:
-        rows[layer] = image_statistics(x, patch_side if observer.taps.kinds[layer] == "conv" else None)
-
-    with observer.taps.showing(measure):
+    with observer.taps.measuring_images(image_statistics, patch_side) as rows:
         observer.logits(images)
     return rows
 

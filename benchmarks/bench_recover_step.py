@@ -40,6 +40,7 @@ import torch.nn.functional as F
 from floor import Machine, chosen_operations_of, measured_flops, measured_machine, operations_of
 from harness import (
     base_parser,
+    chosen_fused,
     chosen_network,
     chosen_numerics,
     in_chosen_precision,
@@ -55,8 +56,10 @@ from harness import (
 from reference.layer_matching import hooked
 from torch import Tensor, nn
 
+from edc_ray.core.fused_network import fused_network
 from edc_ray.core.local_targets import local_class_targets
 from edc_ray.core.matching import LayerTarget
+from edc_ray.core.network_numerics import FLOAT32
 from edc_ray.core.observer_matching import ObserverMatcher
 from edc_ray.core.recover_loop import recover_images
 from edc_ray.core.recover_state import LoopState, Observer, RecoverSettings
@@ -145,7 +148,9 @@ def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], T
     }
     kernels = compiled_kernels() if device.type == "cpu" else "not for this device"
     if isinstance(kernels, CompiledKernels):
-        steps["compiled"] = ours(Observer.of(name, network, kernels=kernels))
+        image = torch.zeros_like(images[:1])
+        fused = fused_network(network, "gradients", kernels, FLOAT32, image)
+        steps["compiled"] = ours(Observer.of(name, fused, kernels=kernels))
     if is_chosen(options):
         steps["chosen"] = in_chosen_precision(ours(chosen_observer(name, options)), options)
     return steps
@@ -166,7 +171,8 @@ def chosen_observer(name: str, options: argparse.Namespace) -> Observer:
     numerics = chosen_numerics(options)
     kernels = kernels_for(options.device, numerics.memory_format)
     network = chosen_network(network_of(name, options), options)
-    return Observer.of(name, network, kernels=kernels, numerics=numerics)
+    fused = chosen_fused(network, "gradients", options, options.image_size)
+    return Observer.of(name, fused, kernels=kernels, numerics=numerics)
 
 
 def loop_of(

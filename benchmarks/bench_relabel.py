@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from epochs import MEAN, STD, Work, parser, work_of
-from harness import chosen_network, chosen_numerics, in_chosen_precision
+from harness import chosen_fused, chosen_network, chosen_numerics, in_chosen_precision
 from reference.label_batches import relabel_epoch
 from reference.torch_layers import by_torch_layers
 from remote import Remote
@@ -72,7 +72,8 @@ def ours_of(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """The stage's work, and its views alone."""
     keep_freed_memory()
     work, observer = work_of(options, Path(options.folder)), chosen_network(observer_of(options), options)
-    forward = chosen_numerics(options).forward(observer)
+    fused = chosen_fused(observer, "results", options, options.image_size)
+    forward = chosen_numerics(options).forward(fused)
     kernel, count = view_kernel_for(options.device), len(work.slots)
     names, labels = [str(label) for label in range(options.classes)], work.labels.numpy()
 

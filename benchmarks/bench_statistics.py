@@ -9,7 +9,8 @@ neither. Three variants of each stage:
     reference  the straightforward way (reference/statistics_pass.py, reference/crop_mosaics.py): each image
                opened by itself; one pass for each observer, class sums image by image; one forward for each
                crop of all images of the class
-    ours       the stages' own functions, in --precision (no compiler: they are one pass)
+    ours       the stages' own functions in --precision (no compiler: they are one pass), in a process of
+               its own
 
 The ratio is reference to ours; both decode the files anew in every turn. "both" adds the times of the two
 stages up. Memory is what a variant needs at most beyond what is there before it. The JSON object holds under
@@ -42,6 +43,7 @@ from harness import (
 from PIL import Image
 from reference.crop_mosaics import best_crops, mosaics_of
 from reference.statistics_pass import load_image, pass_of_observer
+from remote import Remote
 from torch import Tensor, nn
 
 from edc_ray.artifacts.store import open_store
@@ -53,6 +55,7 @@ from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
 from edc_ray.stages.collect_statistics import accumulate_batches, plan
 from edc_ray.stages.context import StageContext
+from edc_ray.stages.kept_memory import keep_freed_memory
 from edc_ray.stages.mosaics import mosaics_of_class
 
 OBSERVERS = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet")
@@ -112,13 +115,23 @@ def normalisation(context: StageContext) -> dict[str, Any]:
     return {"mean": spec.mean, "std": spec.std}
 
 
+def ours_of(options: argparse.Namespace) -> Steps:
+    """The work of both stages; units are computed with freed memory kept."""
+    keep_freed_memory()
+    context = opened(Path(options.folder), options)
+    (unit,) = plan(context)
+    return {
+        "statistics": in_chosen_precision(lambda: accumulate_batches(context, unit), options),
+        "init": in_chosen_precision(lambda: mosaics_of_class(context, 0), options),
+    }
+
+
 def statistics_steps(
     context: StageContext, networks: list[nn.Module], files: list[Path], labels: list[int]
 ) -> Steps:
     section, size = context.config.statistics, context.data.train.image_size
     shown = torch.stack([load_image(path, size, **normalisation(context)) for path in files])
     shown = shown.to(context.device)
-    (unit,) = plan(context)
 
     def reference() -> None:
         for network in networks:
@@ -130,7 +143,6 @@ def statistics_steps(
     return {
         "plain": lambda: [forwards(network, shown, section.batch_size) for network in networks],
         "reference": reference,
-        "ours": lambda: accumulate_batches(context, unit),
     }
 
 
@@ -158,7 +170,6 @@ def init_steps(
     return {
         "plain": lambda: [forwards(network, shown, 32) for network in networks],
         "reference": reference,
-        "ours": lambda: mosaics_of_class(context, 0),
     }
 
 
@@ -168,9 +179,11 @@ def forwards(network: nn.Module, images: Tensor, batch_size: int) -> None:
         network(batch)
 
 
-def measured(steps: Steps, images: int, options: argparse.Namespace) -> dict[str, float | None]:
+def measured(
+    stage: str, steps: Steps, remote: Remote, images: int, options: argparse.Namespace
+) -> dict[str, float | None]:
     """The numbers of one stage, as the JSON object has them."""
-    steps = steps | {"ours": in_chosen_precision(steps["ours"], options)}
+    steps = steps | {"ours": lambda: remote.run(stage)}
     timings = interleaved(steps, options.repeats, options.device)
     found: dict[str, float | None] = {}
     for variant, timing in timings.items():
@@ -179,7 +192,9 @@ def measured(steps: Steps, images: int, options: argparse.Namespace) -> dict[str
     found["to_plain"] = timings["ours"].minimum / timings["plain"].minimum
     found["images_per_s"] = images / timings["ours"].minimum
     for variant, step in steps.items() if options.memory else ():
-        found["peak_mb" if variant == "ours" else f"{variant}_peak_mb"] = peak_megabytes(step, options.device)
+        ours = variant == "ours"
+        peak = remote.peak_megabytes(stage) if ours else peak_megabytes(step, options.device)
+        found["peak_mb" if ours else f"{variant}_peak_mb"] = peak
     return found
 
 
@@ -223,12 +238,14 @@ def main() -> None:
     }  # fmt: skip
     numbers: dict[str, dict[str, float | None]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        files = write_images(Path(folder), options)
+        files, options.folder = write_images(Path(folder), options), folder
         context, labels = opened(Path(folder), options), [int(path.parent.name) for path in files]
         networks = list(networks_of(options).values())
         stages = {"statistics": (statistics_steps, len(files)), "init": (init_steps, labels.count(0))}
-        for stage, (steps_of, images) in stages.items():
-            numbers[stage] = measured(steps_of(context, networks, files, labels), images, options)
+        with Remote(ours_of, options) as remote:
+            for stage, (steps_of, images) in stages.items():
+                steps = steps_of(context, networks, files, labels)
+                numbers[stage] = measured(stage, steps, remote, images, options)
     numbers["both"] = together(numbers["statistics"], numbers["init"])
     print_stages(numbers)
     print_medians("stage", numbers, VARIANTS)

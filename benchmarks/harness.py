@@ -30,10 +30,12 @@ from torch import nn
 from edc_ray.artifacts.store import open_store
 from edc_ray.config.load import load_recipe
 from edc_ray.config.run import Precision, RunConfig
+from edc_ray.core.fused_network import Wanted, fused_network
 from edc_ray.core.network_numerics import NetworkNumerics
 from edc_ray.data.fake import synthetic_images
 from edc_ray.data.sources import OpenedDataset
 from edc_ray.errors import ConfigError
+from edc_ray.kernels.compiled import kernels_for
 from edc_ray.stages.chosen_numerics import check_numerics, chosen_precision
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.network_numerics import Compile, network_numerics, placed
@@ -168,6 +170,24 @@ def chosen_context(options: argparse.Namespace) -> StageContext:
 def chosen_network(network: nn.Module, options: argparse.Namespace) -> nn.Module:
     """The network itself, on the device, its weights as the precision of the command line wants them."""
     return placed(network, _config_of(options), options.device)
+
+
+def chosen_fused(
+    network: nn.Module, wanted: Wanted, options: argparse.Namespace, image_size: int
+) -> nn.Module:
+    """A frozen network as a stage computes it that wants this of it.
+
+    Args:
+        network: of `chosen_network`.
+        wanted: as in `fused_network`.
+        options: as parsed.
+        image_size: of the images that will come.
+    """
+    # The stage that wants inputs, statistics, never compiles.
+    numerics = chosen_numerics(options, compiled=wanted != "inputs")
+    kernels = kernels_for(options.device, numerics.memory_format)
+    image = torch.zeros(1, 3, image_size, image_size, device=options.device)
+    return fused_network(network, wanted, kernels, numerics, image)
 
 
 def in_chosen_precision(run: Callable[[], Out], options: argparse.Namespace) -> Callable[[], Out]:

@@ -44,6 +44,10 @@ class NormKernels(Protocol):
         """The formula of x [B, C, H, W] and, if `measured`, mean and variance of x [2 C], `wide`."""
         ...
 
+    def normalised_images(self, x_BCHW: Tensor, formula: NormFormula) -> tuple[Tensor, Tensor, Tensor]:
+        """The formula of x, and mean and variance of every image by itself [B, C], `wide`."""
+        ...
+
     def gradient(
         self,
         x_BCHW: Tensor,

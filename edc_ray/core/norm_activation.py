@@ -7,7 +7,6 @@ they read the input once and write the result; backward, the derivatives of all 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +23,7 @@ from edc_ray.core.measured_input import (
     split_quantities,
 )
 
-_ACTIVATIONS: dict[type[nn.Module], Activation] = {nn.ReLU: "relu", nn.ReLU6: "relu6", nn.SiLU: "silu"}
+ACTIVATIONS: dict[type[nn.Module], Activation] = {nn.ReLU: "relu", nn.ReLU6: "relu6", nn.SiLU: "silu"}
 
 Quantities = tuple[Tensor, ...]
 
@@ -33,7 +32,8 @@ class NormActivation(nn.BatchNorm2d):
     """A BatchNorm2d in eval mode and what follows it; the same parameters under the same names.
 
     Whoever wants the statistics of its input sets `show` before a forward: that forward calls it with the
-    channels' mean and variance [C], differentiable, and forgets it.
+    channels' mean and variance [C], differentiable, and forgets it. `show_images` likewise gets those of
+    every image by itself, [B, C] in `wide` numbers and without gradients, where `shows_images` says so.
 
     Args:
         norm: the layer whose place it takes; its tensors are shared, not copied.
@@ -53,15 +53,16 @@ class NormActivation(nn.BatchNorm2d):
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         if norm.running_mean is None or norm.running_var is None:
             raise ValueError("a norm without running statistics is none of scale and shift")
-        if activation is not None and type(activation) not in _ACTIVATIONS:
+        if activation is not None and type(activation) not in ACTIVATIONS:
             raise ValueError(f"{type(activation).__name__} cannot be fused with a norm")
         self.weight, self.bias = norm.weight, norm.bias
         self.running_mean, self.running_var = norm.running_mean, norm.running_var
         self.num_batches_tracked = norm.num_batches_tracked
         self.train(norm.training)
         self.show: Callable[[Quantities], object] | None = None
+        self.show_images: Callable[[Quantities], object] | None = None
         self._kernels = kernels
-        self._activation: Activation | None = None if activation is None else _ACTIVATIONS[type(activation)]
+        self._activation: Activation | None = None if activation is None else ACTIVATIONS[type(activation)]
         # Not registered: the network keeps the names of its modules.
         self._behind: tuple[nn.Module, ...] = () if activation is None else (activation,)
         self._formula: NormFormula | None = None
@@ -69,13 +70,23 @@ class NormActivation(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         """[B, C, H, W] to the same shape."""
         show, self.show = self.show, None
+        show_images, self.show_images = self.show_images, None
         norms = self._kernels.norms
         if norms is None or not norms.take(input) or self._learns():
             return self._by_layers(input, show)
+        if show_images is not None:
+            result, *quantities = norms.normalised_images(input.detach(), self._frozen())
+            show_images(tuple(quantities))
+            return result
         result, *quantities = _Fused.apply(input, self._frozen(), norms, show is not None)  # pyright: ignore[reportGeneralTypeIssues]
         if show is not None:
             show(tuple(quantities))
         return result
+
+    def shows_images(self, input: Tensor) -> bool:
+        """Whether `show_images` is called in a forward of this input: never where gradients are wanted."""
+        norms = self._kernels.norms
+        return norms is not None and norms.take(input) and not self._learns() and not torch.is_grad_enabled()
 
     def _learns(self) -> bool:
         return self.training or any(each.requires_grad for each in self.parameters(recurse=False))
@@ -91,41 +102,19 @@ class NormActivation(nn.BatchNorm2d):
 
     def _frozen(self) -> NormFormula:
         if self._formula is None:
-            assert self.running_mean is not None
-            assert self.running_var is not None
-            mean, variance = self.running_mean.double(), self.running_var.double()
-            scale = (variance + self.eps).rsqrt()
-            shift = -mean * scale
-            if self.affine:
-                scale, shift = scale * self.weight.double(), shift * self.weight.double() + self.bias.double()
-            self._formula = NormFormula(scale.float(), shift.float(), self._activation)
+            self._formula = frozen_formula(self, self._activation)
         return self._formula
 
 
-def fuse_norms(network: nn.Module, kernels: StatisticKernels) -> None:
-    """Puts `NormActivation` in the place of every frozen BatchNorm2d of a network that never learns again.
-
-    A norm takes the activation behind it along where both are neighbours in a plain Sequential, since only
-    there the order is known; the activation's place is then an Identity. Other classes than BatchNorm2d
-    itself, and a layer that stands in two places, are left alone.
-    """
-    if kernels.norms is None:
-        return
-    places = Counter(
-        id(child) for parent in network.modules() for child in parent._modules.values() if child is not None
-    )
-    for parent in list(network.modules()):
-        children = list(parent.named_children())
-        in_order = isinstance(parent, nn.Sequential) and type(parent).forward is nn.Sequential.forward
-        for index, (name, child) in enumerate(children):
-            if type(child) is not nn.BatchNorm2d or places[id(child)] > 1 or child.running_mean is None:
-                continue
-            behind = children[index + 1] if in_order and index + 1 < len(children) else None
-            if behind is None or type(behind[1]) not in _ACTIVATIONS:
-                parent._modules[name] = NormActivation(child, None, kernels)
-            else:
-                parent._modules[name] = NormActivation(child, behind[1], kernels)
-                parent._modules[behind[0]] = nn.Identity()
+def frozen_formula(norm: nn.BatchNorm2d, activation: Activation | None = None) -> NormFormula:
+    """Scale and shift of a BatchNorm2d in eval mode, with the activation behind it."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    shift = -norm.running_mean.double() * scale
+    if norm.affine:
+        scale, shift = scale * norm.weight.double(), shift * norm.weight.double() + norm.bias.double()
+    return NormFormula(scale.detach().float(), shift.detach().float(), activation)
 
 
 class _Fused(torch.autograd.Function):

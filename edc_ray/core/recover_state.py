@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +16,6 @@ from edc_ray.core.measured_input import StatisticKernels
 from edc_ray.core.measured_network import MeasuredNetwork
 from edc_ray.core.moments import LayerStatistics
 from edc_ray.core.network_numerics import FLOAT32, NetworkNumerics
-from edc_ray.core.norm_activation import fuse_norms
 from edc_ray.core.objective import PIXEL_TERMS, TermName
 from edc_ray.core.schedules import Curriculum, smallest_crop
 from edc_ray.core.taps import LayerTaps
@@ -153,12 +151,13 @@ class Observer:
         kernels: StatisticKernels = TORCH_KERNELS,
         numerics: NetworkNumerics = FLOAT32,
     ) -> Observer:
-        """An observer whose layers suit the kernels: a copy, if weights must be moved and norms fused."""
-        if kernels.memory_format != torch.contiguous_format:
-            # What other holders of the network compute depends in its last bits on how its weights lie.
-            network = copy.deepcopy(network).to(memory_format=kernels.memory_format)
-            if numerics.dtype == torch.float32 and numerics.compiler is None:
-                fuse_norms(network, kernels)  # a compiler puts plain layers together by itself
+        """An observer with its layers of some kinds tapped.
+
+        Args:
+            name, network: a network that `fused_network` made of "gradients", or any in eval mode.
+            kinds: of layers.
+            kernels, numerics: as the network was made for.
+        """
         return cls(name, network, LayerTaps(network, kinds, kernels), numerics)
 
     def logits(self, images_BCHW: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from edc_ray.core.accumulator import LayerKind
+from edc_ray.core.image_statistics import ImageStatistics
 from edc_ray.core.measured_input import StatisticKernels, measure
 from edc_ray.core.moments import LayerStatistics
 from edc_ray.core.network_numerics import without_autocast
@@ -85,15 +86,32 @@ class LayerTaps:
             yield inputs
 
     @contextmanager
-    def showing(self, look: Callable[[str, Tensor], object]) -> Iterator[None]:
-        """As `recording`, but `look(name, input)` sees an input when its layer runs, and nothing keeps it."""
+    def measuring_images(
+        self, measure: ImageStatistics, patch_side: int
+    ) -> Iterator[dict[str, LayerStatistics]]:
+        """As `recording`, but the dict holds statistics of every image by itself, without gradients.
 
-        def show(name: str, x: Tensor) -> Tensor:
-            look(name, x)
+        An input is measured when its layer runs, those of convolutions with patches, and nothing keeps it.
+
+        Args:
+            measure: measures what no layer measures in the pass that computes it.
+            patch_side: side of a patch, for convolutions.
+        """
+        found: dict[str, LayerStatistics] = {}
+
+        def keep(name: str, quantities: tuple[Tensor, ...]) -> None:
+            found[name] = LayerStatistics(*quantities)
+
+        def look(name: str, x: Tensor) -> Tensor:
+            module = self._modules[name]
+            if isinstance(module, NormActivation) and module.shows_images(x):
+                module.show_images = partial(keep, name)
+            else:
+                found[name] = measure(x, patch_side if self.kinds[name] == "conv" else None)
             return x
 
-        with self._reading(self._modules, show, kept=False):
-            yield
+        with self._reading(self._modules, look, kept=False):
+            yield found
 
     @contextmanager
     def measuring(

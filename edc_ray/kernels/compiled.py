@@ -146,8 +146,14 @@ class CompiledNorms:
     ) -> tuple[Tensor, Tensor | None]:
         result = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
         found = torch.empty(2 * x_BCHW.shape[1], dtype=torch.float64) if measured else None
-        self._library.call("norms_forward", x_BCHW, *_words(formula), result, *_places(x_BCHW), found)
+        self._library.call("norms_forward", x_BCHW, *_words(formula), result, *_places(x_BCHW), 0, found)
         return result, found
+
+    def normalised_images(self, x_BCHW: Tensor, formula: NormFormula) -> tuple[Tensor, Tensor, Tensor]:
+        result = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
+        mean, variance = found = torch.empty(2, *x_BCHW.shape[:2], dtype=torch.float64)
+        self._library.call("norms_forward", x_BCHW, *_words(formula), result, *_places(x_BCHW), 1, found)
+        return result, mean, variance
 
     def gradient(
         self,

@@ -147,7 +147,8 @@ class _ObserverPass:
     """Sums of one observer's statistics, and the observer, which adds to them whatever it is shown."""
 
     def __init__(self, context: StageContext, name: str) -> None:
-        self.name, network = name, context.observer(name)
+        self.name = name
+        network = context.fused_observer(name, "inputs", compiled=False)
         numerics = network_numerics(context.config, context.device, compiled=False)
         self._forward = numerics.forward(network)
         self.taps = LayerTaps(network, kernels=kernels_for(context.device, numerics.memory_format))
@@ -156,13 +157,7 @@ class _ObserverPass:
 
     def add(self, images: Tensor, labels: Tensor) -> None:
         """Add one data batch."""
-        measured: dict[str, LayerStatistics] = {}
-
-        def measure(layer: str, x: Tensor) -> None:
-            side = self.sums.patch_side if self.taps.kinds[layer] == "conv" else None
-            measured[layer] = self._measure(x, side)
-
-        with self.taps.showing(measure):
+        with self.taps.measuring_images(self._measure, self.sums.patch_side) as measured:
             self._forward(images.contiguous(memory_format=self.taps.kernels.memory_format))
         self.sums.add_measured(measured, labels)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -13,11 +13,13 @@ from edc_ray.artifacts.manifest import read_manifest, read_shard
 from edc_ray.artifacts.records import Manifest, ShardInfo
 from edc_ray.artifacts.store import Store
 from edc_ray.config.run import RunConfig, StageName
+from edc_ray.core.fused_network import Wanted, fused_network
 from edc_ray.data.sources import OpenedDataset
 from edc_ray.errors import ArtifactError
+from edc_ray.kernels.compiled import kernels_for
 from edc_ray.models.observers import network_from_bytes
 from edc_ray.stages.labelled_epochs import LabelledEpochs
-from edc_ray.stages.network_numerics import placed
+from edc_ray.stages.network_numerics import network_numerics, placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,6 +53,7 @@ class StageContext:
     group: Group = Group()
     labelled: LabelledEpochs = field(default_factory=LabelledEpochs)
     _networks: dict[str, nn.Module] = field(default_factory=dict)
+    _fused: dict[tuple[Any, ...], tuple[nn.Module, nn.Module]] = field(default_factory=dict)
     _manifests: dict[str, Manifest] = field(default_factory=dict)
 
     def manifest(self, stage: StageName) -> Manifest:
@@ -76,6 +79,7 @@ class StageContext:
         self._manifests.pop(stage, None)
         if stage == "squeeze":
             self._networks.clear()
+            self._fused.clear()
 
     def withdraw_manifest(self, stage: StageName) -> None:
         """Take back that a stage is complete; its units and their records stay."""
@@ -106,6 +110,27 @@ class StageContext:
             )
             self._networks[name] = placed(network, self.config, self.device)
         return self._networks[name]
+
+    def fused_observer(self, name: str, wanted: Wanted, *, compiled: bool = True) -> nn.Module:
+        """An observer as it is computed fastest, see `fused_network`.
+
+        Kept until another is wanted for something else: some have weights of their own.
+
+        Args:
+            name: of the observer.
+            wanted: what it is for.
+            compiled: whether the stage compiles networks where `compile` says so.
+        """
+        network, train = self.observer(name), self.data.train
+        numerics = network_numerics(self.config, self.device, compiled=compiled)
+        kernels = kernels_for(self.device, numerics.memory_format)
+        for key in [key for key in self._fused if key[0] != wanted]:
+            del self._fused[key]
+        key = wanted, name, kernels.name, numerics.dtype, numerics.compiler is None
+        if key not in self._fused or self._fused[key][0] is not network:
+            image = torch.zeros(1, train.channels, train.image_size, train.image_size, device=self.device)
+            self._fused[key] = network, fused_network(network, wanted, kernels, numerics, image)
+        return self._fused[key][1]
 
     def _weights_of(self, name: str) -> ShardInfo:
         for shard in self.manifest("squeeze").shards:

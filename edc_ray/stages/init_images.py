@@ -20,6 +20,7 @@ from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, images_output
 from edc_ray.stages.kept_units import own_facts
 from edc_ray.stages.mosaics import mosaics_of_class
+from edc_ray.stages.network_numerics import kernels_name
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks, span
 from edc_ray.stages.stored_runs import stored_hashes, stored_images
 from edc_ray.stages.training import mean_and_std
@@ -72,8 +73,11 @@ def make_images(context: StageContext, unit: WorkUnit) -> UnitOutput:
     images = np.concatenate(
         [_images_of_class(context, label, ipc_ids) for label in range(*unit.work["classes"])]
     )
-    section = context.config.init if context.config.init.kind == "mosaic" else None
-    return images_output(context, unit.key, images, slots, {}, section=section)
+    if context.config.init.kind != "mosaic":
+        return images_output(context, unit.key, images, slots, {})
+    # Which crops are best may depend on the last bits of their scores.
+    facts = {"kernels": kernels_name(context, compiled=False)}
+    return images_output(context, unit.key, images, slots, facts, section=context.config.init)
 
 
 def _slots_of(unit: WorkUnit) -> list[Slot]:

@@ -24,7 +24,7 @@ from edc_ray.core.pixels import denormalise, normalise, to_uint8
 from edc_ray.core.seeding import draws
 from edc_ray.data.ahead import one_ahead
 from edc_ray.stages.context import StageContext
-from edc_ray.stages.network_numerics import forward_of
+from edc_ray.stages.network_numerics import observer_forward
 from edc_ray.stages.training import mean_and_std, normalised, pixels_of
 
 _IMAGES_AT_ONCE = 32  # decoded together, and scored in one forward on an accelerator, times crops_per_image
@@ -152,8 +152,7 @@ def _best_known(context: StageContext, label: int) -> np.ndarray:
 
 def _scores(context: StageContext, images: Tensor, label: int, *, input_size: int | None = None) -> Tensor:
     observers = [
-        forward_of(context.observer(name), context, compiled=False)
-        for name in context.config.observers_of("init")
+        observer_forward(context, name, compiled=False) for name in context.config.observers_of("init")
     ]
     part = len(images)
     if images.device.type == "cpu":

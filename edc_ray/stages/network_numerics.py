@@ -85,9 +85,19 @@ def forward_of(
     return network_numerics(context.config, context.device, compiled=compiled).forward(network)
 
 
-def kernels_name(context: StageContext) -> str:
+def observer_forward(
+    context: StageContext, name: str, *, compiled: bool = True
+) -> Callable[[Tensor], Tensor]:
+    """As `forward_of`, of an observer of which nothing but logits is wanted, without gradients."""
+    network = context.fused_observer(name, "results", compiled=compiled)
+    return forward_of(network, context, compiled=compiled)
+
+
+def kernels_name(context: StageContext, *, compiled: bool = True) -> str:
     """Who computes the layers of networks, on which their last bits depend: for the record of a unit."""
-    return "inductor" if context.config.compile != "none" else kernels_for(context.device).name
+    if compiled and context.config.compile != "none":
+        return "inductor"
+    return kernels_for(context.device).name
 
 
 class TrainingSteps:

@@ -128,10 +128,11 @@ def _draws_of(seed: int, batch: list[Slot], iteration: int) -> Draws:
 def load_observers(context: StageContext) -> list[Observer]:
     """The frozen observers of recover with their taps, in the order of turns."""
     kinds = context.config.recover.layers
-    networks = [(name, context.observer(name)) for name in context.config.observers_of("recover")]
     numerics = network_numerics(context.config, context.device)
     kernels = kernels_for(context.device, numerics.memory_format)
-    return [Observer.of(name, network, kinds, kernels, numerics) for name, network in networks]
+    names = context.config.observers_of("recover")
+    networks = {name: context.fused_observer(name, "gradients") for name in names}
+    return [Observer.of(name, network, kinds, kernels, numerics) for name, network in networks.items()]
 
 
 def _start_images(context: StageContext, batch: list[Slot]) -> Tensor:

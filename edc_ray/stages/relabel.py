@@ -23,7 +23,7 @@ from edc_ray.errors import NumericalError
 from edc_ray.kernels.compiled_views import view_kernel_for
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import Slot, read_stage_images, slot_hashes
-from edc_ray.stages.network_numerics import forward_of, kernels_name
+from edc_ray.stages.network_numerics import kernels_name, observer_forward
 from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit, blocks, span
 from edc_ray.stages.stored_runs import stored_labels, stored_labels_digest
 from edc_ray.stages.training import mean_and_std
@@ -110,9 +110,7 @@ def label_views(context: StageContext, images: Tensor, views: EpochViews) -> np.
     Norm-balanced labels depend on the group that is labelled together, so each mixing group is one forward.
     """
     section = context.config.relabel
-    observers = [
-        forward_of(context.observer(name), context) for name in context.config.observers_of("relabel")
-    ]
+    observers = [observer_forward(context, name) for name in context.config.observers_of("relabel")]
     at_once = section.mix_group if section.label_norm == "frobenius" else section.batch_size
     logits = []
     for first, end in blocks(len(views), at_once):

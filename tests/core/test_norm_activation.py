@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import pytest
@@ -8,13 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from edc_ray.core.measured_input import NormFormula, NormKernels, wide
-from edc_ray.core.norm_activation import NormActivation, fuse_norms
-from edc_ray.core.taps import LayerTaps
+from edc_ray.core.norm_activation import NormActivation
 from edc_ray.core.torch_kernels import TORCH_KERNELS, TorchKernels
 from tests.core.layer_cases import ACTIVATIONS
 
 
-class _PlainNorms:
+class PlainNorms:
     """`NormKernels` by torch's operations and its autograd, which count how often they are asked."""
 
     def __init__(self) -> None:
@@ -31,6 +29,11 @@ class _PlainNorms:
             x_BCHW * formula.scale[:, None, None] + formula.shift[:, None, None]
         )
         return result, TORCH_KERNELS.statistics(x_BCHW, None) if measured else None
+
+    def normalised_images(self, x_BCHW: Tensor, formula: NormFormula) -> tuple[Tensor, Tensor, Tensor]:
+        result, _ = self.normalised(x_BCHW, formula, measured=False)
+        variance, mean = torch.var_mean(x_BCHW.double(), (2, 3), correction=0)
+        return result, mean, variance
 
     def gradient(
         self,
@@ -51,108 +54,29 @@ class _PlainNorms:
         )
 
 
-class _Kernels(TorchKernels):
+class NormingKernels(TorchKernels):
     def __init__(self) -> None:
-        self.plain = _PlainNorms()
+        self.plain = PlainNorms()
         self.norms: NormKernels | None = self.plain
-
-
-class _Block(nn.Module):
-    """Norms before an activation in a Sequential, alone, used in code, of another class, in two places."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.SiLU(),
-            nn.Conv2d(6, 6, 3, groups=6), nn.BatchNorm2d(6), nn.ReLU6(inplace=True),
-            nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6),
-        )  # fmt: skip
-        self.norm = nn.BatchNorm2d(6)
-        self.own = _OwnNorm(6)
-        self.shared = nn.Sequential(nn.BatchNorm2d(6), nn.ReLU())
-        self.again = self.shared[0]
-
-    def forward(self, images: Tensor) -> Tensor:
-        x = self.body(images)
-        return self.again(self.shared(self.own(torch.relu(self.norm(x) + x))))
-
-
-class _OwnNorm(nn.BatchNorm2d):
-    pass
-
-
-def _block(seed: int = 0) -> _Block:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        block = _Block().requires_grad_(False)
-        for module in block.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                for values in (module.weight, module.bias, module.running_mean):
-                    values.normal_()  # pyright: ignore[reportOptionalMemberAccess]
-                module.running_var.uniform_(0.5, 2)  # pyright: ignore[reportOptionalMemberAccess]
-    return block.eval()
 
 
 def _images() -> Tensor:
     return torch.randn(4, 3, 9, 9, generator=torch.Generator().manual_seed(5))
 
 
-def _step(network: nn.Module, taps: LayerTaps) -> list[Tensor]:
-    """Logits, all statistics and the images' gradient of a loss of both."""
-    images = _images().requires_grad_()
-    with taps.measuring(4) as statistics:
-        result = network(images)
-    quantities = [each for layer in taps.names for each in statistics[layer].quantities]
-    loss = result.square().sum() + sum(
-        ((index + 1) * each).sum() + each.square().sum() for index, each in enumerate(quantities)
-    )
-    (gradient,) = torch.autograd.grad(loss, images)
-    return [result.detach(), *(each.detach() for each in quantities), gradient]
-
-
-def test_a_fused_network_is_the_network() -> None:
-    """Results, statistics and gradients; and every norm that may be fused is."""
-    network, kernels = _block(), _Kernels()
-    fused = copy.deepcopy(network)
-    fuse_norms(fused, kernels)
-    plain = _step(network, LayerTaps(network))
-    ours = _step(fused, LayerTaps(fused, kernels=kernels))
-    assert kernels.plain.forwards == 2 * 4  # forward and, in its gradient, once more
-    for one, other in zip(ours, plain, strict=True):
-        torch.testing.assert_close(one, other, rtol=2e-5, atol=2e-5)
-
-
-def test_names_parameters_and_taps_stay() -> None:
-    network, kernels = _block(), _Kernels()
-    fused = copy.deepcopy(network)
-    fuse_norms(fused, kernels)
-    assert list(fused.state_dict()) == list(network.state_dict())
-    assert LayerTaps(fused).kinds == LayerTaps(network).kinds
-    left = [name for name, module in fused.named_modules() if type(module) is nn.BatchNorm2d]
-    assert left == ["shared.0"]  # in two places
-    assert type(fused.own) is _OwnNorm
-    assert [type(fused.body[index]) for index in (2, 5)] == [nn.Identity, nn.Identity]
-    assert isinstance(fused.shared[1], nn.ReLU)
-
-
-def test_kernels_without_norms_leave_the_network_alone() -> None:
-    network = _block()
-    fuse_norms(network, TORCH_KERNELS)
-    assert not any(isinstance(module, NormActivation) for module in network.modules())
-
-
 def test_what_the_kernels_do_not_take_runs_layer_by_layer() -> None:
-    network, kernels = _block().double(), _Kernels()
+    norm, kernels = nn.BatchNorm2d(3).eval().requires_grad_(False).double(), NormingKernels()
     images = _images().double()
-    plain = network(images)
-    fuse_norms(network, kernels)
-    assert torch.equal(network(images), plain)
+    with torch.no_grad():
+        layer = NormActivation(norm, nn.SiLU(), kernels)
+        assert not layer.shows_images(images)
+        assert torch.equal(layer(images), nn.SiLU()(norm(images)))
     assert kernels.plain.forwards == 0
 
 
 def test_a_norm_that_learns_runs_layer_by_layer() -> None:
     norm = nn.BatchNorm2d(3).eval()
-    kernels = _Kernels()
+    kernels = NormingKernels()
     layer = NormActivation(norm, nn.ReLU(), kernels)
     layer(_images()).sum().backward()
     assert norm.weight.grad is not None
@@ -160,7 +84,7 @@ def test_a_norm_that_learns_runs_layer_by_layer() -> None:
 
 
 def test_statistics_are_shown_once_and_only_when_asked() -> None:
-    layer = NormActivation(nn.BatchNorm2d(3).eval().requires_grad_(False), None, _Kernels())
+    layer = NormActivation(nn.BatchNorm2d(3).eval().requires_grad_(False), None, NormingKernels())
     shown: list[tuple[Tensor, ...]] = []
     layer.show = shown.append
     layer(_images())
@@ -169,8 +93,22 @@ def test_statistics_are_shown_once_and_only_when_asked() -> None:
     torch.testing.assert_close(shown[0][0], _images().mean((0, 2, 3)))
 
 
+def test_statistics_of_every_image_are_shown_once_and_only_without_gradients() -> None:
+    layer = NormActivation(nn.BatchNorm2d(3).eval().requires_grad_(False), nn.ReLU(), NormingKernels())
+    assert not layer.shows_images(_images())
+    shown: list[tuple[Tensor, ...]] = []
+    layer.show_images = shown.append
+    with torch.no_grad():
+        assert layer.shows_images(_images())
+        first, second = layer(_images()), layer(_images())
+    assert torch.equal(first, second)
+    assert len(shown) == 1
+    torch.testing.assert_close(shown[0][0].float(), _images().mean((2, 3)))
+    torch.testing.assert_close(shown[0][1].float(), _images().var((2, 3), correction=0))
+
+
 def test_a_step_that_uses_nothing_but_the_statistics_or_nothing_but_the_result() -> None:
-    layer = NormActivation(nn.BatchNorm2d(3).eval().requires_grad_(False), nn.SiLU(), _Kernels())
+    layer = NormActivation(nn.BatchNorm2d(3).eval().requires_grad_(False), nn.SiLU(), NormingKernels())
     for of_statistics in (True, False):
         gradients = []
         for kernels in (layer._kernels, TORCH_KERNELS):
@@ -182,7 +120,7 @@ def test_a_step_that_uses_nothing_but_the_statistics_or_nothing_but_the_result()
             loss = shown[0][1].square().sum() if of_statistics else result.square().sum()
             gradients.append(torch.autograd.grad(loss, images)[0])
             layer._kernels = kernels
-        layer._kernels = _Kernels()
+        layer._kernels = NormingKernels()
         torch.testing.assert_close(*gradients)
 
 

@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edc_ray.core.fused_network import fused_network
 from edc_ray.core.matching import LayerTarget
 from edc_ray.core.measured_input import StatisticKernels
 from edc_ray.core.moments import LayerStatistics
+from edc_ray.core.network_numerics import FLOAT32
 from edc_ray.core.official_order import official_slots
 from edc_ray.core.pixels import denormalise, pixel_bounds
 from edc_ray.core.recover_loop import View, recover_images
@@ -72,6 +74,7 @@ def _observers(data: dict[str, Any], kernels: StatisticKernels) -> list[Observer
             key.removeprefix(prefix): torch.tensor(data[key]) for key in data if key.startswith(prefix)
         }
         network = _network(name, weights)
+        network = fused_network(network, "gradients", kernels, FLOAT32, torch.zeros(1, 3, 32, 32))
         observers.append(Observer.of(name, network, kernels=kernels))
     return observers
 

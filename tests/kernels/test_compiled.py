@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from edc_ray.core.fused_network import fused_network
 from edc_ray.core.layout_free import LayoutFreeKernels
 from edc_ray.core.measured_input import Activation, NormFormula, split_quantities
+from edc_ray.core.network_numerics import FLOAT32
 from edc_ray.core.norm_activation import NormActivation
 from edc_ray.core.recover_state import Observer
 from edc_ray.core.torch_kernels import TORCH_KERNELS
@@ -151,6 +153,8 @@ def test_norms_are_those_of_plain_formulas(
     unmeasured, nothing = norms.normalised(x, formula, measured=False)
     assert nothing is None
     assert torch.equal(unmeasured, result)
+    again, *of_images = norms.normalised_images(x, formula)
+    assert torch.equal(again, result)
     gradient = norms.gradient(x, formula, upstream, found, by)
 
     wide = x.double().requires_grad_()
@@ -159,6 +163,8 @@ def test_norms_are_those_of_plain_formulas(
     quantities = wide.mean((0, 2, 3)), wide.var((0, 2, 3), correction=0)
     assert found is not None
     torch.testing.assert_close(found, torch.cat(quantities), rtol=2e-6, atol=2e-6)
+    for each, plainly in zip(of_images, (wide.mean((2, 3)), wide.var((2, 3), correction=0)), strict=True):
+        torch.testing.assert_close(each, plainly, rtol=2e-6, atol=2e-6)
     tolerance = 2e-6 * (1 + mean)
     torch.testing.assert_close(result.double(), plain, rtol=2e-6, atol=tolerance)
     loss = (plain * upstream).sum() + sum((b * q).sum() for b, q in zip(by, quantities, strict=True))
@@ -193,6 +199,7 @@ def test_the_number_of_threads_changes_no_bit_of_norms(kernels: CompiledKernels)
             torch.set_num_threads(threads)
             result, found = norms.normalised(x, formula, measured=True)
             answers.append((result, found, norms.gradient(x, formula, x, found, (formula.scale, None))))
+            answers[-1] += norms.normalised_images(x, formula)
     finally:
         torch.set_num_threads(before)
     for answer in answers[1:]:
@@ -202,7 +209,8 @@ def test_the_number_of_threads_changes_no_bit_of_norms(kernels: CompiledKernels)
 def test_observers_are_fused_and_see_what_the_network_sees(kernels: CompiledKernels) -> None:
     network = build_network("mobilenet_v2_small", num_classes=5, image_size=32, channels=3, seed=0)
     network.eval().requires_grad_(False)
-    plain, fused = Observer.of("a", network), Observer.of("a", network, kernels=kernels)
+    made = fused_network(network, "gradients", kernels, FLOAT32, torch.zeros(1, 3, 32, 32))
+    plain, fused = Observer.of("a", network), Observer.of("a", made, kernels=kernels)
     assert not any(isinstance(module, NormActivation) for module in network.modules())
     assert any(isinstance(module, NormActivation) for module in fused.network.modules())
     assert plain.taps.kinds == fused.taps.kinds

@@ -7,11 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from edc_ray.artifacts.layout import manifest_path
+from edc_ray.core.fused_network import Wanted
 from edc_ray.data.images import DenseImages
 from edc_ray.data.sources import OpenedDataset
 from edc_ray.errors import ArtifactError
+from edc_ray.models.observers import freeze
 from edc_ray.stages.context import StageContext, choose_device
 from tests.stages.tiny_runs import OBSERVERS, tiny_context
 
@@ -44,6 +47,41 @@ def test_an_observer_is_loaded_once_frozen_and_in_eval_mode(copied: Copied) -> N
     assert not any(parameter.requires_grad for parameter in network.parameters())
     context.forget_manifest("squeeze")
     assert context.observer("wrn_16_2") is not network
+
+
+class Slicing(nn.Module):
+    """Somebody's own network, which reads what stands between a norm and its activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        raw = self.features[:2](images)
+        return self.head((self.features[2:](raw) - 0.5 * raw).mean((2, 3)))
+
+
+@pytest.mark.parametrize("wanted", ["gradients", "inputs", "results"])
+def test_a_network_that_slices_between_norm_and_activation_keeps_its_logits(
+    finished: StageContext, wanted: Wanted
+) -> None:
+    """In recover, in statistics, and in init and relabel."""
+    network, images = freeze(Slicing()), torch.randn(5, 1, 8, 8)
+    context = replace(finished, _networks={"own": network})
+    made = context.fused_observer("own", wanted)
+    torch.testing.assert_close(made(images), network(images))
+    assert context.fused_observer("own", wanted) is made
+
+
+def test_fused_observers_are_kept_until_they_are_wanted_for_something_else(finished: StageContext) -> None:
+    context = replace(finished, _fused={})
+    first = context.fused_observer("wrn_16_2", "results")
+    if first is context.observer("wrn_16_2"):
+        pytest.skip("no kernels that fuse")
+    assert context.fused_observer("wrn_16_2", "results") is first
+    context.fused_observer("wrn_16_2", "inputs")
+    assert context.fused_observer("wrn_16_2", "results") is not first
 
 
 def test_digests_of_observers_are_those_of_their_files(finished: StageContext) -> None:

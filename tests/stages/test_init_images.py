@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from edc_ray.core.pixels import denormalise, normalise
+from edc_ray.kernels.compiled import kernels_for
 from edc_ray.stages import init_images
 from edc_ray.stages.context import StageContext
 from edc_ray.stages.image_shards import read_stage_images, slot_hashes
 from edc_ray.stages.init_images import noise_images, real_choice
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.training import mean_and_std
-from tests.stages.tiny_runs import image_hashes, tiny_context, units_of
+from tests.stages.tiny_runs import image_hashes, manifest_of, tiny_context, units_of
 
 Copied = Callable[..., StageContext]
 FROM_INIT = ("init", "recover", "relabel", "evaluate")
@@ -122,6 +123,12 @@ def test_observers_that_score_crops_can_be_chosen(copied: Copied, monkeypatch: p
     context = _made(copied, init__observers=["wrn_16_2"])
     assert asked == {"wrn_16_2"}
     assert len(slot_hashes(context, "init")) == 6
+
+
+def test_a_unit_of_mosaics_says_which_kernels_scored_its_crops(copied: Copied) -> None:
+    context = _made(copied, **KINDS["mosaic"])
+    kernels = kernels_for(context.device).name
+    assert {record.meta["kernels"] for record in manifest_of(context, "init").records} == {kernels}
 
 
 def test_the_seed_decides_the_images() -> None:

@@ -90,13 +90,15 @@ void finish_tiles(const double *sums, float centre, long C, const Tiles &t, bool
     for (long u = 0; u < t.R; ++u)
         for (long v = 0; v < t.S; ++v) {
             double first = 0, second = 0;
+            long begin = 0, end = t.W; // columns that the tile has
+            while (begin < end && t.columns[(t.S + v) * t.W + begin] == 0) ++begin;
+            while (begin < end && t.columns[(t.S + v) * t.W + end - 1] == 0) --end;
             for (long i = 0; i < t.H; ++i) {
                 const double *row = t.rows + u * t.H + i;
                 const double a = row[0], a2 = row[t.R * t.H], aa = row[2 * t.R * t.H];
                 if (a2 == 0) continue;
                 const double *b = t.columns + v * t.W, *b2 = b + t.S * t.W, *bb = b2 + t.S * t.W;
-                for (long j = 0; j < t.W; ++j) {
-                    if (b2[j] == 0) continue;
+                for (long j = begin; j < end; ++j) {
                     const long p = i * t.W + j;
                     first += a * b[j] * value[p];
                     second += a2 * b2[j] * square[p];
@@ -146,14 +148,6 @@ void tiles_of_planes(const float *x, long C, const Tiles &t, bool whole, float *
     }
 }
 
-// Sums of the products of two pixels' channels, around `centre`.
-float product(const float *RESTRICT a, const float *RESTRICT b, float centre, long C) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (long c = 0; c < C; ++c) sum += (a[c] - centre) * (b[c] - centre);
-    return sum;
-}
-
 void channels_of_pixels(const float *RESTRICT x, long C, long HW, float *sum, double *total, double *mean,
                         double *variance) {
     float *RESTRICT value = sum, *RESTRICT square = sum + C, *RESTRICT near = sum + 2 * C;
@@ -177,27 +171,63 @@ void channels_of_pixels(const float *RESTRICT x, long C, long HW, float *sum, do
     }
 }
 
-void tiles_of_pixels(const float *RESTRICT x, long C, const Tiles &t, bool whole, double *total, float centre) {
-    const long HW = t.H * t.W;
+// Sums over the channels of a pixel: values, squares, products with its right, lower, diagonal neighbours.
+void sums_of_pixel(const float *RESTRICT here, const float *RESTRICT right, const float *RESTRICT lower,
+                   const float *RESTRICT diagonal, float centre, long C, long HW, double *total) {
+    float value = 0, square = 0, beside = 0, below = 0, across = 0;
+#pragma omp simd reduction(+ : value, square, beside, below, across)
+    for (long c = 0; c < C; ++c) {
+        const float d = here[c] - centre, e = right[c] - centre, f = lower[c] - centre;
+        value += d;
+        square += d * d;
+        beside += d * e;
+        below += d * f;
+        across += d * (diagonal[c] - centre) + e * f;
+    }
+    total[0] = value, total[HW] = square, total[2 * HW] = beside, total[3 * HW] = below, total[4 * HW] = across;
+}
+
+// Where the next column begins that another tile has, or the same tile with another weight.
+long end_of_run(const Tiles &t, long j) {
+    for (long k = j + 1; k < t.W; ++k)
+        for (long v = 0; v < 2 * t.S; ++v)
+            if (t.columns[v * t.W + k] != t.columns[v * t.W + j]) return k;
+    return t.W;
+}
+
+// Of whole tiles: the sums over a run of pixels in a row stand at the first of them.
+void whole_tiles_of_pixels(const float *x, long C, const Tiles &t, double *total, float centre) {
+    for (long first = 0, end; first < t.W; first = end) {
+        end = end_of_run(t, first);
+        for (long i = 0; i < t.H; ++i) {
+            const long p = i * t.W + first, count = (end - first) * C;
+            const float *from = x + p * C;
+            double values = 0, squares = 0;
+            for (long part = 0; part < count; part += 4096) {
+                const long stop = part + 4096 < count ? part + 4096 : count;
+                float value = 0, square = 0;
+#pragma omp simd reduction(+ : value, square)
+                for (long k = part; k < stop; ++k) {
+                    const float d = from[k] - centre;
+                    value += d;
+                    square += d * d;
+                }
+                values += value, squares += square;
+            }
+            total[p] = values, total[t.H * t.W + p] = squares;
+        }
+    }
+}
+
+void tiles_of_pixels(const float *x, long C, const Tiles &t, bool whole, double *total, float centre) {
+    if (whole) return whole_tiles_of_pixels(x, C, t, total, centre);
     for (long i = 0; i < t.H; ++i)
         for (long j = 0; j < t.W; ++j) {
-            const long p = i * t.W + j;
-            const float *RESTRICT here = x + p * C;
-            float value = 0, square = 0;
-#pragma omp simd reduction(+ : value, square)
-            for (long c = 0; c < C; ++c) {
-                const float d = here[c] - centre;
-                value += d;
-                square += d * d;
-            }
-            total[p] = value, total[HW + p] = square;
-            if (whole) continue;
+            const float *here = x + (i * t.W + j) * C;
             // What reaches over the edge has no weight: any number stands for it.
             const float *right = j + 1 < t.W ? here + C : here, *lower = i + 1 < t.H ? here + t.W * C : here;
             const float *diagonal = j + 1 < t.W ? lower + C : lower;
-            total[2 * HW + p] = product(here, right, centre, C);
-            total[3 * HW + p] = product(here, lower, centre, C);
-            total[4 * HW + p] = product(here, diagonal, centre, C) + product(right, lower, centre, C);
+            sums_of_pixel(here, right, lower, diagonal, centre, C, t.H * t.W, total + i * t.W + j);
         }
 }
 

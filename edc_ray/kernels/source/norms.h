@@ -82,8 +82,8 @@ void norm_gradient_row(const float *RESTRICT x, const float *RESTRICT g, const f
 }
 
 template <int ACT>
-int normalised(const float *x, const float *scale, const float *shift, float *to, long B, long C, long HW, double *out,
-               int threads) {
+int normalised(const float *x, const float *scale, const float *shift, float *to, long B, long C, long HW,
+               bool by_image, double *out, int threads) {
     const long strips = (HW + 4095) / 4096, tasks = B * strips, samples = HW < 8 ? HW : 8;
     float *near = (float *)calloc(B * C, sizeof(float));
     double *partial = (double *)calloc(tasks * 2 * C + 2 * B * C, sizeof(double));
@@ -127,8 +127,11 @@ int normalised(const float *x, const float *scale, const float *shift, float *to
             const double rest = value / HW; // what the plane's mean is off by
             mean[b * C + c] = near[b * C + c] + rest;
             square[b * C + c] = second / HW - rest * rest;
+            if (!by_image) continue;
+            out[b * C + c] = mean[b * C + c];
+            out[(B + b) * C + c] = square[b * C + c] > 0 ? square[b * C + c] : 0;
         }
-    if (out) channel_moments(mean, square, B, C, out);
+    if (out && !by_image) channel_moments(mean, square, B, C, out);
     free(near), free(partial);
     return failed;
 }
@@ -137,13 +140,15 @@ int normalised(const float *x, const float *scale, const float *shift, float *to
 
 extern "C" {
 
-// to = activation(scale * x + shift), x and to [B][HW][C]; out, if not null: mean and variance of x [2][C].
+// to = activation(scale * x + shift), x and to [B][HW][C]; out, if not null: mean and variance of x [2][C], or, by
+// image, those of each image by itself [2][B][C].
 int norms_forward(const float *x, const float *scale, const float *shift, long activation, float *to, long B, long C,
-                  long HW, double *out, int threads) {
-    if (activation == RELU) return normalised<RELU>(x, scale, shift, to, B, C, HW, out, threads);
-    if (activation == RELU6) return normalised<RELU6>(x, scale, shift, to, B, C, HW, out, threads);
-    if (activation == SILU) return normalised<SILU>(x, scale, shift, to, B, C, HW, out, threads);
-    return normalised<NONE>(x, scale, shift, to, B, C, HW, out, threads);
+                  long HW, long by_image, double *out, int threads) {
+    const bool apart = by_image != 0;
+    if (activation == RELU) return normalised<RELU>(x, scale, shift, to, B, C, HW, apart, out, threads);
+    if (activation == RELU6) return normalised<RELU6>(x, scale, shift, to, B, C, HW, apart, out, threads);
+    if (activation == SILU) return normalised<SILU>(x, scale, shift, to, B, C, HW, apart, out, threads);
+    return normalised<NONE>(x, scale, shift, to, B, C, HW, apart, out, threads);
 }
 
 // to = scale * activation'(scale * x + shift) * g + constant + slope * x; g: null is 0. constant and slope come from the

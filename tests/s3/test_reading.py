@@ -34,6 +34,7 @@ def test_pyarrow_and_hugging_face_read_a_bucket_like_a_folder(
 ) -> None:
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)  # as it is where nobody imported it offline
     datasets.disable_progress_bars()
     read = [run_documented(library, url)["images"] for library in ("pyarrow", "datasets")]
     for images in read:

@@ -56,7 +56,7 @@ from harness import (
 from reference.layer_matching import hooked
 from torch import Tensor, nn
 
-from edc_ray.core.fused_network import fused_network
+from edc_ray.core.fused_network import fused_network, trial_images
 from edc_ray.core.local_targets import local_class_targets
 from edc_ray.core.matching import LayerTarget
 from edc_ray.core.network_numerics import FLOAT32
@@ -148,8 +148,8 @@ def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], T
     }
     kernels = compiled_kernels() if device.type == "cpu" else "not for this device"
     if isinstance(kernels, CompiledKernels):
-        image = torch.zeros_like(images[:1])
-        fused = fused_network(network, "gradients", kernels, FLOAT32, image)
+        trial = trial_images(3, options.image_size, device)
+        fused = fused_network(network, "gradients", kernels, FLOAT32, trial)
         steps["compiled"] = ours(Observer.of(name, fused, kernels=kernels))
     if is_chosen(options):
         steps["chosen"] = in_chosen_precision(ours(chosen_observer(name, options)), options)

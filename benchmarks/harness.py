@@ -30,7 +30,7 @@ from torch import nn
 from edc_ray.artifacts.store import open_store
 from edc_ray.config.load import load_recipe
 from edc_ray.config.run import Precision, RunConfig
-from edc_ray.core.fused_network import Wanted, fused_network
+from edc_ray.core.fused_network import Wanted, fused_network, trial_images
 from edc_ray.core.network_numerics import NetworkNumerics
 from edc_ray.data.fake import synthetic_images
 from edc_ray.data.sources import OpenedDataset
@@ -186,8 +186,8 @@ def chosen_fused(
     # The stage that wants inputs, statistics, never compiles.
     numerics = chosen_numerics(options, compiled=wanted != "inputs")
     kernels = kernels_for(options.device, numerics.memory_format)
-    image = torch.zeros(1, 3, image_size, image_size, device=options.device)
-    return fused_network(network, wanted, kernels, numerics, image)
+    images = trial_images(3, image_size, options.device)
+    return fused_network(network, wanted, kernels, numerics, images)
 
 
 def in_chosen_precision(run: Callable[[], Out], options: argparse.Namespace) -> Callable[[], Out]:

@@ -106,7 +106,11 @@ def verify(url: str) -> None:
     found = [*verify_run(store), *export_problems(store)]
     problems = list({problem.path: problem for problem in found}.values())  # both may name a file
     paths = [] if problems else store.list()
-    if not problems and not any(is_proof(path) or path in (ABOUT, RUN_CONFIG) for path in paths):
+    vouched = any(is_proof(path) or path == ABOUT for path in paths)
+    if not problems and not vouched and RUN_CONFIG in paths:
+        print(f"{store.url}: a run of which no unit is done, so there is nothing to compare")
+        return
+    if not problems and not vouched:
         raise ConfigError(
             f"nothing in {store.url} says what its files should hold",
             found=f"{len(paths)} files, none of them a manifest, a record or {ABOUT}",
@@ -125,7 +129,11 @@ def status(url: str) -> None:
     from edc_ray.artifacts.manifest import read_manifest
 
     store = _stored_run(url)
-    own = read_manifest(store, "")  # of images that were exported for Hugging Face
+    try:
+        own = read_manifest(store, "")  # of images that were exported for Hugging Face
+    except ArtifactError as error:
+        print(f"{error.summary}; edc-ray verify tells of its files")
+        raise typer.Exit(1) from None
     states = set()
     for name, folder in STAGE_FOLDERS.items():
         units = len(store.list(records_folder(folder)))

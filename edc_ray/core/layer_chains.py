@@ -24,7 +24,7 @@ def sole_readers(
 
     Args:
         network: in eval mode.
-        images_BCHW: one image of the size that will come; its pixels do not matter.
+        images_BCHW: some of the size that will come.
         classes: of the layers, themselves and no subclasses.
 
     Returns:

@@ -32,7 +32,8 @@ class PackedConvolution(nn.Conv2d):
         activation: the module behind that, ReLU, ReLU6 or SiLU, or None.
 
     Deviations:
-        none: the result is that of the layers one after the other, up to rounding.
+        up to rounding the result is that of the layers one after the other, but that ReLU and ReLU6 give 0
+        for what is no number.
     """
 
     def __init__(self, layer: nn.Conv2d, norm: nn.BatchNorm2d | None, activation: nn.Module | None) -> None:
@@ -49,7 +50,7 @@ class PackedConvolution(nn.Conv2d):
         self._packed: tuple[Tensor, Tensor | None] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        """[B, C, H, W] to [B, C', H', W'], channels last."""
+        """[B, C, H, W] to [B, C', H', W'], channels last where oneDNN computes."""
         if not self._takes(input):
             result = super().forward(input)
             for module in self._behind:

@@ -13,7 +13,7 @@ from edc_ray.artifacts.manifest import read_manifest, read_shard
 from edc_ray.artifacts.records import Manifest, ShardInfo
 from edc_ray.artifacts.store import Store
 from edc_ray.config.run import RunConfig, StageName
-from edc_ray.core.fused_network import Wanted, fused_network
+from edc_ray.core.fused_network import Wanted, fused_network, trial_images
 from edc_ray.data.sources import OpenedDataset
 from edc_ray.errors import ArtifactError
 from edc_ray.kernels.compiled import kernels_for
@@ -128,8 +128,8 @@ class StageContext:
             del self._fused[key]
         key = wanted, name, kernels.name, numerics.dtype, numerics.compiler is None
         if key not in self._fused or self._fused[key][0] is not network:
-            image = torch.zeros(1, train.channels, train.image_size, train.image_size, device=self.device)
-            self._fused[key] = network, fused_network(network, wanted, kernels, numerics, image)
+            images = trial_images(train.channels, train.image_size, self.device)
+            self._fused[key] = network, fused_network(network, wanted, kernels, numerics, images)
         return self._fused[key][1]
 
     def _weights_of(self, name: str) -> ShardInfo:

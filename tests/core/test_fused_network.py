@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edc_ray.core.fused_network import Wanted, fused_network
+from edc_ray.core.fused_network import Wanted, fused_network, trial_images
 from edc_ray.core.image_statistics import image_statistics
 from edc_ray.core.measured_input import StatisticKernels
 from edc_ray.core.network_numerics import FLOAT32, NetworkNumerics
@@ -65,7 +65,8 @@ def images() -> Tensor:
 
 
 def fused(network: nn.Module, wanted: Wanted, kernels: NormingKernels | None = None) -> nn.Module:
-    return fused_network(network, wanted, kernels or NormingKernels(), FLOAT32, torch.zeros(1, 3, 9, 9))
+    trial = trial_images(3, 9, torch.device("cpu"))
+    return fused_network(network, wanted, kernels or NormingKernels(), FLOAT32, trial)
 
 
 def answers(network: nn.Module, wanted: Wanted) -> list[Tensor]:
@@ -99,7 +100,7 @@ def test_a_fused_network_is_the_network(wanted: Wanted) -> None:
     """Results, what its layers see, and gradients, against the network in float64."""
     network, kernels = filled(Block()), NormingKernels()
     made = fused(network, wanted, kernels)
-    before = copy.deepcopy(network)
+    before, kernels.plain.forwards = copy.deepcopy(network), 0
     assert_same(before, made, wanted)
     # Forward and, in its gradient, once more; or all but the one that stands alone are in weights.
     assert kernels.plain.forwards == {"gradients": 2 * 4, "inputs": 4, "results": 1}[wanted]
@@ -154,12 +155,75 @@ def test_a_network_that_uses_a_norm_by_itself_is_still_the_network(
     assert_same(copy.deepcopy(network), made, wanted)
 
 
-def test_without_an_image_activations_stay_by_themselves() -> None:
+class Odd(nn.Module):
+    """Conv, norm and activation whose use is not seen by watching, or not in their places."""
+
+    def __init__(self, use: Callable[[Odd, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.norm, self.act = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()
+        self.others, self.use = [self.conv, self.norm, self.act], use
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.use(self, x)
+
+
+def past_their_places(net: Odd, x: Tensor) -> Tensor:
+    return net.act(net.norm(net.others[0](x)))
+
+
+def a_norm_past_its_place(net: Odd, x: Tensor) -> Tensor:
+    return net.act(net.others[1](net.conv(x)))
+
+
+def several_images_otherwise(net: Odd, x: Tensor) -> Tensor:
+    y = net.norm(net.conv(x))
+    return net.act(y) + (y if len(x) > 1 else 0)
+
+
+def by_attributes(net: Odd, x: Tensor) -> Tensor:
+    y = net.conv(x) / net.norm.running_var.view(-1, 1, 1)  # pyright: ignore[reportOptionalMemberAccess]
+    return net.act(net.norm(net.conv(x)) + y)
+
+
+def in_torchs_layout(net: Odd, x: Tensor) -> Tensor:
+    return net.act(net.norm(net.conv(x))).view(len(x), -1)
+
+
+@pytest.mark.parametrize("wanted", ["inputs", "results"])
+@pytest.mark.parametrize(
+    "use",
+    [past_their_places, a_norm_past_its_place, several_images_otherwise, by_attributes, in_torchs_layout],
+)
+def test_a_network_that_would_give_something_else_stays_as_it_is(
+    use: Callable[[Odd, Tensor], Tensor], wanted: Wanted
+) -> None:
+    network = filled(Odd(use))
+    made, x = fused(network, wanted), images()
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), network(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+def test_what_is_no_number_stays_none(wanted: Wanted) -> None:
+    """A broken observer's labels must not look like labels."""
     network = filled(Block())
-    made = fused_network(network, "gradients", NormingKernels(), FLOAT32, None)
-    assert isinstance(made.body[2], nn.SiLU)  # pyright: ignore[reportIndexIssue]
-    assert isinstance(made.body[1], NormActivation)  # pyright: ignore[reportIndexIssue]
-    assert_same(copy.deepcopy(network), made, "gradients")
+    network.body[6].weight[0, 0] = torch.nan  # pyright: ignore[reportIndexIssue]
+    with torch.no_grad():
+        assert fused(network, wanted)(images()).isnan().any()
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("wanted", WANTED)
+def test_layers_whose_weights_are_made_before_they_run_are_left_alone(wanted: Wanted) -> None:
+    network = Uses(lambda net, x: net.body(x))
+    nn.utils.weight_norm(network.body[0])
+    filled(network)
+    made, x = fused(network, wanted), images()
+    with torch.no_grad():
+        network.body[0].weight_g.mul_(2)  # pyright: ignore
+        if wanted != "gradients":  # of which it has its own
+            torch.testing.assert_close(made(x), network(x), rtol=1e-4, atol=1e-4)
+    assert not any(isinstance(each, PackedConvolution) for each in made.modules())
 
 
 @pytest.mark.parametrize("wanted", WANTED)
@@ -170,5 +234,5 @@ def test_nothing_is_fused_without_kernels_in_other_numbers_or_before_a_compiler(
         (NormingKernels(), NetworkNumerics(torch.bfloat16)),
         (NormingKernels(), NetworkNumerics(compiler=lambda module: module)),
     ]
-    made = [fused_network(network, wanted, kernels, how, images()[:1]) for kernels, how in choices]
+    made = [fused_network(network, wanted, kernels, how, images()) for kernels, how in choices]
     assert all(each is network for each in made)

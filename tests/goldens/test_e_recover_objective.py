@@ -74,7 +74,7 @@ def _observers(data: dict[str, Any], kernels: StatisticKernels) -> list[Observer
             key.removeprefix(prefix): torch.tensor(data[key]) for key in data if key.startswith(prefix)
         }
         network = _network(name, weights)
-        network = fused_network(network, "gradients", kernels, FLOAT32, torch.zeros(1, 3, 32, 32))
+        network = fused_network(network, "gradients", kernels, FLOAT32, torch.zeros(2, 3, 32, 32))
         observers.append(Observer.of(name, network, kernels=kernels))
     return observers
 

@@ -209,7 +209,7 @@ def test_the_number_of_threads_changes_no_bit_of_norms(kernels: CompiledKernels)
 def test_observers_are_fused_and_see_what_the_network_sees(kernels: CompiledKernels) -> None:
     network = build_network("mobilenet_v2_small", num_classes=5, image_size=32, channels=3, seed=0)
     network.eval().requires_grad_(False)
-    made = fused_network(network, "gradients", kernels, FLOAT32, torch.zeros(1, 3, 32, 32))
+    made = fused_network(network, "gradients", kernels, FLOAT32, torch.zeros(2, 3, 32, 32))
     plain, fused = Observer.of("a", network), Observer.of("a", made, kernels=kernels)
     assert not any(isinstance(module, NormActivation) for module in network.modules())
     assert any(isinstance(module, NormActivation) for module in fused.network.modules())

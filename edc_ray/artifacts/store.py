@@ -9,6 +9,7 @@ behind.
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from edc_ray.artifacts.redaction import without_secrets
 from edc_ray.errors import ArtifactError, ConfigError
 
 _PROBE_PREFIX = ".edc-ray-probe-"
+# At an exclusive creation that was refused for a file that then is not there.
+_TRIES = 3
 # Of S3: the largest content sent in one request (5 GiB would be allowed), and the parts of a larger one.
 _ONE_REQUEST = 2**30
 _PART = 50 * 2**20
@@ -224,20 +227,25 @@ class Store:
         Raises:
             ArtifactError: it cannot be written.
         """
-        if not replace and self.exists(path):
-            return False
-        fs, full = self._locate(path)
-        try:
-            if self.is_local:
-                return publish_local(full, data, replace=replace)
-            mode = "overwrite" if replace else "create"
-            fs.pipe_file(full, data, mode=mode, **self._request_size(len(data)))
-            return True
-        except Exception as error:
-            # Exclusive creation fails as FileExistsError or, on some S3 servers, as OSError 22.
-            if not replace and isinstance(error, OSError) and self.exists(path):
+        for tries_left in reversed(range(_TRIES)):
+            if not replace and self.exists(path):
                 return False
-            raise self._failure("write", path, error) from error
+            try:
+                return self._put(path, data, replace=replace)
+            except Exception as error:
+                if not replace and isinstance(error, OSError) and self.exists(path):
+                    return False
+                # What stood in the way may have been deleted since.
+                if replace or not _is_refusal(error) or not tries_left:
+                    raise self._failure("write", path, error) from error
+        raise AssertionError("the last try returns or raises")
+
+    def _put(self, path: str, data: bytes, *, replace: bool) -> bool:
+        fs, full = self._locate(path)
+        if self.is_local:
+            return publish_local(full, data, replace=replace)
+        fs.pipe_file(full, data, mode="overwrite" if replace else "create", **self._request_size(len(data)))
+        return True
 
     def check_writable(self) -> None:
         """Write, read and delete a tiny file.
@@ -306,7 +314,7 @@ class Store:
     def _failure(self, verb: str, path: str, error: Exception) -> ArtifactError:
         where = self.join(path) if path else self.url
         # s3fs gives Python's error the server's own words, which may be none; its cause names what is wrong.
-        wordless = error.__cause__ is not None and str(error) in ("", "None")
+        wordless = error.__cause__ is not None and str(error).rpartition("] ")[2] in ("", "None")
         told = f"{type(error).__name__}: {error.__cause__ if wordless else error}"
         found = without_secrets(told, self.url, self.options)
         return ArtifactError(
@@ -362,6 +370,11 @@ def _checked(path: str) -> str:
 def _refuse_large(url: str, size: int, limit: int | None) -> None:
     if limit is not None and size > limit:
         raise ArtifactError(f"{url} is too large", found=f"{size} bytes or more", expected=f"at most {limit}")
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether an exclusive creation failed for a file of that name: some S3 servers make it OSError 22."""
+    return isinstance(error, FileExistsError) or getattr(error, "errno", None) == errno.EINVAL
 
 
 def _is_temporary(path: str) -> bool:

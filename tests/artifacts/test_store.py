@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -94,6 +95,31 @@ def test_eight_writers_at_once_have_one_winner(store: Store) -> None:
         won = list(pool.map(lambda number: store.publish("race", bytes([number]) * 1000), range(8)))
     assert sum(won) == 1
     assert store.read("race") == bytes([won.index(True)]) * 1000
+
+
+@pytest.mark.parametrize("refusal", [FileExistsError("there"), OSError(errno.EINVAL, "None")])
+def test_what_was_refused_for_a_file_that_is_gone_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, refusal: OSError
+) -> None:
+    """Another writer created it and took it back between request and answer, as when it replaces a unit."""
+    refusals, real = [refusal], MemoryFileSystem.pipe_file
+
+    def pipe_file(self: MemoryFileSystem, *args: Any, **options: Any) -> None:
+        if refusals:
+            raise refusals.pop()
+        real(self, *args, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", pipe_file)
+    store = open_store(f"memory://{uuid.uuid4().hex}", writable=False)
+    assert store.publish("a", b"x")
+    assert store.read("a") == b"x"
+    refusals += [refusal] * 9
+    with pytest.raises(ArtifactError, match="cannot write"):
+        store.publish("b", b"x")
+    refusals[:] = [PermissionError("no")] * 2
+    with pytest.raises(ArtifactError, match="no"):
+        store.publish("c", b"x")
+    assert len(refusals) == 1
 
 
 def test_a_pickled_store_reaches_the_same_files(store: Store) -> None:

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from edc_ray.kernels import library
-from edc_ray.kernels.compiler import CACHE_VARIABLE, CompilationError, kernel_source
+from edc_ray.kernels.compiler import CompilationError, kernel_source
 from edc_ray.kernels.library import KernelLibrary, kernel_library, kernel_of_the_same_bits
 
 SOURCE = """
@@ -28,11 +27,8 @@ extern "C" int find_no_memory(long answer, int) { return answer; }
 
 
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KernelLibrary:
-    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
-        pytest.skip("no C++ compiler on PATH")
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    path = tmp_path / "small.cpp"
+def small(own_cache: Path) -> KernelLibrary:
+    path = own_cache / "small.cpp"
     path.write_text(SOURCE, encoding="utf-8")
     return KernelLibrary(path)
 

@@ -48,19 +48,19 @@ from harness import (
 from torch import Tensor, nn
 
 from edc_ray.config.stages import EvaluateConfig
-from edc_ray.core.accumulator import StatisticsAccumulator
-from edc_ray.core.ema import EmaParameters
-from edc_ray.core.student_loss import mse_ce
-from edc_ray.core.taps import LayerTaps
-from edc_ray.core.views import ViewSettings, draw_epoch_views, render_views
-from edc_ray.kernels.compiled import kernels_for
-from edc_ray.kernels.compiled_views import view_kernel_for
-from edc_ray.kernels.image_kernels import image_statistics_for
+from edc_ray.core.layers.accumulator import StatisticsAccumulator
+from edc_ray.core.layers.taps import LayerTaps
+from edc_ray.core.students.ema import EmaParameters
+from edc_ray.core.students.student_loss import mse_ce
+from edc_ray.core.views.views import ViewSettings, draw_epoch_views, render_views
+from edc_ray.kernels.cpu.image_statistics import image_statistics_for
+from edc_ray.kernels.cpu.statistics import kernels_for
+from edc_ray.kernels.cpu.views import view_kernel_for
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
-from edc_ray.stages.kept_memory import keep_freed_memory
-from edc_ray.stages.network_numerics import TrainingSteps
-from edc_ray.stages.training import make_optimizer
+from edc_ray.stages.units.kept_memory import keep_freed_memory
+from edc_ray.stages.units.network_numerics import TrainingSteps
+from edc_ray.stages.units.training import make_optimizer
 
 SMALL_NETWORKS = ("convnet_w32", "resnet18_small")
 SMALL_CLASSES = 10

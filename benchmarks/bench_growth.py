@@ -47,12 +47,12 @@ from harness import (
 )
 from torch import Tensor
 
-from edc_ray.core.accumulator import StatisticsAccumulator
-from edc_ray.core.image_statistics import image_statistics
-from edc_ray.core.matching import LayerTarget
-from edc_ray.core.moments import LayerStatistics
-from edc_ray.core.observer_matching import ObserverMatcher
-from edc_ray.core.recover_state import Observer
+from edc_ray.core.layers.accumulator import StatisticsAccumulator
+from edc_ray.core.layers.image_statistics import image_statistics
+from edc_ray.core.layers.moments import LayerStatistics
+from edc_ray.core.recover.matching import LayerTarget
+from edc_ray.core.recover.observer_matching import ObserverMatcher
+from edc_ray.core.recover.state import Observer
 
 Row = dict[str, Any]
 

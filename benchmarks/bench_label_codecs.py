@@ -30,14 +30,14 @@ from label_codec_students import Way, summary, train_students
 from label_codec_students import markdown as students_markdown
 from label_codec_views import network_logits, view_bytes
 
-from edc_ray.artifacts.codec import table_to_bytes
-from edc_ray.artifacts.logit_columns import SHARED, LogitColumns, logit_arrays
-from edc_ray.core.label_codec import EncodedLabels, LabelCodec
-from edc_ray.core.label_codec_components import ComponentsCodec
-from edc_ray.core.label_codec_names import label_codec
-from edc_ray.core.label_codec_top import TopCodec
+from edc_ray.artifacts.tables.codec import table_to_bytes
+from edc_ray.artifacts.tables.logit_columns import SHARED, LogitColumns, logit_arrays
+from edc_ray.core.labels.codec import EncodedLabels, LabelCodec
+from edc_ray.core.labels.components import ComponentsCodec
+from edc_ray.core.labels.specification import label_codec
+from edc_ray.core.labels.top import TopCodec
 from edc_ray.core.seeding import draws
-from edc_ray.stages.provenance import environment_facts
+from edc_ray.stages.units.provenance import environment_facts
 
 RESULTS = Path(__file__).parent / "results"
 UNIT_LABELS = 100_000

@@ -56,15 +56,15 @@ from harness import (
 from reference.layer_matching import hooked
 from torch import Tensor, nn
 
-from edc_ray.core.fused_network import fused_network, trial_images
-from edc_ray.core.local_targets import local_class_targets
-from edc_ray.core.matching import LayerTarget
-from edc_ray.core.network_numerics import FLOAT32
-from edc_ray.core.observer_matching import ObserverMatcher
-from edc_ray.core.recover_loop import recover_images
-from edc_ray.core.recover_state import LoopState, Observer, RecoverSettings
+from edc_ray.core.layers.network_numerics import FLOAT32
+from edc_ray.core.recover.local_targets import local_class_targets
+from edc_ray.core.recover.loop import recover_images
+from edc_ray.core.recover.matching import LayerTarget
+from edc_ray.core.recover.observer_matching import ObserverMatcher
+from edc_ray.core.recover.state import LoopState, Observer, RecoverSettings
 from edc_ray.core.seeding import draws
-from edc_ray.kernels.compiled import CompiledKernels, compiled_kernels, kernels_for
+from edc_ray.kernels.cpu.fused_network import fused_network, trial_images
+from edc_ray.kernels.cpu.statistics import CompiledKernels, compiled_kernels, kernels_for
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
 

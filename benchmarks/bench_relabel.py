@@ -38,15 +38,15 @@ from remote import Remote
 from report import print_report
 from torch import Tensor, nn
 
-from edc_ray.artifacts.codec import table_to_bytes
-from edc_ray.artifacts.schema import build_labels_table
-from edc_ray.core.soft_labels import ensemble_logits
-from edc_ray.core.views import render_views
-from edc_ray.data.label_rows import rows_of_views
-from edc_ray.kernels.compiled_views import view_kernel_for
+from edc_ray.artifacts.tables.codec import table_to_bytes
+from edc_ray.artifacts.tables.schema import build_labels_table
+from edc_ray.core.labels.soft_labels import ensemble_logits
+from edc_ray.core.views.views import render_views
+from edc_ray.data.condensed.label_rows import rows_of_views
+from edc_ray.kernels.cpu.views import view_kernel_for
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
-from edc_ray.stages.kept_memory import keep_freed_memory
+from edc_ray.stages.units.kept_memory import keep_freed_memory
 
 
 def observer_of(options: argparse.Namespace) -> nn.Module:

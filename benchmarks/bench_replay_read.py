@@ -44,15 +44,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from edc_ray.artifacts.codec import table_to_bytes
-from edc_ray.artifacts.layout import epochs_key, table_name
-from edc_ray.artifacts.manifest import write_manifest, write_unit
-from edc_ray.artifacts.schema import LabelRows, build_images_table
-from edc_ray.artifacts.store import Store, open_store
-from edc_ray.core.views import ViewSettings, draw_epoch_views
-from edc_ray.data.condensed_dataset import CondensedDataset
-from edc_ray.data.label_rows import rows_of_views
-from edc_ray.data.label_tables import encoded_labels_table
+from edc_ray.artifacts.proof.manifest import write_manifest, write_unit
+from edc_ray.artifacts.storage.layout import epochs_key, table_name
+from edc_ray.artifacts.storage.store import Store, open_store
+from edc_ray.artifacts.tables.codec import table_to_bytes
+from edc_ray.artifacts.tables.schema import LabelRows, build_images_table
+from edc_ray.core.views.views import ViewSettings, draw_epoch_views
+from edc_ray.data.condensed.label_rows import rows_of_views
+from edc_ray.data.condensed.label_tables import encoded_labels_table
+from edc_ray.data.condensed.stream import CondensedDataset
 from edc_ray.models.registry import build_network
 
 MEAN = STD = [0.5, 0.5, 0.5]

@@ -46,17 +46,17 @@ from reference.statistics_pass import load_image, pass_of_observer
 from remote import Remote
 from torch import Tensor, nn
 
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.load import load_recipe, with_fields
-from edc_ray.core.crops import cut_crops, pad_to_size, sample_crops
 from edc_ray.core.seeding import draws
-from edc_ray.data.sources import open_dataset
+from edc_ray.core.views.crops import cut_crops, pad_to_size, sample_crops
+from edc_ray.data.real.sources import open_dataset
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
-from edc_ray.stages.collect_statistics import accumulate_batches, plan
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.kept_memory import keep_freed_memory
-from edc_ray.stages.mosaics import mosaics_of_class
+from edc_ray.stages.init.mosaics import mosaics_of_class
+from edc_ray.stages.statistics.stage import accumulate_batches, plan
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.kept_memory import keep_freed_memory
 
 OBSERVERS = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet")
 FACTOR = 2

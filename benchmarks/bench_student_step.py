@@ -33,19 +33,19 @@ from remote import Remote
 from report import print_report
 from torch import Tensor, nn
 
-from edc_ray.artifacts.codec import table_from_bytes, table_to_bytes
-from edc_ray.artifacts.schema import build_labels_table, read_labels_table
+from edc_ray.artifacts.tables.codec import table_from_bytes, table_to_bytes
+from edc_ray.artifacts.tables.schema import build_labels_table, read_labels_table
 from edc_ray.config.stages import EvaluateConfig
-from edc_ray.core.ema import EmaParameters
-from edc_ray.core.student_loss import mse_ce
-from edc_ray.core.views import EpochViews, render_views
-from edc_ray.data.ahead import one_ahead
-from edc_ray.data.label_rows import places_of, rows_of_views, views_of_rows
-from edc_ray.kernels.compiled_views import view_kernel_for
+from edc_ray.core.students.ema import EmaParameters
+from edc_ray.core.students.student_loss import mse_ce
+from edc_ray.core.views.views import EpochViews, render_views
+from edc_ray.data.condensed.label_rows import places_of, rows_of_views, views_of_rows
+from edc_ray.data.real.ahead import one_ahead
+from edc_ray.kernels.cpu.views import view_kernel_for
 from edc_ray.models.registry import build_network
-from edc_ray.stages.kept_memory import keep_freed_memory
-from edc_ray.stages.network_numerics import TrainingSteps
-from edc_ray.stages.training import make_optimizer
+from edc_ray.stages.units.kept_memory import keep_freed_memory
+from edc_ray.stages.units.network_numerics import TrainingSteps
+from edc_ray.stages.units.training import make_optimizer
 
 EPOCHS = 2
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]

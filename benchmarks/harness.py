@@ -27,19 +27,19 @@ import torch
 from records import Record
 from torch import nn
 
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.load import load_recipe
 from edc_ray.config.run import Precision, RunConfig
-from edc_ray.core.fused_network import Wanted, fused_network, trial_images
-from edc_ray.core.network_numerics import NetworkNumerics
-from edc_ray.data.fake import synthetic_images
-from edc_ray.data.sources import OpenedDataset
+from edc_ray.core.layers.network_numerics import NetworkNumerics
+from edc_ray.data.real.fake import synthetic_images
+from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ConfigError
-from edc_ray.kernels.compiled import kernels_for
-from edc_ray.stages.chosen_numerics import check_numerics, chosen_precision
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.network_numerics import Compile, network_numerics, placed
-from edc_ray.stages.provenance import environment_facts
+from edc_ray.kernels.cpu.fused_network import Wanted, fused_network, trial_images
+from edc_ray.kernels.cpu.statistics import kernels_for
+from edc_ray.stages.units.chosen_numerics import check_numerics, chosen_precision
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.network_numerics import Compile, network_numerics, placed
+from edc_ray.stages.units.provenance import environment_facts
 
 Out = TypeVar("Out")
 _MEGABYTE = 1e6

@@ -18,15 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from edc_ray.artifacts.layout import RUN_CONFIG, STAGE_FOLDERS, join_path
-from edc_ray.artifacts.manifest import read_manifest
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.proof.manifest import read_manifest
+from edc_ray.artifacts.storage.layout import RUN_CONFIG, STAGE_FOLDERS, join_path
+from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.load import load_yaml, with_fields
 from edc_ray.config.run import RunConfig
-from edc_ray.data.sources import OpenedDataset, open_dataset
-from edc_ray.stages.compress_labels import compress_run
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.evaluate import plan, train_student
+from edc_ray.data.real.sources import OpenedDataset, open_dataset
+from edc_ray.sharing.compress import compress_run
+from edc_ray.stages.evaluate.stage import plan, train_student
+from edc_ray.stages.units.context import StageContext
 
 
 @dataclass(frozen=True)

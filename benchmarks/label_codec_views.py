@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from edc_ray.artifacts.codec import table_to_bytes
-from edc_ray.artifacts.schema import LabelRows, build_labels_table
-from edc_ray.core.views import EpochViews, ViewSettings, draw_epoch_views, render_views
+from edc_ray.artifacts.tables.codec import table_to_bytes
+from edc_ray.artifacts.tables.schema import LabelRows, build_labels_table
+from edc_ray.core.views.views import EpochViews, ViewSettings, draw_epoch_views, render_views
 from edc_ray.models.pretrained import read_pretrained, start_from
 from edc_ray.models.registry import build_network
 

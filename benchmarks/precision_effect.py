@@ -30,16 +30,16 @@ import torch
 import yaml
 from harness import print_json, print_table, provenance
 
-from edc_ray.artifacts.codec import table_from_bytes
-from edc_ray.artifacts.schema import read_images_table
+from edc_ray.artifacts.tables.codec import table_from_bytes
+from edc_ray.artifacts.tables.schema import read_images_table
 from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
-from edc_ray.data.label_tables import decoded_label_rows
-from edc_ray.stages.completeness import planned_units
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.numerics import unit_numerics
-from edc_ray.stages.open_run import open_inputs, open_run
+from edc_ray.data.condensed.label_tables import decoded_label_rows
+from edc_ray.runs.open_run import open_inputs, open_run
 from edc_ray.stages.pipeline import STAGES, run_pipeline
+from edc_ray.stages.units.completeness import planned_units
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.numerics import unit_numerics
 
 HEADER = (
     "way", "images mean", "p99", "max", "logits mean", "max", "same top-1", "condensed", "random",

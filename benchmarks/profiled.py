@@ -15,9 +15,9 @@ import torch
 from harness import print_table
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from edc_ray.kernels.compiled import CompiledKernels
-from edc_ray.kernels.compiled_views import CompiledViews
-from edc_ray.kernels.image_kernels import CompiledImageStatistics
+from edc_ray.kernels.cpu.image_statistics import CompiledImageStatistics
+from edc_ray.kernels.cpu.statistics import CompiledKernels
+from edc_ray.kernels.cpu.views import CompiledViews
 
 Watch = Callable[[str, Callable[[], object]], None]
 

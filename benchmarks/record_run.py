@@ -14,12 +14,12 @@ from typing import Any
 
 import yaml
 
-from edc_ray.artifacts.layout import RUN_CONFIG, STAGE_FOLDERS
-from edc_ray.artifacts.manifest import read_manifest
-from edc_ray.artifacts.store import Store, open_store
+from edc_ray.artifacts.proof.manifest import read_manifest
+from edc_ray.artifacts.storage.layout import RUN_CONFIG, STAGE_FOLDERS
+from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.report.run_report import result_rows
 from edc_ray.report.table import to_dicts, to_markdown
-from edc_ray.stages.event_log import read_events
+from edc_ray.stages.units.event_log import read_events
 
 RESULTS = Path(__file__).parent / "results"
 # Where the files lay on the machine of the run is nobody's business.

@@ -115,7 +115,7 @@ def command_line(words: Sequence[str]) -> str:
 def changed_files() -> list[str]:
     """Files of the code that differ from the commit; records themselves do not count.
 
-    Of a copy without a repository EDC_RAY_COMMIT says the commit, as for a run (stages/provenance.py).
+    Of a copy without a repository EDC_RAY_COMMIT says the commit, as for a run (stages/units/provenance.py).
     """
     try:
         status = _git("status", "--porcelain", "--untracked-files=all", "--", *_CODE)

@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from edc_ray.artifacts.layout import RUN_CONFIG
-from edc_ray.artifacts.store import Store, open_store
+from edc_ray.artifacts.storage.layout import RUN_CONFIG
+from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.config.load import load_recipe, load_yaml, to_yaml, unknown_name
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
@@ -99,8 +99,8 @@ def recipes() -> None:
 @app.command()
 def verify(url: str) -> None:
     """Compare every stored file with its recorded size and hash. Status 1 if any is wrong."""
-    from edc_ray.artifacts.manifest import is_proof, verify_run
-    from edc_ray.stages.export_target import ABOUT, export_problems
+    from edc_ray.artifacts.proof.manifest import is_proof, verify_run
+    from edc_ray.sharing.export.target import ABOUT, export_problems
 
     store = _stored_run(url)
     found = [*verify_run(store), *export_problems(store)]
@@ -125,8 +125,8 @@ def verify(url: str) -> None:
 @app.command()
 def status(url: str) -> None:
     """Which stages of a run are complete. Status 1 if a manifest is damaged."""
-    from edc_ray.artifacts.layout import STAGE_FOLDERS, records_folder
-    from edc_ray.artifacts.manifest import read_manifest
+    from edc_ray.artifacts.proof.manifest import read_manifest
+    from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, records_folder
 
     store = _stored_run(url)
     try:
@@ -152,7 +152,7 @@ def status(url: str) -> None:
 def report(url: str) -> None:
     """Write a run's pictures, curves and HTML page anew; prints where they are."""
     from edc_ray.report.run_report import write_report
-    from edc_ray.stages.event_log import read_events
+    from edc_ray.stages.units.event_log import read_events
 
     _stored_run(url)  # before opening it for writing, which would make the folder
     store = open_store(url)
@@ -170,7 +170,7 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Remove what killed writers left: temporary files, shards that no record names, pending uploads."""
-    from edc_ray.artifacts.garbage import find_garbage, parse_age, remove_garbage
+    from edc_ray.artifacts.proof.garbage import find_garbage, parse_age, remove_garbage
     from edc_ray.report.garbage_table import garbage_json, print_garbage
 
     min_age = parse_age(older_than)
@@ -198,7 +198,7 @@ def import_(
     ] = None,
 ) -> None:
     """Import condensed images (and their labels) that others, or export, have written."""
-    from edc_ray.stages.import_official import import_images
+    from edc_ray.sharing.import_official import import_images
 
     print(import_images(_config(words, config), url, dest, labels=labels))
 
@@ -214,7 +214,7 @@ def import_statistics(
     ] = True,
 ) -> None:
     """Import official statistics of a recipe's observers: one table each instead of many small files."""
-    from edc_ray.stages.import_official import import_statistics
+    from edc_ray.sharing.import_official import import_statistics
 
     told = import_statistics(_config(words, config), url, dest, class_patch_swapped=class_patch_swapped)
     print(told)
@@ -257,9 +257,9 @@ def export(
     ] = True,
 ) -> None:
     """Write a condensed set as others read it, with what belongs to it; a card says how it was made."""
-    from edc_ray.report.dataset_card import dataset_card
-    from edc_ray.stages.export_options import FORMATS, PARTS, ExportOptions
-    from edc_ray.stages.export_run import export_run
+    from edc_ray.sharing.card import dataset_card
+    from edc_ray.sharing.export.options import FORMATS, PARTS, ExportOptions
+    from edc_ray.sharing.export.run import export_run
 
     options = ExportOptions(
         _one_of("format", style, FORMATS),
@@ -286,7 +286,7 @@ def compress(
     ] = None,
 ) -> None:
     """Copy a condensed set with its soft labels encoded anew; the copy reads like a run. URL itself stays."""
-    from edc_ray.stages.compress_labels import compress_run
+    from edc_ray.sharing.compress import compress_run
 
     _stored_run(url)
     print(compress_run(url, dest, codec=codec, keep_epochs=keep_epochs))

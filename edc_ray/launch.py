@@ -12,30 +12,30 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from edc_ray.artifacts.layout import REPORT_FOLDER, REPORT_PAGE, STAGE_FOLDERS, join_path
-from edc_ray.artifacts.manifest import read_manifest
-from edc_ray.artifacts.store import Store
-from edc_ray.config.edc_values import EDC
+from edc_ray.artifacts.proof.manifest import read_manifest
+from edc_ray.artifacts.storage.layout import REPORT_FOLDER, REPORT_PAGE, STAGE_FOLDERS, join_path
+from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.load import deviations_from_method
-from edc_ray.config.method_values import defaults_of
+from edc_ray.config.methods.edc_values import EDC
+from edc_ray.config.methods.values import defaults_of
 from edc_ray.config.run import RunConfig, StageName
 from edc_ray.errors import ConfigError, EdcRayError, UnitsFailedError
 from edc_ray.report.progress import ProgressDisplay
 from edc_ray.report.run_report import result_rows, write_report
 from edc_ray.report.table import to_table
-from edc_ray.stages.added_classes import lines_of_more_classes
-from edc_ray.stages.context import StageContext, choose_device
-from edc_ray.stages.event_log import EventLog, read_events
-from edc_ray.stages.open_run import (
+from edc_ray.runs.added_classes import lines_of_more_classes
+from edc_ray.runs.open_run import (
     Inputs,
     device_of_whole_run,
     open_inputs,
     open_run,
     run_url,
 )
+from edc_ray.runs.same_run import earlier_config
 from edc_ray.stages.pipeline import run_pipeline
-from edc_ray.stages.plan import Execute, Outcome, Stage, WorkUnit
-from edc_ray.stages.same_run import earlier_config
+from edc_ray.stages.units.context import StageContext, choose_device
+from edc_ray.stages.units.event_log import EventLog, read_events
+from edc_ray.stages.units.plan import Execute, Outcome, Stage, WorkUnit
 
 if TYPE_CHECKING:
     from edc_ray.cluster.driver import RayExecutor

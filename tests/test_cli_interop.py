@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edc_ray.data.condensed import CondensedViews
+from edc_ray.data.condensed.images import CondensedViews
 from tests.e2e.command_line import CommandLine
 
 # What the tiny run of tests/conftest.py is made of.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edc_ray.artifacts.store import Store
+from edc_ray.artifacts.storage.store import Store
 from edc_ray.errors import ArtifactError
 from tests.e2e.command_line import CommandLine
 from tests.test_cli import tiny

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import edc_ray.launch
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.errors import ConfigError, UnitsFailedError
 from edc_ray.launch import Output, launch, launch_sweep, run_trial, summary

@@ -10,16 +10,16 @@ import ray
 import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS
-from edc_ray.artifacts.manifest import Record, read_record
-from edc_ray.artifacts.store import Store
+from edc_ray.artifacts.proof.manifest import Record, read_record
+from edc_ray.artifacts.storage.layout import STAGE_FOLDERS
+from edc_ray.artifacts.storage.store import Store
 from edc_ray.cluster.desk import UnitRaisedError, portable
 from edc_ray.config.run import RunConfig
-from edc_ray.stages.context import Group, StageContext, choose_device
-from edc_ray.stages.numerics import unit_numerics
-from edc_ray.stages.plan import Stage, WorkUnit
-from edc_ray.stages.provenance import environment_facts
-from edc_ray.stages.unit_work import do_unit
+from edc_ray.stages.units.context import Group, StageContext, choose_device
+from edc_ray.stages.units.numerics import unit_numerics
+from edc_ray.stages.units.plan import Stage, WorkUnit
+from edc_ray.stages.units.provenance import environment_facts
+from edc_ray.stages.units.unit_work import do_unit
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from edc_ray.config.credentials import holds_secret
 from edc_ray.config.dataset import INFERRED_FIELDS
-from edc_ray.config.methods import METHODS, adjusted
+from edc_ray.config.methods.catalogue import METHODS, adjusted
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from edc_ray.artifacts.codec import table_from_bytes
-from edc_ray.artifacts.layout import (
+from edc_ray.artifacts.proof.manifest import read_manifest, read_shard
+from edc_ray.artifacts.proof.records import Manifest
+from edc_ray.artifacts.storage.layout import (
     REPORT_FOLDER,
     REPORT_PAGE,
     RUN_CONFIG,
@@ -17,12 +18,11 @@ from edc_ray.artifacts.layout import (
     TENSORBOARD_FOLDER,
     join_path,
 )
-from edc_ray.artifacts.limits import MAX_CONFIG_BYTES
-from edc_ray.artifacts.manifest import read_manifest, read_shard
-from edc_ray.artifacts.records import Manifest
-from edc_ray.artifacts.schema import read_results_table
-from edc_ray.artifacts.store import Store
-from edc_ray.data.condensed import read_condensed_images
+from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
+from edc_ray.artifacts.storage.store import Store
+from edc_ray.artifacts.tables.codec import table_from_bytes
+from edc_ray.artifacts.tables.schema import read_results_table
+from edc_ray.data.condensed.images import read_condensed_images
 from edc_ray.errors import ArtifactError
 from edc_ray.report.curves import plot_curves, write_tensorboard
 from edc_ray.report.grid import write_grid

@@ -14,23 +14,28 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edc_ray.artifacts.layout import READ_BY_FOLDER, STAGE_FOLDERS
-from edc_ray.artifacts.manifest import remove_unnamed, write_manifest
+from edc_ray.artifacts.proof.manifest import remove_unnamed, write_manifest
+from edc_ray.artifacts.storage.layout import READ_BY_FOLDER, STAGE_FOLDERS
 from edc_ray.config.run import StageName
 from edc_ray.errors import UnitsFailedError
-from edc_ray.stages import collect_statistics, evaluate, init_images, recover, relabel, squeeze
-from edc_ray.stages.completeness import (
+from edc_ray.stages.evaluate import stage as evaluate
+from edc_ray.stages.init import stage as init_images
+from edc_ray.stages.recover import stage as recover
+from edc_ray.stages.relabel import stage as relabel
+from edc_ray.stages.squeeze import stage as squeeze
+from edc_ray.stages.statistics import stage as collect_statistics
+from edc_ray.stages.units.completeness import (
     fingerprint_of,
     is_complete,
     planned_units,
     proven_records,
     require_complete,
 )
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.kept_units import kept_records
-from edc_ray.stages.plan import Execute, Outcome, Stage
-from edc_ray.stages.provenance import joined_facts
-from edc_ray.stages.unit_work import execute_here
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.kept_units import kept_records
+from edc_ray.stages.units.plan import Execute, Outcome, Stage
+from edc_ray.stages.units.provenance import joined_facts
+from edc_ray.stages.units.unit_work import execute_here
 
 STAGES: dict[StageName, Stage] = {
     stage.name: stage

@@ -31,11 +31,15 @@ LAYERS = {
         "errors config artifacts core", "filelock fsspec numpy pyarrow PIL sklearn torch torchvision"
     ),
     "stages": allowed("errors config artifacts core kernels models data", "numpy torch"),
-    "cluster": allowed("errors config artifacts data stages", "ray torch"),
+    "runs": allowed("errors config artifacts core data models stages", "torch"),
+    "cluster": allowed("errors config artifacts data stages runs", "ray torch"),
     "report": allowed("errors config artifacts data", "jinja2 matplotlib numpy PIL rich tensorboardX"),
+    "sharing": allowed(
+        "errors config artifacts core data models stages report", "fsspec numpy PIL pyarrow pydantic torch"
+    ),
     # Puts a run together for the command line and nothing else.
-    "launch": allowed("errors config artifacts stages cluster report", "rich torch"),
-    "cli": allowed("errors config artifacts data stages cluster report launch", "rich typer"),
+    "launch": allowed("errors config artifacts stages runs cluster report", "rich torch"),
+    "cli": allowed("errors config artifacts data stages cluster report sharing launch", "rich typer"),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from edc_ray.artifacts.parquet_footer import Chunk, ReadAt, read_footer
+from edc_ray.artifacts.tables.parquet_footer import Chunk, ReadAt, read_footer
 
 
 def written(table: pa.Table, *, compression: str = "zstd", **options: Any) -> bytes:

@@ -21,7 +21,7 @@ from harness import (
     timed,
 )
 
-from edc_ray.stages.network_numerics import network_numerics
+from edc_ray.stages.units.network_numerics import network_numerics
 
 CPU = torch.device("cpu")
 

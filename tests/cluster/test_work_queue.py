@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS
-from edc_ray.artifacts.manifest import Record, read_record
+from edc_ray.artifacts.proof.manifest import Record, read_record
+from edc_ray.artifacts.storage.layout import STAGE_FOLDERS
 from edc_ray.cluster.work_queue import PoolEvent, WorkQueue
 from edc_ray.errors import ResourceError
-from edc_ray.stages.plan import Outcome, WorkUnit
+from edc_ray.stages.units.plan import Outcome, WorkUnit
 from tests.cluster.fake_stage import fake_config, fake_context, fake_stage, fake_units, tries_of
 
 

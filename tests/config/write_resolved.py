@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edc_ray.config.load import load_recipe, to_yaml
-from edc_ray.config.methods import METHODS
+from edc_ray.config.methods.catalogue import METHODS
 from edc_ray.config.recipes import RECIPES
 
 FOLDER = Path(__file__).parent / "resolved"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from edc_ray.core.label_codec import LabelCodec
+from edc_ray.core.labels.codec import LabelCodec
 
 HALVES = np.finfo(np.float16)
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edc_ray.core.measured_input import Activation, StatisticKernels, measure
+from edc_ray.core.layers.measured_input import Activation, StatisticKernels, measure
 
 # Sides that are multiples of the tile's or not, single pixels, rows, columns, batch 1, one channel.
 SHAPES = [

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edc_ray.core.local_targets import local_class_targets
-from edc_ray.core.matching import LayerTarget
-from edc_ray.core.recover_loop import recover_images
-from edc_ray.core.recover_state import LoopState, Observer, RecoverSettings
+from edc_ray.core.layers.taps import LayerTaps
+from edc_ray.core.recover.local_targets import local_class_targets
+from edc_ray.core.recover.loop import recover_images
+from edc_ray.core.recover.matching import LayerTarget
+from edc_ray.core.recover.state import LoopState, Observer, RecoverSettings
 from edc_ray.core.seeding import draws
-from edc_ray.core.taps import LayerTaps
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 NUM_CLASSES = 4

@@ -6,9 +6,9 @@ import os
 import random
 import time
 
-from edc_ray.artifacts.garbage import find_garbage, remove_garbage
-from edc_ray.artifacts.manifest import manifest_is_intact, read_manifest, verify_run
-from edc_ray.artifacts.store import Store
+from edc_ray.artifacts.proof.garbage import find_garbage, remove_garbage
+from edc_ray.artifacts.proof.manifest import manifest_is_intact, read_manifest, verify_run
+from edc_ray.artifacts.storage.store import Store
 from tests.e2e.unit_writer import FOLDER, UnitWriter, whole_files, write_stage
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS
-from edc_ray.artifacts.manifest import read_manifest, verify_run
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.proof.manifest import read_manifest, verify_run
+from edc_ray.artifacts.storage.layout import STAGE_FOLDERS
+from edc_ray.artifacts.storage.store import open_store
 
 
 def stored_hashes(run: Path | str, stages: tuple[str, ...] = tuple(STAGE_FOLDERS)) -> dict[str, str]:

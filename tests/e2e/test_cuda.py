@@ -12,24 +12,24 @@ import pytest
 import torch
 from fsspec.implementations.memory import MemoryFileSystem
 
-from edc_ray.artifacts.codec import arrays_from_bytes, table_from_bytes
-from edc_ray.artifacts.schema import read_images_table
+from edc_ray.artifacts.tables.codec import arrays_from_bytes, table_from_bytes
+from edc_ray.artifacts.tables.schema import read_images_table
 from edc_ray.config.load import with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
-from edc_ray.core.layout_free import LayoutFreeKernels
-from edc_ray.core.matching import LayerTarget
-from edc_ray.core.measured_input import StatisticKernels
-from edc_ray.core.moments import LayerStatistics
-from edc_ray.core.network_numerics import NetworkNumerics
-from edc_ray.core.recover_state import IterationReport, LoopState, Observer
+from edc_ray.core.layers.layout_free import LayoutFreeKernels
+from edc_ray.core.layers.measured_input import StatisticKernels
+from edc_ray.core.layers.moments import LayerStatistics
+from edc_ray.core.layers.network_numerics import NetworkNumerics
+from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
+from edc_ray.core.recover.matching import LayerTarget
+from edc_ray.core.recover.state import IterationReport, LoopState, Observer
 from edc_ray.core.seeding import Draws, draws
-from edc_ray.core.torch_kernels import TORCH_KERNELS
-from edc_ray.kernels.compiled import kernels_for
+from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.launch import Output, launch
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.network_numerics import network_numerics
-from edc_ray.stages.numerics import unit_numerics
 from edc_ray.stages.pipeline import STAGES
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.network_numerics import network_numerics
+from edc_ray.stages.units.numerics import unit_numerics
 from tests.core.tiny_observers import SETTINGS, Bench, random_images
 from tests.e2e.stored import stored_hashes
 from tests.stages.tiny_runs import run_until, tiny_context, units_of

@@ -19,7 +19,7 @@ import torch
 from edc_ray.config.load import to_yaml
 from edc_ray.config.run import RunConfig
 from edc_ray.launch import Output, launch
-from edc_ray.stages.open_run import open_inputs, open_run
+from edc_ray.runs.open_run import open_inputs, open_run
 from edc_ray.stages.pipeline import run_pipeline
 from tests.e2e.stored import recover_records, stored_hashes
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from edc_ray.config.load import load_recipe, with_fields
-from edc_ray.config.methods import METHODS
+from edc_ray.config.methods.catalogue import METHODS
 from edc_ray.config.run import STAGE_NAMES
-from edc_ray.stages.context import StageContext
 from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import context_of, copy_root, image_hashes, manifest_of, new_root
 
 SMALL: dict[str, Any] = {

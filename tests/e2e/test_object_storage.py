@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from edc_ray.artifacts.manifest import verify_run
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.proof.manifest import verify_run
+from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.run import STAGE_NAMES, RunConfig
-from edc_ray.data.condensed import CondensedImages, CondensedViews
+from edc_ray.data.condensed.images import CondensedImages, CondensedViews
 from edc_ray.launch import Output, launch
 from tests.e2e.stored import stored_hashes
 

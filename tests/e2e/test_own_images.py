@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS
-from edc_ray.artifacts.manifest import read_manifest
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.proof.manifest import read_manifest
+from edc_ray.artifacts.storage.layout import STAGE_FOLDERS
+from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.load import load_yaml
-from edc_ray.data.condensed import CondensedImages, CondensedViews
-from edc_ray.data.fake import synthetic_images, write_image_folder
-from edc_ray.data.images import DenseImages
+from edc_ray.data.condensed.images import CondensedImages, CondensedViews
+from edc_ray.data.real.fake import synthetic_images, write_image_folder
+from edc_ray.data.real.images import DenseImages
 from tests.e2e.command_line import TINY_SETTINGS, CommandLine, Ended
 
 NAMES = ("ankle boot", "bag", "coat")

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from edc_ray.artifacts.layout import MANIFEST_NAME, STAGE_FOLDERS
+from edc_ray.artifacts.storage.layout import MANIFEST_NAME, STAGE_FOLDERS
 from edc_ray.config.load import load_recipe, to_yaml
 from edc_ray.config.run import STAGE_NAMES
 from edc_ray.launch import Output, launch

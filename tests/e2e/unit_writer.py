@@ -18,9 +18,9 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from edc_ray.artifacts import store as store_module
-from edc_ray.artifacts.manifest import read_record, write_manifest, write_unit
-from edc_ray.artifacts.store import Store, open_store
+from edc_ray.artifacts.proof.manifest import read_record, write_manifest, write_unit
+from edc_ray.artifacts.storage import store as store_module
+from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.errors import ArtifactError
 
 FOLDER, PRINT = "condensed", "fingerprint-1"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edc_ray.core.official_order import left_out, official_rank_batches, official_slots
+from edc_ray.core.recover.official_order import left_out, official_rank_batches, official_slots
 from tests.goldens.files import load_golden
 
 FILE = "n_batch_order.json"

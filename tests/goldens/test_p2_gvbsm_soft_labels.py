@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from edc_ray.core.mixing import CutMixParams, apply_mix
-from edc_ray.core.official_draws import official_cutmix
-from edc_ray.core.soft_labels import ensemble_logits
+from edc_ray.core.labels.soft_labels import ensemble_logits
+from edc_ray.core.views.mixing import CutMixParams, apply_mix
+from edc_ray.core.views.official_draws import official_cutmix
 from tests.goldens.files import TOLERANCE, load_golden
 
 FILE = "p2_gvbsm_soft_labels.npz"

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edc_ray.artifacts.manifest import read_manifest
-from edc_ray.artifacts.records import to_json
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.proof.manifest import read_manifest
+from edc_ray.artifacts.proof.records import to_json
+from edc_ray.artifacts.storage.store import open_store
 from edc_ray.errors import ArtifactError
 from edc_ray.report import run_report
 from edc_ray.report.run_report import class_cells, result_rows, write_report
-from edc_ray.stages.event_log import read_events
+from edc_ray.stages.units.event_log import read_events
 
 PICTURES = [
     "init.png", "condensed.png", "squeeze_curves.png", "recover_curves.png", "evaluate_curves.png",

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import s3fs
 
-from edc_ray.artifacts.store import Store, open_store
+from edc_ray.artifacts.storage.store import Store, open_store
 
 SCRIPT = Path(__file__).with_name("ceph.sh")
 BUCKET = "edc-ray"

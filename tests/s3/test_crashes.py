@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from edc_ray.artifacts import store as store_module
-from edc_ray.artifacts.garbage import find_garbage, remove_garbage
-from edc_ray.artifacts.store import Store
+from edc_ray.artifacts.proof.garbage import find_garbage, remove_garbage
+from edc_ray.artifacts.storage import store as store_module
+from edc_ray.artifacts.storage.store import Store
 from edc_ray.errors import ArtifactError
 from tests.e2e.crashes import (
     check_that_a_rerun_mends,

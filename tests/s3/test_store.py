@@ -11,13 +11,13 @@ import fsspec.config
 import pytest
 import s3fs
 
-from edc_ray.artifacts import store as store_module
-from edc_ray.artifacts.garbage import find_garbage
-from edc_ray.artifacts.manifest import manifest_is_intact, read_manifest, verify_run
-from edc_ray.artifacts.pending_uploads import PendingUpload
-from edc_ray.artifacts.store import Store, open_store
+from edc_ray.artifacts.proof.garbage import find_garbage
+from edc_ray.artifacts.proof.manifest import manifest_is_intact, read_manifest, verify_run
+from edc_ray.artifacts.storage import store as store_module
+from edc_ray.artifacts.storage.pending_uploads import PendingUpload
+from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.errors import ArtifactError
-from tests.artifacts.test_pending_uploads import begin
+from tests.artifacts.storage.test_pending_uploads import begin
 from tests.e2e.unit_writer import FOLDER, UnitWriter, write_stage
 
 pytestmark = pytest.mark.s3

@@ -10,7 +10,7 @@ import torch
 from fsspec.implementations.memory import MemoryFileSystem
 
 from edc_ray.config.run import StageName
-from edc_ray.stages.context import StageContext
+from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import copy_root, run_until, shapes_url, tiny_context
 
 

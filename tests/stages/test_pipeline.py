@@ -9,17 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS, join_path, manifest_path, record_path
-from edc_ray.artifacts.manifest import read_manifest, verify_run
+from edc_ray.artifacts.proof.manifest import read_manifest, verify_run
+from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, join_path, manifest_path, record_path
 from edc_ray.config.run import STAGE_NAMES, StageName
-from edc_ray.core.recover_loop import recover_images
-from edc_ray.core.recover_state import LoopState
+from edc_ray.core.recover.loop import recover_images
+from edc_ray.core.recover.state import LoopState
 from edc_ray.errors import ArtifactError, DataError, NumericalError, UnitsFailedError
 from edc_ray.report.run_report import result_rows
-from edc_ray.stages import recover, relabel
-from edc_ray.stages.context import StageContext
 from edc_ray.stages.pipeline import STAGES, run_pipeline, run_stage
-from edc_ray.stages.unit_work import execute_here
+from edc_ray.stages.recover import stage as recover
+from edc_ray.stages.relabel import stage as relabel
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.unit_work import execute_here
 from tests.stages.tiny_runs import (
     image_hashes,
     manifest_of,

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS, join_path
-from edc_ray.artifacts.manifest import verify_run
-from edc_ray.stages.context import StageContext
+from edc_ray.artifacts.proof.manifest import verify_run
+from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, join_path
 from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import image_hashes, manifest_of, shard_hashes, tiny_context
 
 Copied = Callable[..., StageContext]

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from edc_ray.config.run import STAGE_NAMES
-from edc_ray.stages.context import StageContext
 from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import shard_hashes, tiny_context
 
 # What draws most: a student with dropout, real images for local statistics, operations of RandAugment.

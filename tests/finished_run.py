@@ -1,4 +1,4 @@
-"""One finished tiny run for tests of stages, runs and sharing. Tests that change a run change a copy of it."""
+"""One finished tiny run for tests of stages, runs and sharing. A test that changes a run copies it first."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
@@ -81,11 +81,6 @@ def to_markdown(rows: Sequence[ResultRow]) -> str:
     lines = [headings, ["---"] * len(headings), *(_cells(row, headings) for row in rows)]
     escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
-
-
-def to_dicts(rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
-    """The same as JSON objects, unrounded."""
-    return [asdict(row) for row in rows]
 
 
 def table_cells(rows: Sequence[ResultRow]) -> tuple[list[str], list[list[str]]]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from edc_ray.report.table import ROWS, ResultRow, aggregate, to_dicts, to_markdown, to_table
+from edc_ray.report.table import ROWS, ResultRow, aggregate, to_markdown, to_table
 
 
 def result(row: str, seed: int, top1: float, **more: Any) -> dict[str, Any]:
@@ -84,9 +84,3 @@ def test_markdown_has_one_line_a_row_and_escapes_bars() -> None:
         "| condensed | 3 | convnet | 3 | 83.00 ± 3.61 | - |  |",
         "| full | - | convnet | cited | 99.00 | - | cited: a\\|b |",
     ]
-
-
-def test_dicts_are_unrounded_and_keep_what_a_script_needs() -> None:
-    (row,) = to_dicts(aggregate(THREE))
-    assert {"row", "ipc", "student", "n", "top1_mean", "top1_std"} <= row.keys()
-    assert row["top1_std"] == pytest.approx(13.0**0.5)

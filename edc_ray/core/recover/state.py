@@ -34,7 +34,7 @@ class RecoverSettings:
         iterations, learning_rate, betas: Adam with a cosine over the iterations.
         matching_weight: weight of statistic matching in the objective.
         statistic_momentum, estimate_start: see `RunningEstimate`.
-        global_weight, class_weight: see `matching_loss`.
+        global_weight, class_weight: see `matching_distances`.
         drop_rate: chance that a convolution is left out of one forward; BatchNorms never are.
         first_multiplier: weight of the first tapped layer; the others have 1.
         flatness_weight, flatness_momentum, flatness_temperature: see `flatness_loss`; weight 0 is off.

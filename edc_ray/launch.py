@@ -12,7 +12,7 @@ import torch
 from edc_ray.artifacts.storage.layout import REPORT_FOLDER, REPORT_PAGE, join_path
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.load import deviations_from_method
-from edc_ray.config.methods.edc_values import EDC
+from edc_ray.config.methods import edc
 from edc_ray.config.methods.values import defaults_of
 from edc_ray.config.run import RunConfig, StageName
 from edc_ray.errors import ConfigError
@@ -76,7 +76,7 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
 def _changes_of_method(config: RunConfig) -> list[str]:
     """A line of fields that differ from the method's: its name alone then says little; [] where none do."""
     changed = deviations_from_method(config)
-    if config.dataset.name not in EDC.datasets:
+    if config.dataset.name not in edc.VALUES.datasets:
         # No method has values for this dataset: where it leaves a default, the recipe's value is no change.
         defaults = json.loads(json.dumps(defaults_of(config, set(changed))))
         changed = {field: pair for field, pair in changed.items() if pair[1] != defaults.get(field)}

@@ -66,7 +66,8 @@ def test_status_of_a_copy_tells_what_is_there(ask: CommandLine, tiny_run: Path, 
     (tmp_path / "out/manifest.json").write_text("{")
     told = ask("status", str(tmp_path / "out"))
     assert (told.status, told.err) == (1, "")
-    assert told.out == f"{tmp_path / 'out'}/manifest.json is damaged; edc-ray verify names the damaged files\n"
+    damaged = tmp_path / "out" / "manifest.json"
+    assert told.out == f"{damaged} is damaged; edc-ray verify names the damaged files\n"
 
 
 def test_rded_names_and_flags_are_understood(ask: CommandLine, tiny_run: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edc_ray.config.load import load_yaml, recipe_with_fields, with_fields
-from edc_ray.config.methods.catalogue import METHODS
+from edc_ray.config.methods.registry import METHODS
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError

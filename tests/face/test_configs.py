@@ -7,7 +7,7 @@ import pytest
 
 import edc_ray
 from edc_ray.config.load import load_recipe
-from edc_ray.config.methods.catalogue import METHODS
+from edc_ray.config.methods.registry import METHODS
 from edc_ray.config.recipes import RECIPES
 from edc_ray.errors import ConfigError
 

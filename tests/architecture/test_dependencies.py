@@ -22,22 +22,24 @@ def allowed(ours: str, third_party: str) -> Allowed:
 LAYERS = {
     "version": allowed("", ""),
     "errors": allowed("", ""),
-    "config": allowed("errors", "pydantic yaml"),
+    "digests": allowed("", ""),
+    "config": allowed("errors digests", "pydantic yaml"),
     "core": allowed("errors", "numpy torch torchvision"),
     "kernels": allowed("errors core", "torch"),
     "models": allowed("errors core kernels", "fsspec safetensors torch torchvision"),
     "artifacts": allowed("errors", "fsspec numpy pyarrow PIL"),
     "data": allowed(
-        "errors config artifacts core", "filelock fsspec numpy pyarrow PIL sklearn torch torchvision"
+        "errors digests config artifacts core",
+        "filelock fsspec numpy pyarrow PIL sklearn torch torchvision",
     ),
-    "stages": allowed("errors version config artifacts core kernels models data", "numpy torch"),
+    "stages": allowed("errors version digests config artifacts core kernels models data", "numpy torch"),
     "runs": allowed("errors config artifacts core data models stages", "torch"),
-    "cluster": allowed("errors config artifacts data stages runs", "ray torch"),
+    "cluster": allowed("errors digests config artifacts data stages runs", "ray torch"),
     "report": allowed(
         "errors config artifacts data", "IPython jinja2 matplotlib numpy PIL rich tensorboardX"
     ),
     "sharing": allowed(
-        "errors version config artifacts core data models stages report",
+        "errors version digests config artifacts core data models stages report",
         "fsspec numpy PIL pyarrow pydantic torch",
     ),
     "launch": allowed("errors config artifacts stages runs cluster report", "torch"),

@@ -32,7 +32,6 @@ from bench_recover_step import IMAGENET_OBSERVERS, NUM_CLASSES, images_of, netwo
 from floor import Machine, Operation, chosen_operations_of, measured_flops, measured_machine
 from harness import (
     base_parser,
-    chosen_context,
     chosen_fused,
     chosen_network,
     chosen_numerics,
@@ -58,8 +57,7 @@ from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.kernels.cpu.views import view_kernel_for
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
-from edc_ray.stages.units.kept_memory import keep_freed_memory
-from edc_ray.stages.units.network_numerics import TrainingSteps
+from edc_ray.stages.units.numerics import TrainingSteps, keep_freed_memory
 from edc_ray.stages.units.training import make_optimizer
 
 SMALL_NETWORKS = ("convnet_w32", "resnet18_small")
@@ -135,7 +133,7 @@ def student_step(name: str, options: argparse.Namespace) -> Step:
     network, (render, moved) = small_network(name, options).train(), views_of(options)
     section = EvaluateConfig(students=(name,))
     optimizer, ema = make_optimizer(network, section), EmaParameters(network, section.ema_decay)
-    steps, views = TrainingSteps(network, chosen_context(options)), render()
+    steps, views = TrainingSteps(network, chosen_numerics(options), options.device), render()
     labels = torch.arange(len(views), device=options.device) % SMALL_CLASSES
     logits = torch.randn(len(views), SMALL_CLASSES, device=options.device)
 

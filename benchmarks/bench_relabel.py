@@ -46,7 +46,7 @@ from edc_ray.data.condensed.label_rows import rows_of_views
 from edc_ray.kernels.cpu.views import view_kernel_for
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
-from edc_ray.stages.units.kept_memory import keep_freed_memory
+from edc_ray.stages.units.numerics import keep_freed_memory
 
 
 def observer_of(options: argparse.Namespace) -> nn.Module:

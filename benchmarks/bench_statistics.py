@@ -56,7 +56,7 @@ from edc_ray.models.registry import build_network
 from edc_ray.stages.init.mosaics import mosaics_of_class
 from edc_ray.stages.statistics.stage import accumulate_batches, plan
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.kept_memory import keep_freed_memory
+from edc_ray.stages.units.numerics import keep_freed_memory
 
 OBSERVERS = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet")
 FACTOR = 2

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from epochs import MEAN, STD, Work, parser, random_logits, work_of
-from harness import chosen_context, chosen_network, in_chosen_precision
+from harness import chosen_network, chosen_numerics, in_chosen_precision
 from reference.label_batches import Trainer, drawn_batches, stored_batches
 from reference.torch_layers import by_torch_layers
 from remote import Remote
@@ -43,8 +43,7 @@ from edc_ray.data.condensed.label_rows import places_of, rows_of_views, views_of
 from edc_ray.data.real.ahead import one_ahead
 from edc_ray.kernels.cpu.views import view_kernel_for
 from edc_ray.models.registry import build_network
-from edc_ray.stages.units.kept_memory import keep_freed_memory
-from edc_ray.stages.units.network_numerics import TrainingSteps
+from edc_ray.stages.units.numerics import TrainingSteps, keep_freed_memory
 from edc_ray.stages.units.training import make_optimizer
 
 EPOCHS = 2
@@ -87,7 +86,10 @@ def plain_step_of(network: nn.Module) -> Step:
 def step_of(options: argparse.Namespace) -> Step:
     """The stage's step, of a new student."""
     network = chosen_network(student_of(options), options)
-    optimizer, steps = make_optimizer(network, SECTION), TrainingSteps(network, chosen_context(options))
+    optimizer, steps = (
+        make_optimizer(network, SECTION),
+        TrainingSteps(network, chosen_numerics(options), options.device),
+    )
     ema = EmaParameters(network, SECTION.ema_decay)
 
     def step(views: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

@@ -27,18 +27,13 @@ import torch
 from records import Record
 from torch import nn
 
-from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.load import load_recipe
 from edc_ray.config.run import Precision, RunConfig
 from edc_ray.core.layers.network_numerics import NetworkNumerics
-from edc_ray.data.real.fake import synthetic_images
-from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ConfigError
 from edc_ray.kernels.cpu.fused_network import Wanted, fused_network, trial_images
 from edc_ray.kernels.cpu.statistics import kernels_for
-from edc_ray.stages.units.chosen_numerics import check_numerics, chosen_precision
-from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.network_numerics import Compile, network_numerics, placed
+from edc_ray.stages.units.numerics import Compile, check_numerics, chosen_precision, network_numerics, placed
 from edc_ray.stages.units.provenance import environment_facts
 
 Out = TypeVar("Out")
@@ -157,14 +152,6 @@ def chosen_numerics(options: argparse.Namespace, *, compiled: bool = True) -> Ne
         compiled: whether the stage compiles its networks at all.
     """
     return network_numerics(_config_of(options), options.device, compiled=compiled)
-
-
-def chosen_context(options: argparse.Namespace) -> StageContext:
-    """A context with `precision` and `compile` of the command line, for what a stage asks it of these."""
-    images = synthetic_images(2, 1, 8, 3, seed=0)
-    config = _config_of(options)
-    data = OpenedDataset(config.dataset, images, images)
-    return StageContext(config, open_store("memory://benchmark"), data, options.device)
 
 
 def chosen_network(network: nn.Module, options: argparse.Namespace) -> nn.Module:

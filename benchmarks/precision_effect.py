@@ -168,7 +168,7 @@ def _outputs(context: StageContext, stage: StageName) -> list[bytes]:
     """What each unit of a stage makes, from the stored inputs. Nothing is stored."""
     shards = []
     for unit in planned_units(context, STAGES[stage]):
-        with unit_numerics(context):
+        with unit_numerics(context.config, context.device):
             output = STAGES[stage].run_unit(context, unit)
         shards += [data for _, (data, _) in sorted(output.shards.items())]
     return shards

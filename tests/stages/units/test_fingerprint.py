@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 
 from edc_ray.config.load import field_paths, load_recipe, with_fields
-from edc_ray.config.methods.catalogue import METHODS
+from edc_ray.config.methods.registry import METHODS
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
 from edc_ray.stages.pipeline import STAGES
 from edc_ray.stages.units.fingerprint import stage_fingerprint, stage_inputs

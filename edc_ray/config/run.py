@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Literal, get_args
 
 from pydantic import Field, model_validator
@@ -140,9 +138,3 @@ class RunConfig(Section):
     def training_epochs(self) -> int:
         """Epochs of a student's training."""
         return self.evaluate.epochs or self.relabel.epochs
-
-
-def digest_of(value: object) -> str:
-    """16 hexadecimal digits of the SHA-256 of a JSON value in canonical form."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

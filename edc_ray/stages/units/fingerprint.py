@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from edc_ray.config.run import RunConfig, digest_of
+from edc_ray.config.run import RunConfig
+from edc_ray.digests import digest_of
 from edc_ray.stages.units.plan import Stage
 
 # Where the pixels come from; what they are is covered by the hash of their content.

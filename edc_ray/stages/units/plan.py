@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edc_ray.artifacts.proof.records import Record
 from edc_ray.artifacts.storage.layout import stage_folder
-from edc_ray.config.run import RunConfig, StageName, digest_of
+from edc_ray.config.run import RunConfig, StageName
+from edc_ray.digests import digest_of
 
 if TYPE_CHECKING:
     from edc_ray.stages.units.context import StageContext

@@ -71,9 +71,7 @@ def run(
 
 @app.command()
 def stage(
-    name: Annotated[
-        str, typer.Argument(metavar="STAGE", help="squeeze, statistics, init, recover, relabel, evaluate")
-    ],
+    name: Annotated[str, typer.Argument(metavar="STAGE", help=", ".join(STAGE_NAMES))],
     words: Words = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -174,7 +172,7 @@ def gc(
 
     min_age = parse_age(older_than)
     store = open_store(url, writable=False)
-    found = find_garbage(store, min_age)
+    found = find_garbage(store, min_age, STAGE_NAMES)
     if not found.garbage and not found.young:
         stored_run(url)
     gone = found.garbage if dry_run else remove_garbage(store, found.garbage, min_age)

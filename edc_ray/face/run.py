@@ -15,13 +15,13 @@ from edc_ray.artifacts.storage.layout import (
     REPORT_FOLDER,
     REPORT_PAGE,
     RUN_DATA,
-    STAGE_FOLDERS,
     join_path,
+    stage_folder,
 )
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.config.load import unknown_name
-from edc_ray.config.run import RunConfig
+from edc_ray.config.run import RunConfig, StageName
 from edc_ray.data.condensed.images import CondensedImages
 from edc_ray.data.condensed.stream import CondensedDataset
 from edc_ray.errors import ArtifactError, ConfigError
@@ -72,7 +72,7 @@ class Run:
         return stored_config(self.store)
 
     @property
-    def stages(self) -> dict[str, StageState]:
+    def stages(self) -> dict[StageName, StageState]:
         """How far each stage is."""
         return stage_states(self.store)
 
@@ -125,7 +125,7 @@ class Run:
             ArtifactError: evaluate is not complete, students were not stored, or a file is damaged.
             ConfigError: no such student, row or seed.
         """
-        manifest = read_manifest(self.store, STAGE_FOLDERS["evaluate"])
+        manifest = read_manifest(self.store, stage_folder("evaluate"))
         if manifest is None:
             raise ArtifactError(f"stage evaluate is not complete in {self.url}", next="run it first")
         stored = _students_of(manifest, row, seed, self.url)
@@ -170,7 +170,7 @@ class Run:
         return f"{config.dataset.name}, method {config.method}: top-1 on {images} real images"
 
     def _network(self, manifest: Manifest, name: str, record: Record, named: bool) -> nn.Module:
-        folder, judged = STAGE_FOLDERS["evaluate"], record.meta["students"]["judged"]
+        folder, judged = stage_folder("evaluate"), record.meta["students"]["judged"]
         shard = next(shard for shard in record.shards if shard.path == judged)
         return network_from_bytes(
             read_shard(self.store, folder, shard),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edc_ray.artifacts.proof.manifest import read_manifest
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS
+from edc_ray.artifacts.storage.layout import stage_folder
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.report.run_report import result_rows
 
@@ -23,8 +23,8 @@ def run_summary(store: Store, events: Iterable[Mapping[str, Any]], *, whole: boo
         events: of one call.
         whole: the call did all its stages. Otherwise the object holds no accuracy of students.
     """
-    squeeze = read_manifest(store, STAGE_FOLDERS["squeeze"])
-    recover = read_manifest(store, STAGE_FOLDERS["recover"])
+    squeeze = read_manifest(store, stage_folder("squeeze"))
+    recover = read_manifest(store, stage_folder("recover"))
     rows = result_rows(store) if whole else []
     return {
         "run": store.url,

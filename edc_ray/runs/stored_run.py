@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from edc_ray.artifacts.proof.manifest import read_manifest
 from edc_ray.artifacts.proof.records import Manifest
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, records_folder
+from edc_ray.artifacts.storage.layout import records_folder, stage_folder
 from edc_ray.artifacts.storage.store import Store, open_store
+from edc_ray.config.run import STAGE_NAMES, StageName
 from edc_ray.errors import ArtifactError, ConfigError
 
 
@@ -34,7 +35,7 @@ class StageState:
     units: int
 
 
-def stage_states(store: Store) -> dict[str, StageState]:
+def stage_states(store: Store) -> dict[StageName, StageState]:
     """The stages in the order of the pipeline.
 
     Args:
@@ -45,8 +46,8 @@ def stage_states(store: Store) -> dict[str, StageState]:
     """
     own = read_manifest(store, "")
     return {
-        name: _state(store, folder, own if own is not None and own.stage == name else None)
-        for name, folder in STAGE_FOLDERS.items()
+        name: _state(store, stage_folder(name), own if own is not None and own.stage == name else None)
+        for name in STAGE_NAMES
     }
 
 

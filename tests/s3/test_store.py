@@ -16,6 +16,7 @@ from edc_ray.artifacts.proof.manifest import manifest_is_intact, read_manifest, 
 from edc_ray.artifacts.storage import store as store_module
 from edc_ray.artifacts.storage.pending_uploads import PendingUpload
 from edc_ray.artifacts.storage.store import Store, open_store
+from edc_ray.config.run import STAGE_NAMES
 from edc_ray.errors import ArtifactError
 from tests.artifacts.storage.test_pending_uploads import begin
 from tests.e2e.unit_writer import FOLDER, UnitWriter, write_stage
@@ -106,7 +107,7 @@ def test_pending_uploads_are_listed_aged_and_aborted(store: Store) -> None:
     begin(open_store(f"{store.url}-too", writable=False), "labels/b.parquet")
     (upload,) = uploads_of(store)
     assert upload.path == "labels/a.parquet"
-    assert find_garbage(store, 3600).young == 1  # moto's clock stands still, this one's does not
+    assert find_garbage(store, 3600, STAGE_NAMES).young == 1  # moto's clock stands still, this one's does not
     store.abort_upload(upload)
     store.abort_upload(upload)
     assert store.pending_uploads() == []

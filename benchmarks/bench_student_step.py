@@ -2,17 +2,17 @@
 
     python benchmarks/bench_student_step.py [--images 500] [--image-size 32] [--batch-size 50] [--json]
 
-A student from scratch and made images and labels; the time depends on neither. One call is two epochs, so
-that reading ahead is seen. Three variants:
+The student, the images and the labels are random; the time depends on none of them. One call is two epochs,
+so that it shows the effect of reading ahead. Three variants:
 
-    plain      forward, backward and the same optimiser on views that are there already
+    plain      forward, backward and the same optimiser on views made before
     reference  each picture opened and cut by itself, a label file for each batch, parameters updated and
                averaged one by one (reference/label_batches.py)
-    ours       as the stage does it with --precision and --compile, in a process of its own
+    ours       as the stage does it with --precision and --compile, in a separate process
 
-plain and reference compute a ConvNet by torch's own layers (reference/torch_layers.py).
-Each of the last two also without the student: its data path alone; ours also without its data path, on views
-that are there already. The JSON object is that of bench_relabel.py.
+plain and reference compute a ConvNet by torch's own layers (reference/torch_layers.py). reference and ours
+are also measured without the student, which is their data path alone. ours is also measured without its data
+path, on views made before. The JSON object is that of bench_relabel.py.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from edc_ray.stages.units.training import make_optimizer
 
 EPOCHS = 2
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From views, their soft labels and their classes to the loss; the student has made a step then."""
+"""Makes a step of the student from views, their soft labels and their classes; gives the loss."""
 
 
 class Epoch(NamedTuple):

@@ -9,7 +9,7 @@ from edc_ray.config.methods.registry import METHODS
 from edc_ray.config.run import CODE_VERSION, STAGE_NAMES, RunConfig, StageName
 from edc_ray.errors import ConfigError
 
-# Which stages see another result when a section changes.
+# The stages whose result changes with a section.
 REACH: dict[str, set[str]] = {
     "squeeze": set(STAGE_NAMES),
     "statistics": {"statistics", "recover", "relabel", "evaluate"},
@@ -49,7 +49,7 @@ OTHER_VALUES: dict[str, Any] = {
     "init.source": "memory://a/run",
     "relabel.source": "memory://a/run",
 }
-# What a field needs beside it to be of use.
+# Other fields that a field needs to have an effect.
 BESIDE: dict[str, dict[str, Any]] = {"recover.carry": {"recover.order": "official"}}
 STAGE_FIELDS = [p for p in field_paths() if p.split(".")[0] in REACH]
 NEUTRAL_FIELDS: dict[str, Any] = {
@@ -68,7 +68,7 @@ def fingerprints(config: RunConfig) -> dict[str, str]:
 
 
 def changed_by(fields: dict[str, Any], method: str = "edc") -> set[str]:
-    """Stages whose fingerprint is another one with these fields."""
+    """Stages whose fingerprint changes with these fields."""
     config = METHODS[method](load_recipe("digits"))
     config = with_fields(
         config, {name: value for path in fields for name, value in BESIDE.get(path, {}).items()}
@@ -78,7 +78,7 @@ def changed_by(fields: dict[str, Any], method: str = "edc") -> set[str]:
 
 
 def another_value(path: str) -> Any:
-    """A valid value that the field does not have in the recipe."""
+    """A valid value other than the recipe's."""
     if path in OTHER_VALUES:
         return OTHER_VALUES[path]
     section, name = path.split(".")

@@ -58,8 +58,9 @@ def test_of_eight_processes_with_other_bytes_each_one_writes_the_unit(store: Sto
     writer.start(units=1, tastes=list("abcdefgh"))
     assert 0 in writer.ended()
     writer.close()
+    # A writer that replaces a unit first removes the manifest, and may then have given up.
     if read_manifest(store, FOLDER) is None:
-        write_stage(store, 1, "a")  # who replaces a unit takes the manifest back, and may have given up then
+        write_stage(store, 1, "a")
     manifest = read_manifest(store, FOLDER)
     assert manifest is not None
     assert manifest_is_intact(store, manifest)
@@ -106,7 +107,7 @@ def test_pending_uploads_are_listed_aged_and_aborted(store: Store) -> None:
     begin(open_store(f"{store.url}-too", writable=False), "labels/b.parquet")
     (upload,) = uploads_of(store)
     assert upload.path == "labels/a.parquet"
-    assert find_garbage(store, 3600).young == 1  # moto's clock stands still, this one's does not
+    assert find_garbage(store, 3600).young == 1  # moto's clock stands still, this server's does not
     store.abort_upload(upload)
     store.abort_upload(upload)
     assert store.pending_uploads() == []

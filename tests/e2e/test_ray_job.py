@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from edc_ray.artifacts.storage.layout import MANIFEST_NAME, STAGE_FOLDERS
+from edc_ray.artifacts.storage.layout import MANIFEST_NAME, stage_folder
 from edc_ray.config.load import load_recipe, to_yaml
 from edc_ray.config.run import STAGE_NAMES
 from edc_ray.launch import Output, launch
@@ -130,10 +130,10 @@ def test_a_job_makes_the_bytes_of_a_run_without_ray_and_submitted_again_reuses_a
     first = submit(dashboard, *words)
     assert first.returncode == 0, first.stdout + first.stderr
     run = tmp_path / "digits"
-    manifests = {stage: run / folder / MANIFEST_NAME for stage, folder in STAGE_FOLDERS.items()}
+    manifests = {stage: run / stage_folder(stage) / MANIFEST_NAME for stage in STAGE_NAMES}
     assert all(manifest.exists() for manifest in manifests.values())
     made = summary_in(first.stdout)
-    assert made["stages"].keys() == STAGE_FOLDERS.keys()
+    assert made["stages"].keys() == set(STAGE_NAMES)
     assert all(stage["units_done"] > 0 for stage in made["stages"].values())
     before = {stage: manifest.read_bytes() for stage, manifest in manifests.items()}
     alone = tmp_path / "without_ray"

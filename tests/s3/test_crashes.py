@@ -12,6 +12,7 @@ import pytest
 from edc_ray.artifacts.proof.garbage import find_garbage, remove_garbage
 from edc_ray.artifacts.storage import store as store_module
 from edc_ray.artifacts.storage.store import Store
+from edc_ray.config.run import STAGE_NAMES
 from edc_ray.errors import ArtifactError
 from tests.e2e.crashes import (
     check_that_a_rerun_mends,
@@ -95,9 +96,9 @@ def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_object(
     upload.join(60)
     assert upload.error is not None
     assert not store.exists("labels/large.parquet")
-    (garbage,) = find_garbage(store, 0).garbage
+    (garbage,) = find_garbage(store, 0, STAGE_NAMES).garbage
     assert (garbage.kind, garbage.path) == ("pending upload", "labels/large.parquet")
-    assert find_garbage(store, 3600).garbage == ()
+    assert find_garbage(store, 3600, STAGE_NAMES).garbage == ()
     remove_garbage(store, [garbage], 0)
     assert store.pending_uploads() == []
     assert store.publish("labels/large.parquet", b"whole")

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from edc_ray.core.recover.official_order import official_rank_batches, official_slots
-from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.pipeline import STAGES, run_pipeline
 from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.fingerprint import stage_fingerprint
 from tests.stages.tiny_runs import (
     AFTER,
     image_hashes,
@@ -106,7 +107,7 @@ def test_ipc_major_images_do_not_depend_on_ipc(copied: Copied) -> None:
 
 def test_the_official_order_depends_on_ipc_and_blocks_do_not(copied: Copied) -> None:
     def print_of(**fields: Any) -> str:
-        return copied("init", *AFTER, **fields).config.fingerprint("recover")
+        return stage_fingerprint(copied("init", *AFTER, **fields).config, STAGES["recover"])
 
     assert print_of(**OFFICIAL) != print_of(ipc=4, **OFFICIAL)
     assert print_of() == print_of(ipc=4)

@@ -13,7 +13,7 @@ import safetensors.torch
 
 from edc_ray.artifacts.proof.manifest import verify_run
 from edc_ray.artifacts.proof.records import parse_record, to_json
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, record_path
+from edc_ray.artifacts.storage.layout import record_path, stage_folder
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import STAGE_NAMES, StageName
 from edc_ray.data.condensed.images import CondensedViews
@@ -86,7 +86,7 @@ def check_that_it_equals_a_calm_run(grown: StageContext, calm: StageContext, las
             theirs.shards, theirs.fingerprint, theirs.dataset, theirs.meta
         ), stage  # fmt: skip
         if stage in ("init", "recover", "relabel"):
-            folder = STAGE_FOLDERS[stage]
+            folder = stage_folder(stage)
             assert set(grown.store.list(folder)) == set(calm.store.list(folder))
     assert verify_run(grown.store) == []
 

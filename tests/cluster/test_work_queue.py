@@ -16,7 +16,7 @@ from tests.cluster.fake_stage import fake_config, fake_context, fake_stage, fake
 
 
 class ScriptedPool:
-    """A pool without Ray: `script` says how each try of a unit ends; what it does not name is done."""
+    """A pool without Ray: `script` says how each try of a unit ends; tries that it does not name succeed."""
 
     def __init__(self, script: dict[str, list[str]] | None = None, starts: list[str] | None = None) -> None:
         self.script = script or {}

@@ -1,4 +1,4 @@
-"""What must hold whenever writers die, and a loop that lets them die at random times."""
+"""What must be true whenever writers die, and a loop that kills them at random times."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def race_writers(store: Store, writer: UnitWriter, *, rounds: int, kill: bool, l
         manifest = read_manifest(store, FOLDER)
         assert manifest is not None
         if kill and not manifest_is_intact(store, manifest):
-            # It died between replacing a shard and its record, after the other had looked at them for the
+            # It died between replacing a shard and its record, after the other had read both for the
             # manifest. That does not look whole, and a rerun mends it.
             assert verify_run(store) != []
             damaged += 1

@@ -1,4 +1,4 @@
-"""A user's own images, which nobody prepared: 28x28 grey PNGs in one folder for each class."""
+"""A user's own images without preparation: 28x28 grey PNGs in one folder for each class."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def processes_of_session(leader: int) -> list[int]:
 
 
 def end_ray(head: subprocess.Popen[bytes]) -> None:
-    """End the head and what it started, and no other Ray of this machine, as `ray stop` would."""
+    """End the head and what it started, but no other Ray of this machine, as `ray stop` would."""
     while left := processes_of_session(head.pid):
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
@@ -188,7 +188,7 @@ def test_the_storage_root_of_a_job_may_stand_in_its_config_file(
 ) -> None:  # fmt: skip
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     root = [f"storage.root={tmp_path}"] if has_root else []
-    # The second problem is met where the first is not: no images are needed to see which it is.
+    # Only a job without the first problem meets the second. No images are needed to tell them apart.
     config = load_recipe("digits", ["dataset.train=/no/such/images", "cluster.address=none", *root])
     (tmp_path / "run.yaml").write_text(to_yaml(config))
     words = words_of_job(f"--config={tmp_path}/run.yaml", "cluster.address=none")

@@ -40,7 +40,7 @@ TABLES = (
 
 @pytest.fixture
 def planted(tmp_path: Path) -> Iterator[Planted]:
-    """Unpickled by no reader: its mark is looked for at the end of the test."""
+    """No reader may unpickle it: the test ends by looking for its mark."""
     mark = tmp_path / "owned"
     yield Planted(mark)
     assert not mark.exists()

@@ -1,4 +1,4 @@
-"""What a run tells before it takes more classes, and that it then does so."""
+"""What a run says before it takes more classes, and that it then does what it said."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_values_of_labels_and_students_may_follow_ipc_and_those_of_images_may_no
 
 
 def refused(context: StageContext, opened: Copied | None = None, **fields: Any) -> str:
-    """What the folder of a run says to a config that it does not take; it stays as it is."""
+    """The error of a run's folder for a config that it refuses; the folder stays as it is."""
     before = {path: context.store.read(path) for path in context.store.list()}
     opened = opened or partial(tiny_context, root_of(context))
     with pytest.raises(ConfigError) as caught:

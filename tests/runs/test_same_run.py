@@ -1,4 +1,4 @@
-"""A folder takes a config and images that belong to what it holds, and refuses others with the way out."""
+"""A folder takes a config and images that fit its content, and refuses others with advice."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Upload(threading.Thread):
-    """A writer of one large object through a door that is about to be slammed."""
+    """A writer of one large object through a proxy that is about to be cut off."""
 
     def __init__(self, store: Store, data: bytes) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ def test_a_server_killed_at_random_times_loses_nothing_that_was_written(
 
 
 def _catch(work: Callable[[], None]) -> threading.Thread:
-    """A thread that does some work, which may fail for want of a server."""
+    """A thread that does some work, which may fail because the server is gone."""
 
     def run() -> None:
         try:

@@ -59,8 +59,9 @@ def test_of_eight_processes_with_other_bytes_each_one_writes_the_unit(store: Sto
     writer.start(units=1, tastes=list("abcdefgh"))
     assert 0 in writer.ended()
     writer.close()
+    # A writer that replaces a unit first removes the manifest, and may then have given up.
     if read_manifest(store, FOLDER) is None:
-        write_stage(store, 1, "a")  # who replaces a unit takes the manifest back, and may have given up then
+        write_stage(store, 1, "a")
     manifest = read_manifest(store, FOLDER)
     assert manifest is not None
     assert manifest_is_intact(store, manifest)

@@ -1,4 +1,4 @@
-"""The pipeline: what is done is reused, what is damaged is made again, a failing unit stops no other."""
+"""The pipeline: finished units are reused, damaged ones are made again, a failing unit stops no other."""
 
 from __future__ import annotations
 

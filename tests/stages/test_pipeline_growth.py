@@ -1,4 +1,4 @@
-"""A finished run grows: what is there stays where it can, and equals what a larger run makes at once."""
+"""A finished run grows: units stay if they can, and equal those of a run that begins larger."""
 
 from __future__ import annotations
 

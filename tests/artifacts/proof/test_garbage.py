@@ -27,7 +27,7 @@ def unit(store: Store, folder: str, key: str) -> Record:
 
 @pytest.fixture
 def run(store: Store) -> Store:
-    """A run: one stage complete, one of which a unit is done."""
+    """A run with one complete stage, and one stage with one finished unit."""
     store.publish("run.yaml", b"method: edc\n")
     store.publish("data.json", b"{}")
     records = [unit(store, "condensed", key) for key in ("u0", "u1")]
@@ -189,7 +189,7 @@ def test_anything_else_is_no_age(text: str) -> None:
 def test_a_stage_folder_that_is_a_link_is_refused_and_nothing_goes(
     local_store: Store, tmp_path: Path, folder: str, inside: bool
 ) -> None:
-    """Behind a link to another stage, each file that this one's manifest names would look like an orphan."""
+    """Through a link to another stage, the files that this stage's manifest names would look like orphans."""
     local_store.publish("condensed/u0.parquet", b"named by its own manifest")
     local_store.publish("condensed/records/u0.json", b"its record")
     target = tmp_path / "run" / "condensed" if inside else tmp_path / "somebody's"

@@ -1,4 +1,4 @@
-"""Units of recover: every order makes every image once, and growing keeps what there is."""
+"""Units of recover: every order makes every image once, and growing keeps existing images."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_no_slot_is_lost_or_made_twice_in_the_official_order(
         for unit in units_of(context, "recover")
     ]
     assert (slots, units[: len(of_ranks)]) == (wanted, of_ranks)
-    # What the official program leaves out is one more chain.
+    # The slots that the official program leaves out are one more chain.
     assert len(units) - len(of_ranks) == bool(batch_size > ranks and batch_size % ranks)
 
 

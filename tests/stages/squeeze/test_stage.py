@@ -1,4 +1,4 @@
-"""squeeze: training observers and refusing those that know nothing."""
+"""squeeze: training observers and refusing those that are no better than chance."""
 
 from __future__ import annotations
 

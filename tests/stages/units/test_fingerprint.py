@@ -52,7 +52,7 @@ OTHER_VALUES: dict[str, Any] = {
     "init.source": "memory://a/run",
     "relabel.source": "memory://a/run",
 }
-# What a field needs beside it to be of use.
+# Other fields that a field needs to have an effect.
 BESIDE: dict[str, dict[str, Any]] = {"recover.carry": {"recover.order": "official"}}
 STAGE_FIELDS = [p for p in field_paths() if p.split(".")[0] in REACH]
 NEUTRAL_FIELDS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Fingerprints never change for a config that has been there: finished work is found by them."""
+"""The fingerprints of an existing config never change, because finished work is found by them."""
 
 from __future__ import annotations
 

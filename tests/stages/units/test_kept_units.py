@@ -1,4 +1,4 @@
-"""Classes are added to a run: what stays is what a run of all of them makes at once."""
+"""Classes are added to a run: units that stay equal those of a run that begins with all classes."""
 
 from __future__ import annotations
 
@@ -196,12 +196,12 @@ def test_what_does_not_prove_its_content_is_made_again(damage: str) -> None:
 
 
 class Killed(BaseException):
-    """The process is gone: nothing that is meant for errors may catch it."""
+    """The process is gone: no handler of errors may catch this."""
 
 
 @pytest.fixture
 def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """`killed_at(3)`: the third change of any store, from now on, does not happen any more."""
+    """`killed_at(3)`: from now on, the third change of any store does not happen."""
     left = [0]
     for name in ("publish", "delete"):
         original = getattr(Store, name)

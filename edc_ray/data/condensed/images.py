@@ -251,7 +251,7 @@ def open_stage(url: str, options: dict[str, Any] | None, stage: str) -> tuple[St
         ArtifactError: the stage is not complete there.
     """
     store = open_store(url, options, writable=False)
-    for folder in (layout.STAGE_FOLDERS[stage], ""):
+    for folder in (layout.stage_folder(stage), ""):
         manifest = read_manifest(store, folder)
         if manifest is not None and manifest.stage == stage:
             return store, folder, manifest
@@ -270,7 +270,7 @@ def _not_complete(store: Store, stage: str) -> ArtifactError:
 
 def _is_copy_of_images(store: Store) -> bool:
     is_run = store.exists(layout.RUN_CONFIG)
-    return not is_run and read_manifest(store, layout.STAGE_FOLDERS["recover"]) is not None
+    return not is_run and read_manifest(store, layout.stage_folder("recover")) is not None
 
 
 def read_condensed_images(

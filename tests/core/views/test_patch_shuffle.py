@@ -13,7 +13,7 @@ from tests.core.shuffled_bands import shuffle_bands
 
 
 def pictures(count: int, side: int = 8) -> Tensor:
-    """Images in which no two pixels are alike."""
+    """Images in which all pixels differ."""
     return torch.arange(count * side * side).reshape(count, 1, side, side)
 
 

@@ -1,4 +1,4 @@
-"""Checks those statements of the Markdown files that a program can check. Status 1 and a line for each mistake.
+"""Checks what a program can check in the Markdown files. Status 1 and a line for each mistake.
 
 - Every relative link leads to a file, and to a heading in it. Links to the web are not followed.
 - The command line understands every `edc-ray` command, and the config its recipe and overrides.

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from edc_ray.artifacts.tables.parquet_footer import Chunk, ReadAt, read_footer
+from edc_ray.artifacts.tables.reader_process import prove
 
 
 def written(table: pa.Table, *, compression: str = "zstd", **options: Any) -> bytes:
@@ -16,22 +16,20 @@ def written(table: pa.Table, *, compression: str = "zstd", **options: Any) -> by
     return sink.getvalue().to_pybytes()
 
 
-def reading(data: bytes) -> ReadAt:
-    return lambda offset, size: data[offset : offset + size]
+def prove_whole(data: bytes) -> None:
+    prove(len(data), [(0, data)])
 
 
-def chunks(data: bytes) -> list[Chunk]:
-    return [chunk for group in read_footer(reading(data), len(data)).groups for chunk in group.chunks]
-
-
-def with_larger_page(data: bytes, chunk: Chunk) -> bytes:
+def with_larger_page(data: bytes, place: int) -> bytes:
     """The first page of a column says that it unpacks to as much as its header has room for."""
     copy = bytearray(data)
-    assert copy[chunk.start] == copy[chunk.start + 2] == 0x15
-    place = chunk.start + 3
+    column = pq.read_metadata(pa.BufferReader(data)).row_group(0).column(place)
+    start = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
+    assert copy[start] == copy[start + 2] == 0x15
+    place = start + 3
     while copy[place] & 0x80:
         copy[place], place = 0xFF, place + 1
-    copy[chunk.start + 3], copy[place] = 0xFE, 0x7F
+    copy[start + 3], copy[place] = 0xFE, 0x7F
     return bytes(copy)
 
 

@@ -2,20 +2,20 @@
 
     python benchmarks/bench_growth.py [--observer resnet18] [--batch-sizes 4 8 16 32] [--image-sizes 64 224]
 
-Randomly initialised networks, images and targets. Four tables:
+Networks, images and targets are random. There are four tables:
 
-    batch       a step at --base-image-size, of each batch: as a run has it and without matching (float32)
-    resolution  the same at --base-batch-size, of each image size
-    observers   an iteration of the whole loop with the first 1 to 5 observers in turn: it costs the mean of
-                theirs, and the weights of all are held
-    classes     of the first observer: adding a data batch of which all classes are present to the sums of
-                statistics, those sums, the targets that recover loads (global, and of each class), and
-                preparing a batch, which averages the class targets over its labels
+    batch       a step at --base-image-size for each batch size: as in a run, and without matching (float32)
+    resolution  the same at --base-batch-size for each image size
+    observers   an iteration of the whole loop with the first 1 to 5 observers in turn: its time is the mean
+                of theirs, and all their weights are in memory
+    classes     for the first observer: adding a data batch with all classes to the sums of statistics, those
+                sums, the targets that recover loads (global, and of each class), and preparing a batch, which
+                averages the class targets over its labels
 
 The JSON object holds a list of rows for each table: s (of ours), plain_s, peak_mb, plain_peak_mb; for
 observers iteration_s, peak_mb, weights_mb; for classes add_s, sums_mb, targets_mb, prepare_s. Times are
 minima; medians are in median_s and in fields that end so. `s_per` is the time divided by that of the first
-row and by what has grown: images, pixels. --precision and --compile are those of the steps and of the loop.
+row and by what has grown: images or pixels. --precision and --compile apply to the steps and the loop.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def class_row(options: argparse.Namespace, num_classes: int) -> Row:
     settings = settings_of(sizes)
     observer = Observer.of(options.observer, network_of(options.observer, sizes))
     rows = image_rows(observer, images, settings.patch_side)
-    # As if the set's classes had come by already: later batches meet sums of all of them.
+    # All classes have been seen before: later batches are added to sums of all of them.
     sums = StatisticsAccumulator(observer.taps.kinds, settings.patch_side)
     labels = torch.arange(num_classes)
     copies = -(-num_classes // len(images))

@@ -72,7 +72,7 @@ def train_students(
     lines = results.read_text().splitlines() if results.exists() else []
     done = [json.loads(line) for line in lines]
     known = {(one["way"], one["student"], one["seed"]) for one in done}
-    for seed in range(seeds):  # the first seed of every way first: an early look is a fair one
+    for seed in range(seeds):  # the first seed of every way comes first, so an early look is fair
         for way in ways:
             wanted = {(str(way), student, seed) for student in config.evaluate.students}
             if wanted <= known:

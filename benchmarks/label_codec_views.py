@@ -28,7 +28,7 @@ def network_logits(images: str, cache: Path, names: list[str]) -> list[np.ndarra
 
     Args:
         images: Parquet file with the columns image and label.
-        cache: npz file; read where it holds the logits of these networks, else written.
+        cache: npz file; read if it holds the logits of these networks, else written.
         names: of networks with packaged weights.
 
     Returns:

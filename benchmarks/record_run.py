@@ -22,7 +22,7 @@ from edc_ray.report.table import to_dicts, to_markdown
 from edc_ray.stages.units.event_log import read_events
 
 RESULTS = Path(__file__).parent / "results"
-# Where the files lay on the machine of the run is nobody's business.
+# Folders of the machine do not belong in a record.
 _PLACES = {"dataset": ("train", "val", "cache"), "storage": ("root", "options")}
 
 

@@ -16,7 +16,7 @@ from edc_ray.artifacts.proof.manifest import read_manifest
 from edc_ray.artifacts.storage.layout import REPORT_FOLDER, REPORT_PAGE, STAGE_FOLDERS, join_path
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.load import deviations_from_method
-from edc_ray.config.methods.edc_values import EDC
+from edc_ray.config.methods import edc
 from edc_ray.config.methods.values import defaults_of
 from edc_ray.config.run import RunConfig, StageName
 from edc_ray.errors import ConfigError, EdcRayError, UnitsFailedError
@@ -85,7 +85,7 @@ def launch(config: RunConfig, stages: Sequence[StageName], output: Output) -> No
 def _say_where_the_method_is_left(config: RunConfig, stderr: Console) -> None:
     """A method's name in a file or a title says little once its fields were changed."""
     changed = deviations_from_method(config)
-    if config.dataset.name not in EDC.datasets:
+    if config.dataset.name not in edc.VALUES.datasets:
         # No method has values for this dataset: where it leaves a default, the recipe's value is no change.
         defaults = json.loads(json.dumps(defaults_of(config, set(changed))))
         changed = {field: pair for field, pair in changed.items() if pair[1] != defaults.get(field)}

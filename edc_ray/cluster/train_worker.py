@@ -90,6 +90,6 @@ def _do_with_group(context: StageContext, unit: WorkUnit, stage: Stage) -> Recor
     """Every rank computes, the first one writes."""
     if context.group.rank == 0:
         return do_unit(context, unit, stage)
-    with unit_numerics(context):
+    with unit_numerics(context.config, context.device):
         stage.run_unit(context, unit)
     return None

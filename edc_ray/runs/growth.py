@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edc_ray.artifacts.storage.layout import RUN_CONFIG, join_path, network_name
-from edc_ray.config.methods.catalogue import METHODS
+from edc_ray.config.methods.registry import with_method
 from edc_ray.config.methods.values import field_value
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
@@ -205,7 +205,7 @@ def _by_method(config: RunConfig, ipc: int) -> dict[str, Any]:
 
 
 def _of_method(config: RunConfig, ipc: int) -> RunConfig:
-    return METHODS[config.method](config.model_copy(update={"ipc": ipc}))
+    return with_method(config.model_copy(update={"ipc": ipc}), config.method)
 
 
 def _values(config: RunConfig, fields: tuple[str, ...]) -> dict[str, Any]:

@@ -47,8 +47,8 @@ from edc_ray.runs.same_run import (
 )
 from edc_ray.stages.init.stage import check_class_sizes
 from edc_ray.stages.statistics.source import check_statistics_source
-from edc_ray.stages.units.chosen_numerics import check_numerics, chosen_precision
 from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.numerics import check_numerics, chosen_precision
 from edc_ray.stages.units.provenance import environment_facts
 from edc_ray.stages.units.stored_runs import check_sources
 

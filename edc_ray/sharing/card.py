@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from edc_ray.config.methods.registry import citations
 from edc_ray.report.table import ResultRow, aggregate, to_markdown
-from edc_ray.sharing.citations import citations
 
 Facts = Mapping[str, Any]
 

@@ -18,7 +18,7 @@ NOT_MIRRORED = {
     "edc_ray/cluster/train_worker.py": "the other half",
 }
 # Folders of tests that follow no source file, but a question of their own.
-FREE_TESTS = ("architecture", "benchmarks", "goldens", "e2e", "fuzz", "s3")
+FREE_TESTS = ("architecture", "benchmarks", "examples", "goldens", "e2e", "fuzz", "s3")
 
 MIRRORED = [path for path in python_files("edc_ray") if path.name != "__init__.py"]
 

@@ -5,7 +5,7 @@ from typing import Any, get_args
 import pytest
 
 from edc_ray.config.load import field_paths, load_recipe, with_fields
-from edc_ray.config.methods.catalogue import METHODS
+from edc_ray.config.methods.registry import METHODS
 from edc_ray.config.run import CODE_VERSION, STAGE_NAMES, RunConfig, StageName, digest_of
 from edc_ray.errors import ConfigError
 

@@ -28,8 +28,7 @@ from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.launch import Output, launch
 from edc_ray.stages.pipeline import STAGES
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.network_numerics import network_numerics
-from edc_ray.stages.units.numerics import unit_numerics
+from edc_ray.stages.units.numerics import network_numerics, unit_numerics
 from tests.core.tiny_observers import SETTINGS, Bench, random_images
 from tests.e2e.stored import stored_hashes
 from tests.stages.tiny_runs import run_until, tiny_context, units_of
@@ -58,7 +57,7 @@ def outputs_on(context: StageContext, stage: StageName, device: str) -> list[byt
     there = StageContext(context.config, context.store, context.data, torch.device(device))
     shards = []
     for unit in units_of(there, stage):
-        with unit_numerics(there):
+        with unit_numerics(there.config, there.device):
             output = STAGES[stage].run_unit(there, unit)
         shards += [data for _, (data, _) in sorted(output.shards.items())]
     return shards

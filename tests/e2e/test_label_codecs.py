@@ -57,7 +57,9 @@ def accuracies_of(digits: StageContext, codec: str, epochs: int) -> list[float]:
     context = StageContext(
         with_fields(digits.config, fields), open_store(f"{root}/copy"), digits.data, digits.device
     )
-    with unit_numerics(context):  # its number of threads: the run's own students had it
+    with unit_numerics(
+        context.config, context.device
+    ):  # its number of threads: the run's own students had it
         return [train_student(context, unit).meta["result"]["top1"] for unit in plan(context)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edc_ray.config.load import load_recipe, with_fields
-from edc_ray.config.methods.catalogue import METHODS
+from edc_ray.config.methods.registry import METHODS
 from edc_ray.config.run import STAGE_NAMES
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.units.context import StageContext

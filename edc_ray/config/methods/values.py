@@ -48,6 +48,14 @@ def with_values(config: RunConfig, method: str, values: Values) -> RunConfig:
     return config.model_copy(update={"method": method, **update})
 
 
+def laid_over(config: RunConfig, method: str, *layers: MethodValues) -> RunConfig:
+    """A copy of `config` under the method's name with the values of the layers, of which the last wins."""
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values |= layer.of(config.dataset.name, config.ipc)
+    return with_values(config, method, values)
+
+
 def defaults_of(config: RunConfig, paths: set[str]) -> dict[str, Any]:
     """The default of each field, where it has one."""
     values = {}

@@ -28,7 +28,7 @@ from edc_ray.models.registry import build_network
 from edc_ray.stages.evaluate.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, row_digest, row_of
 from edc_ray.stages.relabel.stage import rendered
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.network_numerics import TrainingSteps, forward_of, kernels_name, placed
+from edc_ray.stages.units.numerics import TrainingSteps, placed
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks
 from edc_ray.stages.units.training import (
     batches_of,
@@ -125,7 +125,7 @@ def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
         metadata={"per_class": judgement.per_class},
     )
     shards = {table_name(unit.key): (table_to_bytes(table), 1)} | shards
-    facts = {"result": result, "curves": {"loss": losses}, "kernels": kernels_name(context)}
+    facts = {"result": result, "curves": {"loss": losses}, "kernels": context.kernels_name()}
     return UnitOutput(shards, meta | facts)
 
 
@@ -149,7 +149,10 @@ def _train(
 ) -> list[float]:
     epochs = context.config.training_epochs
     trained = wrapped_for_group(network, context)
-    optimizer, steps = make_optimizer(trained, section), TrainingSteps(trained, context)
+    optimizer, steps = (
+        make_optimizer(trained, section),
+        TrainingSteps(trained, context.numerics(), context.device),
+    )
     losses: list[float] = []
     for number, epoch in enumerate(epochs_of(row, epochs)):
         trained.train()
@@ -234,7 +237,7 @@ def _loss(
 def _ema_logits(context: StageContext, network: nn.Module, ema: EmaParameters, views: Tensor) -> Tensor:
     network.eval()
     with ema.swapped(buffers=context.config.evaluate.flat_buffers):
-        logits = forward_of(network, context)(views)
+        logits = context.numerics().forward(network)(views)
     network.train()
     return logits
 

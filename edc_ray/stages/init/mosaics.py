@@ -24,7 +24,6 @@ from edc_ray.core.views.crops import (
 )
 from edc_ray.data.real.ahead import one_ahead
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.network_numerics import observer_forward
 from edc_ray.stages.units.training import mean_and_std, normalised, pixels_of
 
 _IMAGES_AT_ONCE = 32  # decoded together, and scored in one forward on an accelerator, times crops_per_image
@@ -152,7 +151,7 @@ def _best_known(context: StageContext, label: int) -> np.ndarray:
 
 def _scores(context: StageContext, images: Tensor, label: int, *, input_size: int | None = None) -> Tensor:
     observers = [
-        observer_forward(context, name, compiled=False) for name in context.config.observers_of("init")
+        context.observer_forward(name, compiled=False) for name in context.config.observers_of("init")
     ]
     part = len(images)
     if images.device.type == "cpu":

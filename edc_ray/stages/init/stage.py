@@ -20,7 +20,6 @@ from edc_ray.stages.init.mosaics import mosaics_of_class
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot, images_output
 from edc_ray.stages.units.kept_units import own_facts
-from edc_ray.stages.units.network_numerics import kernels_name
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks, span
 from edc_ray.stages.units.stored_runs import stored_hashes, stored_images
 from edc_ray.stages.units.training import mean_and_std
@@ -76,7 +75,7 @@ def make_images(context: StageContext, unit: WorkUnit) -> UnitOutput:
     if context.config.init.kind != "mosaic":
         return images_output(context, unit.key, images, slots, {})
     # Which crops are best may depend on the last bits of their scores.
-    facts = {"kernels": kernels_name(context, compiled=False)}
+    facts = {"kernels": context.kernels_name(compiled=False)}
     return images_output(context, unit.key, images, slots, facts, section=context.config.init)
 
 

@@ -32,7 +32,6 @@ from edc_ray.stages.statistics.stage import load_targets
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot, images_output, read_stage_images, slot_hashes
 from edc_ray.stages.units.kept_units import own_facts
-from edc_ray.stages.units.network_numerics import kernels_name, network_numerics
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit
 from edc_ray.stages.units.training import mean_and_std, normalised
 
@@ -116,7 +115,7 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
         images.append(state.images)
     pixels = to_uint8(denormalise(torch.cat(images), *mean_std), section.image_rounding).cpu().numpy()
     # Compiled kernels and torch's operations round differently in the last bits.
-    facts = {**matching_facts(reports, len(observers)), "kernels": kernels_name(context)}
+    facts = {**matching_facts(reports, len(observers)), "kernels": context.kernels_name()}
     return images_output(context, unit.key, pixels, slots, facts, section=section)
 
 
@@ -128,7 +127,7 @@ def _draws_of(seed: int, batch: list[Slot], iteration: int) -> Draws:
 def load_observers(context: StageContext) -> list[Observer]:
     """The frozen observers of recover with their taps, in the order of turns."""
     kinds = context.config.recover.layers
-    numerics = network_numerics(context.config, context.device)
+    numerics = context.numerics()
     kernels = kernels_for(context.device, numerics.memory_format)
     names = context.config.observers_of("recover")
     networks = {name: context.fused_observer(name, "gradients") for name in names}

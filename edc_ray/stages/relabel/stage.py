@@ -23,7 +23,6 @@ from edc_ray.errors import NumericalError
 from edc_ray.kernels.cpu.views import view_kernel_for
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot, read_stage_images, slot_hashes
-from edc_ray.stages.units.network_numerics import kernels_name, observer_forward
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks, span
 from edc_ray.stages.units.stored_runs import stored_labels, stored_labels_digest
 from edc_ray.stages.units.training import mean_and_std
@@ -73,7 +72,7 @@ def label_epochs(context: StageContext, unit: WorkUnit) -> UnitOutput:
     data = table_to_bytes(table, rows_per_group=len(rows.labels))
     return UnitOutput(
         {table_name(unit.key): (data, len(joined))},
-        {"epochs": [epochs.start, epochs.stop - 1], "kernels": kernels_name(context)},
+        {"epochs": [epochs.start, epochs.stop - 1], "kernels": context.kernels_name()},
     )
 
 
@@ -110,7 +109,7 @@ def label_views(context: StageContext, images: Tensor, views: EpochViews) -> np.
     Norm-balanced labels depend on the group that is labelled together, so each mixing group is one forward.
     """
     section = context.config.relabel
-    observers = [observer_forward(context, name) for name in context.config.observers_of("relabel")]
+    observers = [context.observer_forward(name) for name in context.config.observers_of("relabel")]
     at_once = section.mix_group if section.label_norm == "frobenius" else section.batch_size
     logits = []
     for first, end in blocks(len(views), at_once):

@@ -22,7 +22,7 @@ from edc_ray.models.observers import network_to_bytes
 from edc_ray.models.pretrained import read_pretrained, start_from
 from edc_ray.models.registry import build_network
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.network_numerics import TrainingSteps, kernels_name, placed
+from edc_ray.stages.units.numerics import TrainingSteps, placed
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit
 from edc_ray.stages.units.training import (
     batches_of,
@@ -69,7 +69,7 @@ def make_observer(context: StageContext, unit: WorkUnit) -> UnitOutput:
     )
     meta = {
         "observer": name, "top1": judgement.top1, "top5": judgement.top5, "ece": judgement.ece,
-        "images": judgement.images, "curves": curves, "kernels": kernels_name(context),
+        "images": judgement.images, "curves": curves, "kernels": context.kernels_name(),
     }  # fmt: skip
     return UnitOutput({network_name(name): (data, 1)}, meta | start)
 
@@ -114,7 +114,10 @@ def train_observer(context: StageContext, network: nn.Module, name: str) -> dict
     section, seed, train = context.config.squeeze, context.config.seed, context.data.train
     torch.manual_seed(draws(seed, "squeeze", "dropout", name).torch_seed())
     trained = wrapped_for_group(network, context)
-    optimizer, steps = make_optimizer(trained, section), TrainingSteps(trained, context)
+    optimizer, steps = (
+        make_optimizer(trained, section),
+        TrainingSteps(trained, context.numerics(), context.device),
+    )
     labels = torch.from_numpy(np.array(train.labels)).to(context.device)
     losses: list[float] = []
     rates: list[float] = []

@@ -41,7 +41,6 @@ from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.stages.squeeze.stage import augmented
 from edc_ray.stages.statistics.source import Wanted, open_source, wanted_of
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.network_numerics import network_numerics
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks, span
 
 FOLDER = STAGE_FOLDERS["statistics"]
@@ -154,7 +153,7 @@ class _ObserverPass:
     def __init__(self, context: StageContext, name: str) -> None:
         self.name = name
         network = context.fused_observer(name, "inputs", compiled=False)
-        numerics = network_numerics(context.config, context.device, compiled=False)
+        numerics = context.numerics(compiled=False)
         self._forward = numerics.forward(network)
         self.taps = LayerTaps(network, kernels=kernels_for(context.device, numerics.memory_format))
         self.sums = StatisticsAccumulator(self.taps.kinds, context.config.statistics.patch_side)

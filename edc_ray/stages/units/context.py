@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edc_ray.artifacts.proof.manifest import read_manifest, read_shard
 from edc_ray.artifacts.proof.records import Manifest, ShardInfo
 from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, join_path, manifest_path, network_name
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import RunConfig, StageName
+from edc_ray.core.layers.network_numerics import NetworkNumerics
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ArtifactError
 from edc_ray.kernels.cpu.fused_network import Wanted, fused_network, trial_images
 from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.models.observers import network_from_bytes
 from edc_ray.stages.relabel.labelled_epochs import LabelledEpochs
-from edc_ray.stages.units.network_numerics import network_numerics, placed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from edc_ray.stages.units.numerics import network_numerics, placed
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,15 @@ class StageContext:
         self.store.delete(manifest_path(STAGE_FOLDERS[stage]))
         self.forget_manifest(stage)
 
+    def numerics(self, *, compiled: bool = True) -> NetworkNumerics:
+        """How networks compute here; `compiled`: whether the stage compiles them where `compile` says so."""
+        return network_numerics(self.config, self.device, compiled=compiled)
+
+    def kernels_name(self, *, compiled: bool = True) -> str:
+        """Who computes the layers of networks, on which their last bits depend: for the record of a unit."""
+        compiler = self.numerics(compiled=compiled).compiler
+        return kernels_for(self.device).name if compiler is None else "inductor"
+
     def observer_digests(self, names: Iterable[str]) -> dict[str, str]:
         """SHA-256 of the weights of the named observers.
 
@@ -122,7 +130,7 @@ class StageContext:
             compiled: whether the stage compiles networks where `compile` says so.
         """
         network, train = self.observer(name), self.data.train
-        numerics = network_numerics(self.config, self.device, compiled=compiled)
+        numerics = self.numerics(compiled=compiled)
         kernels = kernels_for(self.device, numerics.memory_format)
         for key in [key for key in self._fused if key[0] != wanted]:
             del self._fused[key]
@@ -131,6 +139,12 @@ class StageContext:
             images = trial_images(train.channels, train.image_size, self.device)
             self._fused[key] = network, fused_network(network, wanted, kernels, numerics, images)
         return self._fused[key][1]
+
+    def observer_forward(self, name: str, *, compiled: bool = True) -> Callable[[Tensor], Tensor]:
+        """From float32 images to float32 logits of an observer in the run's precision, without gradients."""
+        return self.numerics(compiled=compiled).forward(
+            self.fused_observer(name, "results", compiled=compiled)
+        )
 
     def _weights_of(self, name: str) -> ShardInfo:
         for shard in self.manifest("squeeze").shards:

@@ -18,7 +18,7 @@ from edc_ray.stages.units.provenance import environment_facts
 def do_unit(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
     """Run one unit and store its shards, then its record."""
     started = time.monotonic()
-    with unit_numerics(context):
+    with unit_numerics(context.config, context.device):
         output = stage.run_unit(context, unit)
     meta = dict(output.meta) | ({CONTENT: unit.content} if unit.content else {})
     return write_unit(

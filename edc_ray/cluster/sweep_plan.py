@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edc_ray.config.load import deviations_from_method, with_fields
-from edc_ray.config.run import CODE_VERSION, RunConfig, digest_of
+from edc_ray.config.run import CODE_VERSION, RunConfig
+from edc_ray.digests import digest_of
 from edc_ray.errors import ConfigError
 
 SWEEP_FOLDER = "sweep"

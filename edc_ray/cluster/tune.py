@@ -21,8 +21,9 @@ from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.cluster.resources import WorkerSize, check_fit, check_storage, worker_device, worker_size
 from edc_ray.cluster.session import alive_nodes, ray_session
 from edc_ray.cluster.sweep_plan import Trial, planned_trials
-from edc_ray.config.run import RunConfig, digest_of
+from edc_ray.config.run import RunConfig
 from edc_ray.data.real.sources import open_dataset
+from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError
 from edc_ray.runs.open_run import run_url
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -20,6 +18,7 @@ from edc_ray.config.stages import (
     StatisticsConfig,
     SweepConfig,
 )
+from edc_ray.digests import digest_of
 
 Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 StageName = Literal["squeeze", "statistics", "init", "recover", "relabel", "evaluate"]
@@ -228,9 +227,3 @@ class RunConfig(Section):
 
 def _stages_up_to(stage: StageName) -> tuple[str, ...]:
     return _SECTIONS[stage]
-
-
-def digest_of(value: object) -> str:
-    """16 hexadecimal digits of the SHA-256 of a JSON value in canonical form."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -21,10 +21,11 @@ from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.artifacts.tables.codec import table_to_bytes
 from edc_ray.artifacts.tables.schema import LabelRows
-from edc_ray.config.run import StageName, digest_of
+from edc_ray.config.run import StageName
 from edc_ray.core.labels.specification import label_codec
 from edc_ray.data.condensed.images import open_stage, read_label_rows, refuse_no_labels
 from edc_ray.data.condensed.label_tables import encoded_labels_table
+from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.sharing.run_facts import ORIGIN, facts_of
 from edc_ray.stages.units.provenance import environment_facts

@@ -22,8 +22,9 @@ from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.artifacts.tables.codec import table_to_bytes
 from edc_ray.artifacts.tables.schema import LabelRows, build_labels_table, build_statistics_table
 from edc_ray.config.dataset import DatasetSpec
-from edc_ray.config.run import RunConfig, StageName, digest_of
+from edc_ray.config.run import RunConfig, StageName
 from edc_ray.data.real.undecoded import NUM_THREADS
+from edc_ray.digests import digest_of
 from edc_ray.errors import ConfigError, DataError
 from edc_ray.models.registry import build_network
 from edc_ray.sharing.formats.folders import open_condensed_folder

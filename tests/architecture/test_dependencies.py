@@ -22,20 +22,23 @@ def allowed(ours: str, third_party: str) -> Allowed:
 LAYERS = {
     "": allowed("", ""),
     "errors": allowed("", ""),
-    "config": allowed("errors", "pydantic yaml"),
+    "digests": allowed("", ""),
+    "config": allowed("errors digests", "pydantic yaml"),
     "core": allowed("errors", "numpy torch torchvision"),
     "kernels": allowed("errors core", "torch"),
     "models": allowed("errors core kernels", "fsspec safetensors torch torchvision"),
     "artifacts": allowed("errors", "fsspec numpy pyarrow PIL"),
     "data": allowed(
-        "errors config artifacts core", "filelock fsspec numpy pyarrow PIL sklearn torch torchvision"
+        "errors digests config artifacts core",
+        "filelock fsspec numpy pyarrow PIL sklearn torch torchvision",
     ),
-    "stages": allowed("errors config artifacts core kernels models data", "numpy torch"),
+    "stages": allowed("errors digests config artifacts core kernels models data", "numpy torch"),
     "runs": allowed("errors config artifacts core data models stages", "torch"),
-    "cluster": allowed("errors config artifacts data stages runs", "ray torch"),
+    "cluster": allowed("errors digests config artifacts data stages runs", "ray torch"),
     "report": allowed("errors config artifacts data", "jinja2 matplotlib numpy PIL rich tensorboardX"),
     "sharing": allowed(
-        "errors config artifacts core data models stages report", "fsspec numpy PIL pyarrow pydantic torch"
+        "errors digests config artifacts core data models stages report",
+        "fsspec numpy PIL pyarrow pydantic torch",
     ),
     # Puts a run together for the command line and nothing else.
     "launch": allowed("errors config artifacts stages runs cluster report", "rich torch"),

@@ -10,7 +10,7 @@ from tests.architecture.source_tree import ROOT, parsed, python_files
 MAX_LINES, MAX_JOB_LINES, MAX_FUNCTION_LINES, MAX_ACTOR_METHOD_LINES = 400, 45, 60, 10
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "shared", "base", "core"}
 
-# Source file -> why it has no test file of its own.
+# Source file -> why it has no test file.
 NOT_MIRRORED = {
     "edc_ray/cluster/actors.py": "needs a queue to feed it: test_work_queue.py runs both on a real Ray",
     "edc_ray/cluster/driver.py": "test_work_queue.py and test_train.py go through ray_executor",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.architecture.source_tree import dotted, parsed, place, python_files
 
-# What the code calls the things that read bytes of files. A reader of another name needs a limit of its own.
+# The names in our code of the things that read bytes of files. A reader of another name needs its own limit.
 STORES = {"store", "_store", "target"}
 FILES = {"file", "archive"}
 WHOLE = {"read_bytes", "read_text", "cat_file", "cat_ranges", "readall"}

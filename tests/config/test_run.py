@@ -6,7 +6,7 @@ import pytest
 
 from edc_ray.config.load import field_paths, load_recipe, with_fields
 from edc_ray.config.methods.registry import METHODS
-from edc_ray.config.run import CODE_VERSION, STAGE_NAMES, RunConfig, StageName, digest_of
+from edc_ray.config.run import CODE_VERSION, STAGE_NAMES, RunConfig, StageName
 from edc_ray.errors import ConfigError
 
 # Which stages see another result when a section changes.
@@ -192,17 +192,6 @@ def test_observers_of_a_stage_are_its_own_or_all_in_order() -> None:
     config = load_recipe("digits", ["relabel.observers=[wrn_16_2]"])
     assert config.observers_of("relabel") == ("wrn_16_2",)
     assert config.observers_of("recover") == ("convnet_w32", "wrn_16_2")
-
-
-def test_a_digest_depends_on_values_and_not_on_the_order_of_names() -> None:
-    assert digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1})
-    assert len({digest_of(value) for value in ({"a": 1}, {"a": "1"}, {"a": 1.5}, {"b": 1}, [1], [[1]])}) == 6
-    assert len(digest_of(None)) == 16
-
-
-def test_a_digest_of_a_number_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        digest_of({"a": float("nan")})
 
 
 @pytest.mark.parametrize(

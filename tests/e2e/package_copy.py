@@ -1,4 +1,4 @@
-"""A copy of the package that a test edits as a newcomer would, and runs in processes of its own."""
+"""A copy of the package that a test edits as a newcomer would, and runs in separate processes."""
 
 from __future__ import annotations
 

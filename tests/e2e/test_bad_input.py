@@ -32,7 +32,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.fixture
 def run(shown: CommandLine, tmp_path: Path) -> Run:
-    """`edc-ray run digits` with tiny settings and storage of its own, without Ray."""
+    """`edc-ray run digits` with tiny settings and its own storage, without Ray."""
 
     def run(*overrides: str) -> Ended:
         return shown("run", "digits", *TINY_SETTINGS, f"storage.root={tmp_path / 'runs'}", *overrides)

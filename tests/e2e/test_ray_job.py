@@ -53,7 +53,7 @@ def environment() -> dict[str, str]:
 
 
 def processes_of_session(leader: int) -> list[int]:
-    """Processes that a command started in a session of its own, and what those started."""
+    """Processes that a command started in a separate session, and what those started."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:

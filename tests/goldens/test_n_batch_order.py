@@ -29,7 +29,7 @@ def test_batches_of_every_rank_equal_the_official_ones(number: int) -> None:
         theirs[rank["gpu"]] = [
             list(zip(batch["targets"], batch["ipc_ids"], strict=True)) for batch in rank["batches"]
         ]
-    if case["batch_size"] < case["n_gpus"]:  # the official program makes nothing; ours goes on
+    if case["batch_size"] < case["n_gpus"]:  # the official program makes nothing; ours continues
         assert not any(theirs)
     else:
         assert ours(case) == theirs

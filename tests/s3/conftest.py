@@ -35,7 +35,7 @@ def ceph() -> dict[str, str]:
     return environment
 
 
-def _connect_anew(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def _reconnect(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
@@ -45,9 +45,9 @@ def _connect_anew(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) 
 def ceph_url(ceph: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A fresh folder of the bucket, reached as a user's would be: through the environment."""
     folder = f"s3://{BUCKET}/{uuid.uuid4().hex}"
-    _connect_anew(ceph, monkeypatch)
+    _reconnect(ceph, monkeypatch)
     yield f"{folder}/run"
-    _connect_anew(ceph, monkeypatch)  # a test may have used other credentials
+    _reconnect(ceph, monkeypatch)  # a test may have used other credentials
     store = open_store(folder, writable=False)
     for path in [*store.list(), *store.leftovers()]:  # objects lie in the server's memory
         store.delete(path)

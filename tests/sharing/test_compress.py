@@ -138,7 +138,7 @@ def test_the_same_command_again_changes_nothing_and_another_is_refused(finished:
     assert contents(open_store(dest)) == before
 
 
-def test_a_damaged_shard_of_the_copy_is_written_anew(finished: StageContext) -> None:
+def test_a_damaged_shard_of_the_copy_is_written_again(finished: StageContext) -> None:
     compress_run(finished.store.url, dest := new_root(), codec="q6")
     copy = open_store(dest)
     (shard,) = manifest(copy).shards

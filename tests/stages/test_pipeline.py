@@ -127,7 +127,7 @@ def test_a_damaged_shard_is_made_again_alone_with_the_same_bytes(
     path = join_path(STAGE_FOLDERS[stage], manifest_of(context, stage).shards[-1].path)
     _harm(context, path, harm)
     work = _work(context)
-    # The tables of statistics are put together anew from the sums, which are still there.
+    # The tables of statistics are built again from the sums, which are still there.
     made = 0 if stage == "statistics" else 1
     assert work.pop(stage) == (made, len(units_of(context, stage)) - made)
     assert all(done == 0 for done, _ in work.values())
@@ -172,7 +172,7 @@ def test_a_manifest_of_a_newer_schema_is_refused_and_not_replaced(copied: Copied
     assert context.store.read(path) == newer
 
 
-def test_what_builds_on_a_stage_that_is_made_anew_no_longer_counts_as_complete(copied: Copied) -> None:
+def test_what_builds_on_a_stage_that_is_made_again_no_longer_counts_as_complete(copied: Copied) -> None:
     context = copied()
     context.store.delete(join_path("condensed", manifest_of(context, "recover").shards[0].path))
     run_pipeline(context, ["recover"])

@@ -110,7 +110,7 @@ def units_of(context: StageContext, stage: StageName) -> list[WorkUnit]:
 
 
 def manifest_of(context: StageContext, stage: StageName) -> Manifest:
-    """The stored manifest, read anew."""
+    """The stored manifest, read again."""
     found = read_manifest(context.store, STAGE_FOLDERS[stage])
     assert found is not None
     return found
@@ -136,7 +136,7 @@ AFTER = ("recover", "relabel", "evaluate")
 
 
 def recovered(copied: Callable[..., StageContext], **fields: Any) -> StageContext:
-    """A copy of the finished run, its images made anew with other fields."""
+    """A copy of the finished run, with its images made again with other fields."""
     context = copied(*AFTER, **fields)
     run_pipeline(context, ["recover"])
     return context

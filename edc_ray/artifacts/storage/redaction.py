@@ -1,4 +1,4 @@
-"""Secrets are taken out of what a storage library says when a request fails: its words end up in logs."""
+"""What is shown of addresses and of the words of storage libraries holds no secrets: it ends up in logs."""
 
 from __future__ import annotations
 
@@ -40,6 +40,11 @@ def without_secrets(text: str, url: str, options: Mapping[str, Any]) -> str:
         if len(secret) >= _SHORTEST:
             text = text.replace(secret, _HIDDEN)
     return _SIGNATURE.sub(rf"\1{_HIDDEN}", text)
+
+
+def shown_url(url: str) -> str:
+    """The URL without a user's name and password, and without a query."""
+    return re.sub(r"\?.*$", "", re.sub(r"//[^/@]*@", "//", url)) if "://" in url else url
 
 
 def _secrets(options: Mapping[str, Any]) -> Iterator[str]:

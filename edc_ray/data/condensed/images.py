@@ -20,7 +20,6 @@ from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.artifacts.tables.checks import refuse_repeated
 from edc_ray.artifacts.tables.codec import table_from_bytes
 from edc_ray.artifacts.tables.schema import ImageRows, LabelRows, read_images_table
-from edc_ray.config.run import digest_of
 from edc_ray.core.pixels import from_uint8
 from edc_ray.core.views.views import EpochViews, render_views
 from edc_ray.data.condensed.image_parts import part_of_images
@@ -28,6 +27,7 @@ from edc_ray.data.condensed.label_epochs import LabelEpochs
 from edc_ray.data.condensed.label_rows import places_of, refuse_views_outside, views_of_rows
 from edc_ray.data.condensed.label_tables import decoded_label_rows
 from edc_ray.data.condensed.shard_files import read_shard_bytes
+from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import fsspec.core
 import numpy as np
 from fsspec import AbstractFileSystem
 
+from edc_ray.artifacts.storage.redaction import shown_url
 from edc_ray.config.dataset import DatasetSpec, Resize, TrainResize
 from edc_ray.core.seeding import draws
 from edc_ray.data.real.classes import choose_classes, refuse_empty_classes
@@ -98,7 +98,7 @@ def _refuse_shared_files(train: UndecodedImages, val: UndecodedImages) -> None:
     if shared:
         raise DataError(
             "the training and the validation images are partly or wholly the same files",
-            found=f"{len(shared)} in both, such as {without_secrets(min(shared))}",
+            found=f"{len(shared)} in both, such as {shown_url(min(shared))}",
             expected="validation images that no network was trained on",
             next="name the files of each, such as dataset.train=URL/train*.parquet and "
             "dataset.val=URL/test*.parquet, or leave dataset.val unset to hold out a part",
@@ -118,7 +118,7 @@ def _read_source(source: str, role: str, spec: DatasetSpec) -> UndecodedImages:
 
 
 def _read_url(source: str, role: str) -> UndecodedImages:
-    shown = without_secrets(source)
+    shown = shown_url(source)
     filesystem, path = fsspec.core.url_to_fs(source)
     if filesystem.isfile(path):
         return read_parquet(filesystem, [path], shown)
@@ -162,21 +162,16 @@ def _storage_errors(source: str) -> Iterator[None]:
         raise
     except ImportError as error:
         raise DataError(
-            f"cannot open {without_secrets(source)}",
+            f"cannot open {shown_url(source)}",
             found=str(error),
             next="install the storage library: pip install 'edc-ray[s3]', [gcs] or [azure]",
         ) from error
     except Exception as error:
         raise DataError(
-            f"cannot open {without_secrets(source)}",
+            f"cannot open {shown_url(source)}",
             found=type(error).__name__,
             next="check the address and the credentials of this environment",
         ) from error
-
-
-def without_secrets(url: str) -> str:
-    """The URL as it may be shown: without a user's name and password, and without a query."""
-    return re.sub(r"\?.*$", "", re.sub(r"//[^/@]*@", "//", url)) if "://" in url else url
 
 
 def _hold_out(images: UndecodedImages, fraction: float, seed: int) -> tuple[UndecodedImages, UndecodedImages]:

@@ -9,7 +9,7 @@ from edc_ray.artifacts.proof.manifest import read_manifest, read_shard
 from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, join_path
 from edc_ray.artifacts.tables.codec import table_from_bytes
 from edc_ray.artifacts.tables.schema import read_images_table
-from edc_ray.config.run import digest_of
+from edc_ray.digests import digest_of
 from edc_ray.sharing.export.images import ImagesToExport
 from edc_ray.sharing.export.options import ExportOptions
 from edc_ray.sharing.run_facts import facts_of

@@ -21,8 +21,8 @@ from edc_ray.artifacts.tables.shared_tables import (
     rows_of_epoch,
     shared_labels_table,
 )
-from edc_ray.config.run import digest_of
 from edc_ray.data.condensed.images import open_stage
+from edc_ray.digests import digest_of
 from edc_ray.sharing.export.images import ImagesToExport, encoded_images, parts_of
 from edc_ray.sharing.export.options import ExportOptions
 from edc_ray.sharing.export.parts import records_of_epochs

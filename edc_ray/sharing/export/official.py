@@ -16,8 +16,9 @@ from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.artifacts.tables.codec import table_from_bytes
 from edc_ray.artifacts.tables.official_statistics import official_network_names, write_official_statistics
 from edc_ray.artifacts.tables.schema import read_statistics_table
-from edc_ray.config.run import RunConfig, digest_of
+from edc_ray.config.run import RunConfig
 from edc_ray.data.condensed.images import open_stage, read_condensed_images, read_label_rows
+from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError
 from edc_ray.models.official_paths import official_path
 from edc_ray.models.registry import build_network

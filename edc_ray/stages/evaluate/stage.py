@@ -18,11 +18,11 @@ from edc_ray.artifacts.proof.records import Record
 from edc_ray.artifacts.storage.layout import network_key, student_name, table_name
 from edc_ray.artifacts.tables.codec import table_to_bytes
 from edc_ray.artifacts.tables.schema import build_results_table
-from edc_ray.config.run import digest_of
 from edc_ray.config.stages import EvaluateConfig
 from edc_ray.core.seeding import draws
 from edc_ray.core.students.ema import EmaParameters
 from edc_ray.core.students.student_loss import NEEDS_EMA_LOGITS, STUDENT_LOSSES
+from edc_ray.digests import digest_of
 from edc_ray.models.observers import network_to_bytes
 from edc_ray.models.registry import build_network
 from edc_ray.stages.evaluate.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, row_digest, row_of

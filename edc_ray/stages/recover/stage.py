@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from edc_ray.artifacts.proof.records import Record
-from edc_ray.config.run import digest_of
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.pixels import denormalise, to_uint8
 from edc_ray.core.recover.local_targets import local_class_targets
 from edc_ray.core.recover.loop import recover_images
 from edc_ray.core.recover.state import LoopState, Observer
 from edc_ray.core.seeding import Draws, draws
+from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError
 from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.stages.init.stage import noise_images

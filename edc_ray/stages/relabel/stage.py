@@ -12,13 +12,13 @@ from edc_ray.artifacts.proof.records import Record
 from edc_ray.artifacts.storage.layout import epochs_key, table_name
 from edc_ray.artifacts.tables.codec import table_to_bytes
 from edc_ray.artifacts.tables.schema import ImageRows, LabelRows
-from edc_ray.config.run import digest_of
 from edc_ray.core.labels.codec import Fp16Codec
 from edc_ray.core.labels.soft_labels import ensemble_logits
 from edc_ray.core.views.views import EpochViews, ViewSettings, draw_epoch_views, render_views
 from edc_ray.data.condensed.images import images_digest
 from edc_ray.data.condensed.label_rows import rows_of_views
 from edc_ray.data.condensed.label_tables import encoded_labels_table
+from edc_ray.digests import digest_of
 from edc_ray.errors import NumericalError
 from edc_ray.kernels.cpu.views import view_kernel_for
 from edc_ray.stages.units.context import StageContext

@@ -28,13 +28,14 @@ from edc_ray.artifacts.tables.codec import (
     table_to_bytes,
 )
 from edc_ray.artifacts.tables.schema import StatisticKey, build_statistics_table, read_statistics_table
-from edc_ray.config.run import RunConfig, digest_of
+from edc_ray.config.run import RunConfig
 from edc_ray.core.layers.accumulator import StatisticsAccumulator
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.recover.matching import LayerTarget
 from edc_ray.core.seeding import draws
 from edc_ray.data.real.ahead import one_ahead
+from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError, NumericalError
 from edc_ray.kernels.cpu.image_statistics import image_statistics_for
 from edc_ray.kernels.cpu.statistics import kernels_for

@@ -6,7 +6,7 @@ from edc_ray.artifacts.proof.manifest import manifest_is_intact, read_record
 from edc_ray.artifacts.proof.records import Manifest, Record, parse_manifest
 from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, manifest_path
 from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
-from edc_ray.config.run import digest_of
+from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import Stage, WorkUnit

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from edc_ray.artifacts.proof.records import Record
-from edc_ray.config.run import StageName, digest_of
+from edc_ray.config.run import StageName
+from edc_ray.digests import digest_of
 
 if TYPE_CHECKING:
     from edc_ray.stages.units.context import StageContext

@@ -87,7 +87,7 @@ DAMAGES = [_truncate_shard, _change_shard, _delete_shard, _truncate_record, _poi
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_unit_is_not_done_and_is_written_anew(
+def test_a_damaged_unit_is_not_done_and_is_written_again(
     store: Store, damage: Callable[[Store], None]
 ) -> None:
     record = _write(store)
@@ -248,7 +248,7 @@ write_unit(target, "condensed", "u0", "fingerprint-1", {"a.parquet": (b"aa", 1),
 
 
 @pytest.mark.parametrize("survive", [0, 1, 2])
-def test_a_killed_writer_leaves_no_record_and_the_unit_is_written_anew(tmp_path, survive: int) -> None:
+def test_a_killed_writer_leaves_no_record_and_the_unit_is_written_again(tmp_path, survive: int) -> None:
     store = open_store(str(tmp_path))
     command = [sys.executable, "-c", CRASH, store.url, str(survive)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL

@@ -12,7 +12,7 @@ from edc_ray.artifacts.storage.store import Store, open_store
 def begin(store: Store, path: str) -> str:
     """What a writer leaves that is killed after the first part."""
     bucket, _, key = store.join(path).removeprefix("s3://").partition("/")
-    # A session of its own: the default one keeps the keys that the first test gave it.
+    # A separate session: the default one keeps the keys that the first test gave it.
     client = boto3.Session().client("s3")
     upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
     client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"x" * 100)

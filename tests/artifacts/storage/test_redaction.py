@@ -3,7 +3,7 @@ from __future__ import annotations
 import fsspec.config
 import pytest
 
-from edc_ray.artifacts.storage.redaction import without_secrets
+from edc_ray.artifacts.storage.redaction import shown_url, without_secrets
 
 URL = "s3://bucket/run"
 
@@ -40,3 +40,8 @@ def test_words_stay_where_nothing_is_secret(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "")
     text = "PermissionError: Access Denied to s3://bucket/run/key.parquet"
     assert without_secrets(text, URL, {"key": "", "token": "s3"}) == text
+
+
+def test_shown_addresses_hold_no_secrets() -> None:
+    assert shown_url("https://me:pw@host/x.parquet?sig=abc") == "https://host/x.parquet"
+    assert shown_url("/data/a?b/*.png") == "/data/a?b/*.png"

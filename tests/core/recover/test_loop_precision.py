@@ -55,7 +55,7 @@ def test_networks_of_sixteen_bits_recover_nearly_the_same_images(
 def test_stopping_and_going_on_gives_the_bits_of_one_go_in_sixteen_bits(dtype: torch.dtype) -> None:
     bench = _bench(NetworkNumerics(dtype))
     whole = bench.run(start(), LONG)
-    half = bench.run(start(), LONG, until=5)  # the other observer goes on
+    half = bench.run(start(), LONG, until=5)  # the other observer continues
     again = bench.run(half, LONG)
     assert torch.equal(again.images, whole.images)
     assert torch.equal(bench.run(half, LONG).images, whole.images)  # going on leaves a state as it was
@@ -78,7 +78,7 @@ def test_an_overflow_of_the_scaled_gradient_is_no_error_and_a_real_one_is() -> N
 
 
 _WAITING = ("_local_scalar_dense", "nonzero", "_unique", "is_nonzero", "equal", "masked_select", "item")
-"""Operations whose result the host must know before it can go on."""
+"""Operations whose result the host must know before it can continue."""
 _FROM_THE_HOST = ("lift_fresh",)
 """A tensor of Python's numbers: on its way to a device the host waits for it."""
 

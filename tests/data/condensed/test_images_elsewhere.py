@@ -32,7 +32,7 @@ def run_documented(library: str, url: str) -> dict[str, Any]:
     """Runs the document's code that imports a library; the names that it defines."""
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     wanted = [block for block in blocks if re.search(rf"(import|from) .*\b{library}\b", block)]
-    # What reads an export is tried where exports are tested, and what reads a bucket where there is one.
+    # The tests of exports read an export, and the tests of S3 read a bucket.
     elsewhere = ("{COPY}",) if library == "fsspec" else ("{COPY}", "fsspec")
     code = "\n".join(block for block in wanted if not any(word in block for word in elsewhere))
     names: dict[str, Any] = {"URL": url}
@@ -51,7 +51,7 @@ def _assert_slots(labels: Any, ipc_ids: Any) -> None:
 def test_a_loader_of_pytorch(written: tuple[str, np.ndarray, list[LabelRows]], tmp_path: Path) -> None:
     names = run_documented("CondensedDataset", written[0])
     dataset = names["dataset"]
-    assert list(dataset) == []  # goes on after the last batch
+    assert list(dataset) == []  # resumes after the last batch
     last = list(CondensedDataset(written[0], batch_size=4, num_epochs=3))[-1]
     assert torch.equal(names["batch"].image, last.image)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from edc_ray.config.dataset import DatasetSpec
 from edc_ray.data.real.fake import synthetic_images, write_image_folder, write_parquet
 from edc_ray.data.real.images import DenseImages, EncodedImages
-from edc_ray.data.real.sources import OpenedDataset, open_dataset, without_secrets
+from edc_ray.data.real.sources import OpenedDataset, open_dataset
 from edc_ray.errors import ConfigError, DataError
 
 IMAGES = synthetic_images(3, 6, 8, 3)
@@ -203,11 +203,6 @@ def test_a_class_with_one_image_cannot_be_split(tmp_path: Path) -> None:
     write_image_folder(synthetic_images(2, 1, 8), str(tmp_path))
     with pytest.raises(DataError, match=r"'class0' can be held out(.|\n)*give dataset\.val"):
         _open(str(tmp_path))
-
-
-def test_shown_addresses_hold_no_secrets() -> None:
-    assert without_secrets("https://me:pw@host/x.parquet?sig=abc") == "https://host/x.parquet"
-    assert without_secrets("/data/a?b/*.png") == "/data/a?b/*.png"
 
 
 @pytest.mark.parametrize("memory_limit", [0, 1 << 30])

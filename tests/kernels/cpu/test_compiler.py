@@ -31,7 +31,7 @@ def _cached(source: Path) -> list[str]:
     return sorted(path.name for path in (source.parent / "cache").iterdir())
 
 
-def test_a_library_is_compiled_once_and_anew_for_another_source(
+def test_a_library_is_compiled_once_and_again_for_another_source(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert compiled_library(source).answer() == 42

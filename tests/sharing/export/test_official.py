@@ -83,7 +83,7 @@ def test_rded_folders_hold_the_same_images_under_rdeds_names(finished: StageCont
         export_run(finished.store.url, new_root(), ExportOptions("rded", parts=["labels"]))
 
 
-def test_images_may_be_encoded_anew(finished: StageContext, tmp_path: Path) -> None:
+def test_images_may_be_encoded_again(finished: StageContext, tmp_path: Path) -> None:
     options = ExportOptions(parts=["images"], image_format="jpeg")
     export_run(finished.store.url, str(tmp_path), options)
     with Image.open(tmp_path / "images/new001/class001_id000.jpg") as image:

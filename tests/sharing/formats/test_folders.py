@@ -126,7 +126,7 @@ def test_columns_that_are_not_needed_may_be_of_any_encoding(store: Store) -> Non
         check(store)
 
 
-def test_a_damaged_table_of_others_is_to_be_fetched_anew(store: Store) -> None:
+def test_a_damaged_table_of_others_says_to_fetch_it_again(store: Store) -> None:
     write_table(store, "data/a.parquet", list(range(6)))
     store.publish("data/a.parquet", store.read("data/a.parquet")[:-9], replace=True)
     with pytest.raises(

@@ -73,7 +73,7 @@ def test_students_of_a_row_whose_images_do_not_differ_share_its_labels(
     fields = {"evaluate__rows": ["condensed", "init", "random"], "evaluate__labels": labels}
     context = copied("relabel", "evaluate", **fields)
     run_pipeline(context, ["relabel", "evaluate"])
-    # 3 epochs and 2 seeds: init once, random anew for each seed.
+    # 3 epochs and 2 seeds: init once, random newly drawn for each seed.
     assert len(asked) == 3 + 2 * 3 + (3 if labels == "online" else 0)
     alone = replace(copied("relabel", "evaluate", **fields), labelled=LabelledEpochs(limit=0))
     run_pipeline(alone, ["relabel", "evaluate"])

@@ -80,7 +80,7 @@ def test_a_chain_equals_the_loop_driven_by_hand(copied: Copied) -> None:
         pixels = to_uint8(denormalise(state.images, mean, std), "round").numpy()
         assert [pixel_hash(image) for image in pixels] == [stored[tuple(slot)] for slot in batch]
     assert state is not None
-    # Three iterations a batch: the turn of the observers goes on.
+    # Three iterations a batch: the turn of the observers continues.
     assert state.observer_counter == 3 * len(unit.work["batches"]) == 6
 
 

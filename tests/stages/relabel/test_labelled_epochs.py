@@ -46,7 +46,7 @@ def test_what_does_not_fit_is_labelled_again_and_what_came_first_stays() -> None
     assert labeller.asked == [0, 1, 2, 3, 2, 3]
 
 
-def test_another_row_begins_anew() -> None:
+def test_another_row_starts_empty() -> None:
     kept, labeller = LabelledEpochs(limit=8), Labeller()
     for row in ("init", "condensed", "init"):
         kept.get(row, 0, labeller.of(0))

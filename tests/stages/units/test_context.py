@@ -29,7 +29,7 @@ def test_a_manifest_that_is_not_there_is_an_error_with_the_command_that_makes_it
     assert "edc-ray stage recover" in str(caught.value)
 
 
-def test_a_forgotten_manifest_is_read_anew(copied: Copied) -> None:
+def test_a_forgotten_manifest_is_read_again(copied: Copied) -> None:
     context = copied()
     held = context.manifest("init")
     context.store.delete(manifest_path("init"))

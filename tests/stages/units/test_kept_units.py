@@ -96,7 +96,7 @@ def test_a_run_of_more_classes_has_the_bytes_of_one_that_began_with_them(
     fields: dict[str, Any], expected: Work, made: list[tuple[str, str]]
 ) -> None:
     few = run_of(3, **fields)
-    run_until(few, "recover" if expected["recover"][1] else "init")  # no complete image is made anew
+    run_until(few, "recover" if expected["recover"][1] else "init")  # no complete image is made again
     grown = run_of(5, root_of(few), **fields)
     made.clear()
     work = work_of(grown, "recover")
@@ -115,7 +115,7 @@ def test_complete_images_of_which_none_could_stay_are_not_lost(fields: dict[str,
     assert {path: few.store.read(path, limit=2**20) for path in few.store.list("")} == before
 
 
-def test_labels_and_students_are_made_anew_of_all_images() -> None:
+def test_labels_and_students_are_made_again_from_all_images() -> None:
     few = run_of(3, **REAL)
     run_until(few, "evaluate")
     grown = run_of(5, root_of(few), **REAL)
@@ -148,7 +148,7 @@ def test_images_of_another_run_stay_whatever_made_them() -> None:
     assert image_hashes(grown) == image_hashes(whole)
 
 
-def test_pretrained_observers_take_more_outputs_of_their_files_and_all_is_made_anew(tmp_path: Path) -> None:
+def test_pretrained_observers_take_more_outputs_of_their_files_and_all_is_made_again(tmp_path: Path) -> None:
     network = build_network("wrn_16_2", num_classes=9, image_size=8, channels=1, seed=3)
     data = safetensors.torch.save(dict(network.state_dict()))
     (tmp_path / "weights").write_bytes(data)
@@ -168,7 +168,7 @@ def test_pretrained_observers_take_more_outputs_of_their_files_and_all_is_made_a
     check_that_it_equals_a_calm_run(grown, calm, "recover")
 
 
-def test_a_unit_of_which_images_changed_is_made_anew() -> None:
+def test_a_unit_whose_images_changed_is_made_again() -> None:
     few = run_of(4, **REAL)
     run_until(few, "recover")
     other = five_classes(darker=3)
@@ -178,7 +178,7 @@ def test_a_unit_of_which_images_changed_is_made_anew() -> None:
 
 
 @pytest.mark.parametrize("damage", ["record of an earlier edc-ray", "damaged shard"])
-def test_what_does_not_prove_its_content_is_made_anew(damage: str) -> None:
+def test_what_does_not_prove_its_content_is_made_again(damage: str) -> None:
     few = run_of(4, **REAL)
     run_until(few, "recover")
     unit = units_of(few, "init")[0]

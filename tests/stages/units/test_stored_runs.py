@@ -105,7 +105,7 @@ def test_labels_of_other_images_are_refused_in_the_stage_too(
 
 @pytest.fixture(scope="module")
 def others(finished: StageContext) -> str:
-    """Imported images that are the run's with two of them exchanged, without a word of how they were made."""
+    """Imported images that are the run's with two of them exchanged, without facts of how they were made."""
     dest, again = new_root(), new_root()
     export_run(finished.store.url, dest, ExportOptions(parts=["images"]))
     store = open_store(f"{dest}/images")

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import torch
 
 from edc_ray.artifacts.proof.manifest import read_manifest
-from edc_ray.artifacts.storage.layout import RUN_CONFIG, STAGE_FOLDERS, join_path
+from edc_ray.artifacts.storage.layout import RUN_CONFIG, join_path, stage_folder
 from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.load import load_yaml, with_fields
 from edc_ray.config.run import RunConfig
@@ -171,7 +171,7 @@ def _context(config: RunConfig, data: OpenedDataset, url: str, way: Way, scratch
 
 def _sizes(context: StageContext) -> dict[str, int]:
     """Bytes as Parquet keeps them: of the columns of the logits, of the others, of the files."""
-    folder = STAGE_FOLDERS["relabel"]
+    folder = stage_folder("relabel")
     manifest = read_manifest(context.store, folder)
     assert manifest is not None
     logits = views = 0

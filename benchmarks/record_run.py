@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 
 from edc_ray.artifacts.proof.manifest import read_manifest
-from edc_ray.artifacts.storage.layout import RUN_CONFIG, STAGE_FOLDERS
+from edc_ray.artifacts.storage.layout import RUN_CONFIG, stage_folder
 from edc_ray.artifacts.storage.store import Store, open_store
+from edc_ray.config.run import STAGE_NAMES
 from edc_ray.report.run_report import result_rows
 from edc_ray.report.table import to_dicts, to_markdown
 from edc_ray.stages.units.event_log import read_events
@@ -32,7 +33,7 @@ def recorded(store: Store, dataset_name: str) -> dict[str, Any]:
     for section, fields in _PLACES.items():
         for field in fields:
             config[section].pop(field, None)
-    manifests = {stage: read_manifest(store, folder) for stage, folder in STAGE_FOLDERS.items()}
+    manifests = {stage: read_manifest(store, stage_folder(stage)) for stage in STAGE_NAMES}
     incomplete = [stage for stage, manifest in manifests.items() if manifest is None]
     if incomplete:
         raise SystemExit(f"{store.url} is not complete: {', '.join(incomplete)}")

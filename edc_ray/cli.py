@@ -45,7 +45,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 def run(
     words: Words = None, config: ConfigFile = None, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
-    """The whole pipeline: squeeze, statistics, init, recover, relabel, evaluate. What is done is reused."""
+    """All stages of the pipeline, in order. What is done is reused."""
     resolved = _config(words, config)  # a mistake is answered before the import of torch
     from edc_ray.launch import Output, launch
 
@@ -54,9 +54,7 @@ def run(
 
 @app.command()
 def stage(
-    name: Annotated[
-        str, typer.Argument(metavar="STAGE", help="squeeze, statistics, init, recover, relabel, evaluate")
-    ],
+    name: Annotated[str, typer.Argument(metavar="STAGE", help=", ".join(STAGE_NAMES))],
     words: Words = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -126,7 +124,7 @@ def verify(url: str) -> None:
 def status(url: str) -> None:
     """Which stages of a run are complete. Status 1 if a manifest is damaged."""
     from edc_ray.artifacts.proof.manifest import read_manifest
-    from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, records_folder
+    from edc_ray.artifacts.storage.layout import records_folder, stage_folder
 
     store = _stored_run(url)
     try:
@@ -135,7 +133,8 @@ def status(url: str) -> None:
         print(f"{error.summary}; edc-ray verify tells of its files")
         raise typer.Exit(1) from None
     states = set()
-    for name, folder in STAGE_FOLDERS.items():
+    for name in STAGE_NAMES:
+        folder = stage_folder(name)
         units = len(store.list(records_folder(folder)))
         try:
             manifest = own if own is not None and own.stage == name else read_manifest(store, folder)
@@ -175,7 +174,7 @@ def gc(
 
     min_age = parse_age(older_than)
     store = open_store(url, writable=False)
-    found = find_garbage(store, min_age)
+    found = find_garbage(store, min_age, STAGE_NAMES)
     if not found.garbage and not found.young:
         _stored_run(url)
     gone = found.garbage if dry_run else remove_garbage(store, found.garbage, min_age)

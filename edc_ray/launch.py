@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edc_ray.artifacts.proof.manifest import read_manifest
-from edc_ray.artifacts.storage.layout import REPORT_FOLDER, REPORT_PAGE, STAGE_FOLDERS, join_path
+from edc_ray.artifacts.storage.layout import REPORT_FOLDER, REPORT_PAGE, join_path, stage_folder
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.load import deviations_from_method
 from edc_ray.config.methods import edc
@@ -192,8 +192,8 @@ def summary(store: Store, events: list[dict[str, Any]], *, whole: bool = True) -
         event["stage"]: {name: event[name] for name in ("seconds", "units_done", "units_reused")}
         for event in ended
     }
-    squeeze = read_manifest(store, STAGE_FOLDERS["squeeze"])
-    recover = read_manifest(store, STAGE_FOLDERS["recover"])
+    squeeze = read_manifest(store, stage_folder("squeeze"))
+    recover = read_manifest(store, stage_folder("recover"))
     rows = result_rows(store) if whole else []
     names = ("row", "ipc", "student", "n", "top1_mean", "top1_std")
     return {

@@ -23,7 +23,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # Ray gives its workers a low priority, and a test then waits for whatever else the machine does.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
-# A busy machine makes a test slow, not wrong.
+# A busy machine makes a test slow, but not wrong.
 settings.register_profile("edc_ray", deadline=None, max_examples=50)
 settings.load_profile("edc_ray")
 

@@ -1,4 +1,4 @@
-"""What the command line says when something else fails, and how it says it."""
+"""What the command line says when something other than its input fails."""
 
 from __future__ import annotations
 

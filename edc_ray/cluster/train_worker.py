@@ -11,7 +11,6 @@ import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
 from edc_ray.artifacts.proof.manifest import Record, read_record
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.cluster.desk import UnitRaisedError, portable
 from edc_ray.config.run import RunConfig
@@ -82,7 +81,7 @@ def _next_of_group(desk: Any, rank: int) -> str | None:
 
 def _do_alone(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
     # A worker of an earlier group may have died between writing the record and saying so.
-    record = read_record(context.store, STAGE_FOLDERS[stage.name], unit.key, unit.fingerprint)
+    record = read_record(context.store, stage.folder, unit.key, unit.fingerprint)
     return record or do_unit(context, unit, stage)
 
 

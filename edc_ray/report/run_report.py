@@ -14,14 +14,15 @@ from edc_ray.artifacts.storage.layout import (
     REPORT_FOLDER,
     REPORT_PAGE,
     RUN_CONFIG,
-    STAGE_FOLDERS,
     TENSORBOARD_FOLDER,
     join_path,
+    stage_folder,
 )
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.artifacts.tables.codec import table_from_bytes
 from edc_ray.artifacts.tables.schema import read_results_table
+from edc_ray.config.run import STAGE_NAMES
 from edc_ray.data.condensed.images import read_condensed_images
 from edc_ray.errors import ArtifactError
 from edc_ray.report.curves import plot_curves, write_tensorboard
@@ -35,7 +36,7 @@ _PICTURES = {"init": "images before recovery", "recover": "condensed images"}
 
 def result_rows(store: Store) -> list[ResultRow]:
     """Lines of the table of a run; none before evaluate is complete."""
-    manifest = read_manifest(store, STAGE_FOLDERS["evaluate"])
+    manifest = read_manifest(store, stage_folder("evaluate"))
     if manifest is None:
         return []
     rows = aggregate(manifest.meta["results"])
@@ -58,12 +59,12 @@ def class_cells(store: Store) -> tuple[list[str], list[list[str]]]:
     Raises:
         ArtifactError: a table of results is damaged.
     """
-    manifest = read_manifest(store, STAGE_FOLDERS["evaluate"])
+    manifest = read_manifest(store, stage_folder("evaluate"))
     found: dict[str, list[list[float | None]]] = {}
     for shard in manifest.shards if manifest is not None else ():
         if shard.path.endswith(".parquet"):
-            url = store.join(join_path(STAGE_FOLDERS["evaluate"], shard.path))
-            data = read_shard(store, STAGE_FOLDERS["evaluate"], shard)
+            url = store.join(join_path(stage_folder("evaluate"), shard.path))
+            data = read_shard(store, stage_folder("evaluate"), shard)
             table = table_from_bytes(data, url=url, ours=store.is_ours)
             rows, about = read_results_table(table, url=url)
             for row in rows:
@@ -97,10 +98,10 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
         raise ArtifactError(
             f"there is no run at {store.url}", next="give the run's folder: <storage.root>/<run.name>"
         )
-    found = {stage: read_manifest(store, folder) for stage, folder in STAGE_FOLDERS.items()}
+    found = {stage: read_manifest(store, stage_folder(stage)) for stage in STAGE_NAMES}
     manifests = {stage: manifest for stage, manifest in found.items() if manifest is not None}
     images = {
-        f"{STAGE_FOLDERS[stage]}.png": Picture(caption, _grid(store, manifests[stage], caption))
+        f"{stage_folder(stage)}.png": Picture(caption, _grid(store, manifests[stage], caption))
         for stage, caption in _PICTURES.items()
         if stage in manifests
     }
@@ -134,7 +135,7 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
 
 
 def _grid(store: Store, manifest: Manifest, caption: str) -> bytes:
-    rows = read_condensed_images(store, STAGE_FOLDERS[manifest.stage], manifest)
+    rows = read_condensed_images(store, stage_folder(manifest.stage), manifest)
     labels = np.unique(rows.labels)[:_CLASSES_SHOWN]
     columns = min(_COLUMNS_SHOWN, int(np.bincount(rows.labels).max()))
     kept = np.concatenate([np.flatnonzero(rows.labels == label)[:columns] for label in labels])

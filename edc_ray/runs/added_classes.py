@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, records_folder
+from edc_ray.artifacts.storage.layout import records_folder, stage_folder
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
 from edc_ray.runs.growth import added_names, observers_choose, some
 from edc_ray.stages.pipeline import STAGES
@@ -38,7 +38,7 @@ def stages_of_more_classes(context: StageContext, earlier: RunConfig) -> list[St
         )
     found = []
     for name in STAGE_NAMES:
-        if context.store.list(records_folder(STAGE_FOLDERS[name])):
+        if context.store.list(records_folder(stage_folder(name))):
             units = STAGES[name].plan(context)
             to_make = [unit for unit in units if unit.key not in kept.get(name, ())]
             why = _why(context.config, earlier, name, to_make)

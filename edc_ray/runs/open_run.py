@@ -15,14 +15,14 @@ from edc_ray.artifacts.proof.records import parse_manifest
 from edc_ray.artifacts.storage.layout import (
     RUN_CONFIG,
     RUN_DATA,
-    STAGE_FOLDERS,
     join_path,
     manifest_path,
+    stage_folder,
 )
 from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.config.load import to_yaml
-from edc_ray.config.run import RunConfig
+from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.config.stages import EvaluateConfig, SqueezeConfig, WeightsFile
 from edc_ray.core.labels.specification import label_codec
 from edc_ray.core.layers.accumulator import LayerKind
@@ -46,6 +46,7 @@ from edc_ray.runs.same_run import (
     has_any_results,
 )
 from edc_ray.stages.init.stage import check_class_sizes
+from edc_ray.stages.pipeline import STAGES
 from edc_ray.stages.statistics.source import check_statistics_source
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import check_numerics, chosen_precision
@@ -84,7 +85,7 @@ def open_inputs(config: RunConfig) -> Inputs:
     _check_validation(resolved, data)
     check_class_sizes(resolved, data)
     check_statistics_source(resolved, data)
-    check_sources(resolved, data)
+    check_sources(resolved, data, STAGES["recover"])
     return Inputs(resolved, store, data)
 
 
@@ -132,7 +133,7 @@ def run_url(config: RunConfig) -> str:
 
 def device_of_whole_run(store: Store) -> str | None:
     """The type of device on which a run was made that has a manifest of every stage; else None."""
-    if not all(store.exists(manifest_path(folder)) for folder in STAGE_FOLDERS.values()):
+    if not all(store.exists(manifest_path(stage_folder(stage))) for stage in STAGE_NAMES):
         return None
     try:
         config = earlier_config(store)
@@ -143,7 +144,7 @@ def device_of_whole_run(store: Store) -> str | None:
 
 def refuse_newer_manifests(store: Store) -> None:
     """Raise ArtifactError where a newer edc-ray completed a stage. A damaged manifest proves nothing."""
-    for path in map(manifest_path, STAGE_FOLDERS.values()):
+    for path in [manifest_path(stage_folder(stage)) for stage in STAGE_NAMES]:
         if store.exists(path):
             parse_manifest(store.read(path, limit=MAX_JSON_BYTES), store.join(path))
 
@@ -265,7 +266,7 @@ def check_weights(squeeze: SqueezeConfig, num_classes: int) -> None:
 
 
 def _check_weight_files(config: RunConfig, store: Store) -> None:
-    if store.exists(manifest_path(STAGE_FOLDERS["squeeze"])):
+    if store.exists(manifest_path(stage_folder("squeeze"))):
         return  # the observers are made: their files may have gone
     for source in config.squeeze.weights.values():
         if isinstance(source, WeightsFile):

@@ -9,13 +9,13 @@ from edc_ray.artifacts.proof.records import parse_manifest
 from edc_ray.artifacts.storage.layout import (
     RUN_CONFIG,
     RUN_DATA,
-    STAGE_FOLDERS,
     manifest_path,
     records_folder,
+    stage_folder,
 )
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES, MAX_JSON_BYTES
 from edc_ray.artifacts.storage.store import Store
-from edc_ray.config.run import GROWING_FIELDS, STAGE_NAMES, RunConfig, StageName
+from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ConfigError
 from edc_ray.runs.growth import (
@@ -25,6 +25,8 @@ from edc_ray.runs.growth import (
     refuse_to_lose_images,
     with_blocks_of,
 )
+from edc_ray.stages.pipeline import STAGES
+from edc_ray.stages.units.fingerprint import stage_inputs
 from edc_ray.stages.units.stored_runs import stored_config
 
 _MAX_SHOWN = 1000
@@ -46,11 +48,11 @@ def check_same_run(store: Store, config: RunConfig) -> None:
     earlier = earlier_config(store)
     if earlier is None:
         return
-    complete = store.exists(manifest_path(STAGE_FOLDERS["recover"]))
+    complete = store.exists(manifest_path(stage_folder("recover")))
     for stage in STAGE_NAMES:
-        different = _differences(earlier.stage_inputs(stage), config.stage_inputs(stage))
+        different = _differences(stage_inputs(earlier, STAGES[stage]), stage_inputs(config, STAGES[stage]))
         different |= _dropped(store, stage, config)
-        grows = set(GROWING_FIELDS) - ({"ipc"} if config.slots_are_fixed_by_ipc else set())
+        grows = _growing_fields(config)
         different = {
             name: values
             for name, values in different.items()
@@ -70,11 +72,17 @@ def check_same_run(store: Store, config: RunConfig) -> None:
         refuse_to_lose_images(earlier, config, store.url)
 
 
+def _growing_fields(config: RunConfig) -> set[str]:
+    """Fields that may rise in a folder with results: that adds units, and makes what builds on all again."""
+    fields = {field for stage in STAGES.values() for field in stage.growing}
+    return fields if STAGES["recover"].ipc_matters(config) else fields | {"ipc"}
+
+
 def _dropped(store: Store, stage: StageName, config: RunConfig) -> dict[str, tuple[int, int]]:
     """Complete images or labels that would be removed as no part of the run."""
     if stage not in ("recover", "relabel"):
         return {}
-    path = manifest_path(STAGE_FOLDERS[stage])
+    path = manifest_path(stage_folder(stage))
     manifest = (
         parse_manifest(store.read(path, limit=MAX_JSON_BYTES), store.join(path))
         if store.exists(path)
@@ -132,7 +140,7 @@ def data_facts(data: OpenedDataset) -> bytes:
 
 
 def _has_results(store: Store, stage: StageName) -> bool:
-    folder = STAGE_FOLDERS[stage]
+    folder = stage_folder(stage)
     return store.exists(manifest_path(folder)) or bool(store.list(records_folder(folder)))
 
 

@@ -16,7 +16,7 @@ import torch
 
 from edc_ray.artifacts.proof.manifest import read_record, read_shard, write_manifest, write_unit
 from edc_ray.artifacts.proof.records import Manifest, Record, parse_record
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, epochs_key, records_folder, table_name
+from edc_ray.artifacts.storage.layout import epochs_key, records_folder, stage_folder, table_name
 from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.artifacts.tables.codec import table_to_bytes
@@ -140,7 +140,7 @@ def _refuse_other(target: Store, images: Manifest, fingerprints: Sequence[str]) 
         "relabel": fingerprints,
     }
     for stage, expected in wanted.items():
-        for path in target.list(records_folder(STAGE_FOLDERS[stage])):
+        for path in target.list(records_folder(stage_folder(stage))):
             record = parse_record(target.read(path, limit=MAX_JSON_BYTES), target.join(path))
             if record is not None and record.fingerprint not in expected:
                 raise ConfigError(
@@ -152,7 +152,7 @@ def _refuse_other(target: Store, images: Manifest, fingerprints: Sequence[str]) 
 
 
 def _copy_images(images: _Opened, target: Store) -> None:
-    folder = STAGE_FOLDERS["recover"]
+    folder = stage_folder("recover")
     records = []
     for record in images.manifest.records:
         held = read_record(target, folder, record.unit, record.fingerprint)
@@ -172,7 +172,7 @@ def _copy_images(images: _Opened, target: Store) -> None:
 
 
 def _encoded(labels: _Opened, target: Store, part: _Part, fingerprint: str, codec: str) -> Record:
-    folder, key = STAGE_FOLDERS["relabel"], epochs_key(part.first, part.last)
+    folder, key = stage_folder("relabel"), epochs_key(part.first, part.last)
     if held := read_record(target, folder, key, fingerprint):
         return held
     rows = LabelRows.concatenate(
@@ -197,7 +197,7 @@ def _finish(
     fingerprint: str,
 ) -> None:
     write_manifest(
-        target, STAGE_FOLDERS[stage], records, fingerprint=fingerprint, dataset=source.dataset, meta=meta,
+        target, stage_folder(stage), records, fingerprint=fingerprint, dataset=source.dataset, meta=meta,
         config_digest=source.config_digest,
         environment=source.environment if stage == "recover" else environment_facts(torch.device("cpu")),
     )  # fmt: skip

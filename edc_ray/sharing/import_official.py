@@ -16,7 +16,7 @@ import torch
 
 from edc_ray.artifacts.proof.manifest import write_manifest, write_unit
 from edc_ray.artifacts.proof.records import Record
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, block_key, epochs_key, network_key, table_name
+from edc_ray.artifacts.storage.layout import block_key, epochs_key, network_key, stage_folder, table_name
 from edc_ray.artifacts.storage.limits import MAX_BATCH_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.artifacts.tables.codec import table_to_bytes
@@ -237,11 +237,11 @@ def _read_epoch(
 def _empty_folder(dest: str, stages: Sequence[StageName]) -> Store:
     store = open_store(dest)
     for stage in stages:
-        if held := store.list(STAGE_FOLDERS[stage]):
+        if held := store.list(stage_folder(stage)):
             raise ConfigError(
                 f"{store.url} is not empty",
                 found=held[0],
-                expected=f"no {STAGE_FOLDERS[stage]}/",
+                expected=f"no {stage_folder(stage)}/",
                 next="give another folder to write",
             )
     return store
@@ -255,7 +255,7 @@ def _unit(
     shards: dict[str, tuple[bytes, int]],
     meta: dict[str, Any],
 ) -> Record:
-    return write_unit(store, STAGE_FOLDERS[stage], key, digest_of(["imported", digest]), shards, meta)
+    return write_unit(store, stage_folder(stage), key, digest_of(["imported", digest]), shards, meta)
 
 
 def _finish(
@@ -268,7 +268,7 @@ def _finish(
 ) -> None:
     mean_std = {name: list(getattr(spec, name)) for name in ("mean", "std") if getattr(spec, name)}
     write_manifest(
-        store, STAGE_FOLDERS[stage], records, fingerprint=digest_of([one.fingerprint for one in records]),
+        store, stage_folder(stage), records, fingerprint=digest_of([one.fingerprint for one in records]),
         dataset={"name": spec.name, "class_names": list(names)}, meta=meta | mean_std,
         environment=environment_facts(torch.device("cpu")),
     )  # fmt: skip

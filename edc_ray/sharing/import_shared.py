@@ -9,7 +9,7 @@ from typing import Any
 
 from edc_ray.artifacts.proof.manifest import read_manifest, read_shard, write_manifest, write_unit
 from edc_ray.artifacts.proof.records import Manifest
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, table_name
+from edc_ray.artifacts.storage.layout import stage_folder, table_name
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.artifacts.tables.codec import table_from_bytes
 from edc_ray.artifacts.tables.schema import read_images_table
@@ -19,7 +19,7 @@ from edc_ray.errors import DataError
 from edc_ray.sharing.run_facts import facts_beside
 from edc_ray.stages.units.stored_runs import check_classes
 
-_LABELS = STAGE_FOLDERS["relabel"]
+_LABELS = stage_folder("relabel")
 
 
 def is_shared_copy(url: str) -> bool:
@@ -54,7 +54,7 @@ def import_shared_copy(spec: DatasetSpec, url: str, dest: Store) -> str:
         )
     number = sum(shard.rows for shard in images.shards)
     told = f"{dest.url}: {number} images of {len(images.dataset['class_names'])} classes"
-    _copy(source, "", images, dest, STAGE_FOLDERS["recover"], facts_beside(source))
+    _copy(source, "", images, dest, stage_folder("recover"), facts_beside(source))
     if labels is None:
         return told
     _copy(source, _LABELS, labels, dest, _LABELS, {})

@@ -12,10 +12,10 @@ from typing import Any
 
 from edc_ray.artifacts.proof.manifest import read_manifest
 from edc_ray.artifacts.proof.records import Manifest
-from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, STAGE_FOLDERS
+from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, stage_folder
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES, MAX_JSON_BYTES
 from edc_ray.artifacts.storage.store import Store
-from edc_ray.config.run import RunConfig
+from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.sharing.export.target import ABOUT
 from edc_ray.sharing.told_facts import checked_facts
 from edc_ray.stages.units.stored_runs import stored_config
@@ -23,7 +23,6 @@ from edc_ray.stages.units.stored_runs import stored_config
 ORIGIN = "origin"
 _SOURCES = ("statistics", "init", "relabel")
 _PLACES = {"train", "val", "cache", "download"}
-_SECTIONS = ("squeeze", "statistics", "init", "recover", "relabel", "evaluate")
 
 
 def facts_of(store: Store, manifest: Manifest) -> dict[str, Any]:
@@ -69,7 +68,7 @@ def _shown(config: RunConfig) -> dict[str, Any]:
     """The settings that determine results; of files and other runs, no place."""
     tree = config.model_dump(mode="json")
     numerics = ("device", "precision", "compile", "deterministic")
-    shown = {name: tree[name] for name in ("ipc", *numerics, *_SECTIONS)}
+    shown = {name: tree[name] for name in ("ipc", *numerics, *STAGE_NAMES)}
     shown["dataset"] = {name: value for name, value in tree["dataset"].items() if name not in _PLACES}
     shown["cluster"] = {"threads_per_unit": config.cluster.threads_per_unit}
     shown["squeeze"]["weights"] = {
@@ -83,7 +82,7 @@ def _shown(config: RunConfig) -> dict[str, Any]:
 
 def _observers(store: Store) -> dict[str, Any]:
     """Hash of the weights of each observer, and its accuracy on validation images in percent."""
-    manifest = read_manifest(store, STAGE_FOLDERS["squeeze"])
+    manifest = read_manifest(store, stage_folder("squeeze"))
     return {
         record.meta["observer"]: {"sha256": shard.sha256, "top1": record.meta.get("top1")}
         for record in (manifest.records if manifest else ())
@@ -92,12 +91,12 @@ def _observers(store: Store) -> dict[str, Any]:
 
 
 def _environments(store: Store) -> dict[str, Any]:
-    manifests = {stage: read_manifest(store, folder) for stage, folder in STAGE_FOLDERS.items()}
+    manifests = {stage: read_manifest(store, stage_folder(stage)) for stage in STAGE_NAMES}
     return {stage: manifest.environment for stage, manifest in manifests.items() if manifest is not None}
 
 
 def _results(store: Store) -> dict[str, Any] | None:
-    manifest = read_manifest(store, STAGE_FOLDERS["evaluate"])
+    manifest = read_manifest(store, stage_folder("evaluate"))
     if manifest is None:
         return None
     return {

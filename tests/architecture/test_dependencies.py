@@ -47,7 +47,7 @@ LAYERS = {
 
 
 def imports_of(path: Path) -> Allowed:
-    """What a file imports: layers of ours other than its own, and packages of others."""
+    """What a file imports: our other layers, and third-party packages."""
     ours, third_party = set(), set()
     for module in imported_modules(path):
         top, _, below = module.partition(".")

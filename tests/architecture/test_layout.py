@@ -17,7 +17,7 @@ NOT_MIRRORED = {
     "edc_ray/cluster/train_run.py": "one half of what test_train.py runs on a real Ray Train",
     "edc_ray/cluster/train_worker.py": "the other half",
 }
-# Folders of tests that follow no source file, but a question of their own.
+# Folders of tests that follow a question, not a source file.
 FREE_TESTS = ("architecture", "benchmarks", "examples", "goldens", "e2e", "fuzz", "s3")
 
 MIRRORED = [path for path in python_files("edc_ray") if path.name != "__init__.py"]

@@ -1,4 +1,4 @@
-"""What importing a layer brings along, each in a fresh interpreter."""
+"""What else importing a layer imports, each in a fresh interpreter."""
 
 from __future__ import annotations
 

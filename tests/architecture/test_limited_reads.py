@@ -34,7 +34,7 @@ def reads(path: Path) -> Iterator[tuple[str, ast.AST]]:
 
 
 def is_unlimited(method: ast.Attribute, call: ast.Call | None) -> bool:
-    """A method that reads bytes, called without a limit, or handed on to who calls it."""
+    """A method that reads bytes, called without a limit or passed to a caller."""
     owner, words = (
         dotted(method.value).rpartition(".")[2],
         {one.arg for one in call.keywords} if call else set(),

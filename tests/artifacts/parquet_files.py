@@ -21,7 +21,7 @@ def prove_whole(data: bytes) -> None:
 
 
 def with_larger_page(data: bytes, place: int) -> bytes:
-    """The first page of a column says that it unpacks to as much as its header has room for."""
+    """The first page of a column claims to unpack to the most that its header can state."""
     copy = bytearray(data)
     column = pq.read_metadata(pa.BufferReader(data)).row_group(0).column(place)
     start = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
@@ -34,6 +34,6 @@ def with_larger_page(data: bytes, place: int) -> bytes:
 
 
 def with_one_long_value(size: int, rows: int) -> pa.Table:
-    """A dictionary of one value of so many zeros that all rows repeat."""
+    """A dictionary of one value, so many zeros, which all rows repeat."""
     value = pa.array([bytes(size)], pa.binary())
     return pa.table({"image": pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), value)})

@@ -45,6 +45,7 @@ def fake_stage(name: StageName, num_workers: Callable[[StageContext], int] = lam
     spread = "train" if name in ("squeeze", "evaluate") else "actors"
     return Stage(
         name,
+        1,
         (),
         lambda c: [],
         lambda c, u: None,

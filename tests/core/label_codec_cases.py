@@ -1,4 +1,4 @@
-"""Logits for the tests of the label codecs, and what every codec must hold."""
+"""Logits for the tests of the label codecs, and the promises of every codec."""
 
 from __future__ import annotations
 

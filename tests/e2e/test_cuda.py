@@ -72,7 +72,7 @@ def test_statistics_on_cuda_equal_those_on_a_cpu_to_a_ten_thousandth(on_cpu: Sta
         expected, found = arrays_from_bytes(here, url="cpu"), arrays_from_bytes(there, url=DEVICE)
         assert found.keys() == expected.keys()
         for name, values in expected.items():
-            # A sum of products is off by its largest terms' rounding, however small it comes out itself.
+            # The error of a sum of products is that of its largest terms' rounding, even if the sum is small.
             scale = float(np.abs(values).max()) if values.size else 0.0
             np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-4 * scale, err_msg=name)
             compared += values.size
@@ -84,7 +84,7 @@ def test_images_recovered_on_cuda_equal_those_on_a_cpu_to_a_level_of_grey(on_cpu
         np.concatenate([_images(data) for data in outputs_on(on_cpu, "recover", device)])
         for device in ("cpu", DEVICE)
     )
-    # Adam divides by the size of a gradient: where that is all rounding, a pixel may go the other way.
+    # Adam divides by the size of a gradient. If that is only rounding, a pixel may go the other way.
     off = np.abs(found.astype(np.int64) - expected.astype(np.int64))
     assert np.quantile(off, 0.99) <= 1
     assert off.mean() <= 0.05

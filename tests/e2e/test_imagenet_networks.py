@@ -1,4 +1,4 @@
-"""Real ImageNet networks on real 224x224 images. Nightly: minutes to hours, by how much is recovered.
+"""Real ImageNet networks on real 224x224 images. Nightly: it takes minutes to hours.
 
 `EDC_RAY_IMAGENET_SAMPLE` names a Parquet file of labelled ImageNet images whose labels are ImageNet's
 indices; the tests are skipped without it. `EDC_RAY_IMAGENET_CLASSES` and `EDC_RAY_IMAGENET_ITERATIONS` make

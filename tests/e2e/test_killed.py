@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of recover: what was finished is kept, what is remade has the bytes of a calm run."""
+"""SIGKILL in the middle of recover: finished work is kept, the rest has the bytes of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def kill_in_the_middle_of_recover(process: subprocess.Popen[bytes], folder: Path
 
 
 def finished_again(config: RunConfig, folder: Path) -> dict[str, int]:
-    """Runs the same config to the end of recover without Ray; what it says of the stage."""
+    """Run the same config to the end of recover without Ray; what it reports of the stage."""
     context = open_run(open_inputs(config), torch.device("cpu"))
     reports = run_pipeline(context, UP_TO_RECOVER)
     return {"done": reports[-1].units_done, "reused": reports[-1].units_reused}
@@ -125,7 +125,7 @@ def test_half_written_files_of_a_killed_run_are_never_read(
 ):
     config = tiny_config(tmp_path, **TEN_UNITS)
     launch(config, UP_TO_RECOVER[:-1], Output(quiet=True))
-    # What a crash may leave: a shard without a record, a record whose shard was cut, a temporary file.
+    # A crash may leave a shard without a record, a record whose shard was cut, or a temporary file.
     condensed, calm = tmp_path / "digits" / "condensed", calm_run / "condensed"
     (condensed / "records").mkdir(parents=True)
     first, second, third = recover_records(calm_run)[:3]

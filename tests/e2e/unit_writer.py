@@ -50,7 +50,7 @@ def write_stage(store: Store, units: int, taste: str = "") -> None:
 
 
 def whole_files(units: int, taste: str = "") -> dict[str, bytes]:
-    """Every file of the stage as it is when nothing goes wrong."""
+    """Every file of the stage after an undisturbed run."""
     store = open_store(f"memory://{uuid.uuid4().hex}", writable=False)
     write_stage(store, units, taste)
     return {path: store.read(path) for path in store.list()}

@@ -197,7 +197,7 @@ def _compressed(data: bytes) -> Any:
     rows = read_label_rows(store, "labels", _recorded(data))
     try:
         return table_to_bytes(encoded_labels_table(rows, NAMES[: rows.logits.shape[1]], codec="q4"))
-    except ValueError as error:  # of other classes: `compress_labels` compares before
+    except ValueError as error:  # of other classes: `compress_labels` compares them before
         raise ArtifactError(f"{NAME} is of other classes") from error
 
 
@@ -207,7 +207,7 @@ def _shard_folder() -> str:
 
 
 def _read_shard(data: bytes) -> Any:
-    """A local file under the name of another content: as soon as a bit differs it is not read."""
+    """A local file under the name of another content: if a bit differs, it is not read."""
     whole, folder = _labels_file("fp16"), _shard_folder()
     Path(folder, f"{NAME}.parquet").write_bytes(data)
     with open_shard(Store(folder), "", _recorded(whole).shards[0]) as file:

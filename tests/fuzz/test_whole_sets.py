@@ -1,4 +1,4 @@
-"""One file of a condensed set is changed: who reads the set gets the same numbers, or learns which it is."""
+"""One file of a condensed set is changed: a reader gets the same numbers, or learns which file it is."""
 
 from __future__ import annotations
 

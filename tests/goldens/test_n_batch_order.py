@@ -1,4 +1,4 @@
-"""Which images the official programs optimise side by side, rank by rank."""
+"""Which images the official programs optimise together, rank by rank."""
 
 from __future__ import annotations
 

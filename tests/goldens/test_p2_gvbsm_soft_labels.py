@@ -15,7 +15,7 @@ FILE = "p2_gvbsm_soft_labels.npz"
 
 
 def test_lam_and_box_drawn_from_the_official_seed_equal_the_saved_ones():
-    # Not the partners: other draws from torch, which the file does not name, came before theirs.
+    # Not the partners: before them torch made other draws, which the file does not name.
     golden = load_golden(FILE)
     batch, _, height, width = golden["images"].shape
     rng = np.random.RandomState(int(golden["numpy_seed"]))

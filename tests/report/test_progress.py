@@ -91,7 +91,7 @@ def test_plain_progress_tells_units_rate_and_time_left_at_most_every_ten_seconds
         display(ended())
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
-    # Three new units in 12 s; three of ten are left. Those found count as no speed.
+    # Three new units in 12 s; three of ten are left. Units found complete do not count as speed.
     assert lines[1:] == ["recover    7/10 units, 15.0 units/min, 12 s left"]
 
 

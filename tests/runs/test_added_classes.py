@@ -1,4 +1,4 @@
-"""What a run tells before it takes more classes, and that it then does so."""
+"""What a run says before it takes more classes, and that it then does what it said."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, manifest_path
+from edc_ray.artifacts.storage.layout import manifest_path, stage_folder
 from edc_ray.config.run import StageName
 from edc_ray.runs.added_classes import lines_of_more_classes, stages_of_more_classes
 from edc_ray.stages.units.context import StageContext
@@ -56,7 +56,7 @@ def test_nothing_is_told_of_the_same_classes_or_a_new_run() -> None:
 def test_images_that_observers_chose_or_made_say_so() -> None:
     few = run_of(3, squeeze__observers=["convnet_d1", "wrn_16_2"], init__observers=["wrn_16_2"])
     run_until(few, "recover")
-    few.store.delete(manifest_path(STAGE_FOLDERS["recover"]))  # broken off before its end
+    few.store.delete(manifest_path(stage_folder("recover")))  # broken off before its end
     fields = {"squeeze__observers": ["convnet_d1", "wrn_16_2"], "init__observers": ["wrn_16_2"]}
     told = why(run_of(4, root_of(few), **fields), few)
     assert told["init"] == "observer wrn_16_2 of fewer classes scored the crops"

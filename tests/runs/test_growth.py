@@ -15,7 +15,9 @@ from edc_ray.config.run import RunConfig
 from edc_ray.data.condensed.images import CondensedImages, CondensedViews
 from edc_ray.errors import ConfigError
 from edc_ray.runs.growth import added_names, advice, follows_classes, follows_ipc, with_blocks_of
+from edc_ray.stages.pipeline import STAGES
 from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.fingerprint import stage_inputs
 from tests.stages.more_classes import NAMES, REAL, root_of, run_of
 from tests.stages.tiny_runs import (
     image_hashes,
@@ -68,7 +70,7 @@ def test_every_recipe_that_began_with_one_image_grows_to_ten(recipe: str) -> Non
     one, ten = load_recipe(recipe, ["ipc=1"]), load_recipe(recipe, ["ipc=10"])
     grown = with_blocks_of(one, ten)
     assert grown != ten
-    assert grown.stage_inputs("recover") == one.stage_inputs("recover")
+    assert stage_inputs(grown, STAGES["recover"]) == stage_inputs(one, STAGES["recover"])
 
 
 def test_values_of_labels_and_students_may_follow_ipc_and_those_of_images_may_not() -> None:
@@ -81,7 +83,7 @@ def test_values_of_labels_and_students_may_follow_ipc_and_those_of_images_may_no
 
 
 def refused(context: StageContext, opened: Copied | None = None, **fields: Any) -> str:
-    """What the folder of a run says to a config that it does not take; it stays as it is."""
+    """The error of a run's folder for a config that it refuses; the folder stays as it is."""
     before = {path: context.store.read(path) for path in context.store.list()}
     opened = opened or partial(tiny_context, root_of(context))
     with pytest.raises(ConfigError) as caught:

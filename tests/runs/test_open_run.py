@@ -9,11 +9,12 @@ from typing import Any
 import fsspec
 import pytest
 
-from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, STAGE_FOLDERS, manifest_path
+from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, manifest_path, stage_folder
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.artifacts.tables import codec
 from edc_ray.config.dataset import INFERRED_FIELDS
 from edc_ray.config.load import load_recipe, load_yaml, with_fields
+from edc_ray.config.run import STAGE_NAMES
 from edc_ray.data.condensed import label_epochs
 from edc_ray.data.condensed.images import CondensedViews
 from edc_ray.errors import ArtifactError, ConfigError, DataError
@@ -155,7 +156,7 @@ def test_a_refused_run_writes_no_manifest() -> None:
         tiny_context(root, ipc=13, init__kind="real")
     context = tiny_context(root)
     assert context.store.list() == [RUN_DATA, RUN_CONFIG]
-    assert not any(context.store.exists(manifest_path(folder)) for folder in STAGE_FOLDERS.values())
+    assert not any(context.store.exists(manifest_path(stage_folder(stage))) for stage in STAGE_NAMES)
 
 
 def test_several_processes_for_one_network_are_refused_without_ray(

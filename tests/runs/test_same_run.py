@@ -1,4 +1,4 @@
-"""A folder takes a config and images that belong to what it holds, and refuses others with the way out."""
+"""A folder takes a config and images that fit its content, and refuses others with advice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, STAGE_FOLDERS, record_path
+from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, record_path, stage_folder
 from edc_ray.errors import ConfigError
 from edc_ray.runs.open_run import (
     Inputs,
@@ -110,7 +110,7 @@ def test_fields_of_a_stage_without_results_may_change() -> None:
 
 def test_half_a_stage_counts_as_results() -> None:
     context = tiny_context()
-    context.store.publish(record_path(STAGE_FOLDERS["recover"], "classes-0"), b"{}")
+    context.store.publish(record_path(stage_folder("recover"), "classes-0"), b"{}")
     with pytest.raises(ConfigError, match=r"recover\.iterations"):
         tiny_context(_root_of(context), recover__iterations=9)
 

@@ -1,4 +1,4 @@
-"""A real S3 server (Ceph): found, never started. `make s3-server` starts one, `.ci/run` does so by itself."""
+"""A real S3 server (Ceph). Tests find it and never start it: `make s3-server` does, and so does `.ci/run`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def store(ceph_url: str) -> Store:
 
 
 class Gateway:
-    """A second door to the same server, which a test may slam. The first one stays open."""
+    """A proxy to the same server, which a test may cut off. The server stays reachable."""
 
     def __init__(self, conf: Path, folder: Path) -> None:
         with socket.socket() as probe:
@@ -90,7 +90,7 @@ class Gateway:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Storage options that lead through this door, and give up early when it is slammed."""
+        """Storage options that use this proxy, and give up early when it is cut off."""
         return {
             "endpoint_url": f"http://127.0.0.1:{self.port}",
             "config_kwargs": {"retries": {"max_attempts": 0}},

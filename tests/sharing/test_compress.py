@@ -10,7 +10,7 @@ import pytest
 
 from edc_ray.artifacts.proof.manifest import read_manifest, verify_run
 from edc_ray.artifacts.proof.records import Manifest
-from edc_ray.artifacts.storage.layout import RUN_CONFIG, STAGE_FOLDERS, manifest_path
+from edc_ray.artifacts.storage.layout import RUN_CONFIG, manifest_path, stage_folder
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.data.condensed.images import CondensedImages, CondensedViews
 from edc_ray.data.condensed.label_tables import rounded_by
@@ -20,7 +20,7 @@ from edc_ray.sharing.compress import compress_run
 from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import context_of, image_hashes, new_root, run_until, tiny_config, tiny_context
 
-LABELS = STAGE_FOLDERS["relabel"]
+LABELS = stage_folder("relabel")
 
 
 def contents(store: Store) -> dict[str, bytes]:

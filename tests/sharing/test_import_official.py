@@ -1,4 +1,4 @@
-"""import and import-statistics: what does not fit is refused before anything is written."""
+"""import and import-statistics: files that do not fit are refused before anything is written."""
 
 from __future__ import annotations
 

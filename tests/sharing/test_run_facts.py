@@ -1,4 +1,4 @@
-"""What a set was made of stays known when it is compressed, exported and imported again."""
+"""The facts of how a set was made survive compressing, exporting and importing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts that anyone may have written are believed in one form only."""
+"""Facts that anyone may have written are accepted in one form only."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def forgotten_runs(shapes: str, finished: StageContext) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Forwards of a test itself, outside of a unit, take no second core and add up in one order."""
+    """Forwards of a test itself, outside of a unit, use one core and sum in one order."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from edc_ray.artifacts.proof.manifest import Manifest, read_manifest
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS
+from edc_ray.artifacts.storage.layout import stage_folder
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
@@ -97,7 +97,7 @@ def run_until(
 
 def copy_root(store: Store, *, leave_out: Iterable[StageName] = ()) -> str:
     """The storage root of a copy of a run, without the results of some stages."""
-    root, left = new_root(), tuple(f"{STAGE_FOLDERS[stage]}/" for stage in leave_out)
+    root, left = new_root(), tuple(f"{stage_folder(stage)}/" for stage in leave_out)
     copy = open_store(f"{root}/{store.url.rsplit('/', 1)[-1]}")
     for path in store.list():
         if not path.startswith(left):
@@ -111,7 +111,7 @@ def units_of(context: StageContext, stage: StageName) -> list[WorkUnit]:
 
 def manifest_of(context: StageContext, stage: StageName) -> Manifest:
     """The stored manifest, read again."""
-    found = read_manifest(context.store, STAGE_FOLDERS[stage])
+    found = read_manifest(context.store, stage_folder(stage))
     assert found is not None
     return found
 

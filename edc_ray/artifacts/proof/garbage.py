@@ -65,13 +65,14 @@ def parse_age(text: str) -> float:
     return float(found[1]) * _SECONDS[found[2]]
 
 
-def find_garbage(store: Store, min_age: float) -> Findings:
+def find_garbage(store: Store, min_age: float, stages: Iterable[str]) -> Findings:
     """What may be removed from a run, and from the runs of its sweep.
 
     Args:
         store: of the run.
         min_age: in seconds by the store's clock; what is younger is kept. So is a file whose age the store
             does not know.
+        stages: names of all stages.
 
     Raises:
         ArtifactError: the store cannot be read, a folder of a stage is a symbolic link, or something was
@@ -80,10 +81,12 @@ def find_garbage(store: Store, min_age: float) -> Findings:
     # What is written after this list is not in it, and what is named after it is young.
     paths = store.list()
     candidates = [(TEMPORARY, path) for path in store.leftovers()]
+    folders = {layout.stage_folder(stage) for stage in stages}
+    found = _stage_folders(paths, folders)
     if store.is_local:
-        _refuse_links(store, [path for _, path in candidates], paths)
+        _refuse_links(store, [path for _, path in candidates], folders.union(found))
     uploads, left_alone = store.pending_uploads(), {}
-    for folder in _stage_folders(paths):
+    for folder in found:
         try:
             candidates += [(ORPHAN, path) for path in _orphans(store, folder, paths)]
         except _UnknownNamesError as error:
@@ -117,10 +120,9 @@ def remove_garbage(store: Store, garbage: Iterable[Garbage], min_age: float) -> 
     return removed
 
 
-def _refuse_links(store: Store, leftovers: list[str], paths: list[str]) -> None:
+def _refuse_links(store: Store, leftovers: list[str], folders: set[str]) -> None:
     """Nothing is judged by a name that stands for a file of another name."""
-    folders = {*layout.STAGE_FOLDERS.values(), *_stage_folders(paths)}
-    folders |= {layout.records_folder(folder) for folder in folders}
+    folders = folders | {layout.records_folder(folder) for folder in folders}
     for folder in sorted(folders | {path.rpartition("/")[0] for path in leftovers} - {""}):
         refuse_linked_folder(store.url, folder)
 
@@ -129,10 +131,9 @@ class _UnknownNamesError(Exception):
     """A manifest or record that is there and cannot be parsed."""
 
 
-def _stage_folders(paths: list[str]) -> list[str]:
+def _stage_folders(paths: list[str], stages: set[str]) -> list[str]:
     """Folders in which this program keeps the results of a stage, also where it was killed at the first."""
-    stages, found = set(layout.STAGE_FOLDERS.values()), set()
-    files = set(paths)
+    files, found = set(paths), set[str]()
     for path in paths:
         folder, _, name = path.rpartition("/")
         if name == layout.RUN_CONFIG and layout.join_path(folder, layout.RUN_DATA) in files:
@@ -173,7 +174,7 @@ def _is_left_out(store: Store, record_path: str, manifest_path: str, folder: str
 
     A record that is younger than the manifest is a unit of a run that grows.
     """
-    if folder.rpartition("/")[2] not in {layout.STAGE_FOLDERS[stage] for stage in layout.READ_BY_FOLDER}:
+    if folder.rpartition("/")[2] not in layout.READ_BY_FOLDER:
         return False
     record, manifest = store.modified(record_path), store.modified(manifest_path)
     return record is not None and manifest is not None and record < manifest

@@ -53,7 +53,7 @@ def write_unit(
 
     Args:
         store: of the run.
-        stage_folder: see `layout.STAGE_FOLDERS`.
+        stage_folder: see `layout.stage_folder`.
         unit_key: names the record; unique in the stage.
         fingerprint: of the stage's config and inputs.
         shards: file name below the stage folder -> (content, rows).
@@ -69,7 +69,7 @@ def write_unit(
         ArtifactError: something cannot be written, or other writers keep replacing it with other bytes.
     """
     infos = tuple(ShardInfo(name, len(data), _sha256(data), rows) for name, (data, rows) in shards.items())
-    name = stage or _stage_of(stage_folder)
+    name = stage or layout.stage_of(stage_folder)
     record = Record(
         name, unit_key, fingerprint, infos, dict(meta or {}), float(seconds), dict(environment or {})
     )
@@ -164,7 +164,7 @@ def write_manifest(
         ArtifactError: a unit's record or shard is not in the store any more.
     """
     settled = tuple(_settled(store, stage_folder, record) for record in records)
-    name = stage or _stage_of(stage_folder)
+    name = stage or layout.stage_of(stage_folder)
     manifest = Manifest(
         name, fingerprint, config_digest, dict(dataset), settled, dict(meta or {}), dict(environment or {})
     )
@@ -219,7 +219,7 @@ def manifest_is_intact(store: Store, manifest: Manifest, stage_folder: str | Non
         manifest: as read.
         stage_folder: by default that of the manifest's stage.
     """
-    folder = layout.STAGE_FOLDERS[manifest.stage] if stage_folder is None else stage_folder
+    folder = layout.stage_folder(manifest.stage) if stage_folder is None else stage_folder
     return all(_shard_problem(store, folder, shard) is None for shard in manifest.shards)
 
 
@@ -309,7 +309,3 @@ def _stored_record(store: Store, stage_folder: str, unit_key: str) -> Record | N
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _stage_of(folder: str) -> str:
-    return next((stage for stage, name in layout.STAGE_FOLDERS.items() if name == folder), folder)

@@ -21,21 +21,26 @@ REPORT_PAGE = "report.html"
 TENSORBOARD_FOLDER = "tensorboard"
 MANIFEST_NAME = "manifest.json"
 RECORDS_FOLDER = "records"
-STAGE_FOLDERS = {
-    "squeeze": "squeeze",
-    "statistics": "statistics",
-    "init": "init",
-    "recover": "condensed",
-    "relabel": "labels",
-    "evaluate": "results",
-}
-# Others read these folders as `condensed/*.parquet`. Elsewhere units of an earlier plan are kept: more seeds
-# or observers may be asked for again.
-READ_BY_FOLDER = ("init", "recover", "relabel")
+# Others read the files of these folders as `condensed/*.parquet`, so nothing but the result may lie there.
+# Elsewhere units of an earlier plan are kept: more seeds or observers may be asked for again.
+READ_BY_FOLDER = ("init", "condensed", "labels")
+# Folders that are named after what they hold. Any other stage's folder has the stage's name.
+_FOLDERS = {"recover": "condensed", "relabel": "labels", "evaluate": "results"}
+_STAGES = {folder: stage for stage, folder in _FOLDERS.items()}
 # Of shards: what `table_name`, `arrays_name`, `network_name` and `student_name` end with.
 SHARD_SUFFIXES = (".parquet", ".npz", ".safetensors")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
 _PLAIN = frozenset(string.ascii_letters + string.digits + "._-")
+
+
+def stage_folder(stage: str) -> str:
+    """Folder of a stage's shards, records and manifest."""
+    return _FOLDERS.get(stage, stage)
+
+
+def stage_of(folder: str) -> str:
+    """The stage whose results are in a folder; the reverse of `stage_folder`."""
+    return _STAGES.get(folder, folder)
 
 
 def join_path(folder: str, name: str) -> str:

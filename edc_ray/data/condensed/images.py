@@ -253,7 +253,7 @@ def open_stage(url: str | Store, options: dict[str, Any] | None, stage: str) -> 
         ArtifactError: the stage is not complete there.
     """
     store = url if isinstance(url, Store) else open_store(url, options, writable=False)
-    for folder in (layout.STAGE_FOLDERS[stage], ""):
+    for folder in (layout.stage_folder(stage), ""):
         manifest = read_manifest(store, folder)
         if manifest is not None and manifest.stage == stage:
             return store, folder, manifest
@@ -272,7 +272,7 @@ def _not_complete(store: Store, stage: str) -> ArtifactError:
 
 def _is_copy_of_images(store: Store) -> bool:
     is_run = store.exists(layout.RUN_CONFIG)
-    return not is_run and read_manifest(store, layout.STAGE_FOLDERS["recover"]) is not None
+    return not is_run and read_manifest(store, layout.stage_folder("recover")) is not None
 
 
 def read_condensed_images(

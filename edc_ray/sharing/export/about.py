@@ -6,7 +6,7 @@ from typing import Any
 
 from edc_ray import __version__
 from edc_ray.artifacts.proof.manifest import read_manifest, read_shard
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, join_path
+from edc_ray.artifacts.storage.layout import join_path, stage_folder
 from edc_ray.artifacts.tables.codec import table_from_bytes
 from edc_ray.artifacts.tables.schema import read_images_table
 from edc_ray.digests import digest_of
@@ -45,7 +45,7 @@ def about_export(
 def export_fingerprint(about: dict[str, Any], source: ImagesToExport, options: ExportOptions) -> str:
     """Hash of all that determines the bytes of an export."""
     how = [options.ipc, options.epochs, options.image_format, options.shard_bytes]
-    relabel = read_manifest(source.store, STAGE_FOLDERS["relabel"])
+    relabel = read_manifest(source.store, stage_folder("relabel"))
     labels = [shard.sha256 for shard in relabel.shards] if relabel and about["labels"] else []
     return digest_of([about, how, [shard.sha256 for shard in source.manifest.shards], labels])
 

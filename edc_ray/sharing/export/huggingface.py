@@ -13,7 +13,7 @@ from functools import partial
 
 from edc_ray.artifacts.proof.manifest import read_shard
 from edc_ray.artifacts.proof.records import Manifest, Record, ShardInfo, to_json
-from edc_ray.artifacts.storage.layout import MANIFEST_NAME, STAGE_FOLDERS, epochs_key, join_path, table_name
+from edc_ray.artifacts.storage.layout import MANIFEST_NAME, epochs_key, join_path, stage_folder, table_name
 from edc_ray.artifacts.tables.codec import decode_image, table_from_bytes, table_to_bytes
 from edc_ray.artifacts.tables.shared_tables import (
     SharedImage,
@@ -95,7 +95,7 @@ def _write_labels(url: str, target: ExportTarget, epochs: int) -> None:
         key = epochs_key(first, last)
         # Plain numbers: a tenth larger, and read by all.
         data = table_to_bytes(table, rows_per_group=rows_of_epoch(table), split_floats=False)
-        path = join_path(STAGE_FOLDERS["relabel"], table_name(key))
+        path = join_path(stage_folder("relabel"), table_name(key))
         info = _put(target, path, table_name(key), data, table.num_rows)
         fingerprint = digest_of(["exported", info.sha256])
         records.append(Record("relabel", key, fingerprint, (info,), {"epochs": [first, last]}))
@@ -114,7 +114,7 @@ def _put_labels_manifest(
         fingerprint=digest_of([record.fingerprint for record in records]),
         meta=kept | {"epochs": epochs, "bytes": size},
     )
-    target.put(join_path(STAGE_FOLDERS["relabel"], MANIFEST_NAME), to_json(stated))
+    target.put(join_path(stage_folder("relabel"), MANIFEST_NAME), to_json(stated))
 
 
 def _put(target: ExportTarget, path: str, name: str, data: bytes, rows: int) -> ShardInfo:

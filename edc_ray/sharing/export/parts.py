@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edc_ray.artifacts.proof.manifest import read_manifest
 from edc_ray.artifacts.proof.records import Manifest, Record
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS
+from edc_ray.artifacts.storage.layout import stage_folder
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.config.run import StageName
 from edc_ray.data.condensed.images import open_stage, refuse_no_labels
@@ -73,7 +73,7 @@ def _why_without_labels(url: str, options: ExportOptions) -> str | None:
 
 def _has_results(source: Store, part: Part) -> bool:
     stage = STAGE_OF[part]
-    found = [read_manifest(source, folder) for folder in (STAGE_FOLDERS[stage], "")]
+    found = [read_manifest(source, folder) for folder in (stage_folder(stage), "")]
     return any(
         manifest is not None
         and manifest.stage == stage

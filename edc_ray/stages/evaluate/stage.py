@@ -26,7 +26,11 @@ from edc_ray.digests import digest_of
 from edc_ray.models.observers import network_to_bytes
 from edc_ray.models.registry import build_network
 from edc_ray.stages.evaluate.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, row_digest, row_of
+from edc_ray.stages.init import stage as init
+from edc_ray.stages.recover import stage as recover
+from edc_ray.stages.relabel import stage as relabel
 from edc_ray.stages.relabel.stage import rendered
+from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import TrainingSteps, placed
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks
@@ -253,7 +257,13 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
 
 STAGE = Stage(
     name="evaluate",
-    needs=("squeeze", "init", "recover", "relabel"),
+    version=3,
+    needs=(squeeze.STAGE, recover.STAGE, init.STAGE, relabel.STAGE),
+    choices_of_units=frozenset(
+        f"evaluate.{field}"
+        for field in ("students", "rows", "seeds", "full", "full_accuracy", "learning_rates")
+    ),
+    sees_ipc=lambda config: True,
     plan=plan,
     inputs=inputs,
     run_unit=train_student,

@@ -17,6 +17,7 @@ from edc_ray.core.views.choices import choices_preferring_unused, uniform_choice
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import DataError
 from edc_ray.stages.init.mosaics import mosaics_of_class
+from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot, images_output
 from edc_ray.stages.units.kept_units import own_facts
@@ -59,7 +60,7 @@ def content(context: StageContext, unit: WorkUnit, inputs: Any) -> Any:
         own = [context.data.train.class_hashes[label] for label in range(*unit.work["classes"])]
     else:
         own = [dataset.mean, dataset.std]
-    return own_facts(context, _slots_of(unit), "init"), own
+    return own_facts(context, _slots_of(unit), STAGE), own
 
 
 def make_images(context: StageContext, unit: WorkUnit) -> UnitOutput:
@@ -156,9 +157,16 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
     return records, {"kind": context.config.init.kind}
 
 
+def _mosaics_are_dealt_by_ipc(config: RunConfig) -> bool:
+    by_rank = config.init.mosaic_order == "rded" or config.init.replacement
+    return config.init.source is None and config.init.kind == "mosaic" and by_rank
+
+
 STAGE = Stage(
     name="init",
-    needs=("squeeze",),
+    version=3,
+    needs=(squeeze.STAGE,),
+    sees_ipc=_mosaics_are_dealt_by_ipc,
     plan=plan,
     inputs=inputs,
     run_unit=make_images,

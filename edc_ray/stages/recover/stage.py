@@ -24,10 +24,13 @@ from edc_ray.core.seeding import Draws, draws
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError
 from edc_ray.kernels.cpu.statistics import kernels_for
+from edc_ray.stages.init import stage as init
 from edc_ray.stages.init.stage import noise_images
 from edc_ray.stages.recover.curves import matching_facts
 from edc_ray.stages.recover.plan import batches_of, plan
 from edc_ray.stages.recover.settings import settings_of_unit
+from edc_ray.stages.squeeze import stage as squeeze
+from edc_ray.stages.statistics import stage as statistics
 from edc_ray.stages.statistics.stage import load_targets
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot, images_output, read_stage_images, slot_hashes
@@ -60,7 +63,7 @@ def content(context: StageContext, unit: WorkUnit, inputs: Any) -> Any:
     """Images that are kept as they came depend on them alone; those that are made, on all classes."""
     if context.config.recover.enabled:
         return None
-    return own_facts(context, slots_of(unit), "recover"), inputs
+    return own_facts(context, slots_of(unit), STAGE), inputs
 
 
 def content_before_init(context: StageContext, unit: WorkUnit, hashes: dict[Slot, str]) -> Any:
@@ -185,7 +188,9 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
 
 STAGE = Stage(
     name="recover",
-    needs=("squeeze", "statistics", "init"),
+    version=4,
+    needs=(squeeze.STAGE, statistics.STAGE, init.STAGE),
+    sees_ipc=lambda config: config.recover.enabled and config.recover.order == "official",
     plan=plan,
     inputs=inputs,
     run_unit=recover_unit,

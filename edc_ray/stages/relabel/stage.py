@@ -21,6 +21,8 @@ from edc_ray.data.condensed.label_tables import encoded_labels_table
 from edc_ray.digests import digest_of
 from edc_ray.errors import NumericalError
 from edc_ray.kernels.cpu.views import view_kernel_for
+from edc_ray.stages.recover import stage as recover
+from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot, read_stage_images, slot_hashes
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks, span
@@ -140,7 +142,10 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
 
 STAGE = Stage(
     name="relabel",
-    needs=("squeeze", "recover"),
+    version=2,
+    needs=(squeeze.STAGE, recover.STAGE),
+    growing=frozenset({"relabel.epochs"}),
+    sees_ipc=lambda config: True,
     plan=plan,
     inputs=inputs,
     run_unit=label_epochs,

@@ -213,7 +213,9 @@ def refuse_weak_observer(name: str, top1: float, images: int, context: StageCont
 
 STAGE = Stage(
     name="squeeze",
+    version=5,
     needs=(),
+    choices_of_units=frozenset({"squeeze.observers", "squeeze.weights"}),
     plan=plan,
     inputs=inputs,
     run_unit=make_observer,

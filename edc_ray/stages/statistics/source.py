@@ -18,7 +18,7 @@ from torch import nn
 
 from edc_ray.artifacts.proof.manifest import read_manifest, read_shard
 from edc_ray.artifacts.proof.records import Manifest, Record
-from edc_ray.artifacts.storage.layout import RUN_DATA, STAGE_FOLDERS, join_path, network_key, table_name
+from edc_ray.artifacts.storage.layout import RUN_DATA, join_path, network_key, stage_folder, table_name
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.artifacts.tables.codec import table_from_bytes
@@ -42,7 +42,7 @@ from edc_ray.models.official_paths import official_path
 from edc_ray.models.registry import build_network
 from edc_ray.stages.units.stored_runs import check_classes
 
-FOLDER = STAGE_FOLDERS["statistics"]
+FOLDER = stage_folder("statistics")
 _SOUND_RATIOS = (0.67, 1.5)  # generous: classes may differ in size
 
 _log = logging.getLogger(__name__)

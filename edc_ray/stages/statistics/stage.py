@@ -20,7 +20,7 @@ from torch import Tensor
 
 from edc_ray.artifacts.proof.manifest import read_shard, write_unit
 from edc_ray.artifacts.proof.records import Record
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, arrays_name, batches_key, network_key, table_name
+from edc_ray.artifacts.storage.layout import arrays_name, batches_key, network_key, stage_folder, table_name
 from edc_ray.artifacts.tables.codec import (
     arrays_from_bytes,
     arrays_to_bytes,
@@ -39,12 +39,13 @@ from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError, NumericalError
 from edc_ray.kernels.cpu.image_statistics import image_statistics_for
 from edc_ray.kernels.cpu.statistics import kernels_for
+from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.squeeze.stage import augmented
 from edc_ray.stages.statistics.source import Wanted, open_source, wanted_of
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks, span
 
-FOLDER = STAGE_FOLDERS["statistics"]
+FOLDER = stage_folder("statistics")
 BUFFERS_ONLY = "buffers_only"
 """Key in the manifest's meta where the tables hold nothing but BatchNorms' running estimates."""
 
@@ -314,7 +315,8 @@ def _observers(context: StageContext) -> tuple[str, ...]:
 
 STAGE = Stage(
     name="statistics",
-    needs=("squeeze",),
+    version=4,
+    needs=(squeeze.STAGE,),
     plan=plan,
     inputs=inputs,
     run_unit=collect,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from edc_ray.artifacts.proof.manifest import manifest_is_intact, read_record
 from edc_ray.artifacts.proof.records import Manifest, Record, parse_manifest
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, manifest_path
+from edc_ray.artifacts.storage.layout import manifest_path
 from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError
 from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.fingerprint import stage_fingerprint
 from edc_ray.stages.units.plan import Stage, WorkUnit
 
 
 def planned_units(context: StageContext, stage: Stage) -> list[WorkUnit]:
     """The stage's units with their fingerprints."""
-    fingerprint, units = context.config.fingerprint(stage.name), []
+    fingerprint, units = stage_fingerprint(context.config, stage), []
     for unit in stage.plan(context):
         inputs = stage.inputs(context, unit)
         units.append(unit.fingerprinted(fingerprint, inputs, stage.content(context, unit, inputs)))
@@ -28,7 +29,7 @@ def fingerprint_of(context: StageContext, stage: Stage, units: list[WorkUnit]) -
 
 def proven_records(context: StageContext, stage: Stage, units: list[WorkUnit]) -> dict[str, Record]:
     """Records of the units that are done, by unit key."""
-    folder = STAGE_FOLDERS[stage.name]
+    folder = stage.folder
     found = {unit.key: read_record(context.store, folder, unit.key, unit.fingerprint) for unit in units}
     return {key: record for key, record in found.items() if record is not None}
 
@@ -38,7 +39,7 @@ def is_complete(context: StageContext, stage: Stage, units: list[WorkUnit]) -> b
 
     A damaged manifest counts as none: the stage is about to be run, and its records prove what is done.
     """
-    path = manifest_path(STAGE_FOLDERS[stage.name])
+    path = manifest_path(stage.folder)
     if not context.store.exists(path):
         return False
     manifest = parse_manifest(context.store.read(path, limit=MAX_JSON_BYTES), context.store.join(path))

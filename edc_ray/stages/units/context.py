@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edc_ray.artifacts.proof.manifest import read_manifest, read_shard
 from edc_ray.artifacts.proof.records import Manifest, ShardInfo
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, join_path, manifest_path, network_name
+from edc_ray.artifacts.storage.layout import join_path, manifest_path, network_name, stage_folder
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import RunConfig, StageName
 from edc_ray.core.layers.network_numerics import NetworkNumerics
@@ -62,12 +62,12 @@ class StageContext:
             ArtifactError: that stage is not complete.
         """
         if stage not in self._manifests:
-            found = read_manifest(self.store, STAGE_FOLDERS[stage])
+            found = read_manifest(self.store, stage_folder(stage))
             if found is None:
                 raise ArtifactError(
                     f"{stage}: no complete artifact in {self.store.url}",
                     found="no manifest",
-                    expected=f"{STAGE_FOLDERS[stage]}/manifest.json",
+                    expected=f"{stage_folder(stage)}/manifest.json",
                     next=f"edc-ray stage {stage} with the same config, or edc-ray run",
                 )
             self._manifests[stage] = found
@@ -82,7 +82,7 @@ class StageContext:
 
     def withdraw_manifest(self, stage: StageName) -> None:
         """Take back that a stage is complete; its units and their records stay."""
-        self.store.delete(manifest_path(STAGE_FOLDERS[stage]))
+        self.store.delete(manifest_path(stage_folder(stage)))
         self.forget_manifest(stage)
 
     def numerics(self, *, compiled: bool = True) -> NetworkNumerics:
@@ -106,7 +106,7 @@ class StageContext:
         """A trained observer: frozen, in eval mode, on the device."""
         if name not in self._networks:
             train = self.data.train
-            folder = STAGE_FOLDERS["squeeze"]
+            folder = stage_folder("squeeze")
             shard = self._weights_of(name)
             network = network_from_bytes(
                 read_shard(self.store, folder, shard),

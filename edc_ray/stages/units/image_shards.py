@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edc_ray.artifacts.proof.records import Manifest, Record
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, table_name
+from edc_ray.artifacts.storage.layout import stage_folder, table_name
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.artifacts.tables.codec import ImageFormat, table_to_bytes
 from edc_ray.artifacts.tables.schema import ImageRows, build_images_table, read_images_table
@@ -93,7 +93,7 @@ def read_stage_images(
     context: StageContext, stage: Literal["init", "recover"], wanted: set[Slot] | None = None
 ) -> ImageRows:
     """Images of a finished stage by (class, ipc_id); only shards that hold wanted slots are read."""
-    return read_images(context.store, STAGE_FOLDERS[stage], context.manifest(stage), wanted)
+    return read_images(context.store, stage_folder(stage), context.manifest(stage), wanted)
 
 
 def read_images(store: Store, folder: str, manifest: Manifest, wanted: set[Slot] | None) -> ImageRows:

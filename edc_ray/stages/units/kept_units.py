@@ -9,18 +9,19 @@ on with those that are left.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from edc_ray.artifacts.proof.manifest import read_record, read_shard, write_unit
 from edc_ray.artifacts.proof.records import Record, ShardInfo, parse_record
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, join_path, record_path
+from edc_ray.artifacts.storage.layout import join_path, record_path, stage_folder
 from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
 from edc_ray.artifacts.tables.checks import check_table
 from edc_ray.artifacts.tables.codec import table_from_bytes, table_to_bytes
 from edc_ray.artifacts.tables.schema import IMAGES_SCHEMA, build_images_table
 from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.fingerprint import stage_inputs
 from edc_ray.stages.units.plan import Stage, WorkUnit
 
 CONTENT = "content"
@@ -30,12 +31,10 @@ _OF_ALL_CLASSES = ("dataset.class_names", "dataset.num_classes", "dataset.mean",
 _OF_OBSERVERS = ("squeeze.", "statistics.")
 
 
-def own_facts(
-    context: StageContext, slots: Iterable[tuple[int, int]], stage: Literal["init", "recover"]
-) -> dict[str, Any]:
+def own_facts(context: StageContext, slots: Iterable[tuple[int, int]], stage: Stage) -> dict[str, Any]:
     """What images of some slots depend on besides their sources, where no observer is asked about them."""
     names = context.data.train.class_names
-    fields = context.config.stage_inputs(stage).items()
+    fields = stage_inputs(context.config, stage).items()
     return {
         "fields": {
             name: value
@@ -48,13 +47,13 @@ def own_facts(
 
 def kept_records(context: StageContext, stage: Stage, units: Iterable[WorkUnit]) -> dict[str, Record]:
     """Records of the units, by key, whose images are there as of fewer classes; they now name all of them."""
-    found = {unit.key: _kept(context, STAGE_FOLDERS[stage.name], unit) for unit in units if unit.content}
+    found = {unit.key: _kept(context, stage.folder, unit) for unit in units if unit.content}
     return {key: record for key, record in found.items() if record is not None}
 
 
 def earlier_record(context: StageContext, unit: WorkUnit) -> Record | None:
     """The record of a unit with the same content; its files are not looked at."""
-    path = record_path(STAGE_FOLDERS[unit.stage], unit.key)
+    path = record_path(stage_folder(unit.stage), unit.key)
     data = context.store.read_if_there(path, limit=MAX_JSON_BYTES)
     record = None if data is None else parse_record(data, context.store.join(path))
     same = record is not None and record.unit == unit.key and record.meta.get(CONTENT) == unit.content

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from edc_ray.artifacts.proof.records import Record
-from edc_ray.config.run import StageName
+from edc_ray.artifacts.storage.layout import stage_folder
+from edc_ray.config.run import RunConfig, StageName
 from edc_ray.digests import digest_of
 
 if TYPE_CHECKING:
@@ -78,8 +79,11 @@ class Outcome:
 class Stage:
     """One stage of the pipeline, as functions of a context. A stage never knows where it runs.
 
+    Its settings are the section of the config that has its name, if there is one.
+
     Args:
         name: as on the command line.
+        version: of the code that computes the result: raised when the same config gives other bytes.
         needs: stages whose manifests must exist.
         plan: all units, in the order in which their results are put together.
         inputs: digests of the artifacts and data that a unit reads.
@@ -88,20 +92,43 @@ class Stage:
         finish_inputs: config values that change what `finish` says and no unit, as JSON values.
         content: what a unit's images depend on, from the unit and its `inputs`, as JSON values: without the
             classes that it does not hold. None where those change them.
+        choices_of_units: config fields that only say which units there are: each carries its own value.
+        growing: config fields of which each unit carries its own part; what builds on the stage depends on
+            all of it.
+        sees_ipc: whether another `ipc` changes a unit that is there.
         spread: "actors" (many small units) or "train" (whole trainings, spread over Ray Train workers).
         num_workers: DDP processes inside one unit.
     """
 
     name: StageName
-    needs: tuple[StageName, ...]
+    version: int
+    needs: tuple[Stage, ...]
     plan: Callable[[StageContext], list[WorkUnit]]
     inputs: Callable[[StageContext, WorkUnit], Any]
     run_unit: Callable[[StageContext, WorkUnit], UnitOutput]
     finish: Callable[[StageContext, list[Record]], tuple[list[Record], dict[str, Any]]]
     finish_inputs: Callable[[StageContext], Any] = lambda context: None
     content: Callable[[StageContext, WorkUnit, Any], Any] = lambda context, unit, inputs: None
+    choices_of_units: frozenset[str] = frozenset()
+    growing: frozenset[str] = frozenset()
+    sees_ipc: Callable[[RunConfig], bool] = lambda config: False
     spread: Literal["actors", "train"] = "actors"
     num_workers: Callable[[StageContext], int] = lambda context: 1
+
+    @property
+    def folder(self) -> str:
+        """Where its results lie in a run's folder."""
+        return stage_folder(self.name)
+
+    @property
+    def lineage(self) -> tuple[Stage, ...]:
+        """The stages that this one builds on, near and far, and itself at the end."""
+        before = [stage for needed in self.needs for stage in needed.lineage]
+        return (*dict.fromkeys(before), self)
+
+    def ipc_matters(self, config: RunConfig) -> bool:
+        """Whether another `ipc` changes its results, or those that it builds on."""
+        return any(stage.sees_ipc(config) for stage in self.lineage)
 
 
 Execute = Callable[[Stage, "StageContext", list[WorkUnit]], Iterable[Outcome]]

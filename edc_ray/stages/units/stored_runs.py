@@ -25,7 +25,9 @@ from edc_ray.data.condensed.label_tables import encoded_labels_table
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ArtifactError, ConfigError, EdcRayError
 from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.fingerprint import stage_inputs
 from edc_ray.stages.units.image_shards import Slot, manifest_hashes, read_images, slot_hashes
+from edc_ray.stages.units.plan import Stage
 
 
 def numbered_names(num_classes: int) -> tuple[str, ...]:
@@ -70,7 +72,7 @@ def _other_classes(url: str, found: str, expected: str) -> ArtifactError:
     )
 
 
-def check_sources(config: RunConfig, data: OpenedDataset) -> None:
+def check_sources(config: RunConfig, data: OpenedDataset, recover: Stage) -> None:
     """Refuse initial images or labels of another run that cannot be those of this one.
 
     Raises:
@@ -80,7 +82,7 @@ def check_sources(config: RunConfig, data: OpenedDataset) -> None:
     if config.init.source is not None:
         _check_images(config.init.source, config, data)
     if config.relabel.source is not None:
-        _check_labels(config.relabel.source, config, data)
+        _check_labels(config.relabel.source, config, data, recover)
 
 
 def stored_hashes(url: str, slots: Sequence[Slot], class_names: Sequence[str]) -> list[str]:
@@ -167,7 +169,7 @@ def _check_images(url: str, config: RunConfig, data: OpenedDataset) -> None:
         )
 
 
-def _check_labels(url: str, config: RunConfig, data: OpenedDataset) -> None:
+def _check_labels(url: str, config: RunConfig, data: OpenedDataset, recover: Stage) -> None:
     store, folder, manifest = open_stage(url, None, "relabel")
     check_classes(manifest, data.train.class_names, store.url)
     refuse_no_labels(store, manifest)
@@ -178,7 +180,7 @@ def _check_labels(url: str, config: RunConfig, data: OpenedDataset) -> None:
             expected=f"relabel.epochs = {config.relabel.epochs}",
             next=f"set relabel.epochs={stored}, or unset relabel.source to label anew",
         )
-    _check_labelled_images(url, config, data)
+    _check_labelled_images(url, config, data, recover)
     if config.evaluate.order == "groups":
         _check_groups(read_label_rows(store, folder, manifest.records[0]), config, store.url)
 
@@ -195,7 +197,7 @@ def _check_groups(rows: LabelRows, config: RunConfig, url: str) -> None:
         )
 
 
-def _check_labelled_images(url: str, config: RunConfig, data: OpenedDataset) -> None:
+def _check_labelled_images(url: str, config: RunConfig, data: OpenedDataset, recover: Stage) -> None:
     """Compares the labelled images with those that this run takes, or how both are made."""
     store, _, images = open_stage(url, None, "recover")
     theirs, slots = manifest_hashes(images), _slots(config, data)
@@ -204,18 +206,20 @@ def _check_labelled_images(url: str, config: RunConfig, data: OpenedDataset) -> 
         _refuse_other_images(store.url, theirs, ours)
     elif theirs.keys() != set(slots):
         raise _other_images(store.url, f"{len(theirs)} images", f"the {len(slots)} images of this run")
-    elif (difference := _difference_in_the_making(store, config, data)) is not None:
+    elif (difference := _difference_in_the_making(store, config, data, recover)) is not None:
         raise _other_images(store.url, difference, "images that this run would make just so")
 
 
-def _difference_in_the_making(store: Store, config: RunConfig, data: OpenedDataset) -> str | None:
+def _difference_in_the_making(
+    store: Store, config: RunConfig, data: OpenedDataset, recover: Stage
+) -> str | None:
     """What a run's images are made of otherwise than those of a config."""
     if not (store.exists(RUN_CONFIG) and store.exists(RUN_DATA)):
         return f"images of which no {RUN_CONFIG} says how they were made"
     if _trained_on(store) != data.train.content_hash:
         return "images made from other training images"
     other = stored_config(store)
-    theirs, ours = other.stage_inputs("recover"), config.stage_inputs("recover")
+    theirs, ours = (stage_inputs(one, recover) for one in (other, config))
     if config.device == "auto":
         ours["device"] = theirs["device"]
     if config.precision == "auto":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from edc_ray.artifacts.proof.manifest import write_unit
 from edc_ray.artifacts.proof.records import Record
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS
+from edc_ray.artifacts.storage.layout import stage_folder
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.kept_units import CONTENT
 from edc_ray.stages.units.numerics import unit_numerics
@@ -22,7 +22,7 @@ def do_unit(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
         output = stage.run_unit(context, unit)
     meta = dict(output.meta) | ({CONTENT: unit.content} if unit.content else {})
     return write_unit(
-        context.store, STAGE_FOLDERS[unit.stage], unit.key, unit.fingerprint, dict(output.shards),
+        context.store, stage_folder(unit.stage), unit.key, unit.fingerprint, dict(output.shards),
         meta, time.monotonic() - started, environment=environment_facts(context.device),
     )  # fmt: skip
 

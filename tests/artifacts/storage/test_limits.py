@@ -52,7 +52,7 @@ def test_members_of_a_zip_are_counted_together() -> None:
 
 
 def _zip_that_lies(method: int, *, claimed: int) -> bytes:
-    """A member of 128 MiB of zeros, of which the directory says that it is smaller."""
+    """A member of 128 MiB of zeros that the directory claims is smaller."""
     packer = (
         zlib.compressobj(1, zlib.DEFLATED, -15) if method == zipfile.ZIP_DEFLATED else bz2.BZ2Compressor(1)
     )

@@ -10,7 +10,7 @@ from edc_ray.artifacts.storage.store import Store, open_store
 
 
 def begin(store: Store, path: str) -> str:
-    """What a writer leaves that is killed after the first part."""
+    """What a writer leaves if it is killed after the first part."""
     bucket, _, key = store.join(path).removeprefix("s3://").partition("/")
     # A separate session: the default one keeps the keys that the first test gave it.
     client = boto3.Session().client("s3")

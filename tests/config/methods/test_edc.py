@@ -1,4 +1,4 @@
-"""The values of the tables, where a slip would go unseen."""
+"""The values of the tables, in which no other test would notice a slip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Methods as points of one space: what sets each apart, and that none leaves traces in the next."""
+"""Methods as points of one space: how each differs, and that none leaves traces in the next."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def test_numbers_of_any_widths_come_back(widths: list[int], count: int, seed: in
 @given(st.integers(1, 8), st.integers(1, 30), st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
 def test_equal_widths_are_packed_as_others_are(bits: int, size: int, seed: int) -> None:
-    """Against the general form, which a last column of no bits makes pack take."""
+    """Against the general form, which `pack` takes if the last column has no bits."""
     values_NM = np.random.default_rng(seed).integers(0, 2**bits, size=(3, size))
     general = pack(np.pad(values_NM, ((0, 0), (0, 1))), np.array([bits] * size + [0]))
     packed = pack(values_NM, np.full(size, bits))

@@ -44,7 +44,7 @@ def test_equal_labels_need_none() -> None:
 
 
 def test_codes_are_sums_of_whole_numbers_whatever_order_they_are_added_in() -> None:
-    """What makes every machine decode the same: the product is exact, so its order does not matter."""
+    """Every machine decodes the same, because the product is exact and its order does not matter."""
     codec, labels = ComponentsCodec(60), made_up_labels()
     encoded = codec.encode(labels)
     turned = dict(encoded.shared) | {"half_steps": encoded.shared["half_steps"][:, ::-1].copy()}

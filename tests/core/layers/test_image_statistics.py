@@ -8,7 +8,7 @@ from tests.core.layer_cases import SHAPES, plain_quantities, random_input
 
 
 def assert_equal_plain_formulas(measure: ImageStatistics, x: torch.Tensor, patch_side: int | None) -> None:
-    """Each row is what the formulas say of its image alone, in float64."""
+    """Each row equals the formulas in float64 for its image alone."""
     found = measure(x, patch_side).quantities
     for index, image in enumerate(x.double().split(1)):
         for ours, expected in zip(found, plain_quantities(image, patch_side), strict=True):

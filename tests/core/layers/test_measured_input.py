@@ -47,7 +47,7 @@ def test_the_input_goes_on_in_the_same_memory() -> None:
 
 
 class _Passes(nn.Conv2d):
-    """The gradient of its input is the very tensor that came from above, which others hold too."""
+    """The gradient of its input is the same tensor that came from above, which other code holds too."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x

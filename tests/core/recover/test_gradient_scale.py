@@ -1,4 +1,4 @@
-"""The scale of a gradient through 16 bits."""
+"""The scale of a gradient in 16 bits."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ LONG = replace(SETTINGS, iterations=9, drop_rate=0.3, flatness_weight=0.5)
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Maps of 8x8 pixels are no work for two."""
+    """Maps of 8x8 pixels are too little work for two."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -105,7 +105,7 @@ class _Watched(TorchDispatchMode):
 
 
 class _Blind:
-    """In place of the watch, which on a CPU looks at once."""
+    """Replaces the watch, which on a CPU looks at once."""
 
     def __init__(self, images: torch.Tensor) -> None: ...
     def note(self, done: Iteration) -> None: ...

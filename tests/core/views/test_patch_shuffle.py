@@ -12,7 +12,7 @@ from edc_ray.core.views.patch_shuffle import BandOrders, sample_band_orders, shu
 
 
 def pictures(count: int, side: int = 8) -> Tensor:
-    """Images in which no two pixels are alike."""
+    """Images in which all pixels differ."""
     return torch.arange(count * side * side).reshape(count, 1, side, side)
 
 

@@ -29,7 +29,7 @@ def written(tmp_path: Path) -> tuple[str, np.ndarray, list[LabelRows]]:
 
 
 def run_documented(library: str, url: str) -> dict[str, Any]:
-    """Runs the document's code that imports a library; the names that it defines."""
+    """Run the document's code that imports a library; the names that the code defines."""
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     wanted = [block for block in blocks if re.search(rf"(import|from) .*\b{library}\b", block)]
     # The tests of exports read an export, and the tests of S3 read a bucket.

@@ -40,7 +40,7 @@ def _read(rank: int, url: str, folder: str) -> None:
     dataset.load_state_dict(state)
     shown += load(dataset, num_workers=1)
     together = torch.tensor([len(batch.label) for batch in shown])
-    distributed.all_reduce(together)  # as gradients are: hangs or fails where steps are not the same
+    distributed.all_reduce(together)  # as gradients are: it hangs or fails if the numbers of steps differ
     places = [(batch.epoch, batch.step, len(batch.label)) for batch in shown]
     images = torch.cat([batch.image for batch in shown])
     np.savez(f"{folder}/{rank}.npz", together=together.numpy(), places=places, images=images.numpy())

@@ -1,4 +1,4 @@
-"""What a stream of views takes of memory, on stores ten times larger than what it says it takes."""
+"""The memory of a stream of views, on stores ten times larger than the memory that it states."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_what_a_process_grows_by_stays_below_the_stated_bound(tmp_path: Path) ->
     bound = _bound(dataset, tmp_path, num_views)
     stored = sum(path.stat().st_size for path in (tmp_path / "labels").glob("*.parquet"))
     assert 10 * bound < stored
-    # Now and then an allocator holds a segment more, whatever the stream does: the least of three counts.
+    # Sometimes an allocator holds one more segment, whatever the stream does, so the least of three counts.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as processes:
         grown = min(processes.submit(_growth, store.url).result(timeout=200) for _ in range(3))
@@ -82,11 +82,11 @@ def _bound(dataset: CondensedDataset, folder: Path, num_views: int, decoding: in
 
 
 def _growth(url: str) -> int:
-    """Most bytes that this process has had above what it had when the set was opened and a batch was seen."""
+    """Most bytes of this process beyond those in use when the set was open and one batch seen."""
     torch.set_num_threads(1)
     next(iter(CondensedDataset(url, batch_size=BATCH_SIZE)))
     ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the highest size so far is the present one
+    Path("/proc/self/clear_refs").write_text("5")  # sets the highest size so far to the present one
     before = _kibibytes("VmRSS")
     for _ in CondensedDataset(url, batch_size=BATCH_SIZE):
         pass

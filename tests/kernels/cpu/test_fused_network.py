@@ -50,7 +50,7 @@ class OwnNorm(nn.BatchNorm2d):
 
 
 def filled(network: Network) -> Network:
-    """With weights and buffers that are no beginner's."""
+    """With weights and buffers unlike those of a new network."""
     generator = torch.Generator().manual_seed(0)
     for module in network.eval().requires_grad_(False).modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -70,7 +70,7 @@ def fused(network: nn.Module, wanted: Wanted, kernels: NormingKernels | None = N
 
 
 def answers(network: nn.Module, wanted: Wanted) -> list[Tensor]:
-    """What is wanted of a network: results, what layers saw, the images' gradient of a loss of both."""
+    """What a network must give: results, what its layers saw, the images' gradient of a loss of both."""
     taps, x = LayerTaps(network), images().to(next(network.parameters()).dtype)
     if wanted == "results":
         with torch.no_grad():
@@ -102,7 +102,7 @@ def test_a_fused_network_is_the_network(wanted: Wanted) -> None:
     made = fused(network, wanted, kernels)
     before, kernels.plain.forwards = copy.deepcopy(network), 0
     assert_same(before, made, wanted)
-    # Forward and, in its gradient, once more; or all but the one that stands alone are in weights.
+    # Once forward and once in the gradient; or all but the norm that stands alone are folded into weights.
     assert kernels.plain.forwards == {"gradients": 2 * 4, "inputs": 4, "results": 1}[wanted]
 
 
@@ -156,7 +156,7 @@ def test_a_network_that_uses_a_norm_by_itself_is_still_the_network(
 
 
 class Odd(nn.Module):
-    """Conv, norm and activation whose use is not seen by watching, or not in their places."""
+    """Conv, norm and activation whose use cannot be observed, or is not in their places."""
 
     def __init__(self, use: Callable[[Odd, Tensor], Tensor]) -> None:
         super().__init__()

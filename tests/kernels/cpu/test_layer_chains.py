@@ -12,7 +12,7 @@ CLASSES = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU)
 
 
 class Uses(nn.Module):
-    """Conv, norm and activation, put together by somebody's own code."""
+    """Conv, norm and activation, combined by a user's own code."""
 
     def __init__(self, use: Callable[[Uses, Tensor], Tensor], *, inplace: bool = False) -> None:
         super().__init__()

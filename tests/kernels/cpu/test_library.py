@@ -99,7 +99,7 @@ def _linked_by_name(text: str) -> list[str]:
 
 
 def test_every_function_that_is_called_returns_whether_memory_is_missing() -> None:
-    """What a function without a result leaves behind for one is anything."""
+    """A function without a result leaves anything in place of one."""
     texts = [path.read_text(encoding="utf-8") for path in kernel_source("views").parent.iterdir()]
     functions = [function for text in texts for function in _linked_by_name(text)]
     names = {found[1] for function in functions if (found := re.match(r"\w+ (\w+)\(", function))}

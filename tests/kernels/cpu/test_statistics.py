@@ -169,7 +169,7 @@ def test_norms_are_those_of_plain_formulas(
     torch.testing.assert_close(result.double(), plain, rtol=2e-6, atol=tolerance)
     loss = (plain * upstream).sum() + sum((b * q).sum() for b, q in zip(by, quantities, strict=True))
     (expected,) = torch.autograd.grad(loss, wide)
-    # At a bend, which side float32 falls on is a matter of rounding.
+    # At a bend, rounding decides on which side float32 falls.
     bends = {"relu": (0, 0), "relu6": (0, 6)}.get(activation or "", (torch.inf, torch.inf))
     at_a_bend = ((y - bends[0]).abs() < 4 * tolerance) | ((y - bends[1]).abs() < 4 * tolerance)
     assert (gradient - expected).abs().masked_fill(at_a_bend, 0).max() < 4 * tolerance

@@ -38,7 +38,7 @@ def test_our_readers_open_the_copy_as_it_is(finished: StageContext, codec: str, 
         compress_run(finished.store.url, url, codec=codec)
     export_run(url, dest, ExportOptions("huggingface", shard_bytes=700, epochs=epochs))
     check_views(CondensedViews(url), CondensedViews(dest), epochs or 3)
-    if codec != "fp16":  # of what it was compressed from, nothing is told
+    if codec != "fp16":  # nothing is told of the run that it was compressed from
         assert not any(
             finished.store.url.encode() in open_store(dest).read(p) for p in open_store(dest).list()
         )

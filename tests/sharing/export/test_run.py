@@ -1,4 +1,4 @@
-"""An export is whole or says that it is not, is the same bytes each time, and comes back."""
+"""An export is whole or says that it is not, has the same bytes each time, and can be imported."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_manifest_names_every_file_and_its_hash(finished: StageContext, form
 
 
 class Killed(BaseException):
-    """What a writer dies of; no `except Exception` holds it up."""
+    """An error that kills a writer: no `except Exception` catches it."""
 
 
 @pytest.mark.parametrize("format", ALL)

@@ -1,4 +1,4 @@
-"""Tar files of others: what they hold is read, and what no honest one holds is refused."""
+"""Tar files of others are read, and content that no honest file has is refused."""
 
 from __future__ import annotations
 

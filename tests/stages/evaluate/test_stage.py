@@ -29,7 +29,7 @@ def _weights(network: nn.Module) -> Tensor:
 
 
 class Watch:
-    """What students of a run did: initial weights, steps, weights after each step, weights judged."""
+    """What the students of a run did: initial weights, steps, weights after each step, weights judged."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.initial: dict[str, Tensor] = {}

@@ -33,7 +33,7 @@ def test_a_mosaic_of_one_cell_holds_the_best_known_crop_first(copied: Copied) ->
         with torch.no_grad():
             logits = torch.stack([observer(images) for observer in observers]).mean(0)
         losses = torch.nn.functional.cross_entropy(logits, torch.full((8,), label), reduction="none")
-        # Stored in 8 bits, hence sorted up to what half a grey level does to a loss.
+        # Stored in 8 bits, so sorted only up to the effect of half a grey level on a loss.
         assert (losses.diff() > -0.02).all()
 
 

@@ -13,8 +13,9 @@ from edc_ray.core.pixels import denormalise, normalise
 from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.stages.init import stage as init_images
 from edc_ray.stages.init.stage import noise_images, real_choice
-from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.pipeline import STAGES, run_pipeline
 from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.fingerprint import stage_fingerprint
 from edc_ray.stages.units.image_shards import read_stage_images, slot_hashes
 from edc_ray.stages.units.training import mean_and_std
 from tests.stages.tiny_runs import image_hashes, manifest_of, tiny_context, units_of
@@ -153,7 +154,7 @@ def test_mosaics_with_replacement_repeat_some_and_leave_out_others(copied: Copie
 
 def test_the_choice_among_mosaics_depends_on_how_many_there_are(copied: Copied) -> None:
     def fingerprint(**fields: Any) -> str:
-        return copied(*FROM_INIT, **fields).config.fingerprint("init")
+        return stage_fingerprint(copied(*FROM_INIT, **fields).config, STAGES["init"])
 
     assert fingerprint() == fingerprint(ipc=9)
     assert fingerprint(init__replacement=True) != fingerprint(init__replacement=True, ipc=9)

@@ -1,4 +1,4 @@
-"""Units of recover: every order makes every image once, and growing keeps what there is."""
+"""Units of recover: every order makes every image once, and growing keeps existing images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from edc_ray.core.recover.official_order import official_rank_batches, official_slots
-from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.pipeline import STAGES, run_pipeline
 from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.fingerprint import stage_fingerprint
 from tests.stages.tiny_runs import (
     AFTER,
     image_hashes,
@@ -76,7 +77,7 @@ def test_no_slot_is_lost_or_made_twice_in_the_official_order(
         for unit in units_of(context, "recover")
     ]
     assert (slots, units[: len(of_ranks)]) == (wanted, of_ranks)
-    # What the official program leaves out is one more chain.
+    # The slots that the official program leaves out are one more chain.
     assert len(units) - len(of_ranks) == bool(batch_size > ranks and batch_size % ranks)
 
 
@@ -106,7 +107,7 @@ def test_ipc_major_images_do_not_depend_on_ipc(copied: Copied) -> None:
 
 def test_the_official_order_depends_on_ipc_and_blocks_do_not(copied: Copied) -> None:
     def print_of(**fields: Any) -> str:
-        return copied("init", *AFTER, **fields).config.fingerprint("recover")
+        return stage_fingerprint(copied("init", *AFTER, **fields).config, STAGES["recover"])
 
     assert print_of(**OFFICIAL) != print_of(ipc=4, **OFFICIAL)
     assert print_of() == print_of(ipc=4)

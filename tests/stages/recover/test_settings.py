@@ -1,4 +1,4 @@
-"""What of a config reaches the loop of recover."""
+"""Which parts of a config reach the loop of recover."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""squeeze: training observers and refusing those that know nothing."""
+"""squeeze: training observers and refusing those that are no better than chance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision.transforms.v2.functional import resized_crop
 
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, manifest_path
+from edc_ray.artifacts.storage.layout import manifest_path, stage_folder
 from edc_ray.core.pixels import normalise
 from edc_ray.core.seeding import draws
 from edc_ray.core.views.augment import sample_views
@@ -86,8 +86,8 @@ def test_an_observer_at_chance_level_on_shuffled_labels_stops_the_run() -> None:
     assert "on 24 validation images" in str(caught.value.found)
     assert "chance 33.33%" in str(caught.value.expected)
     assert "dataset.allow_weak_observers=true" in str(caught.value.next)
-    assert not context.store.exists(manifest_path(STAGE_FOLDERS["squeeze"]))
-    assert not context.store.list(STAGE_FOLDERS["statistics"])
+    assert not context.store.exists(manifest_path(stage_folder("squeeze")))
+    assert not context.store.list(stage_folder("statistics"))
 
 
 def test_a_weak_observer_goes_on_when_it_is_allowed_and_trains_nothing_again() -> None:

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS
+from edc_ray.artifacts.storage.layout import stage_folder
 from edc_ray.errors import ArtifactError, ConfigError, UnitsFailedError
 from edc_ray.models.registry import build_network
 from edc_ray.sharing.export.options import ExportOptions
@@ -28,7 +28,7 @@ NAME = "convnet_d1"
 
 def _stored(context: StageContext, folder: Path) -> dict[str, str]:
     """The observer of a run as a file, for `squeeze.weights`."""
-    data = context.store.read(f"{STAGE_FOLDERS['squeeze']}/{NAME}.safetensors")
+    data = context.store.read(f"{stage_folder('squeeze')}/{NAME}.safetensors")
     return _file(data, folder / "observer.safetensors")
 
 

@@ -1,4 +1,4 @@
-"""statistics: what the observers see in the real images."""
+"""statistics: moments of the observers' layers on the real images."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_an_observer_is_loaded_once_frozen_and_in_eval_mode(copied: Copied) -> N
 
 
 class Slicing(nn.Module):
-    """Somebody's own network, which reads what stands between a norm and its activation."""
+    """A user's own network, which reads the values between a norm and its activation."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Classes are added to a run: what stays is what a run of all of them makes at once."""
+"""Classes are added to a run: units that stay equal those of a run that begins with all classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import safetensors.torch
 
 from edc_ray.artifacts.proof.manifest import verify_run
 from edc_ray.artifacts.proof.records import parse_record, to_json
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS, record_path
+from edc_ray.artifacts.storage.layout import record_path, stage_folder
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import STAGE_NAMES, StageName
 from edc_ray.data.condensed.images import CondensedViews
@@ -86,7 +86,7 @@ def check_that_it_equals_a_calm_run(grown: StageContext, calm: StageContext, las
             theirs.shards, theirs.fingerprint, theirs.dataset, theirs.meta
         ), stage  # fmt: skip
         if stage in ("init", "recover", "relabel"):
-            folder = STAGE_FOLDERS[stage]
+            folder = stage_folder(stage)
             assert set(grown.store.list(folder)) == set(calm.store.list(folder))
     assert verify_run(grown.store) == []
 
@@ -196,12 +196,12 @@ def test_what_does_not_prove_its_content_is_made_again(damage: str) -> None:
 
 
 class Killed(BaseException):
-    """The process is gone: nothing that is meant for errors may catch it."""
+    """The process is gone: no handler of errors may catch this."""
 
 
 @pytest.fixture
 def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """`killed_at(3)`: the third change of any store, from now on, does not happen any more."""
+    """`killed_at(3)`: from now on, the third change of any store does not happen."""
     left = [0]
     for name in ("publish", "delete"):
         original = getattr(Store, name)

@@ -28,7 +28,7 @@ MADE = ("init", "recover", "relabel", "evaluate")
 
 @pytest.fixture(scope="module")
 def imported(finished: StageContext) -> str:
-    """The finished run after a journey through the official layouts."""
+    """The finished run, exported to the official layouts and imported again."""
     dest, again = new_root(), new_root()
     export_run(finished.store.url, dest, ExportOptions(parts=["images", "labels"]))
     import_images(finished.config, f"{dest}/images", again, labels=f"{dest}/labels")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from edc_ray.artifacts.proof.manifest import read_record
-from edc_ray.artifacts.storage.layout import STAGE_FOLDERS
+from edc_ray.artifacts.storage.layout import stage_folder
 from edc_ray.stages.pipeline import STAGES
 from edc_ray.stages.units.completeness import planned_units
 from edc_ray.stages.units.context import StageContext
@@ -19,7 +19,7 @@ def test_a_done_unit_is_proven_by_its_record(copied: Callable[..., StageContext]
     stage = STAGES["init"]
     unit = replace(planned_units(context, stage)[0], key="again", fingerprint="0123")
     record = do_unit(context, unit, stage)
-    assert read_record(context.store, STAGE_FOLDERS["init"], "again", "0123") == record
+    assert read_record(context.store, stage_folder("init"), "again", "0123") == record
 
 
 def test_a_failing_unit_does_not_stop_the_units_after_it(copied: Callable[..., StageContext]) -> None:

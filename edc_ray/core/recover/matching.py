@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from edc_ray.core.layers.moments import LayerStatistics
-
-EstimateStart = Literal["zero", "first"]
+from edc_ray.core.recover.settings import EstimateStart
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from edc_ray.artifacts.tables.reader_process import prove
+from edc_ray.artifacts.tables import reader_child, reader_process
 
 
 def written(table: pa.Table, *, compression: str = "zstd", **options: Any) -> bytes:
@@ -16,8 +19,13 @@ def written(table: pa.Table, *, compression: str = "zstd", **options: Any) -> by
     return sink.getvalue().to_pybytes()
 
 
+def sound(number: int) -> bytes:
+    """A small file that no other test has."""
+    return written(pa.table({"x": [number, os.getpid(), time.monotonic_ns()]}))
+
+
 def prove_whole(data: bytes) -> None:
-    prove(len(data), [(0, data)])
+    reader_process.prove(len(data), [(0, data)])
 
 
 def with_larger_page(data: bytes, place: int) -> bytes:
@@ -37,3 +45,23 @@ def with_one_long_value(size: int, rows: int) -> pa.Table:
     """A dictionary of one value, so many zeros, which all rows repeat."""
     value = pa.array([bytes(size)], pa.binary())
     return pa.table({"image": pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), value)})
+
+
+def child_of() -> int:
+    """Number of the reader process of this one."""
+    child = reader_process._readers[os.getpid()]._child
+    assert child is not None
+    return child.pid
+
+
+def hanging(folder: Path, line: str = "time.sleep(60)") -> Path:
+    """A program as that of the reader process, whose decoding is this line."""
+    program = folder / "program.py"
+    program.write_text(
+        "import sys, time\n"
+        f"sys.path.insert(0, {str(Path(reader_child.__file__).parent)!r})\n"
+        "import reader_child\n"
+        f"def decode(*_):\n    {line}\n"
+        "reader_child._decode = decode\nreader_child.main()\n"
+    )
+    return program

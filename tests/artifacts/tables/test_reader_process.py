@@ -15,11 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from edc_ray.artifacts.tables import reader_child, reader_process
+from edc_ray.artifacts.tables import reader_process
 from edc_ray.artifacts.tables.codec import table_from_bytes, table_to_bytes
 from edc_ray.data.real.parquet import read_parquet
 from edc_ray.errors import ArtifactError, DataError, EdcRayError
-from tests.artifacts.parquet_files import prove_whole, with_larger_page, with_one_long_value, written
+from tests.artifacts.parquet_files import (
+    child_of,
+    hanging,
+    prove_whole,
+    sound,
+    with_larger_page,
+    with_one_long_value,
+    written,
+)
 
 IMAGES = [bytes(np.random.default_rng(n).integers(0, 256, 3000, np.uint8)) for n in range(500)]
 HONEST = pa.table(
@@ -35,15 +43,9 @@ HONEST = pa.table(
 SEEDS = Path(__file__).parents[2] / "fuzz" / "corpus"
 
 
-def sound(number: int) -> bytes:
-    """A small file that no other test has."""
-    return written(pa.table({"x": [number, os.getpid(), time.monotonic_ns()]}))
-
-
 def run_script(folder: Path, text: str, **environment: str) -> subprocess.Popen[str]:
     """A program that knows `prove_whole` and `sound`, without a guard of its main module."""
-    preface = "from tests.artifacts.parquet_files import prove_whole\n"
-    preface += "from tests.artifacts.tables.test_reader_process import sound, hanging, child_of\n"
+    preface = "from tests.artifacts.parquet_files import child_of, hanging, prove_whole, sound\n"
     script = folder / "script.py"
     script.write_text(preface + text)
     root = str(Path(__file__).parents[3])
@@ -52,26 +54,6 @@ def run_script(folder: Path, text: str, **environment: str) -> subprocess.Popen[
         [sys.executable, str(script)], env=environment, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )  # fmt: skip
-
-
-def child_of() -> int:
-    """Number of the reader process of this one."""
-    child = reader_process._readers[os.getpid()]._child
-    assert child is not None
-    return child.pid
-
-
-def hanging(folder: Path, line: str = "time.sleep(60)") -> Path:
-    """A program as that of the reader process, whose decoding is this line."""
-    program = folder / "program.py"
-    program.write_text(
-        "import sys, time\n"
-        f"sys.path.insert(0, {str(Path(reader_child.__file__).parent)!r})\n"
-        "import reader_child\n"
-        f"def decode(*_):\n    {line}\n"
-        "reader_child._decode = decode\nreader_child.main()\n"
-    )
-    return program
 
 
 @pytest.fixture
@@ -95,7 +77,7 @@ def growth_of(call: Callable[[], object]) -> int:
 
 
 def is_gone(process: int) -> bool:
-    for _ in range(100):
+    for _ in range(600):
         try:
             os.kill(process, 0)
         except ProcessLookupError:
@@ -281,7 +263,7 @@ def test_a_main_module_without_a_guard_runs_once_and_start_up_files_of_the_user_
     text = "print('begun')\nprove_whole(sound(0))\nprint('done')\n"
     path = f"{Path(__file__).parents[3]}:{tmp_path}"
     script = run_script(tmp_path, text, HOME="/nowhere", PYTHONPATH=path, PYTHONSTARTUP="nothing.py")
-    assert script.communicate(timeout=100) == ("begun\ndone\n", "")
+    assert script.communicate() == ("begun\ndone\n", "")
     assert started.read_text() == "x"  # of the script itself
 
 
@@ -304,7 +286,7 @@ prove_whole(sound(0))
     assert script.stdout is not None
     child = int(script.stdout.readline())
     script.send_signal(signal.SIGINT)
-    assert "KeyboardInterrupt" in script.communicate(timeout=60)[1]
+    assert "KeyboardInterrupt" in script.communicate()[1]
     assert is_gone(child)
 
 
@@ -312,7 +294,7 @@ prove_whole(sound(0))
 def test_the_process_ends_with_its_parent(tmp_path: Path, ending: str) -> None:
     text = f"import os\nprove_whole(sound(0))\nprint(child_of(), flush=True)\n{ending}\n"
     script = run_script(tmp_path, text)
-    told, wrong = script.communicate(timeout=100)
+    told, wrong = script.communicate()
     assert wrong == ""
     assert is_gone(int(told))
 
@@ -330,7 +312,7 @@ assert os.waitpid(forked, 0)[1] == 0
 prove_whole(sound(2))
 assert child_of() == mine
 """
-    told, wrong = run_script(tmp_path, text).communicate(timeout=100)
+    told, wrong = run_script(tmp_path, text).communicate()
     assert (told, wrong) == ("", "")
 
 

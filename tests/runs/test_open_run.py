@@ -18,7 +18,7 @@ from edc_ray.config.run import STAGE_NAMES
 from edc_ray.data.condensed import label_epochs
 from edc_ray.data.condensed.images import CondensedViews
 from edc_ray.errors import ArtifactError, ConfigError, DataError
-from edc_ray.report.run_report import class_cells
+from edc_ray.report.run_report import class_table
 from edc_ray.runs.open_run import (
     _with_whole_paths,
     open_inputs,
@@ -70,7 +70,7 @@ def test_shards_of_the_own_run_are_read_without_the_reader_process_and_a_set_by_
 
     monkeypatch.setattr(label_epochs, "ParquetGroups", opened)
     run_until(context, "evaluate")
-    assert class_cells(context.store)[0]
+    assert class_table(context.store).rows
     assert not proven
     assert set(trusted) == {True}
     CondensedViews(context.store.url)

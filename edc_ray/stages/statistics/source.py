@@ -272,8 +272,8 @@ def layer_shapes(
     return tuple(shapes)
 
 
-def check_statistics_source(config: RunConfig, data: OpenedDataset) -> None:
-    """Refuse statistics of another observer, dataset or size before anything is trained.
+def check_source(config: RunConfig, data: OpenedDataset) -> None:
+    """Refuse a `statistics.source` of another observer, dataset or image size.
 
     Raises:
         ConfigError, ArtifactError: what is wrong with `statistics.source`.

@@ -41,7 +41,7 @@ from edc_ray.kernels.cpu.image_statistics import image_statistics_for
 from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.squeeze.stage import augmented
-from edc_ray.stages.statistics.source import Wanted, open_source, wanted_of
+from edc_ray.stages.statistics.source import Wanted, check_source, open_source, wanted_of
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks, span
 
@@ -315,6 +315,7 @@ STAGE = Stage(
     name="statistics",
     version=4,
     needs=(squeeze.STAGE,),
+    check=lambda config, data, store: check_source(config, data),
     plan=plan,
     inputs=inputs,
     run_unit=collect,

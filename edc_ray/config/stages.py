@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from edc_ray.config.plain_url import PlainUrl
 from edc_ray.config.section import Section
+from edc_ray.config.statistics_request import StatisticsRequest
 
 Schedule = Literal["cos", "linear", "cos2", "cos2_official", "ssrs", "multistep", "alrs", "constant"]
 
@@ -220,6 +221,12 @@ class RecoverConfig(Section):
     image_rounding: Literal["trunc", "round"] = "round"
     image_format: Literal["png", "jpeg"] = "png"
     jpeg_quality: int = Field(default=75, ge=1, le=100)
+
+    def statistics_request(self, all_observers: tuple[str, ...]) -> StatisticsRequest:
+        """See `AsksForStatistics`: what pixels are matched with. Without recovery, of no observer."""
+        observers = (self.observers or all_observers) if self.enabled else ()
+        by_class = self.category_aware == "global"
+        return StatisticsRequest(observers, frozenset(self.layers), frozenset({self.variance}), by_class)
 
 
 class RelabelConfig(Section):

@@ -36,9 +36,9 @@ from edc_ray.stages.init.stage import noise_images
 from edc_ray.stages.recover.curves import matching_facts
 from edc_ray.stages.recover.plan import batches_of, plan
 from edc_ray.stages.recover.settings import settings_of_unit
+from edc_ray.stages.recover.targets import load_targets
 from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.statistics import stage as statistics
-from edc_ray.stages.statistics.stage import load_targets
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot, images_output, read_stage_images, slot_hashes
 from edc_ray.stages.units.kept_units import own_facts

@@ -14,12 +14,13 @@ from edc_ray.artifacts.proof.manifest import read_shard
 from edc_ray.artifacts.tables.codec import table_from_bytes
 from edc_ray.artifacts.tables.schema import read_statistics_table
 from edc_ray.config.load import with_fields
+from edc_ray.config.statistics_request import StatisticsRequest
 from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.seeding import draws
 from edc_ray.errors import UnitsFailedError
 from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.recover.targets import load_targets
 from edc_ray.stages.statistics import stage as collect_statistics
-from edc_ray.stages.statistics.stage import load_targets
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.training import normalised
 from tests.stages.tiny_runs import (
@@ -223,7 +224,7 @@ def test_targets_that_are_running_estimates_need_no_pass_and_recover_the_same_bi
     run_pipeline(skipped, ["recover"])
     assert [unit.key for unit in units_of(skipped, "statistics")] == ["wrn_16_2"]
     assert {key[1:] for key in _table(skipped, "wrn_16_2")} == {("bn", "official", "global")}
-    monkeypatch.setattr(collect_statistics, "buffers_suffice", lambda config: False)
+    monkeypatch.setattr(StatisticsRequest, "needs_no_images", False)
     run_pipeline(passed, ["statistics", "recover"])
     assert len(units_of(passed, "statistics")) == 2
     assert image_hashes(skipped) == image_hashes(passed)

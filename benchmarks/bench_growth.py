@@ -28,12 +28,13 @@ import torch
 from bench_recover_step import (
     IMAGENET_OBSERVERS,
     NUM_CLASSES,
+    SETTINGS,
     chosen_observer,
     images_of,
     loop_of,
     network_of,
     of_a_run,
-    settings_of,
+    patch_side_of,
     steps_of,
 )
 from harness import (
@@ -124,11 +125,11 @@ def class_rows(options: argparse.Namespace) -> list[Row]:
 def class_row(options: argparse.Namespace, num_classes: int) -> Row:
     sizes = sized(options, options.base_batch_size, options.base_image_size)
     images, _, _ = images_of(sizes)
-    settings = settings_of(sizes)
+    patch_side = patch_side_of(sizes)
     observer = Observer.of(options.observer, network_of(options.observer, sizes))
-    rows = image_rows(observer, images, settings.patch_side)
+    rows = image_rows(observer, images, patch_side)
     # All classes have been seen before: later batches are added to sums of all of them.
-    sums = StatisticsAccumulator(observer.taps.kinds, settings.patch_side)
+    sums = StatisticsAccumulator(observer.taps.kinds, patch_side)
     labels = torch.arange(num_classes)
     copies = -(-num_classes // len(images))
     many = {layer: _map(each, lambda x: x.repeat(copies, 1)[:num_classes]) for layer, each in rows.items()}
@@ -140,7 +141,7 @@ def class_row(options: argparse.Namespace, num_classes: int) -> Row:
     }
     runs = {
         "add": lambda: sums.add_measured(rows, batch),
-        "prepare": lambda: ObserverMatcher(observer, targets, batch.to(images.device), settings, images),
+        "prepare": lambda: ObserverMatcher(observer, targets, batch.to(images.device), SETTINGS, images),
     }
     timings = interleaved(runs, options.repeats, options.device)
     held = [each for target in targets.values() for each in _tensors(target.classes, target.global_)]

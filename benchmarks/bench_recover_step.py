@@ -61,7 +61,8 @@ from edc_ray.core.recover.local_targets import local_class_targets
 from edc_ray.core.recover.loop import recover_images
 from edc_ray.core.recover.matching import LayerTarget
 from edc_ray.core.recover.observer_matching import ObserverMatcher
-from edc_ray.core.recover.state import LoopState, Observer, RecoverSettings
+from edc_ray.core.recover.settings import RecoverSettings
+from edc_ray.core.recover.state import LoopState, Observer
 from edc_ray.core.seeding import draws
 from edc_ray.kernels.cpu.fused_network import fused_network, trial_images
 from edc_ray.kernels.cpu.statistics import CompiledKernels, compiled_kernels, kernels_for
@@ -94,8 +95,11 @@ def network_of(name: str, options: argparse.Namespace) -> nn.Module:
     return freeze(build_network(name, **sizes).to(options.device))
 
 
-def settings_of(options: argparse.Namespace) -> RecoverSettings:
-    return RecoverSettings(estimate_start="zero", patch_side=16 if options.image_size > 64 else 4)
+SETTINGS = RecoverSettings(estimate_start="zero", matching_weight=0.1)
+
+
+def patch_side_of(options: argparse.Namespace) -> int:
+    return 16 if options.image_size > 64 else 4
 
 
 def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], Tensor]]:
@@ -106,9 +110,9 @@ def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], T
         options: batch_size, image_size, classes, device, precision and compile.
     """
     device, (images, others, labels) = options.device, images_of(options)
-    network, settings = network_of(name, options), settings_of(options)
+    network, settings, patch_side = network_of(name, options), SETTINGS, patch_side_of(options)
     plain = Observer.of(name, network)
-    local = local_class_targets([plain], others, settings.patch_side)[name]
+    local = local_class_targets([plain], others, patch_side)[name]
     targets = {layer: LayerTarget(each) for layer, each in local.items()}
 
     def gradient(forward: Callable[[Tensor], Tensor]) -> Tensor:
@@ -119,7 +123,7 @@ def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], T
         matcher = ObserverMatcher(observer, targets, labels, settings, images, class_targets=local)
 
         def forward(leaf: Tensor) -> Tensor:
-            logits, statistics = observer.measured(leaf, settings.patch_side)
+            logits, statistics = observer.measured(leaf, patch_side)
             matching, _ = matcher.observe(statistics)
             return F.cross_entropy(logits, labels) + settings.matching_weight * matching
 
@@ -127,7 +131,7 @@ def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], T
 
     def reference() -> Tensor:
         terms = {layer: [(0.5, list(each.quantities))] * 2 for layer, each in local.items()}
-        hooks = hooked(network, settings.patch_side, settings.statistic_momentum, terms)
+        hooks = hooked(network, patch_side, settings.statistic_momentum, terms)
 
         def forward(leaf: Tensor) -> Tensor:
             logits = network(leaf)
@@ -180,8 +184,8 @@ def loop_of(
 ) -> Callable[[], LoopState]:
     """Iterations of the whole loop, `rounds` with each observer, as in a run on this machine."""
     images, others, labels = images_of(options)
-    settings = settings_of(options)
-    local = local_class_targets(observers, others, settings.patch_side)
+    patch_side = patch_side_of(options)
+    local = local_class_targets(observers, others, patch_side)
     targets = {
         name: {layer: LayerTarget(each) for layer, each in layers.items()} for name, layers in local.items()
     }
@@ -189,8 +193,9 @@ def loop_of(
 
     def run() -> LoopState:
         return recover_images(
-            LoopState.start(images), labels, observers, targets, settings, **bounds, local_targets=local,
-            draws=lambda iteration: draws(0, "bench", iteration), until=rounds * len(observers),
+            LoopState.start(images), labels, observers, targets, SETTINGS, patch_side=patch_side, **bounds,
+            local_targets=local, draws=lambda iteration: draws(0, "bench", iteration),
+            until=rounds * len(observers),
         )  # fmt: skip
 
     return in_chosen_precision(run, options)

@@ -19,7 +19,8 @@ from edc_ray.core.layers.accumulator import StatisticsAccumulator
 from edc_ray.core.pixels import denormalise, normalise, to_uint8
 from edc_ray.core.recover.loop import recover_images
 from edc_ray.core.recover.matching import LayerTarget
-from edc_ray.core.recover.state import LoopState, Observer, ObserverTargets, RecoverSettings
+from edc_ray.core.recover.settings import RecoverSettings
+from edc_ray.core.recover.state import LoopState, Observer, ObserverTargets
 from edc_ray.core.schedules import cosine
 from edc_ray.core.seeding import draws
 from edc_ray.core.students.ema import EmaParameters
@@ -93,10 +94,10 @@ def initial_images(images: Tensor, labels: Tensor, observers: list[Observer]) ->
 
 def recover(start: Tensor, labels: Tensor, observers: list[Observer], targets: Targets) -> Tensor:
     """4. Optimise the pixels until the observers recognise the images and see real statistics in them."""
-    settings = RecoverSettings(matching_weight=0.01, iterations=200, patch_side=PATCH, flip_probability=0)
-    state = LoopState.start(start)
+    settings = RecoverSettings(matching_weight=0.01, iterations=200, mirror=False)
     views = partial(draws, SEED, "recover")  # iteration -> its random numbers
-    return recover_images(state, labels, observers, targets, settings, mean=MEAN, std=STD, draws=views).images
+    run = partial(recover_images, settings=settings, patch_side=PATCH, mean=MEAN, std=STD, draws=views)
+    return run(LoopState.start(start), labels, observers, targets).images
 
 
 def evaluate(condensed: Tensor, labels: Tensor, observers: list[Observer], epochs: int = 200) -> nn.Module:

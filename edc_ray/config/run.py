@@ -89,12 +89,9 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _objectives_can_be_computed(self) -> RunConfig:
+    def _loss_can_be_computed(self) -> RunConfig:
         if self.evaluate.loss == "mse_ce_flat" and self.evaluate.ema_decay == 0:
             raise ValueError("evaluate.loss=mse_ce_flat needs averaged students: evaluate.ema_decay above 0")
-        class_weight = 0.0 if self.recover.category_aware == "none" else self.recover.class_weight
-        if self.recover.matching_weight and self.recover.global_weight == class_weight == 0:
-            raise ValueError("recover matches no target: set recover.matching_weight=0, or a weight above 0")
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edc_ray.core.recover.objective import TermName
 from edc_ray.errors import NumericalError
 
 # On an accelerator, iterations between two looks while nobody listens: each look waits for the device.
@@ -25,7 +24,7 @@ class Iteration:
     iteration: int
     observer: str
     loss: Tensor
-    terms: Mapping[TermName, Tensor]
+    terms: Mapping[str, Tensor]
     gradient_sum: Tensor
     distances: Tensor | None
     quantity_layers: Sequence[str]

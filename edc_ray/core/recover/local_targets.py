@@ -19,7 +19,7 @@ def local_class_targets(
     Args:
         observers: as for `recover_images`.
         real_images_BCHW: normalised, of the labels of the batch (each label R times).
-        patch_side: as in `RecoverSettings`.
+        patch_side: as in `recover_images`.
         chunk: images a forward; the result does not depend on it up to rounding.
 
     Returns:

@@ -7,24 +7,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.pixels import denormalise, from_uint8, normalise, pixel_bounds, to_uint8
 from edc_ray.core.recover.finite_watch import FiniteWatch, Iteration
-from edc_ray.core.recover.flatness import flatness_loss, update_average
+from edc_ray.core.recover.flatness import update_average
 from edc_ray.core.recover.gradient_scale import first_scale, scaled_gradient
-from edc_ray.core.recover.objective import TermName, weighted_objective
+from edc_ray.core.recover.objective import Seen, objective
 from edc_ray.core.recover.observer_matching import ObserverMatcher
-from edc_ray.core.recover.priors import diversity_loss, mean_norm, total_variation
-from edc_ray.core.recover.state import (
-    IterationReport,
-    LoopState,
-    Observer,
-    ObserverTargets,
-    RecoverSettings,
-)
+from edc_ray.core.recover.settings import RecoverSettings
+from edc_ray.core.recover.state import IterationReport, LoopState, Observer, ObserverTargets
 from edc_ray.core.schedules import recover_cosine
 from edc_ray.core.seeding import Draws
 from edc_ray.core.views.augment import apply_shared_view, sample_shared_view
@@ -44,6 +37,7 @@ class _Batch:
     observers: Sequence[Observer]
     matchers: dict[str, ObserverMatcher]
     settings: RecoverSettings
+    patch_side: int
     augment: Augment
     low: Tensor
     high: Tensor
@@ -56,6 +50,7 @@ def recover_images(
     targets: Mapping[str, ObserverTargets],
     settings: RecoverSettings,
     *,
+    patch_side: int,
     mean: Sequence[float],
     std: Sequence[float],
     draws: Callable[[int], Draws],
@@ -75,6 +70,7 @@ def recover_images(
         observers: on the images' device, in eval mode. Their order is the order of turns.
         targets: observer name -> layer name -> target. May lack what has weight 0.
         settings: see `RecoverSettings`.
+        patch_side: side of a patch of activations in the targets, 16 for large images and 4 for small ones.
         mean, std: of the normalisation, per channel.
         draws: iteration -> its draws (view first, then dropped layers). Asked once an iteration, and
             with `settings.iterations` for the verifying forward on the finished images.
@@ -107,7 +103,9 @@ def recover_images(
         gradient_scales=dict(state.gradient_scales),
     )
     watch = FiniteWatch(state.images)
-    batch = _prepare(state, labels_B, observers, targets, settings, mean, std, augment, local_targets)
+    batch = _prepare(
+        state, labels_B, observers, targets, settings, patch_side, mean, std, augment, local_targets
+    )
     stop = settings.iterations if until is None else min(until, settings.iterations)
     for iteration in range(state.iteration, stop):
         done = _iterate(state, batch, draws(iteration))
@@ -128,7 +126,8 @@ def shared_crop_and_flip(settings: RecoverSettings) -> Augment:
 
     def augment(draws: Draws, iteration: int, image_size: tuple[int, int]) -> View:
         scale = settings.crop_scale_at(iteration)
-        params = sample_shared_view(draws, image_size, scale, settings.crop_ratio, settings.flip_probability)
+        flip_probability = 0.5 if settings.mirror else 0.0
+        params = sample_shared_view(draws, image_size, scale, flip_probability=flip_probability)
         if not settings.jitter:
             return partial(apply_shared_view, params=params)
         down, right = draws.integers(settings.jitter + 1, 2).tolist()
@@ -143,6 +142,7 @@ def _prepare(
     observers: Sequence[Observer],
     targets: Mapping[str, ObserverTargets],
     settings: RecoverSettings,
+    patch_side: int,
     mean: Sequence[float],
     std: Sequence[float],
     augment: Augment | None,
@@ -162,7 +162,8 @@ def _prepare(
         for observer in (observers if settings.matching_weight else ())
     }
     low, high = pixel_bounds(mean, std, state.images)
-    return _Batch(labels, observers, matchers, settings, augment or shared_crop_and_flip(settings), low, high)
+    augment = augment or shared_crop_and_flip(settings)
+    return _Batch(labels, observers, matchers, settings, patch_side, augment, low, high)
 
 
 def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
@@ -171,19 +172,16 @@ def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
     observer = batch.observers[state.observer_counter % len(batch.observers)]
     images = state.images.detach().requires_grad_()
     view = batch.augment(draws, state.iteration, (images.shape[-2], images.shape[-1]))
-    matcher, distances = batch.matchers.get(observer.name), None
-    seen = view(images)
+    matcher = batch.matchers.get(observer.name)
+    shown = view(images)
     if matcher is None:
-        logits = observer.logits(seen)
-        terms: dict[TermName, Tensor] = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
+        logits, match = observer.logits(shown), None
     else:
-        logits, statistics = observer.measured(seen, settings.patch_side, matcher.dropped(draws))
-        terms = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
-        terms["matching"], distances = matcher.observe(statistics)
-    if settings.flatness_weight:
-        terms["flatness"] = _flatness(state, observer, logits, view, settings)
-    terms.update(_pixel_terms(seen, batch.labels, settings))
-    loss = weighted_objective(terms, settings.term_weights)
+        logits, statistics = observer.measured(shown, batch.patch_side, matcher.dropped(draws))
+        match = partial(matcher.observe, statistics)
+    average_logits = partial(_average_logits, state, observer, view, settings.flatness_momentum)
+    seen = Seen(shown, batch.labels, logits, settings, match, average_logits)
+    loss, terms = objective(seen)
     if settings.verifies_at(state.iteration):
         _verify(state.images, batch, draws)
     gradient = _gradient(state, observer, loss, images)
@@ -196,7 +194,7 @@ def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
         loss.detach(),
         {name: term.detach() for name, term in terms.items()},
         gradient.sum(),
-        None if distances is None else distances.detach(),
+        None if matcher is None else seen.matching[1].detach(),
         matcher.quantity_layers if matcher is not None else (),
     )
     state.iteration += 1
@@ -214,27 +212,13 @@ def _gradient(state: LoopState, observer: Observer, loss: Tensor, images: Tensor
     return gradient
 
 
-def _flatness(
-    state: LoopState, observer: Observer, logits: Tensor, view: View, settings: RecoverSettings
-) -> Tensor:
+@torch.no_grad()
+def _average_logits(state: LoopState, observer: Observer, view: View, momentum: float) -> Tensor:
+    """Logits of the images' running average, which then takes these images in."""
     average = state.images if state.ema_images is None else state.ema_images
-    with torch.no_grad():
-        average_logits = observer.logits(view(average))
-        state.ema_images = update_average(average, state.images, settings.flatness_momentum)
-    return flatness_loss(logits, average_logits, settings.flatness_temperature)
-
-
-def _pixel_terms(seen: Tensor, labels: Tensor, settings: RecoverSettings) -> dict[TermName, Tensor]:
-    """The terms with a weight that look at the view's pixels and at no network."""
-    terms: dict[TermName, Tensor] = {}
-    if settings.tv_l1_weight or settings.tv_l2_weight:
-        variation = total_variation(seen)
-        terms |= {"tv_l1": variation.l1, "tv_l2": variation.l2}
-    if settings.l2_weight:
-        terms["l2"] = mean_norm(seen)
-    if settings.diversity_weight:
-        terms["diversity"] = diversity_loss(seen, labels, settings.diversity_temperature)
-    return {name: term for name, term in terms.items() if settings.term_weights[name]}
+    logits = observer.logits(view(average))
+    state.ema_images = update_average(average, state.images, momentum)
+    return logits
 
 
 @torch.no_grad()
@@ -242,7 +226,7 @@ def _verify(images: Tensor, batch: _Batch, draws: Draws) -> None:
     """A forward of the first observer on the images as they are, for its effect on the running estimate."""
     observer = batch.observers[0]
     if (matcher := batch.matchers.get(observer.name)) is not None:
-        _, statistics = observer.measured(images, batch.settings.patch_side, matcher.dropped(draws))
+        _, statistics = observer.measured(images, batch.patch_side, matcher.dropped(draws))
         matcher.observe(statistics)
 
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from edc_ray.core.layers.moments import LayerStatistics
-
-EstimateStart = Literal["zero", "first"]
+from edc_ray.core.recover.settings import EstimateStart
 
 
 @dataclass(frozen=True)
@@ -125,47 +123,3 @@ def matching_distances(matched_D: Tensor, targets_DT: Tensor, lengths_Q: Tensor)
     is_zero = sums_QT == 0
     # The inner 1 keeps the infinite slope of the root at 0 out of the backward pass; NaN passes through.
     return torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, sums_QT).sqrt())
-
-
-def matching_loss(
-    batch: LayerStatistics,
-    global_target: LayerStatistics,
-    class_target: LayerStatistics,
-    *,
-    global_weight: float = 0.5,
-    class_weight: float = 0.5,
-) -> Tensor:
-    """Distance between the statistics of a condensed batch and those of the real data, for one layer.
-
-    The two targets are the statistics of the whole training set and the mean of the statistics of the
-    classes in the batch (soft category-aware matching).
-
-    Args:
-        batch: statistics to match (the value of a running estimate), with gradient. Vectors.
-        global_target: same shapes, no gradient.
-        class_target: same shapes, already averaged over the labels of the batch, no gradient.
-        global_weight, class_weight: weights of the two terms, at least 0.
-
-    Returns:
-        Scalar >= 0: global_weight * d(global) + class_weight * d(class), where d adds the L2 norms (not
-        squared) of the differences of all quantities. Differentiable in `batch`.
-
-    Raises:
-        ValueError: shapes differ, or a weight is negative.
-
-    Source:
-        EDC, Shao et al., NeurIPS 2024, arXiv:2404.13733, soft category-aware matching.
-    Deviations:
-        the paper's weights are a and 1 - a with a = 0.5; the official ImageNet-1k code with local
-        category-aware matching uses 0 and 1.
-    """
-    if min(global_weight, class_weight) < 0:
-        raise ValueError(f"weights must be at least 0, not {global_weight} and {class_weight}")
-    layout = Layout.of({"layer": batch})
-    for target in (global_target, class_target):
-        if Layout.of({"layer": target}) != layout:
-            raise ValueError("the statistics of the batch and of the targets have different shapes")
-    targets_DT = torch.stack([pack([global_target]), pack([class_target])], 1)
-    lengths = torch.tensor(layout.flat_lengths, device=targets_DT.device)
-    distances_QT = matching_distances(pack([batch]), targets_DT, lengths)
-    return (distances_QT * distances_QT.new_tensor([global_weight, class_weight])).sum()

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.recover.matching import Layout, RunningEstimate, matching_distances, pack
-from edc_ray.core.recover.state import Observer, ObserverTargets, RecoverSettings
+from edc_ray.core.recover.settings import RecoverSettings
+from edc_ray.core.recover.state import Observer, ObserverTargets
 from edc_ray.core.seeding import Draws
 
 
@@ -144,13 +145,15 @@ def _targets(
     if settings.global_weight:
         _require(observer, [name for name in names if name not in targets], "global statistics")
         columns.append((settings.global_weight, {name: targets[name].global_ for name in names}))
-    if settings.class_weight and class_targets is not None:
+    if settings.class_weight_in_use and class_targets is not None:
         _require(observer, [name for name in names if name not in class_targets], "local class statistics")
-        columns.append((settings.class_weight, {name: class_targets[name] for name in names}))
-    elif settings.class_weight:
+        columns.append((settings.class_weight_in_use, {name: class_targets[name] for name in names}))
+    elif settings.class_weight_in_use:
         classes = {name: target.classes for name, target in targets.items() if target.classes is not None}
         _require(observer, [name for name in names if name not in classes], "class statistics")
-        columns.append((settings.class_weight, {name: classes[name].mean_over(labels_B) for name in names}))
+        columns.append(
+            (settings.class_weight_in_use, {name: classes[name].mean_over(labels_B) for name in names})
+        )
     return columns
 
 

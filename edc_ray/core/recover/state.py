@@ -1,11 +1,10 @@
-"""The values that the recover loop takes and returns."""
+"""What the recover loop takes and returns beside its settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,117 +16,14 @@ from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.network_numerics import FLOAT32, NetworkNumerics
 from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
-from edc_ray.core.recover.matching import EstimateStart, LayerTarget
-from edc_ray.core.recover.objective import PIXEL_TERMS, TermName
-from edc_ray.core.schedules import Curriculum, smallest_crop
+from edc_ray.core.recover.matching import LayerTarget
+from edc_ray.core.recover.settings import Carry
 
-Carry = Literal["reset", "chain"]
+# Terms that a report has under names of their own.
+_OWN_NAMES = ("cross_entropy", "matching", "flatness")
+
 ObserverTargets = Mapping[str, LayerTarget]
 Estimates = dict[str, dict[str, LayerStatistics]]  # observer -> layer -> running estimate
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecoverSettings:
-    """Everything that decides the pixels apart from the data. Defaults: EDC on ImageNet-1k.
-
-    Args:
-        iterations, learning_rate, betas: Adam with a cosine over the iterations.
-        matching_weight: weight of statistic matching in the objective.
-        statistic_momentum, estimate_start: see `RunningEstimate`.
-        global_weight, class_weight: see `matching_loss`.
-        drop_rate: chance that a convolution is left out of one forward; BatchNorms never are.
-        first_multiplier: weight of the first tapped layer; the others have 1.
-        flatness_weight, flatness_momentum, flatness_temperature: see `flatness_loss`; weight 0 is off.
-        crop_scale, crop_ratio, flip_probability: the view, one draw for all images of an iteration.
-        crop_curriculum, crop_milestone: how the smallest crop comes down, see `smallest_crop`.
-        jitter: the view is rolled by up to so many pixels down and to the right.
-        tv_l1_weight, tv_l2_weight, l2_weight: see `total_variation` and `mean_norm`, of the view.
-        diversity_weight, diversity_temperature: see `diversity_loss`, of the view.
-        patch_side: side of a patch of activations, 16 for large images and 4 for small ones.
-        verifier_touches_estimate: parity with the official small-image programs, where showing the
-            accuracy of the images on the first observer also updates its running estimate.
-        verify_every: iterations between two such forwards; 0 is never.
-        verify_final: one more, on the finished 8-bit images.
-
-    Raises:
-        ValueError: a value outside its range.
-    Deviations:
-        nothing is shown to a verifier but where that touches the estimate, which `edc` leaves out: looking at
-        the images must not change them. Students judge them.
-    """
-
-    iterations: int = 1000
-    learning_rate: float = 0.05
-    betas: tuple[float, float] = (0.5, 0.9)
-    matching_weight: float = 0.1
-    statistic_momentum: float = 0.8
-    estimate_start: EstimateStart = "first"
-    global_weight: float = 0.5
-    class_weight: float = 0.5
-    drop_rate: float = 0.0
-    first_multiplier: float = 10.0
-    flatness_weight: float = 0.0
-    flatness_momentum: float = 0.99
-    flatness_temperature: float = 4.0
-    crop_scale: tuple[float, float] = (0.5, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip_probability: float = 0.5
-    crop_curriculum: Curriculum = "none"
-    crop_milestone: float = 1.0
-    jitter: int = 0
-    tv_l1_weight: float = 0.0
-    tv_l2_weight: float = 0.0
-    l2_weight: float = 0.0
-    diversity_weight: float = 0.0
-    diversity_temperature: float = 4.0
-    patch_side: int = 16
-    verifier_touches_estimate: bool = False
-    verify_every: int = 0
-    verify_final: bool = False
-
-    def __post_init__(self) -> None:
-        shares = (
-            "statistic_momentum",
-            "drop_rate",
-            "flatness_momentum",
-            "flip_probability",
-            "crop_milestone",
-        )
-        for name in shares:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
-        amounts = ["global_weight", "class_weight", "verify_every", "jitter"]
-        for name in [*amounts, *(f"{term}_weight" for term in self.term_weights if term != "cross_entropy")]:
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-        if self.iterations < 1 or self.patch_side < 1:
-            raise ValueError("iterations and patch_side must be at least 1")
-        if self.global_weight == self.class_weight == 0 and self.matching_weight:
-            raise ValueError(
-                "global_weight and class_weight are both 0; set matching_weight=0 to match nothing"
-            )
-
-    def verifies_at(self, iteration: int) -> bool:
-        """Whether an iteration has a verifying forward that touches the running estimate."""
-        return self.verifier_touches_estimate and self.verify_every > 0 and iteration % self.verify_every == 0
-
-    def crop_scale_at(self, iteration: int) -> tuple[float, float]:
-        """Smallest and largest share of the area of an iteration's view."""
-        smallest, largest = self.crop_scale
-        floor = smallest_crop(iteration, self.iterations, smallest, self.crop_curriculum, self.crop_milestone)
-        return min(floor, largest), largest
-
-    @property
-    def term_weights(self) -> dict[TermName, float]:
-        return {
-            "cross_entropy": 1.0,
-            "matching": self.matching_weight,
-            "flatness": self.flatness_weight,
-            "tv_l1": self.tv_l1_weight,
-            "tv_l2": self.tv_l2_weight,
-            "l2": self.l2_weight,
-            "diversity": self.diversity_weight,
-        }
 
 
 @dataclass
@@ -264,7 +160,7 @@ class IterationReport:
     observer: str
     learning_rate: float
     images: Tensor = field(repr=False)
-    term_names: tuple[TermName, ...]
+    term_names: tuple[str, ...]
     values: Tensor = field(repr=False)
 
     @property
@@ -285,13 +181,13 @@ class IterationReport:
 
     @property
     def pixel_terms(self) -> Mapping[str, float]:
-        """The terms of the pixels alone that have a weight."""
-        return {name: value for name, value in self._terms.items() if name in PIXEL_TERMS}
+        """The terms beside those three that have a weight."""
+        return {name: value for name, value in self._terms.items() if name not in _OWN_NAMES}
 
     @cached_property
     def _numbers(self) -> list[float]:
         return self.values.tolist()
 
     @property
-    def _terms(self) -> dict[TermName, float]:
+    def _terms(self) -> dict[str, float]:
         return dict(zip(self.term_names, self._numbers[1:], strict=True))

@@ -144,6 +144,7 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
             observers,
             targets,
             settings,
+            patch_side=context.config.statistics.patch_side,
             mean=mean_std[0],
             std=mean_std[1],
             draws=partial(_draws_of, context.config.seed, batch),

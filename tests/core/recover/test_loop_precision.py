@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,9 +16,9 @@ from edc_ray.core.recover.finite_watch import Iteration
 from edc_ray.core.recover.state import IterationReport, LoopState, Observer
 from edc_ray.core.seeding import Draws, draws
 from edc_ray.errors import NumericalError
-from tests.core.tiny_observers import SETTINGS, Bench, make_observer, start
+from tests.core.tiny_observers import SETTINGS, Bench, changed, make_observer, start
 
-LONG = replace(SETTINGS, iterations=9, drop_rate=0.3, flatness_weight=0.5)
+LONG = changed(SETTINGS, iterations=9, drop_rate=0.3, flatness_weight=0.5)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -71,10 +70,10 @@ def test_compiled_observers_give_the_same_images_up_to_rounding(expected: LoopSt
 
 def test_an_overflow_of_the_scaled_gradient_is_no_error_and_a_real_one_is() -> None:
     bench = _bench(NetworkNumerics(torch.float16))
-    loud = replace(SETTINGS, iterations=6, matching_weight=3.0)
+    loud = changed(SETTINGS, iterations=6, matching_weight=3.0)
     assert torch.isfinite(bench.run(start(), loud).images).all()
     with pytest.raises(NumericalError, match="iteration 0, observer 'a'"):
-        bench.run(start(), replace(SETTINGS, matching_weight=float("inf")))
+        bench.run(start(), changed(SETTINGS, matching_weight=float("inf")))
 
 
 _WAITING = ("_local_scalar_dense", "nonzero", "_unique", "is_nonzero", "equal", "masked_select", "item")
@@ -120,7 +119,7 @@ def _fixed_view(_: Draws, iteration: int, size: tuple[int, int]) -> Callable[[to
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_no_iteration_waits_for_the_device(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recover_loop, "FiniteWatch", _Blind)
-    settings = replace(LONG, iterations=6, tv_l2_weight=0.1, l2_weight=0.1, drop_rate=0.9)
+    settings = changed(LONG, iterations=6, tv_l2_weight=0.1, l2_weight=0.1, drop_rate=0.9)
     reports: list[IterationReport] = []
     with _Watched() as watched:
         _bench(NetworkNumerics(dtype)).run(

@@ -1,17 +1,17 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from edc_ray.core.layers.moments import LayerStatistics, layer_statistics
-from edc_ray.core.recover.matching import LayerTarget, matching_loss
+from edc_ray.core.layers.moments import LayerStatistics
+from edc_ray.core.recover.matching import LayerTarget
 from edc_ray.core.recover.observer_matching import ObserverMatcher
-from edc_ray.core.recover.state import RecoverSettings
+from edc_ray.core.recover.settings import RecoverSettings
 from edc_ray.core.seeding import draws
-from tests.core.tiny_observers import SETTINGS, make_observer, random_images, targets_of
+from tests.core.one_layer import layer_statistics, matching_loss
+from tests.core.tiny_observers import PATCH_SIDE, SETTINGS, changed, make_observer, random_images, targets_of
 
 LABELS = torch.tensor([0, 1, 1])
 OBSERVER = make_observer("a", 1)
@@ -29,19 +29,19 @@ def _inputs(seed: int) -> dict[str, torch.Tensor]:
 
 
 def _measured(seed: int, dropped: Any = ()) -> dict[str, LayerStatistics]:
-    with OBSERVER.taps.measuring(SETTINGS.patch_side, dropped) as statistics:
+    with OBSERVER.taps.measuring(PATCH_SIDE, dropped) as statistics:
         OBSERVER.network(random_images(3, seed))
     return statistics
 
 
 def test_packed_matching_equals_the_sum_of_the_layers_losses_with_the_first_weighted_more() -> None:
-    settings = replace(SETTINGS, estimate_start="first", global_weight=0.3, class_weight=0.7)
+    settings = changed(SETTINGS, estimate_start="first", global_weight=0.3, class_weight=0.7)
     inputs = _inputs(0)
     loss, _ = _matcher(settings).observe(_measured(0))
     expected = torch.zeros(())
     for name, target in TARGETS.items():
         assert target.classes is not None
-        patch_side = settings.patch_side if OBSERVER.taps.kinds[name] == "conv" else None
+        patch_side = PATCH_SIDE if OBSERVER.taps.kinds[name] == "conv" else None
         layer = matching_loss(
             layer_statistics(inputs[name], patch_side),
             target.global_,
@@ -54,7 +54,7 @@ def test_packed_matching_equals_the_sum_of_the_layers_losses_with_the_first_weig
 
 
 def test_dropping_all_convolutions_leaves_the_batch_norms_and_their_estimates() -> None:
-    dropping = _matcher(replace(SETTINGS, drop_rate=1.0))
+    dropping = _matcher(changed(SETTINGS, drop_rate=1.0))
     keeping = _matcher(SETTINGS)
     loss, _ = dropping.observe(_measured(0, dropping.dropped(draws(0))))
     full, _ = keeping.observe(_measured(0, keeping.dropped(draws(0))))
@@ -65,7 +65,7 @@ def test_dropping_all_convolutions_leaves_the_batch_norms_and_their_estimates() 
 
 
 def test_a_dropped_layer_keeps_its_estimate_and_starts_from_its_first_batch() -> None:
-    matcher = _matcher(replace(SETTINGS, drop_rate=0.5, estimate_start="first"))
+    matcher = _matcher(changed(SETTINGS, drop_rate=0.5, estimate_start="first"))
     seen: dict[str, torch.Tensor] = {}
     for step in range(12):
         inputs, before = _inputs(step), matcher.estimates
@@ -94,11 +94,11 @@ def test_estimates_given_go_on_from_there() -> None:
 
 def test_a_weight_of_zero_needs_no_targets() -> None:
     only_global = {name: LayerTarget(target.global_) for name, target in TARGETS.items()}
-    _matcher(replace(SETTINGS, class_weight=0.0), only_global)
+    _matcher(changed(SETTINGS, class_weight=0.0), only_global)
     with pytest.raises(ValueError, match=r"observer 'a' has no class statistics of layer '0' \(4 missing\)"):
         _matcher(SETTINGS, only_global)
     local = {name: target.global_ for name, target in TARGETS.items()}
-    _matcher(replace(SETTINGS, global_weight=0.0), {}, class_targets=local)
+    _matcher(changed(SETTINGS, global_weight=0.0), {}, class_targets=local)
     with pytest.raises(ValueError, match="no global statistics"):
         _matcher(SETTINGS, {}, class_targets=local)
 
@@ -112,11 +112,11 @@ def test_targets_of_another_image_size_are_refused() -> None:
 
 def test_the_loss_of_an_observer_is_zero_where_the_images_have_the_target_statistics() -> None:
     images = random_images(3, 0).requires_grad_()
-    with OBSERVER.taps.measuring(SETTINGS.patch_side) as statistics:
+    with OBSERVER.taps.measuring(PATCH_SIDE) as statistics:
         OBSERVER.network(images)
     own = {name: layer.map(torch.Tensor.detach) for name, layer in statistics.items()}
     # Without classes: a mean over equal rows of three labels is not exactly that row.
-    settings = replace(SETTINGS, estimate_start="first", class_weight=0.0)
+    settings = changed(SETTINGS, estimate_start="first", class_weight=0.0)
     targets = {name: LayerTarget(one) for name, one in own.items()}
     loss, _ = _matcher(settings, targets).observe(statistics)
     assert loss.item() == 0.0

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edc_ray.core.layers.moments import LayerStatistics
-from edc_ray.core.recover.state import IterationReport, LoopState, RecoverSettings
+from edc_ray.core.recover.state import IterationReport, LoopState
 
 
 def _used() -> LoopState:
@@ -35,20 +35,6 @@ def test_start_copies_its_images() -> None:
     images = torch.zeros(1, 3, 2, 2)
     LoopState.start(images).images.add_(1)
     assert not images.any()
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("drop_rate", 1.5), ("statistic_momentum", -0.1), ("class_weight", -1), ("iterations", 0)],
-)
-def test_settings_refuse_values_out_of_range(field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=field):
-        RecoverSettings(**{field: value})  # pyright: ignore[reportArgumentType]
-
-
-def test_settings_refuse_matching_against_nothing() -> None:
-    with pytest.raises(ValueError, match="matching_weight=0"):
-        RecoverSettings(global_weight=0, class_weight=0)
 
 
 def test_a_report_reads_the_device_once_and_only_when_asked() -> None:

@@ -10,7 +10,7 @@ import pytest
 from edc_ray.core.recover.loop import recover_images
 from edc_ray.core.recover.state import LoopState
 from edc_ray.stages.recover import stage as recover
-from edc_ray.stages.recover.settings import settings_of
+from edc_ray.stages.recover.settings import settings_of_unit
 from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import AFTER, manifest_of, recovered, units_of
 
@@ -27,7 +27,7 @@ def test_pixel_terms_and_views_of_the_predecessors_reach_the_loop(copied: Copied
         "tv_l2_weight": 0.2, "l2_weight": 0.3, "diversity_weight": 0.4, "diversity_temperature": 3.0,
     }  # fmt: skip
     context = recovered(copied, **{f"recover__{name}": value for name, value in fields.items()})
-    settings = settings_of(context.config)
+    settings = settings_of_unit(context.config, units_of(context, "recover")[0])
     assert {name: getattr(settings, name) for name in fields} == fields
     curves = manifest_of(context, "recover").records[0].meta["curves"]
     assert {"tv_l1", "tv_l2", "l2", "diversity"} <= set(curves)
@@ -55,9 +55,8 @@ def test_only_rank_0_of_the_official_order_verifies_before_the_end(
 
 
 def test_a_digit_is_never_mirrored_and_other_images_are(copied: Copied) -> None:
-    context = copied(*AFTER)
-    assert not context.config.dataset.flip
-    assert settings_of(context.config).flip_probability == 0.0
-    spec = context.config.dataset.model_copy(update={"flip": True})
-    context.config = context.config.model_copy(update={"dataset": spec})
-    assert settings_of(context.config).flip_probability == 0.5
+    config = copied(*AFTER).config
+    unit = units_of(copied(*AFTER), "recover")[0]
+    flipped = config.model_copy(update={"dataset": config.dataset.model_copy(update={"flip": True})})
+    assert not config.dataset.flip
+    assert [settings_of_unit(one, unit).mirror for one in (config, flipped)] == [False, True]

@@ -18,7 +18,7 @@ from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.stages.init.stage import noise_images
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.recover import stage as recover
-from edc_ray.stages.recover.settings import settings_of
+from edc_ray.stages.recover.settings import settings_of_unit
 from edc_ray.stages.recover.targets import load_targets
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import pixel_hash, read_stage_images
@@ -72,7 +72,8 @@ def test_a_chain_equals_the_loop_driven_by_hand(copied: Copied) -> None:
             torch.tensor([label for label, _ in batch]),
             observers,
             targets,
-            settings_of(context.config),
+            settings_of_unit(context.config, unit),
+            patch_side=context.config.statistics.patch_side,
             mean=mean,
             std=std,
             draws=lambda iteration, ends=(*batch[0], *batch[-1]): draws(0, "recover", *ends, iteration),

@@ -1,7 +1,5 @@
 """Labels of another run: taken where both runs have the same images, else refused."""
 
-"""init.source and relabel.source: images and labels of another run instead of made ones."""
-
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -19,7 +19,6 @@ from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.seeding import draws
 from edc_ray.errors import UnitsFailedError
 from edc_ray.stages.pipeline import run_pipeline
-from edc_ray.stages.recover.targets import load_targets
 from edc_ray.stages.statistics import stage as collect_statistics
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.training import normalised
@@ -169,26 +168,6 @@ def test_only_observers_of_recover_are_measured() -> None:
     context = tiny_context(recover__observers=["convnet_d1"])
     run_until(context, "statistics")
     assert [shard.path for shard in manifest_of(context, "statistics").shards] == ["convnet_d1.parquet"]
-
-
-@pytest.mark.parametrize("variance", ["pooled", "official"])
-def test_targets_are_those_of_the_definition_that_recover_asks_for(copied: Copied, variance: str) -> None:
-    context = copied("recover", "relabel", "evaluate", recover__variance=variance)
-    for name in OBSERVERS:
-        stored, targets = _table(context, name), load_targets(context, name)
-        kinds = LayerTaps(context.observer(name)).kinds
-        assert list(targets) == list(kinds)
-        for layer, target in targets.items():
-            for scope, values in (("global", target.global_), ("class", target.classes)):
-                assert values is not None
-                row = stored[layer, kinds[layer], variance, scope]
-                np.testing.assert_array_equal(values.channel_variance.numpy(), _of(row, "channel_variance"))
-                assert (values.patch_mean is None) == (kinds[layer] == "bn")
-
-
-def test_targets_hold_class_statistics_only_where_classes_are_matched(copied: Copied) -> None:
-    context = copied("recover", "relabel", "evaluate", recover__category_aware="none")
-    assert all(target.classes is None for target in load_targets(context, "wrn_16_2").values())
 
 
 def test_activations_that_are_no_numbers_stop_the_unit_with_observer_and_layer(

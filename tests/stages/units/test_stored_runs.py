@@ -1,4 +1,4 @@
-"""init.source and relabel.source: images and labels of another run instead of made ones."""
+"""init.source: images of another run instead of made ones, and whether its classes are those of this one."""
 
 from __future__ import annotations
 

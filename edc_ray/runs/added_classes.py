@@ -10,7 +10,6 @@ from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
 from edc_ray.runs.growth import added_names, observers_choose, some
 from edc_ray.stages.pipeline import STAGES
 from edc_ray.stages.recover.stage import content_before_init, slots_of
-from edc_ray.stages.statistics.stage import buffers_suffice
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot
 from edc_ray.stages.units.kept_units import earlier_record
@@ -112,7 +111,7 @@ def _why_observers(config: RunConfig, earlier: RunConfig) -> str:
 def _why_statistics(config: RunConfig) -> str:
     if config.statistics.source is not None:
         return "taken from statistics.source, which has them of all classes"
-    if buffers_suffice(config):
+    if config.statistics_request.needs_no_images:
         return "read from the observers' own BatchNorms, no image is seen"
     return "they are of all images, in layers of other observers"
 

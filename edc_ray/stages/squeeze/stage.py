@@ -21,6 +21,7 @@ from edc_ray.errors import DataError
 from edc_ray.models.observers import network_to_bytes
 from edc_ray.models.pretrained import read_pretrained, start_from
 from edc_ray.models.registry import build_network
+from edc_ray.stages.squeeze.checks import check
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import TrainingSteps, placed
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit
@@ -215,6 +216,7 @@ STAGE = Stage(
     name="squeeze",
     version=5,
     needs=(),
+    check=check,
     choices_of_units=frozenset({"squeeze.observers", "squeeze.weights"}),
     plan=plan,
     inputs=inputs,
@@ -222,5 +224,5 @@ STAGE = Stage(
     finish=finish,
     finish_inputs=lambda context: context.config.dataset.allow_weak_observers,
     spread="train",
-    num_workers=lambda context: context.config.squeeze.num_workers,
+    num_workers=lambda config: config.squeeze.num_workers,
 )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from edc_ray.artifacts.proof.records import Record
 from edc_ray.artifacts.storage.layout import stage_folder
+from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import RunConfig, StageName
+from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
-
-if TYPE_CHECKING:
-    from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.context import StageContext
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ class Stage:
         name: as on the command line.
         version: of the code that computes the result: raised when the same config gives other bytes.
         needs: stages whose manifests must exist.
+        check: refuses a config or images with which the stage cannot work, before any stage starts. The store
+            is that of the run, which may hold results.
         plan: all units, in the order in which their results are put together.
         inputs: digests of the artifacts and data that a unit reads.
         run_unit: does one unit; no writing.
@@ -108,12 +110,13 @@ class Stage:
     run_unit: Callable[[StageContext, WorkUnit], UnitOutput]
     finish: Callable[[StageContext, list[Record]], tuple[list[Record], dict[str, Any]]]
     finish_inputs: Callable[[StageContext], Any] = lambda context: None
+    check: Callable[[RunConfig, OpenedDataset, Store], None] = lambda config, data, store: None
     content: Callable[[StageContext, WorkUnit, Any], Any] = lambda context, unit, inputs: None
     choices_of_units: frozenset[str] = frozenset()
     growing: frozenset[str] = frozenset()
     sees_ipc: Callable[[RunConfig], bool] = lambda config: False
     spread: Literal["actors", "train"] = "actors"
-    num_workers: Callable[[StageContext], int] = lambda context: 1
+    num_workers: Callable[[RunConfig], int] = lambda config: 1
 
     @property
     def folder(self) -> str:
@@ -131,7 +134,7 @@ class Stage:
         return any(stage.sees_ipc(config) for stage in self.lineage)
 
 
-Execute = Callable[[Stage, "StageContext", list[WorkUnit]], Iterable[Outcome]]
+Execute = Callable[[Stage, StageContext, list[WorkUnit]], Iterable[Outcome]]
 
 
 def blocks(total: int, size: int) -> Iterator[tuple[int, int]]:

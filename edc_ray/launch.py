@@ -24,6 +24,7 @@ from edc_ray.report.progress import ProgressDisplay
 from edc_ray.report.run_report import result_rows, write_report
 from edc_ray.report.table import to_table
 from edc_ray.runs.added_classes import lines_of_more_classes
+from edc_ray.runs.made_again import lines_of_made_again
 from edc_ray.runs.open_run import (
     Inputs,
     device_of_whole_run,
@@ -62,7 +63,7 @@ def launch(config: RunConfig, stages: Sequence[StageName], output: Output) -> No
     with _executor(inputs) as (execute, device):
         earlier = earlier_config(inputs.store)
         context = open_run(inputs, device)
-        for line in lines_of_more_classes(context, earlier):
+        for line in (*lines_of_more_classes(context, earlier), *lines_of_made_again(context, earlier)):
             stderr.print(line, highlight=False, markup=False, soft_wrap=True)
         log = EventLog(context.store)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from edc_ray.artifacts.storage.layout import RUN_CONFIG, stage_folder
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.config.run import STAGE_NAMES
 from edc_ray.report.run_report import result_rows
-from edc_ray.report.table import to_dicts, to_markdown
+from edc_ray.report.table import results_table
 from edc_ray.stages.units.event_log import read_events
 
 RESULTS = Path(__file__).parent / "results"
@@ -43,7 +44,7 @@ def recorded(store: Store, dataset_name: str) -> dict[str, Any]:
     }
     return {
         "dataset": dataset_name or config["dataset"]["name"],
-        "rows": to_dicts(result_rows(store)),
+        "rows": [asdict(row) for row in result_rows(store)],
         "results": complete["evaluate"].meta["results"],
         "observers": complete["squeeze"].meta["observers"],
         "matching_loss": complete["recover"].meta["matching_loss"],
@@ -62,7 +63,7 @@ def page(record: dict[str, Any], store: Store) -> str:
     facts = "\n".join(f"- {name}: {value}" for name, value in record["environment"].items())
     return (
         f"# {record['dataset']}, method {record['config']['method']}, ipc {record['config']['ipc']}\n\n"
-        f"{to_markdown(result_rows(store))}\n"
+        f"{results_table(result_rows(store)).to_markdown()}\n"
         "Mean ± sample standard deviation over n students. `full` sees all real training images with as many "
         "images an epoch and as many steps as the other rows.\n\n"
         f"Observers on the real validation images: {observers}.\n\n"

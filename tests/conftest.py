@@ -98,10 +98,10 @@ def tiny_config() -> Callable[..., RunConfig]:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a finished run of `tiny_config`. The session shares it: copy it before changing anything."""
-    from edc_ray.launch import Output, launch
+    from edc_ray.launch import launch
 
     root = tmp_path_factory.mktemp("tiny")
-    launch(tiny_config(root), STAGE_NAMES, Output(quiet=True))
+    launch(tiny_config(root), STAGE_NAMES)
     return root / "digits"
 
 

@@ -72,15 +72,24 @@ def load_recipe(name: str, overrides: Iterable[str] = ()) -> RunConfig:
 
     Args:
         name: one of RECIPES.
-        overrides: texts `section.field=value`; the value is YAML. `ipc=N` is given to the recipe, then
-            `method=NAME` applies that method, then the others are set.
+        overrides: texts `section.field=value`; the value is YAML. For the rest see `recipe_with_fields`.
 
     Raises:
         ConfigError: unknown recipe, method or field, or a value of the wrong type.
     """
+    return recipe_with_fields(name, dict(_parsed(text) for text in overrides))
+
+
+def recipe_with_fields(name: str, fields: Mapping[str, Any]) -> RunConfig:
+    """The config of a recipe with `{"section.field": value}` set.
+
+    `ipc` is given to the recipe, then `method` applies that method, then the other fields are set.
+
+    Raises:
+        ConfigError: as `load_recipe`.
+    """
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
-    fields = dict(_parsed(text) for text in overrides)
     ipc = fields.get("ipc")
     # An ipc that is none is told together with what else is wrong.
     config = RECIPES[name](ipc) if type(ipc) is int and ipc > 0 else RECIPES[name]()

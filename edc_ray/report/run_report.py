@@ -28,7 +28,7 @@ from edc_ray.errors import ArtifactError
 from edc_ray.report.curves import plot_curves, write_tensorboard
 from edc_ray.report.grid import write_grid
 from edc_ray.report.html import Picture, render_page
-from edc_ray.report.table import ResultRow, aggregate, to_markdown
+from edc_ray.report.table import ResultRow, ShownTable, aggregate, results_table
 
 _CLASSES_SHOWN, _COLUMNS_SHOWN = 20, 10
 _PICTURES = {"init": "images before recovery", "recover": "condensed images"}
@@ -51,8 +51,8 @@ def result_rows(store: Store) -> list[ResultRow]:
     return rows
 
 
-def class_cells(store: Store) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of each class's accuracy in percent: a line a class, a column a row and student.
+def class_table(store: Store) -> ShownTable:
+    """Each class's accuracy in percent: a line a class, a column a row and student.
 
     Means over the students that differ by their seed; none before evaluate is complete.
 
@@ -69,14 +69,14 @@ def class_cells(store: Store) -> tuple[list[str], list[list[str]]]:
             for row in rows:
                 found.setdefault(f"{row['row']}, {row['student']}", []).append(about["per_class"])
     if manifest is None or not found:
-        return [], []
+        return ShownTable("", [], [])
     # A class without validation images has no accuracy with any student.
     columns = [
         ["-" if None in values else f"{np.mean(values):.1f}" for values in zip(*students, strict=True)]
         for students in found.values()
     ]
     lines = zip(manifest.dataset["class_names"], *columns, strict=True)
-    return ["class", *found], [list(line) for line in lines]
+    return ShownTable("", ["class", *found], [list(line) for line in lines])
 
 
 def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: bool = True) -> list[str]:
@@ -118,9 +118,9 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
         curves=list(curves.values()),
         config=store.read(RUN_CONFIG, limit=MAX_CONFIG_BYTES).decode(errors="replace"),
         environment=latest.environment if latest else {},
-        classes=class_cells(store),
+        classes=class_table(store),
     )
-    written = {REPORT_PAGE: page.encode(), "table.md": to_markdown(rows).encode()}
+    written = {REPORT_PAGE: page.encode(), "table.md": results_table(rows).to_markdown().encode()}
     written |= {name: picture.png for name, picture in {**images, **curves}.items()}
     if tensorboard:
         # Their names hold the time of writing: beside new ones, old ones would show every point twice.

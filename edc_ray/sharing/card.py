@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edc_ray.config.methods.registry import citations
-from edc_ray.report.table import ResultRow, aggregate, to_markdown
+from edc_ray.report.table import ResultRow, aggregate, results_table
 
 Facts = Mapping[str, Any]
 
@@ -201,7 +201,7 @@ def _results(about: Facts) -> str:
         "deviation over n students. All rows have the same observers, recipe and number of optimiser steps: "
         "`condensed` is this set, `init` the images before recovery, `random` as many real images with soft "
         "labels, `random_hard` the same with class labels only, `full` all real images.\n\n"
-        f"{to_markdown(rows)}\nHardware: {about['results']['hardware'] or 'not recorded'}.\n"
+        f"{results_table(rows).to_markdown()}\nHardware: {about['results']['hardware'] or 'not recorded'}.\n"
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.architecture.source_tree import ROOT, layer_of, python_files
 
-WITHOUT_RAY = ("config", "core", "models", "artifacts", "data", "stages", "report", "launch", "cli")
+WITHOUT_RAY = ("config", "core", "models", "artifacts", "data", "stages", "report", "launch", "face", "cli")
 
 _REPORT_WHAT_IS_LOADED = """
 import importlib, json, sys

@@ -25,7 +25,7 @@ from edc_ray.core.recover.matching import LayerTarget
 from edc_ray.core.recover.state import IterationReport, LoopState, Observer
 from edc_ray.core.seeding import Draws, draws
 from edc_ray.kernels.cpu.statistics import kernels_for
-from edc_ray.launch import Output, launch
+from edc_ray.launch import launch
 from edc_ray.stages.pipeline import STAGES
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import network_numerics, unit_numerics
@@ -97,7 +97,7 @@ def test_two_whole_runs_on_cuda_make_the_same_bytes_with_deterministic(
 ) -> None:
     fields: dict[str, Any] = {"device": DEVICE, "deterministic": True}
     for name in ("first", "second"):
-        launch(tiny_config(tmp_path / name, **fields), STAGE_NAMES, Output(quiet=True))
+        launch(tiny_config(tmp_path / name, **fields), STAGE_NAMES)
     first, second = (stored_hashes(tmp_path / name / "digits") for name in ("first", "second"))
     assert any(path.startswith("recover/") for path in first)
     assert first == second

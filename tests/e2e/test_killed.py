@@ -18,7 +18,7 @@ import torch
 
 from edc_ray.config.load import to_yaml
 from edc_ray.config.run import RunConfig
-from edc_ray.launch import Output, launch
+from edc_ray.launch import launch
 from edc_ray.runs.open_run import open_inputs, open_run
 from edc_ray.stages.pipeline import run_pipeline
 from tests.e2e.stored import recover_records, stored_hashes
@@ -31,7 +31,7 @@ EDC_RAY = str(Path(sys.executable).with_name("edc-ray"))
 @pytest.fixture(scope="module")
 def calm_run(tiny_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("calm")
-    launch(tiny_config(root, **TEN_UNITS), UP_TO_RECOVER, Output(quiet=True))
+    launch(tiny_config(root, **TEN_UNITS), UP_TO_RECOVER)
     return root / "digits"
 
 
@@ -124,7 +124,7 @@ def test_half_written_files_of_a_killed_run_are_never_read(
     calm_run: Path, tiny_config: Callable[..., RunConfig], tmp_path: Path
 ):
     config = tiny_config(tmp_path, **TEN_UNITS)
-    launch(config, UP_TO_RECOVER[:-1], Output(quiet=True))
+    launch(config, UP_TO_RECOVER[:-1])
     # A crash may leave a shard without a record, a record whose shard was cut, or a temporary file.
     condensed, calm = tmp_path / "digits" / "condensed", calm_run / "condensed"
     (condensed / "records").mkdir(parents=True)

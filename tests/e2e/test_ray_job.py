@@ -22,7 +22,7 @@ import pytest
 from edc_ray.artifacts.storage.layout import MANIFEST_NAME, stage_folder
 from edc_ray.config.load import load_recipe, to_yaml
 from edc_ray.config.run import STAGE_NAMES
-from edc_ray.launch import Output, launch
+from edc_ray.launch import launch
 from tests.e2e.command_line import CommandLine
 from tests.e2e.stored import stored_hashes
 
@@ -138,7 +138,7 @@ def test_a_job_makes_the_bytes_of_a_run_without_ray_and_submitted_again_reuses_a
     before = {stage: manifest.read_bytes() for stage, manifest in manifests.items()}
     alone = tmp_path / "without_ray"
     words_alone = (*SMALL, f"storage.root={alone}", "cluster.address=none")
-    launch(load_recipe("digits", words_alone), STAGE_NAMES, Output(quiet=True))
+    launch(load_recipe("digits", words_alone), STAGE_NAMES)
     assert stored_hashes(run) == stored_hashes(alone / "digits")
 
     second = submit(dashboard, *words)

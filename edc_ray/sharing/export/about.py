@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from edc_ray import __version__
 from edc_ray.artifacts.proof.manifest import read_manifest, read_shard
 from edc_ray.artifacts.storage.layout import join_path, stage_folder
 from edc_ray.artifacts.tables.codec import table_from_bytes
@@ -13,6 +12,7 @@ from edc_ray.digests import digest_of
 from edc_ray.sharing.export.images import ImagesToExport
 from edc_ray.sharing.export.options import ExportOptions
 from edc_ray.sharing.run_facts import facts_of
+from edc_ray.version import __version__
 
 ABOUT_VERSION = 1
 _FACTS = ("method", "seed", "config", "data", "observers", "made_by", "results")

@@ -22,7 +22,8 @@ def test_every_snippet_of_the_document_runs(tmp_path: Path, monkeypatch: pytest.
     recipe = edc_ray.recipe
 
     def smaller(name: str, **fields: Any) -> RunConfig:
-        return recipe(name, **fields | TINY_DIGITS | {"storage.root": str(tmp_path)})
+        given: dict[str, Any] = {**fields, **TINY_DIGITS, "storage.root": str(tmp_path)}
+        return recipe(name, **given)
 
     monkeypatch.setattr(edc_ray, "recipe", smaller, raising=False)
     names: dict[str, Any] = {}

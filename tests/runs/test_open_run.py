@@ -70,7 +70,7 @@ def test_shards_of_the_own_run_are_read_without_the_reader_process_and_a_set_by_
 
     monkeypatch.setattr(label_epochs, "ParquetGroups", opened)
     run_until(context, "evaluate")
-    assert class_table(context.store).rows
+    assert class_table(context.store).lines
     assert not proven
     assert set(trusted) == {True}
     CondensedViews(context.store.url)

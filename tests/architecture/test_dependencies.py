@@ -34,7 +34,7 @@ LAYERS = {
         "filelock fsspec numpy pyarrow PIL sklearn torch torchvision",
     ),
     "stages": allowed("errors version digests config artifacts core kernels models data", "numpy torch"),
-    "runs": allowed("errors config artifacts core data models stages", "torch"),
+    "runs": allowed("errors digests config artifacts core data models stages", "torch"),
     "cluster": allowed("errors digests config artifacts data stages runs", "ray torch"),
     "report": allowed(
         "errors config artifacts data", "IPython jinja2 matplotlib numpy PIL rich tensorboardX"

@@ -32,19 +32,19 @@ def lines_of_made_again(context: StageContext, earlier: RunConfig | None) -> lis
     if earlier is None or added_names(earlier, context.config):
         return []
     stages: dict[str, list[str]] = {}
-    again = set[Stage]()
+    again = set[str]()
     for stage in STAGES.values():
         manifest, reasons = _manifest(context, stage), list[str]()
         if manifest is None:
-            again.add(stage)
+            again.add(stage.name)
             continue
         if manifest.config_digest != stage_fingerprint(context.config, stage):
-            again.add(stage)
+            again.add(stage.name)
             reasons = _reasons(earlier, context.config, stage, manifest.config_digest)
-        elif again.intersection(stage.lineage):
+        elif again.intersection(one.name for one in stage.lineage):
             continue  # the reason is told of the stage that it builds on
         elif manifest.fingerprint != fingerprint_of(context, stage, units := planned_units(context, stage)):
-            again.add(stage)
+            again.add(stage.name)
             reasons = _read_otherwise(units, manifest)
         for reason in reasons:
             stages.setdefault(reason, []).append(stage.name)

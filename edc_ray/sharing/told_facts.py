@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from edc_ray.config.history import with_names_of_now
 
 
 def checked_facts(told: Any) -> dict[str, Any] | None:
@@ -36,9 +38,6 @@ class _Recover(_Part):
 class _Relabel(_Part):
     epochs: int
     mix: str
-
-
-class _Evaluate(_Part):
     labels: str
 
 
@@ -48,7 +47,11 @@ class _Config(_Part):
     init: _Init
     recover: _Recover
     relabel: _Relabel
-    evaluate: _Evaluate
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_of_now(cls, told: Any) -> Any:
+        return with_names_of_now(told) if isinstance(told, dict) else told
 
 
 class _Train(_Part):

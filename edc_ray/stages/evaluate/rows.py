@@ -58,7 +58,7 @@ class StoredRow:
     hard = False
 
     def __init__(self, context: StageContext) -> None:
-        self._stored = CondensedViews(context.store.url, dict(context.config.storage.options))
+        self._stored = CondensedViews(context.store)
         self._config, self._device = context.config, context.device
         self._images = torch.from_numpy(self._stored.images).to(context.device)
 

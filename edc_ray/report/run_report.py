@@ -65,7 +65,8 @@ def class_table(store: Store) -> ShownTable:
         if shard.path.endswith(".parquet"):
             url = store.join(join_path(stage_folder("evaluate"), shard.path))
             data = read_shard(store, stage_folder("evaluate"), shard)
-            rows, about = read_results_table(table_from_bytes(data, url=url), url=url)
+            table = table_from_bytes(data, url=url, ours=store.is_ours)
+            rows, about = read_results_table(table, url=url)
             for row in rows:
                 found.setdefault(f"{row['row']}, {row['student']}", []).append(about["per_class"])
     if manifest is None or not found:

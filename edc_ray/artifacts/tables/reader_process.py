@@ -179,7 +179,9 @@ def _death(status: int, seconds: int) -> str:
     return f"pyarrow ended its process ({signal.Signals(-status).name if status < 0 else status})"
 
 
-@atexit.register
 def _stop() -> None:
-    if reader := _readers.get(os.getpid()):
+    if reader := _readers.get(os.getpid()):  # a forked process leaves its parent's alone
         reader.stop()
+
+
+atexit.register(_stop)

@@ -143,7 +143,7 @@ def _facts(context: StageContext, name: str) -> dict[str, str]:
 
 
 class _ObserverPass:
-    """Sums of one observer's statistics, and the observer, which adds to them whatever it is shown."""
+    """An observer and the sums of its statistics, to which each batch adds."""
 
     def __init__(self, context: StageContext, name: str) -> None:
         self.name = name
@@ -172,7 +172,7 @@ class _ObserverPass:
                 layer = key.split("|")[0]
                 raise NumericalError(
                     f"statistics: observer '{self.name}', layer '{layer}' has NaN or Inf activations",
-                    next="train the observer anew with a lower squeeze.learning_rate",
+                    next="train the observer again with a lower squeeze.learning_rate",
                 )
         return arrays
 

@@ -174,7 +174,7 @@ def _why_nothing_stays(earlier: RunConfig, url: str) -> str:
             f"{url}/squeeze/manifest.json"
         )
     if fixed:
-        text += f"; the weight files of {some(fixed)} can be used again, with squeeze.head_classes of the new classes"
+        text += f"; the weight files of {some(fixed)} can be used again, with other squeeze.head_classes"
     return text
 
 

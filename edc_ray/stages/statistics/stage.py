@@ -267,7 +267,9 @@ def read_statistics(context: StageContext, name: str) -> dict[StatisticKey, dict
     manifest = context.manifest("statistics")
     shard = next(shard for shard in manifest.shards if shard.path == table_name(network_key(name)))
     url = context.store.join(f"{FOLDER}/{shard.path}")
-    return read_statistics_table(table_from_bytes(read_shard(context.store, FOLDER, shard), url=url), url=url)
+    data = read_shard(context.store, FOLDER, shard)
+    table = table_from_bytes(data, url=url, ours=context.store.is_ours)
+    return read_statistics_table(table, url=url)
 
 
 STAGE = Stage(

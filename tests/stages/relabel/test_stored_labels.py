@@ -57,9 +57,9 @@ def test_a_student_learns_from_imported_images_and_labels_as_from_those_of_the_r
 
 
 def test_a_run_without_stored_labels_says_how_to_get_them(copied: Copied) -> None:
-    online = copied("relabel", "evaluate", evaluate__labels="online")
+    online = copied("relabel", "evaluate", relabel__labels="online")
     run_pipeline(online, ["relabel"])
-    with pytest.raises(ArtifactError, match=r"labelled online(.|\n)*set evaluate\.labels=stored") as caught:
+    with pytest.raises(ArtifactError, match=r"labelled online(.|\n)*set relabel\.labels=stored") as caught:
         tiny_context(relabel__source=online.store.url)
     assert "relabel.epochs" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Opening a run: what is wrong with a config, the data or the folder is found here, before work starts."""
+"""Opening a run: refuses a wrong config, data or folder before any work starts."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def open_run(inputs: Inputs, device: torch.device) -> StageContext:
     check_numerics(config, device)
     check_same_run(inputs.store, config)
     if earlier is not None and added_names(earlier, config):
-        # Units know the images of their classes. Killed between the two files, the run can go on with either.
+        # Units compare the images of their own classes. If killed between the two writes, the run can resume.
         inputs.store.delete(RUN_DATA)
     else:
         check_same_data(inputs.store, inputs.data)
@@ -138,7 +138,7 @@ def _check_groups(config: RunConfig) -> None:
 
 
 def _with_whole_paths(config: RunConfig) -> RunConfig:
-    """Local files by their absolute paths: a worker, and who opens run.yaml later, may stand elsewhere."""
+    """Local files by absolute paths: a worker or a later reader of run.yaml may have another folder."""
     weights = {
         name: source if isinstance(source, str) else source.model_copy(update={"url": _whole(source.url)})
         for name, source in config.squeeze.weights.items()

@@ -87,7 +87,7 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
         )
     own = [hashes[slot] for slot in slots]
     if not context.config.recover.enabled:
-        return _as_they_came(context, own)
+        return _copied(context, own)
     names = context.config.observers_of("recover")
     statistics = [shard.sha256 for shard in context.manifest("statistics").shards]
     local = context.data.train.content_hash if context.config.recover.category_aware == "local" else ""
@@ -95,7 +95,7 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
 
 
 def content(context: StageContext, unit: WorkUnit, inputs: Any) -> Any:
-    """Images that are kept as they came depend on them alone; those that are made, on all classes."""
+    """Copied images depend on the initial ones alone; optimised images depend on all classes."""
     if context.config.recover.enabled:
         return None
     return own_facts(context, slots_of(unit), STAGE), inputs
@@ -104,7 +104,7 @@ def content(context: StageContext, unit: WorkUnit, inputs: Any) -> Any:
 def content_before_init(context: StageContext, unit: WorkUnit, hashes: dict[Slot, str]) -> Any:
     """`content` of a unit whose initial pixels are known by their hashes before init is complete."""
     own = [hashes[slot] for slot in slots_of(unit)]
-    return content(context, unit, _as_they_came(context, own))
+    return content(context, unit, _copied(context, own))
 
 
 def slots_of(unit: WorkUnit) -> list[Slot]:
@@ -112,8 +112,8 @@ def slots_of(unit: WorkUnit) -> list[Slot]:
     return [slot for batch in batches_of(unit) for slot in batch]
 
 
-def _as_they_came(context: StageContext, own: list[str]) -> list[str]:
-    # Images that are taken are stored in another way than made ones.
+def _copied(context: StageContext, own: list[str]) -> list[str]:
+    # Images of init.source keep their exact pixels; others are stored in recover.image_format.
     return own if context.config.init.source is None else [*own, "taken"]
 
 
@@ -124,7 +124,7 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
     if not section.enabled:
         kept = read_stage_images(context, "init", set(slots))
         in_order = sorted(slots)
-        # Images of another run or program are promised as they were, down to the last pixel.
+        # Images of another run or program keep their exact pixels.
         format = section if context.config.init.source is None else None
         return images_output(
             context, unit.key, kept.images, in_order, {"matching_loss": None}, section=format

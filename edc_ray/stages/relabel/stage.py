@@ -142,7 +142,7 @@ def label_views(context: StageContext, images: Tensor, views: EpochViews) -> np.
         raise NumericalError(
             "relabel: a soft label is NaN or Inf",
             found=f"view {row} of image {int(views.image[row])}",
-            next="look for a broken observer with edc-ray verify, or train the observers anew",
+            next="look for a damaged observer with edc-ray verify, or train the observers again",
         )
     return Fp16Codec().encode(values).columns["logits"]
 

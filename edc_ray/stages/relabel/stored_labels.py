@@ -43,7 +43,7 @@ def check_stored_labels(url: str, config: RunConfig, data: OpenedDataset) -> Non
             f"{store.url} holds labels of fewer epochs than are asked for",
             found=f"{stored} epochs",
             expected=f"relabel.epochs = {config.relabel.epochs}",
-            next=f"set relabel.epochs={stored}, or unset relabel.source to label anew",
+            next=f"set relabel.epochs={stored}, or unset relabel.source to label them here",
         )
     _check_labelled_images(url, config, data)
     if config.evaluate.order == "groups":
@@ -63,7 +63,7 @@ def _check_groups(rows: LabelRows, config: RunConfig, url: str) -> None:
 
 
 def _check_labelled_images(url: str, config: RunConfig, data: OpenedDataset) -> None:
-    """Compares the labelled images with those that this run takes, or how both are made."""
+    """Refuse labels of images that this run will not have."""
     store, _, images = open_stage(url, None, "recover")
     theirs, slots = manifest_hashes(images), slots_of_run(config, data)
     if config.init.source is not None and not config.recover.enabled:
@@ -72,13 +72,13 @@ def _check_labelled_images(url: str, config: RunConfig, data: OpenedDataset) -> 
     elif theirs.keys() != set(slots):
         raise _other_images(store.url, f"{len(theirs)} images", f"the {len(slots)} images of this run")
     elif (difference := _difference_in_the_making(store, config, data)) is not None:
-        raise _other_images(store.url, difference, "images that this run would make just so")
+        raise _other_images(store.url, difference, "images made with the config of this run")
 
 
 def _difference_in_the_making(store: Store, config: RunConfig, data: OpenedDataset) -> str | None:
-    """What a run's images are made of otherwise than those of a config."""
+    """How the making of a stored run's images differs from what this config would do; None if it does not."""
     if not (store.exists(RUN_CONFIG) and store.exists(RUN_DATA)):
-        return f"images of which no {RUN_CONFIG} says how they were made"
+        return f"images without a {RUN_CONFIG} that says how they were made"
     if _trained_on(store) != data.train.content_hash:
         return "images made from other training images"
     other = stored_config(store)

@@ -1,4 +1,4 @@
-"""What squeeze refuses before it starts: networks, weights and validation images that cannot serve."""
+"""What squeeze refuses before it starts: unfit networks, weights and validation images."""
 
 from __future__ import annotations
 

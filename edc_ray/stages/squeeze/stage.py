@@ -51,7 +51,7 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
     source = context.config.squeeze.weights.get(unit.work["observer"])
     if source is None:
         return read
-    # A file is its content, wherever it lies.
+    # A weight file counts by its content, not by its place.
     return read | {"weights": source if isinstance(source, str) else source.sha256}
 
 
@@ -110,7 +110,7 @@ def train_observer(context: StageContext, network: nn.Module, name: str) -> dict
     Deviations:
         `squeeze.save=mod10` keeps what the official scripts store: weights only after epochs e with
         e % 10 = 0, so that 50 epochs leave those of the 41st and 5 epochs those of the first. Training ends
-        there, and the rate follows all `squeeze.epochs`. Default `last`: an observer is all that was trained.
+        there, and the rate follows all `squeeze.epochs`. The default `last` keeps the last epoch.
     """
     section, seed, train = context.config.squeeze, context.config.seed, context.data.train
     torch.manual_seed(draws(seed, "squeeze", "dropout", name).torch_seed())
@@ -185,7 +185,7 @@ def _cut_out_of_pictures(
 
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
-    """Accuracies of the observers; refuses those that are no better than guessing."""
+    """Accuracies of the observers; refuses any that is no better than guessing."""
     accuracies = {record.meta["observer"]: record.meta["top1"] for record in records}
     if not context.config.dataset.allow_weak_observers:
         for record in records:
@@ -194,7 +194,7 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
 
 
 def refuse_weak_observer(name: str, top1: float, images: int, context: StageContext) -> None:
-    """Mismatched class orders show as an observer at chance level; all that follows would be worthless.
+    """Refuse an observer at chance level: its classes are probably in another order than the images'.
 
     Raises:
         DataError: accuracy is not above 1/K by three binomial standard deviations. An observer that is

@@ -143,7 +143,7 @@ def _facts(context: StageContext, name: str) -> dict[str, str]:
 
 
 class _ObserverPass:
-    """Sums of one observer's statistics, and the observer, which adds to them whatever it is shown."""
+    """An observer and the sums of its statistics, to which each batch adds."""
 
     def __init__(self, context: StageContext, name: str) -> None:
         self.name = name
@@ -172,7 +172,7 @@ class _ObserverPass:
                 layer = key.split("|")[0]
                 raise NumericalError(
                     f"statistics: observer '{self.name}', layer '{layer}' has NaN or Inf activations",
-                    next="train the observer anew with a lower squeeze.learning_rate",
+                    next="train the observer again with a lower squeeze.learning_rate",
                 )
         return arrays
 
@@ -268,7 +268,8 @@ def read_statistics(context: StageContext, name: str) -> dict[StatisticKey, dict
     shard = next(shard for shard in manifest.shards if shard.path == table_name(network_key(name)))
     url = context.store.join(f"{FOLDER}/{shard.path}")
     data = read_shard(context.store, FOLDER, shard)
-    return read_statistics_table(table_from_bytes(data, url=url, ours=context.store.is_ours), url=url)
+    table = table_from_bytes(data, url=url, ours=context.store.is_ours)
+    return read_statistics_table(table, url=url)
 
 
 STAGE = Stage(

@@ -1,7 +1,6 @@
-"""What a run takes from another one (or from what `edc-ray import` wrote): initial images, labels.
+"""What a run takes from another run, or from what `edc-ray import` wrote: its config and images.
 
-The other run must be of images of the same size and of the same classes, or, for initial images, of more; its
-labels, of the same images.
+The other run must have images of the same size, and the same classes or more.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from edc_ray.stages.units.image_shards import Slot, manifest_hashes, read_images
 
 
 def numbered_names(num_classes: int) -> tuple[str, ...]:
-    """Names of classes of which only the number is known."""
+    """Names of classes if only their number is known."""
     return tuple(map(str, range(num_classes)))
 
 
@@ -46,7 +45,7 @@ def check_classes(manifest: Manifest, class_names: Sequence[str], url: str) -> N
 
 
 def labels_in(manifest: Manifest, class_names: Sequence[str], url: str) -> list[int]:
-    """For each class its label in an artifact of the same classes, or of more.
+    """The label of each class in an artifact that has the same classes or more.
 
     Raises:
         ArtifactError: it is of other classes.
@@ -126,7 +125,7 @@ def stored_config(store: Store) -> RunConfig:
     """What a run's run.yaml says.
 
     Raises:
-        ArtifactError: it is missing or too large. ConfigError: it is no config; names the file.
+        ArtifactError: it is missing or too large. ConfigError: it cannot be read; names the file.
     """
     source = store.join(RUN_CONFIG)
     text = store.read(RUN_CONFIG, limit=MAX_CONFIG_BYTES)

@@ -104,7 +104,7 @@ def others(finished: StageContext) -> str:
         ({"init__source": "finished"}, "images made with another init.source"),
         ({"seed": 1}, "images made with another seed"),
         ({"ipc": 1}, "6 images"),
-        ({"relabel__source": "imported"}, "images of which no run.yaml says how they were made"),
+        ({"relabel__source": "imported"}, "images without a run.yaml that says how they were made"),
         ({"dataset__max_per_class": 8}, "images made from other training images"),
         (
             {"init__source": "others", "recover__enabled": False},

@@ -18,6 +18,7 @@ from edc_ray.config.run import RunConfig, StageName
 from edc_ray.errors import ConfigError
 from edc_ray.report.run_report import result_rows, write_report
 from edc_ray.runs.added_classes import lines_of_more_classes
+from edc_ray.runs.made_again import lines_of_made_again
 from edc_ray.runs.open_run import (
     Inputs,
     device_of_whole_run,
@@ -56,7 +57,7 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
     with _executor(inputs) as (execute, device):
         earlier = earlier_config(inputs.store)
         context = open_run(inputs, device)
-        for line in lines_of_more_classes(context, earlier):
+        for line in (*lines_of_more_classes(context, earlier), *lines_of_made_again(context, earlier)):
             on_event({"event": "note", "text": line})
         on_event({"event": "run_opened", "run": context.store.url})
         log = EventLog(context.store)

@@ -345,8 +345,8 @@ def refuse_no_labels(store: Store, manifest: Manifest) -> None:
             found="students of this run were labelled online"
             if manifest.meta.get("labels") == "online"
             else None,
-            expected="a run with evaluate.labels=stored",
-            next="set evaluate.labels=stored and run edc-ray stage relabel",
+            expected="a run with relabel.labels=stored",
+            next="set relabel.labels=stored and run edc-ray stage relabel",
         )
 
 

@@ -1,4 +1,4 @@
-"""A file of which some ranges are fetched at once, as a remote storage gives them fastest."""
+"""A remote file whose needed ranges are fetched at once, which is fastest."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from fsspec import AbstractFileSystem
 
 
 class FetchedRanges(io.RawIOBase):
-    """What was fetched is read from memory; a read of anything else fetches that, neither more nor less.
+    """A file that reads fetched ranges from memory, and fetches exactly what else is read.
 
-    A file that `filesystem.open` gives reads ahead instead, which a Parquet file's reader misses: it comes
-    from the end and skips most columns.
+    A file from `filesystem.open` reads ahead. That does not help a reader of Parquet, which starts at the end
+    and skips most columns.
 
     Args:
         filesystem: where the file is.
         path: of the file.
         size: of the file, in bytes.
-        ranges: (first byte, number of bytes), each fetched by a request of its own, many at a time where the
-            storage can.
+        ranges: (first byte, number of bytes). Each takes one request. They run at once if the storage can.
 
     Raises:
-        OSError: here and where it is read: the storage gives more or fewer bytes than are asked for.
+        OSError: here and on reading: the storage returns more or fewer bytes than requested.
     """
 
     def __init__(
@@ -31,7 +30,7 @@ class FetchedRanges(io.RawIOBase):
     ) -> None:
         self._filesystem, self._path, self._size = filesystem, path, size
         self._place = 0
-        # Those that are not asynchronous open a file for each range, which would read ahead again.
+        # File systems that are not asynchronous open a file for each range, and that file would read ahead.
         self._options = {} if filesystem.async_impl else {"cache_type": "none"}
         ordered = sorted((start, number) for start, number in ranges if number)
         self._starts = [start for start, _ in ordered]
@@ -45,7 +44,7 @@ class FetchedRanges(io.RawIOBase):
             _refuse_others(part, number)
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """At most so many bytes from a place on: fewer where the file ends."""
+        """`size` bytes from an offset, or fewer at the end of the file."""
         size = min(size, self._size - offset)
         if size <= 0:
             return b""
@@ -86,6 +85,6 @@ class FetchedRanges(io.RawIOBase):
 
 
 def _refuse_others(data: bytes, number: int) -> None:
-    """Servers that know no ranges give the whole file, and fsspec believes them."""
+    """Refuse another number of bytes: servers without ranges send the whole file, and fsspec accepts it."""
     if len(data) != number:
-        raise OSError(f"a storage that gives {len(data)} bytes where {number} are asked for")
+        raise OSError(f"the storage returns {len(data)} bytes instead of the {number} requested")

@@ -42,7 +42,7 @@ def test_a_server_that_knows_no_ranges_is_refused() -> None:
     filesystem = fsspec.filesystem("memory", skip_instance_cache=True)
     filesystem.async_impl = True
     filesystem.cat_file = lambda *_, **__: DATA
-    with pytest.raises(OSError, match="gives 200 bytes where 9 are asked for"):
+    with pytest.raises(OSError, match="returns 200 bytes instead of the 9 requested"):
         FetchedRanges(filesystem, "/a", len(DATA), [(0, 9)])
-    with pytest.raises(OSError, match="gives 200 bytes where 8 are asked for"):
+    with pytest.raises(OSError, match="returns 200 bytes instead of the 8 requested"):
         FetchedRanges(filesystem, "/a", len(DATA)).read_at(5, 8)

@@ -41,8 +41,8 @@ def fused_network(
                 and the activation behind it part of writing the result
 
     An activation is fused only if nothing else reads its input: see `sole_readers`. Then the fused network is
-    tried on the same images. The original stays if the results differ or there are none, because its code reaches
-    layers in other ways, depends on their attributes or layout, or its weights are NaN. Code that acts
+    tried on the same images. The original stays if the results differ, or if there are none because its code
+    reaches layers in other ways, depends on their attributes or layout, or its weights are NaN. Code that acts
     differently for other images goes unnoticed.
 
     Args:

@@ -42,8 +42,8 @@ def fused_network(
 
     An activation is fused only if nothing else reads its input: see `sole_readers`. Then the fused network is
     tried on the same images. The original stays if the results differ, or if there are none because its code
-    reaches layers in other ways, depends on their attributes or layout, or its weights are NaN. Code that acts
-    differently for other images goes unnoticed.
+    reaches layers in other ways or depends on their attributes or layout, or because weights are NaN. Code
+    that acts differently for other images goes unnoticed.
 
     Args:
         network: in eval mode, without gradients of its parameters.

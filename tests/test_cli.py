@@ -390,4 +390,4 @@ def test_compress_writes_a_sound_copy_and_says_how_much_smaller_it_is(ask: Ask, 
     assert "epochs as pca16" in answer.stdout
     assert ask("verify", str(dest)).status == 0
     refused = ask("compress", str(run_copy), "--codec", "zip")
-    assert (refused.status, "'zip' is no label codec" in refused.stderr) == (2, True)
+    assert (refused.status, "'zip' is not a label codec" in refused.stderr) == (2, True)

@@ -1,8 +1,8 @@
-"""Adaptive pooling that leaves a map alone which has the size already.
+"""Adaptive pooling that passes a map on unchanged if it already has the size.
 
-AlexNet and VGG pool to 6x6 and 7x7, the size of the maps of the images they were made for. The backward pass
-of torch's layer is not deterministic on CUDA and refuses to run where that is asked for; passing the map on
-gives the same bits.
+AlexNet and VGG pool to 6x6 and 7x7, which is the size their maps have for the images they were made for. On
+CUDA the backward pass of torch's layer is not deterministic and refuses to run in deterministic mode. Passing
+the map on gives the same bits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class PoolToSize(nn.AdaptiveAvgPool2d):
 
 
 def with_pools_to_size(network: nn.Module) -> nn.Module:
-    """The network, `PoolToSize` in the place of its adaptive pools. They have no parameters."""
+    """The network with `PoolToSize` in place of its adaptive pools, which have no parameters."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.AdaptiveAvgPool2d:

@@ -1,6 +1,6 @@
-"""Building a network of each family from its name: ours, torchvision's, EfficientNet-Lite, timm's, a user's.
+"""Building a network from its name: ours, torchvision's, EfficientNet-Lite, timm's or a user's.
 
-Weights are drawn from torch's global generator, as the libraries do; `registry.build_network` seeds it.
+Weights are drawn from torch's global generator, as libraries do. `registry.build_network` seeds it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from edc_ray.models.adaptive_pool import with_pools_to_size
 
 Family = Literal["small", "torchvision", "efficientnet_lite", "timm", "own"]
 
-# Name -> the module that has a function of that name. Imported when asked for: torchvision, which some of
-# them build on, takes longer to import than all else that a worker needs.
+# Name -> the module with a function of that name, imported on demand: some need torchvision, which takes
+# longer to import than everything else in a worker.
 SMALL_NETWORKS: dict[str, str] = {
     "convnet_d1": "convnet",
     "convnet_d2": "convnet",
@@ -40,7 +40,7 @@ _OWN = re.compile(r"[A-Za-z]\w*(\.\w+)*:[A-Za-z]\w*")
 
 
 def family_of(name: str) -> Family:
-    """The family that a name belongs to, whether or not there is such a network in it."""
+    """The family that a name belongs to. The family need not have a network of that name."""
     if name in SMALL_NETWORKS:
         return "small"
     if name in EFFICIENTNET_LITES:
@@ -61,8 +61,8 @@ def construct(name: str, *, num_classes: int, image_size: int, channels: int) ->
     """A network with new weights, on torch's default device.
 
     Raises:
-        ConfigError: the name is unknown (the nearest is given), its library is not installed, or a user's
-            factory is not one.
+        ConfigError: the name is unknown (the error names the nearest), its library is not installed, or a
+            user's factory does not work.
     """
     builders = {
         "small": _small,
@@ -90,8 +90,8 @@ def _torchvision(name: str, num_classes: int, image_size: int, channels: int) ->
     elif name.startswith("maxvit_"):
         options["input_size"] = (image_size, image_size)
     elif name in ("googlenet", "inception_v3"):
-        # Auxiliary heads would make the output of training mode a tuple. The published weights belong to
-        # inputs in [-1, 1], which the network makes of normalised ones itself; it indexes three channels.
+        # Auxiliary heads would make the output in training mode a tuple. The published weights expect inputs
+        # in [-1, 1]: with transform_input the network rescales normalised images of three channels itself.
         options |= {"aux_logits": False, "init_weights": True, "transform_input": channels == 3}
     network = models.get_model(name, **options)
     if channels != 3:
@@ -128,21 +128,21 @@ def _own(name: str, num_classes: int, image_size: int, channels: int) -> nn.Modu
     try:
         parameters = inspect.signature(factory).parameters.values()
     except ValueError as error:
-        raise ConfigError(f"network '{name}': the factory does not say what it takes") from error
+        raise ConfigError(f"network '{name}': the factory does not say which arguments it takes") from error
     accepted = {one.name for one in parameters if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)}
     if any(one.kind is one.VAR_KEYWORD for one in parameters):
-        # What else **keywords may hold is unknown.
+        # Which other keywords it understands is unknown.
         accepted.add("num_classes")
     if "num_classes" not in accepted:
         raise ConfigError(
-            f"network '{name}': the factory cannot be told the number of classes",
+            f"network '{name}': the factory does not take the number of classes",
             found=f"it takes {', '.join(sorted(accepted)) or 'nothing'}",
             expected="a function of num_classes and, where it needs them, image_size and channels",
         )
     network = factory(**{key: value for key, value in given.items() if key in accepted})
     if not isinstance(network, nn.Module):
         raise ConfigError(
-            f"network '{name}': the factory gives no network",
+            f"network '{name}': the factory returns no network",
             found=type(network).__name__,
             expected="a torch.nn.Module",
         )
@@ -174,11 +174,11 @@ def import_extra(module: str, name: str, *, extra: str) -> Any:
     """A library that one of our extras installs.
 
     Raises:
-        ConfigError: it is not installed; says how to install it.
+        ConfigError: it is not installed. The error says how to install it.
     """
     try:
         with warnings.catch_warnings():
-            # What an optional library says about its own imports helps nobody here.
+            # An optional library's warnings about its own imports help nobody here.
             warnings.simplefilter("ignore")
             return importlib.import_module(module)
     except ImportError as error:
@@ -190,7 +190,7 @@ def import_extra(module: str, name: str, *, extra: str) -> Any:
 
 
 def unknown_network(name: str, known: Iterable[str], expected: str) -> ConfigError:
-    """The error for a network that does not exist; says which are nearest."""
+    """The error for a network that does not exist. It names the nearest ones."""
     nearest = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return ConfigError(
         f"unknown network '{name}'",
@@ -200,7 +200,7 @@ def unknown_network(name: str, known: Iterable[str], expected: str) -> ConfigErr
 
 
 def _give_first_convolution(network: nn.Module, channels: int) -> None:
-    """Let the first convolution take another number of channels; all else about it stays."""
+    """Give the first convolution another number of input channels and keep everything else."""
     stem = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     stem.in_channels = channels
     stem.weight = nn.Parameter(stem.weight.new_empty(stem.out_channels, channels, *stem.kernel_size))

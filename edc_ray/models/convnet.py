@@ -13,9 +13,9 @@ from edc_ray.kernels.cpu.norm_pool import norm_pool_kernels_for
 class ConvNet(nn.Module):
     """Blocks of 3x3 convolution, instance norm, ReLU and 2x2 average pool, then one linear layer.
 
-    The norm is GroupNorm with one group per channel (affine instance norm), so the network has no BatchNorm
-    and contributes only convolutions (`features.0`, `features.4`, ...) to statistic matching. On a CPU what
-    follows a convolution is one operation, and hooks of those layers see nothing.
+    The norm is GroupNorm with one group per channel (affine instance norm). So the network has no BatchNorm,
+    and only its convolutions (`features.0`, `features.4`, ...) take part in statistic matching. On a CPU,
+    everything after a convolution is one operation: hooks on those layers are not called.
 
     Args:
         num_classes: outputs of the linear layer.
@@ -59,8 +59,8 @@ class ConvNet(nn.Module):
         return self.classifier(self._features(images_BCHW).flatten(1))
 
     def _features(self, images_BCHW: Tensor) -> Tensor:
-        # Layers that cast what they get, or that are being compiled, go one by one; compilers are asked
-        # first, since they cannot look into the choice of kernels.
+        # Under autocast or a compiler the layers run one by one. The compiler is asked first: it cannot trace
+        # the choice of kernels.
         if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
             return self.features(images_BCHW)
         kernels = norm_pool_kernels_for(images_BCHW.device)
@@ -76,20 +76,20 @@ class ConvNet(nn.Module):
 
 
 def _laid_out(images_BCHW: Tensor, memory_format: torch.memory_format) -> Tensor:
-    """Images whose convolution will lie in the format, be they of one channel."""
+    """Images laid out so that their convolution has the format, even with one channel."""
     if memory_format == torch.channels_last:
         return images_BCHW.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     return images_BCHW.contiguous()
 
 
 def convnet_w128(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
-    """Width 128, depth 3; less deep where the third pool would leave no pixel (sides below 8)."""
+    """Width 128, depth 3; less for sides below 8, where the third pool would leave no pixel."""
     depth = _depth_that_fits(3, image_size)
     return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=128, depth=depth)
 
 
 def convnet_w32(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
-    """Width 32, depth 3; less deep where the third pool would leave no pixel (sides below 8)."""
+    """Width 32, depth 3; less for sides below 8, where the third pool would leave no pixel."""
     depth = _depth_that_fits(3, image_size)
     return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=32, depth=depth)
 

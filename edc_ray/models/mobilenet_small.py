@@ -19,9 +19,9 @@ _STEM_WIDTH, _LAST_WIDTH = 16, 1280
 
 
 class InvertedResidual(nn.Module):
-    """1x1, depthwise 3x3 and linear 1x1 convolution; added to the input where both have one shape.
+    """1x1, depthwise 3x3 and linear 1x1 convolution, added to the input if the shapes agree.
 
-    The first 1x1 convolution is there also where it widens nothing (expansion 1).
+    The first 1x1 convolution is also there with expansion 1, where it widens nothing.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
@@ -45,7 +45,7 @@ class MobileNetV2(nn.Module):
     Args:
         num_classes: outputs.
         channels: channels of the input.
-        stem_stride: of the first convolution; all later ones halve the image three times.
+        stem_stride: of the first convolution. The later ones halve the image three times.
     """
 
     def __init__(self, *, num_classes: int, channels: int, stem_stride: int) -> None:
@@ -82,13 +82,12 @@ def mobilenet_v2_small(*, num_classes: int, image_size: int, channels: int) -> M
 
     Args:
         num_classes: outputs.
-        image_size: side of the images. Below 32 the stem has stride 1, which leaves at least one more pixel
-            to every later layer.
+        image_size: side of the images. Below 32 the stem has stride 1, so that later layers keep more pixels.
         channels: channels of the input.
 
     Source:
-        Sandler et al., CVPR 2018, arXiv:1801.04381, at width 0.5 with expansion 6 as in the small settings of
-        EDC, arXiv:2404.13733: ReLU, not ReLU6, and a 1x1 convolution in the block that expands by 1, too.
+        Sandler et al., CVPR 2018, arXiv:1801.04381, at width 0.5 with expansion 6, in the small form of EDC,
+        arXiv:2404.13733: ReLU instead of ReLU6, and a 1x1 convolution also in the block that expands by 1.
     Deviations:
         stem stride 1 for images below 32 pixels.
     """

@@ -1,4 +1,4 @@
-"""Observers: frozen networks, and their form in storage (safetensors; nothing is ever unpickled)."""
+"""Observers: frozen networks ("teachers" in other papers), and their form in storage, safetensors."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from edc_ray.models.registry import build_network, check_network
 from edc_ray.models.weight_files import load_state, tensors_of_safetensors
 
 SCHEMA_VERSION = 1
-# One key only: the order of several keys in a safetensors header is not fixed, and the bytes should be.
+# Only one key: safetensors does not fix the order of several, and the bytes must be fixed.
 _METADATA_KEY = "edc_ray.network"
 _MAX_SIDE = 2**13
-# What damaged or hostile JSON makes Python raise.
+# Raised by Python for damaged or hostile JSON.
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """What a stored network is: enough to build it again and to refuse it for another dataset."""
+    """Enough about a stored network to build it again, and to refuse it for another dataset."""
 
     name: str
     image_size: int
@@ -35,17 +35,17 @@ class NetworkInfo:
 
 
 def freeze(network: nn.Module) -> nn.Module:
-    """The same network in evaluation mode with parameters that take no gradient."""
+    """The same network in evaluation mode, its parameters without gradient."""
     return network.eval().requires_grad_(False)
 
 
 def network_to_bytes(
     network: nn.Module, *, name: str, image_size: int, channels: int, class_names: Sequence[str]
 ) -> bytes:
-    """The weights and buffers of a network as safetensors, with what is needed to read them back.
+    """The weights and buffers of a network as safetensors, with its description.
 
     Args:
-        network: any device; its state dict is stored on the CPU in its own precision.
+        network: on any device. Its state dict is stored in its own precision.
         name: name in the registry.
         image_size: side of the images it was built for.
         channels: channels of the images it was built for.
@@ -65,7 +65,7 @@ def read_network_info(data: bytes, *, source: str = "network") -> NetworkInfo:
 
     Args:
         data: the bytes of `network_to_bytes`.
-        source: what errors call the bytes; a URL, as a rule.
+        source: name of the bytes in errors, usually a URL.
 
     Raises:
         ArtifactError: the bytes are damaged, were not written by edc-ray, or need a newer edc-ray.
@@ -98,7 +98,7 @@ def _described(fields: dict[str, Any], version: int) -> NetworkInfo:
     )
     sound = isinstance(name, str) and all(type(size) is int and 0 < size <= _MAX_SIDE for size in sizes)
     if not (sound and isinstance(class_names, list) and all(isinstance(one, str) for one in class_names)):
-        raise ValueError("a field of another type or size")
+        raise ValueError("a field has another type or size")
     return NetworkInfo(name, *sizes, tuple(class_names), version)
 
 
@@ -106,7 +106,7 @@ def _not_ours(data: bytes, source: str) -> ArtifactError:
     return ArtifactError(
         f"{source}: not a network stored by edc-ray",
         found=f"{len(data)} bytes without a readable description",
-        next="edc-ray verify; a damaged observer is trained again by edc-ray stage squeeze",
+        next="run edc-ray verify; edc-ray stage squeeze trains a damaged observer again",
     )
 
 
@@ -124,19 +124,19 @@ def network_from_bytes(
 
     Args:
         data: the bytes of `network_to_bytes`.
-        name: what the caller needs; None takes what is stored. So do the next four. A user's own network
-            must be named here: what is stored never decides which code is imported.
+        name: the network that the caller needs. None accepts what is stored, here and for the next four. A
+            user's own network must be named: stored bytes never decide which code is imported.
         num_classes: outputs.
         image_size: side of the images.
         channels: channels of the images.
-        class_names: names in label order; another order is another labelling and is refused.
-        source: what errors call the bytes; a URL, as a rule.
+        class_names: names in label order. The same names in another order are refused.
+        source: name of the bytes in errors, usually a URL.
 
     Returns:
-        The network in evaluation mode, parameters without gradient.
+        The network in evaluation mode, its parameters without gradient.
 
     Raises:
-        ArtifactError: the bytes are damaged or newer, or the network is not the one that was asked for.
+        ArtifactError: the bytes are damaged or newer, or hold another network than the caller needs.
     """
     info = read_network_info(data, source=source)
     wanted = {"name": name, "image_size": image_size, "channels": channels, "num_classes": num_classes}
@@ -150,32 +150,32 @@ def network_from_bytes(
         raise _class_names_differ(source, info.class_names, tuple(class_names))
     if name is None and family_of(info.name) == "own":
         raise ArtifactError(
-            f"{source}: the stored network is somebody's own",
+            f"{source}: the stored network is a user's own",
             found=info.name,
-            expected="its name, given here",
+            expected="its name from the caller",
         )
     try:
         state = tensors_of_safetensors(data)
         network = _built(info, len(data))
         load_state(network, state)
-    except Exception as error:  # the library has exceptions of several kinds, and so has torch
+    except Exception as error:  # of several kinds, from safetensors and from torch
         raise ArtifactError(
             f"{source}: the weights are damaged or do not fit network '{info.name}'",
             found=(str(error).splitlines() or [type(error).__name__])[0],
-            next="edc-ray verify; a damaged observer is trained again by edc-ray stage squeeze",
+            next="run edc-ray verify; edc-ray stage squeeze trains a damaged observer again",
         ) from error
     return freeze(network)
 
 
 def _built(info: NetworkInfo, stored: int) -> nn.Module:
-    """The network that is described; refused where it is larger than what is stored, before it is made."""
+    """The described network. One that is larger than the stored bytes is refused before it is built."""
     sizes = {
         "num_classes": len(info.class_names), "image_size": info.image_size, "channels": info.channels
     }  # fmt: skip
     looked_at = check_network(info.name, **sizes)
     needed = sum(one.numel() * one.element_size() for one in looked_at.state_dict().values())
     if needed > 2 * stored:  # the stored numbers may be halves
-        raise ValueError(f"{stored} bytes of weights for a network of {needed}")
+        raise ValueError(f"{stored} bytes of weights, but the network needs {needed}")
     return build_network(info.name, **sizes, seed=0)
 
 
@@ -188,7 +188,7 @@ def _class_names_differ(source: str, found: tuple[str, ...], expected: tuple[str
             expected=f"{len(expected)} classes",
         )
     return ArtifactError(
-        f"{source}: the network was trained on other classes, or on the same in another order",
+        f"{source}: the network was trained on other classes or in another order",
         found=f"class {index} is '{found[index]}'",
         expected=f"class {index} is '{expected[index]}'",
         next="train the observers on this dataset: edc-ray stage squeeze",

@@ -1,7 +1,7 @@
-"""What the official programs' networks for small images call the layers that ours have under other names.
+"""Names of layers in the official programs' networks for small images, where they differ from ours.
 
-Their networks have the same layers with the same shapes in the same order; only the paths differ. Trees of
-statistics and checkpoints are read and written through this one table.
+Both have the same layers with the same shapes in the same order. Trees of statistics and checkpoints are read
+and written through this table.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-# Pattern of our path -> theirs; each is tried in turn. A path that no pattern fits is the same in both.
+# Pattern of our path -> theirs, tried in turn. A path that matches no pattern is the same in both.
 _Rules = tuple[tuple[str, str], ...]
 
 _RESNET: _Rules = ((r"\.downsample\.", ".shortcut."), (r"^fc\b", "linear"))
@@ -30,7 +30,7 @@ _SHUFFLENET: _Rules = (
     (r"^stage2\.", "layer1."),
     (r"^stage3\.", "layer2."),
     (r"^stage4\.", "layer3."),
-    # The first block of a stage halves the image in two branches, the others have one.
+    # The first block of a stage halves the image in two branches. The other blocks have one branch.
     (r"\.0\.branch1\.0\b", ".0.conv1"),
     (r"\.0\.branch1\.1\b", ".0.bn1"),
     (r"\.0\.branch1\.2\b", ".0.conv2"),
@@ -59,10 +59,10 @@ _RULES: dict[str, _Rules] = {
 
 
 def official_path(network: str, path: str) -> str:
-    """What the official network calls a layer, or a key of its state dict.
+    """The official network's name of a layer, or of a key of its state dict.
 
     Args:
-        network: our name. One that the official programs take from a library has the library's paths.
+        network: our name. A network that the official programs take from a library keeps the library's paths.
         path: in our network.
 
     >>> official_path("wrn_16_2", "layer1.0.conv1")
@@ -76,12 +76,12 @@ def official_path(network: str, path: str) -> str:
 def from_official_state(
     network: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]
 ) -> Mapping[str, Tensor]:
-    """The state dict of an official checkpoint under our keys; any other state dict as it is.
+    """The state dict of an official checkpoint under our keys. Any other state dict is returned unchanged.
 
     Args:
         network: our name.
-        own: state dict of our network, whose keys are wanted.
-        state: what was read.
+        own: state dict of our network, with the keys that are wanted.
+        state: the state dict that was read.
     """
     theirs = {key: official_path(network, key) for key in own}
     if set(state) != set(theirs.values()):

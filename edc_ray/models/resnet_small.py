@@ -14,7 +14,7 @@ def resnet18_small(*, num_classes: int, image_size: int, channels: int) -> ResNe
 
     Args:
         num_classes: outputs.
-        image_size: side of the images; the network averages over whatever is left, so any side will do.
+        image_size: side of the images. Any side will do, since the network averages at the end.
         channels: channels of the input.
 
     Source:

@@ -13,7 +13,7 @@ def shufflenet_v2_x0_5_small(*, num_classes: int, image_size: int, channels: int
 
     Args:
         num_classes: outputs.
-        image_size: side of the images; the network averages over what is left, so any side will do.
+        image_size: side of the images. Any side will do, since the network averages at the end.
         channels: channels of the input.
 
     Source:

@@ -1,4 +1,4 @@
-"""Files of weights from anywhere: fetched once per node, believed only for their hash, read only as data."""
+"""Files of weights from anywhere: fetched once per node, trusted only by hash, read only as data."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _NESTED = ("state_dict", "model")
 
 
 def fetch_weights(url: str, digest: str, kept_as: Path) -> bytes:
-    """The content of a file of weights, from this node's copy where there is one.
+    """The content of a file of weights, from this node's copy if it has one.
 
     Args:
         url: a local path, or any URL that fsspec reaches.
-        digest: SHA-256 in hexadecimal digits, or the first eight and more of them, as torchvision gives them.
-        kept_as: the node's copy of a remote file. Processes that want it at the same time wait for one of
-            them. A copy with another hash is fetched again.
+        digest: SHA-256 in hexadecimal digits, or at least its first eight (torchvision gives eight).
+        kept_as: the node's copy of a remote file. One process fetches it while the others wait. A copy with
+            another hash is fetched again.
 
     Returns:
         Bytes that have the hash.
@@ -54,7 +54,7 @@ def fetch_weights(url: str, digest: str, kept_as: Path) -> bytes:
 
 
 def check_local_weights(url: str, digest: str) -> None:
-    """Refuse a local file that is not there or has another hash, before any work. URLs are left alone.
+    """Refuse a local file that is missing or has another hash, before any work. URLs are not checked.
 
     Raises:
         ArtifactError: it cannot be read, or has another hash.
@@ -69,14 +69,14 @@ def read_state(data: bytes, *, source: str) -> dict[str, Tensor]:
 
     Args:
         data: the whole file.
-        source: what errors call it.
+        source: its name in errors.
 
     Returns:
-        A state dict; taken out of {"state_dict": ...} or {"model": ...}, and freed of the prefix that
+        The state dict, without a wrapper {"state_dict": ...} or {"model": ...} and without the prefix that
         (Distributed)DataParallel puts before every name.
 
     Raises:
-        ArtifactError: it is damaged, or holds other things than tensors.
+        ArtifactError: it is damaged, or holds more than tensors.
     """
     state = _read_safetensors(data, source) if _is_safetensors(data) else _read_torch(data, source)
     for name in _NESTED:
@@ -96,8 +96,7 @@ def read_state(data: bytes, *, source: str) -> dict[str, Tensor]:
 def load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """`network.load_state_dict`, for a state dict that was stored as tensors alone.
 
-    Such a state has lost the versions of its modules; they are those of the network (MNASNet refuses a state
-    without).
+    Such a state has lost the versions of its modules, which MNASNet asks for. The network's own are taken.
 
     Raises:
         RuntimeError: keys or shapes differ.
@@ -117,10 +116,10 @@ def _is_safetensors(data: bytes) -> bool:
 
 
 def tensors_of_safetensors(data: bytes) -> dict[str, Tensor]:
-    """The tensors in a safetensors file: a JSON header and raw numbers, a format that has no pickle in it.
+    """The tensors in a safetensors file, a format without pickle: a JSON header and raw numbers.
 
     Raises:
-        Exception: of several kinds, where the file is damaged.
+        Exception: of several kinds; the file is damaged.
     """
     return parse_safetensors(data)
 
@@ -137,7 +136,7 @@ def _read_torch(data: bytes, source: str) -> Any:
     try:
         _refuse_packed(data)
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # damage shows in many ways; so does a pickle that wants to run code
+    except Exception as error:  # of many kinds, for damage as for a pickle that wants to run code
         raise ArtifactError(
             f"{source} is damaged, or holds more than weights",
             found=re.split(r"[.\n]", str(error))[0] or type(error).__name__,
@@ -147,14 +146,14 @@ def _read_torch(data: bytes, source: str) -> Any:
 
 
 def _refuse_packed(data: bytes) -> None:
-    """torch stores its tensors as they are: members that grow when they are read are not its own."""
+    """Refuse an archive whose members grow when they are read: torch stores its tensors uncompressed."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         return
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
     packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
     if packed or sum(member.file_size for member in members) > len(data):
-        raise ValueError("members that claim more bytes than there are")
+        raise ValueError("its members claim more bytes than the file has")
 
 
 def _read(url: str) -> bytes:
@@ -164,11 +163,11 @@ def _read(url: str) -> bytes:
             while content.tell() <= _MAX_BYTES and (chunk := file.read(_CHUNK)):  # type: ignore[union-attr]
                 content.write(chunk)
     except Exception as error:
-        # Each file system has exceptions of its own, and their messages may hold signed addresses.
+        # Every file system has its own exceptions, and their messages may hold signed addresses.
         raise ArtifactError(
             f"the weights at {url} cannot be read",
             found=type(error).__name__,
-            next="check the address and the access of every node to it",
+            next="check the address, and that every node may read it",
         ) from error
     if content.tell() > _MAX_BYTES:
         raise ArtifactError(f"the weights at {url} are too large", expected=f"at most {_MAX_BYTES} bytes")
@@ -177,21 +176,21 @@ def _read(url: str) -> bytes:
 
 def _verified(data: bytes, digest: str, url: str) -> bytes:
     if not re.fullmatch(r"[0-9a-f]{8,64}", digest):
-        raise ConfigError(f"'{digest}' is no SHA-256 of the weights at {url}", expected="64 of 0-9 and a-f")
+        raise ConfigError(f"'{digest}' is not a SHA-256 (weights at {url})", expected="64 of 0-9 and a-f")
     found = hashlib.sha256(data).hexdigest()
     if not found.startswith(digest):
         raise ArtifactError(
-            f"the weights at {url} are not those that were asked for",
+            f"the weights at {url} have another hash",
             found=f"SHA-256 {found}",
             expected=f"SHA-256 {digest}",
-            next="correct the hash if you trust what is there now",
+            next="correct the hash if you trust the file that is there now",
         )
     return data
 
 
 @contextmanager
 def _only_one(path: Path) -> Iterator[None]:
-    """One process of this node at a time; the lock ends with the process that holds it."""
+    """Admit one process of this node at a time. The lock ends with the process that holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f"{path.name}.lock"), "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -75,5 +75,5 @@ class WideResNet(nn.Module):
 
 
 def wrn_16_2(*, num_classes: int, image_size: int, channels: int) -> WideResNet:
-    """Wide ResNet of depth 16, widening factor 2; averages over what is left, so any image side will do."""
+    """Wide ResNet of depth 16 and widening factor 2. It averages at the end, so images may have any side."""
     return WideResNet(num_classes=num_classes, channels=channels, depth=16, widening=2)

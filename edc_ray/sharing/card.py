@@ -1,7 +1,7 @@
-"""The card of a set that is given away: README.md with the metadata that Hugging Face reads.
+"""The card of a shared set: README.md with the metadata that Hugging Face reads.
 
-Everything in it comes from the facts of edc_ray.json (`sharing.export.about`), so the card of the same set is
-the same bytes.
+All its content comes from the facts of edc_ray.json (`sharing.export.about`), so the same set has the same
+card.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edc_ray.report.table import ResultRow, aggregate, results_table
 
 Facts = Mapping[str, Any]
 
-# What Hugging Face calls the size of a set.
+# Hugging Face's names for the size of a set.
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _LARGEST = "n>1M"
 _WITHOUT_LABELS = ": they belong to all images of the set, exactly as these were labelled"
@@ -25,7 +25,7 @@ def dataset_card(about: Facts) -> str:
     """README.md of an export.
 
     Args:
-        about: what edc_ray.json states, with the files other than itself and this card.
+        about: the facts of edc_ray.json, with its files except this card.
     """
     parts = [
         _front_matter(about), _title(about), _loading(about), _making(about), _results(about), _sizes(about),
@@ -35,7 +35,7 @@ def dataset_card(about: Facts) -> str:
 
 
 def card_rows(about: Facts) -> list[ResultRow]:
-    """Lines of the table of results; none where no student was trained."""
+    """Lines of the table of results; none if no student was trained."""
     results = about["results"]
     if results is None:
         return []
@@ -63,7 +63,7 @@ def _front_matter(about: Facts) -> str:
     }
     if about["format"] == "huggingface":
         stated["configs"] = _configs(about)
-    # JSON is YAML, and needs no rules for what must be quoted.
+    # JSON is YAML, and needs no rules for quoting.
     lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in stated.items()]
     return "\n".join(["---", *lines, "---"])
 

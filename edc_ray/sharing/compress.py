@@ -1,9 +1,8 @@
-"""A condensed set with its soft labels encoded anew, in a folder of its own: `edc-ray compress`.
+"""A copy of a condensed set with its soft labels in another codec: `edc-ray compress`.
 
-The copy holds the condensed images as they are and the labels, proven by manifests, so it reads like a run:
-by `edc_ray.data.condensed`, `edc-ray verify` and `export`, and by another run through init.source and
-relabel.source. A call that was interrupted goes on where it was: whole units are kept, and the manifest of
-the labels is written last.
+The copy holds the same images and the labels, proven by manifests, so `edc_ray.data.condensed`,
+`edc-ray verify` and `export` read it like a run, and another run can name it in init.source and
+relabel.source. An interrupted call resumes: it keeps whole units and writes the manifest of the labels last.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from edc_ray.data.condensed.images import open_stage, read_label_rows, refuse_no
 from edc_ray.data.condensed.label_tables import encoded_labels_table
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError, ConfigError
-from edc_ray.sharing.run_facts import ORIGIN, facts_of
+from edc_ray.sharing.facts import ORIGIN, facts_of
 from edc_ray.stages.units.provenance import environment_facts
 
 UNIT_ROWS = 1 << 16
-"""Labels that are encoded together at least, where there are so many: small units of a run are joined, for
-what a table's labels have in common is stored once for each."""
+"""Labels in a table, at least, if there are so many. Small units of a run are joined, because each table
+stores what its labels have in common."""
 GROUP_ROWS = 1 << 14
-"""Labels of one row group at most, but always whole epochs."""
+"""Labels in a row group, at most, but always whole epochs."""
 
 
 class _Opened(NamedTuple):
@@ -57,16 +56,16 @@ def compress_run(url: str, dest: str | None, *, codec: str, keep_epochs: int | N
     """Write a condensed set with its labels in another codec, or of fewer epochs, or both.
 
     Args:
-        url: of a run, or of what was imported or compressed.
-        dest: URL of the folder to write; by default `url` with the codec, and the epochs, appended.
+        url: of a run, or of an imported or compressed set.
+        dest: URL of the folder to write. Default: `url` with the codec, and the epochs, appended.
         codec: see `core.labels.specification`.
-        keep_epochs: the first so many; their views are as random as any. None: all.
+        keep_epochs: keep this many epochs, the first ones, whose views are as random as any. None: all.
 
     Returns:
-        What was written, as a sentence.
+        A sentence that says what was written.
 
     Raises:
-        ConfigError: no such codec, more epochs than there are, or the folder holds something else.
+        ConfigError: an unknown codec, more epochs than are stored, or the folder holds something else.
         ArtifactError: there are no labels, or a file is missing or damaged.
     """
     label_codec(codec)
@@ -75,7 +74,7 @@ def compress_run(url: str, dest: str | None, *, codec: str, keep_epochs: int | N
     stored = _epochs(labels)
     if keep_epochs is not None and keep_epochs > stored:
         raise ConfigError(
-            f"{labels.store.url} holds labels of fewer epochs than are to be kept",
+            f"{labels.store.url} holds labels of fewer epochs",
             found=f"{stored} epochs", expected=f"--keep-epochs of at most {stored}",
         )  # fmt: skip
     kept = keep_epochs or stored
@@ -98,9 +97,9 @@ def _target(dest: str, source: Store) -> Store:
     url = open_store(dest, writable=False).url
     if url == source.url or url.startswith(f"{source.url.rstrip('/')}/"):
         raise ConfigError(
-            "compress writes a copy and does not change what it reads",
+            "compress writes a copy outside the folder that it reads",
             found=f"--dest {url}",
-            next="give a folder outside of the run's",
+            next="give a folder outside the run's",
         )
     return open_store(dest)
 
@@ -110,7 +109,7 @@ def _default_dest(url: str, codec: str, kept: int, stored: int) -> str:
 
 
 def _parts(manifest: Manifest, kept: int) -> list[_Part]:
-    """The units to write, in order of epochs, of UNIT_ROWS labels or more but for the last."""
+    """The units to write, in order of epochs. All but the last have at least UNIT_ROWS labels."""
     parts, taken, count = [], list[Record](), 0
     for record in sorted(manifest.records, key=lambda one: one.meta["epochs"]):
         if record.meta["epochs"][0] >= kept:

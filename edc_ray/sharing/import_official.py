@@ -27,11 +27,11 @@ from edc_ray.data.real.undecoded import NUM_THREADS
 from edc_ray.digests import digest_of
 from edc_ray.errors import ConfigError, DataError
 from edc_ray.models.registry import build_network
+from edc_ray.sharing.facts import facts_beside
 from edc_ray.sharing.formats.folders import open_condensed_folder
 from edc_ray.sharing.formats.official_images import OfficialFolder, Slot
 from edc_ray.sharing.formats.official_labels import batch_from_bytes, list_batches, rows_of_epoch
 from edc_ray.sharing.import_shared import import_shared_copy, is_shared_copy
-from edc_ray.sharing.run_facts import facts_beside
 from edc_ray.stages.statistics.source import TreeSource, refuse_shared_name, wanted_of
 from edc_ray.stages.units.image_shards import encoded_output
 from edc_ray.stages.units.plan import blocks
@@ -60,14 +60,14 @@ def import_images(config: RunConfig, url: str, dest: str, *, labels: str | None 
     """
     if labels is not None and (config.dataset.mean is None or config.dataset.std is None):
         raise ConfigError(
-            "labels were made of normalised images, and the files do not say how",
+            "labels belong to normalised images, and the files do not say how they were normalised",
             found=f"dataset {config.dataset.name} without mean or std",
             next="give dataset.mean=[...] and dataset.std=[...], or --config RUN.YAML of a run of it",
         )
     if is_shared_copy(url):
         if labels is not None:
             raise ConfigError(
-                f"{url} has labels of its own", found=f"--labels {labels}", next="leave --labels out"
+                f"{url} has its own labels", found=f"--labels {labels}", next="leave --labels out"
             )
         return import_shared_copy(config.dataset, url, _empty_folder(dest, ["recover", "relabel"]))
     folder = open_condensed_folder(url)
@@ -169,7 +169,7 @@ def _fitting(spec: DatasetSpec, folder: OfficialFolder) -> DatasetSpec:
             )
     if spec.class_names and folder.class_names and spec.class_names != folder.class_names:
         raise DataError(
-            f"{folder.store.url} holds images of another dataset, or of its classes in another order",
+            f"{folder.store.url} holds images of another dataset, or its classes in another order",
             found=", ".join(folder.class_names[:5]),
             expected=", ".join(spec.class_names[:5]),
             next="give the recipe of this dataset, or its dataset.class_names",

@@ -1,6 +1,6 @@
-"""A copy for Hugging Face that `edc-ray export` has written, as a folder of a run again.
+"""Importing a copy for Hugging Face that `edc-ray export` wrote, as a folder of a run.
 
-Its manifests prove it, so the files are taken over byte by byte: images and labels.
+Its manifests prove it, so the files of images and labels are copied byte by byte.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from edc_ray.artifacts.tables.schema import read_images_table
 from edc_ray.config.dataset import DatasetSpec
 from edc_ray.data.condensed.images import images_digest
 from edc_ray.errors import DataError
-from edc_ray.sharing.run_facts import facts_beside
+from edc_ray.sharing.facts import facts_beside
 from edc_ray.stages.units.stored_runs import check_classes
 
 _LABELS = stage_folder("relabel")
 
 
 def is_shared_copy(url: str) -> bool:
-    """Whether a folder is one that `export --format huggingface` has finished."""
+    """Whether `export --format huggingface` finished this folder."""
     manifest = read_manifest(open_store(url, writable=False), "")
     return manifest is not None and manifest.stage == "recover"
 
@@ -32,15 +32,15 @@ def import_shared_copy(spec: DatasetSpec, url: str, dest: Store) -> str:
     """Copy images and labels to an empty folder.
 
     Args:
-        spec: what the images must be of, as far as it says.
+        spec: the dataset that the images must come from, as far as it is filled.
         url: of the copy for Hugging Face.
         dest: the folder.
 
     Returns:
-        What was imported, as a sentence.
+        A sentence that says what was imported.
 
     Raises:
-        DataError, ArtifactError: of another dataset or size, a file is damaged, or labels of other images.
+        DataError, ArtifactError: another dataset or size, a damaged file, or labels of other images.
     """
     source = open_store(url, writable=False)
     images, labels = read_manifest(source, ""), read_manifest(source, _LABELS)
@@ -48,9 +48,9 @@ def import_shared_copy(spec: DatasetSpec, url: str, dest: Store) -> str:
     _check(spec, source, images)
     if labels is not None and labels.meta.get("images") not in (None, images_digest(images)):
         raise DataError(
-            f"the labels in {source.url} are those of another image set",
+            f"the labels in {source.url} belong to another image set",
             expected="labels of its images",
-            next="fetch the whole copy anew",
+            next="fetch the whole copy again",
         )
     number = sum(shard.rows for shard in images.shards)
     told = f"{dest.url}: {number} images of {len(images.dataset['class_names'])} classes"

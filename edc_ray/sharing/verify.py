@@ -6,17 +6,18 @@ from edc_ray.artifacts.proof.manifest import Problem, is_proof, verify_run
 from edc_ray.artifacts.storage.layout import RUN_CONFIG
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.errors import ConfigError
-from edc_ray.sharing.export.target import ABOUT, export_problems
+from edc_ray.sharing.export.target import export_problems
+from edc_ray.sharing.facts import ABOUT
 
 
 def verify_folder(store: Store) -> list[Problem]:
-    """Damaged and missing files, each once; none where all is sound.
+    """Damaged and missing files, each once.
 
     Args:
-        store: of a run, or of what was imported, compressed or exported with a card.
+        store: of a run, or of a set that was imported, compressed or exported with a card.
 
     Raises:
-        ConfigError: it is none of these: nothing there says what its files should hold.
+        ConfigError: the folder is none of these: nothing in it says what its files should hold.
     """
     found = [*verify_run(store), *export_problems(store)]
     problems = list({problem.path: problem for problem in found}.values())  # both may name a file
@@ -30,5 +31,5 @@ def verify_folder(store: Store) -> list[Problem]:
 
 
 def has_proof(store: Store) -> bool:
-    """Whether any file states what others should hold: a run of which no unit is done has none."""
+    """Whether any file states what others should hold. A run without a finished unit has none."""
     return any(is_proof(path) or path == ABOUT for path in store.list())

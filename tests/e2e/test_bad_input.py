@@ -345,7 +345,7 @@ def test_weights_that_are_not_those_that_were_asked_for(
 ) -> None:
     weights = finished_run / "squeeze" / "convnet_d1.safetensors"
     ended = run(f"squeeze.weights={{convnet_d1: {{url: {weights}, sha256: '{'0' * 64}'}}}}")
-    _refused(ended, "ArtifactError", "not those that were asked for", str(weights))
+    _refused(ended, "ArtifactError", "have another hash", str(weights))
     no_work()
 
 
@@ -392,6 +392,6 @@ def test_a_pickle_planted_among_official_labels_is_not_run(
     torch.save([*items[:3], Planted(tmp_path / "owned"), *items[4:]], batch)
     words = ("--labels", str(official / "labels"), *TINY_SETTINGS, *_mine(folder), *KNOWN)
     ended = shown("import", str(official / "images"), str(tmp_path / "imported"), "digits", *words)
-    _refused(ended, "ArtifactError", "batch_0.tar is no official label file", "mkdir")
+    _refused(ended, "ArtifactError", "batch_0.tar is not an official label file", "mkdir")
     assert not (tmp_path / "owned").exists()
     assert not (tmp_path / "imported" / "labels" / MANIFEST_NAME).exists()

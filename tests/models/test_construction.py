@@ -81,10 +81,10 @@ def test_an_own_factory_of_any_keywords_is_told_the_number_of_classes_alone(own:
     ("factory", "message"),
     [
         ("lineer", "did you mean 'somebodys_networks:linear'"),
-        ("without_classes", "cannot be told the number of classes(.|\n)*it takes image_size"),
-        ("deaf", r"gives no logits(.|\n)*\[2, 7\](.|\n)*\[2, 5\]"),
-        ("two_outputs", "gives no logits(.|\n)*a tuple"),
-        ("no_network", "gives no network(.|\n)*int"),
+        ("without_classes", "does not take the number of classes(.|\n)*it takes image_size"),
+        ("deaf", r"does not return logits(.|\n)*\[2, 7\](.|\n)*\[2, 5\]"),
+        ("two_outputs", "does not return logits(.|\n)*a tuple"),
+        ("no_network", "returns no network(.|\n)*int"),
         ("broken", "no such disk"),
     ],
 )

@@ -107,7 +107,7 @@ def test_a_stored_name_of_somebodys_own_network_imports_nothing(
     monkeypatch.syspath_prepend(tmp_path)
     own = "module_that_a_file_names:net"
     stored = network_to_bytes(network, name=own, image_size=8, channels=1, class_names=NAMES)
-    with pytest.raises(ArtifactError, match="somebody's own"):
+    with pytest.raises(ArtifactError, match="a user's own"):
         network_from_bytes(stored)
 
 

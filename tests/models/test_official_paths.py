@@ -166,7 +166,7 @@ def test_a_checkpoint_of_ours_is_taken_as_it_is() -> None:
 def test_a_checkpoint_that_lacks_a_layer_is_refused_under_its_own_names() -> None:
     state = official_state("wrn_16_2")
     del state["block3.layer.1.conv2.weight"]
-    with pytest.raises(ConfigError, match="are not those of network 'wrn_16_2'"):
+    with pytest.raises(ConfigError, match="do not belong to network 'wrn_16_2'"):
         start_from(
             network_of("wrn_16_2"), Pretrained(state, "squeeze.pth", "0" * 64), name="wrn_16_2",
             image_size=32, channels=3, class_names=[str(label) for label in range(10)], head_classes=None,

@@ -86,7 +86,7 @@ def test_a_head_of_other_classes_is_fresh_where_it_is_trained_and_refused_where_
 ) -> None:
     network, new, pretrained = _network(), _network(), _network(num_classes, seed=1)
     weights = _weights(pretrained.state_dict(), class_names=class_names)
-    with pytest.raises(ConfigError, match=rf"know other classes(.|\n)*{num_classes} classes(.|\n)*epochs"):
+    with pytest.raises(ConfigError, match=rf"have other classes(.|\n)*{num_classes} classes(.|\n)*epochs"):
         _start(network, weights)
     assert _start(network, weights, may_train_head=True) == "fresh"
     state, old = network.state_dict(), pretrained.state_dict()

@@ -80,10 +80,10 @@ def test_a_damaged_copy_is_fetched_again(remote: str, tmp_path: Path) -> None:
 
 
 def test_another_content_than_was_asked_for_is_refused_and_not_kept(remote: str, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=f"not those that were asked for(.|\n)*{SHA}"):
+    with pytest.raises(ArtifactError, match=f"have another hash(.|\n)*{SHA}"):
         fetch_weights(remote, "0" * 64, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
-    with pytest.raises(ConfigError, match="no SHA-256"):
+    with pytest.raises(ConfigError, match="not a SHA-256"):
         fetch_weights(remote, "", tmp_path / "copy")
 
 
@@ -93,7 +93,7 @@ def test_a_local_file_is_verified_where_it_lies(tmp_path: Path) -> None:
     for url in (str(path), f"file://{path}"):
         assert fetch_weights(url, SHA, tmp_path / "copy") == DATA
     path.write_bytes(DATA[:-1])
-    with pytest.raises(ArtifactError, match="asked for"):
+    with pytest.raises(ArtifactError, match="another hash"):
         fetch_weights(str(path), SHA, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 

@@ -92,14 +92,14 @@ def test_labels_of_another_image_set_are_refused_before_anything_is_written(
     dest = new_root()
     with pytest.raises(DataError, match="labels of another image set") as caught:
         import_images(config, copy.join("images"), dest, labels=copy.join("labels"))
-    assert "there are 3 images" in str(caught.value.expected)
+    assert "for 3 images" in str(caught.value.expected)
     assert not open_store(dest).list()
 
 
 def test_a_damaged_epoch_is_named_and_leaves_no_complete_labels(copy: Store, config: RunConfig) -> None:
     copy.publish("labels/epoch_2/batch_1.tar", b"half", replace=True)
     dest = new_root()
-    with pytest.raises(ArtifactError, match=r"epoch_2/batch_1\.tar is no official label file"):
+    with pytest.raises(ArtifactError, match=r"epoch_2/batch_1\.tar is not an official label file"):
         import_images(config, copy.join("images"), dest, labels=copy.join("labels"))
     with pytest.raises(ArtifactError, match="stage relabel is not complete"):
         CondensedViews(dest)

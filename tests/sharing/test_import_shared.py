@@ -68,7 +68,7 @@ def test_another_dataset_is_refused(finished: StageContext, format: Format, fiel
 
 
 def test_labels_of_its_own_leave_no_place_for_others(finished: StageContext) -> None:
-    with pytest.raises(ConfigError, match="has labels of its own"):
+    with pytest.raises(ConfigError, match="has its own labels"):
         import_images(finished.config, shared(finished).url, new_root(), labels="memory://other")
 
 
@@ -78,7 +78,7 @@ def test_labels_of_other_images_and_damaged_files_are_refused(finished: StageCon
     assert manifest is not None
     other = replace(manifest, meta=manifest.meta | {"images": "other"})
     store.publish("labels/manifest.json", to_json(other), replace=True)
-    with pytest.raises(DataError, match=r"labels in .* are those of another image set"):
+    with pytest.raises(DataError, match=r"labels in .* belong to another image set"):
         import_images(finished.config, store.url, back)
     assert not open_store(back).list()
     store = shared(finished)

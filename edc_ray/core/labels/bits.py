@@ -31,7 +31,7 @@ def unpack(bytes_NB: np.ndarray, bits_M: np.ndarray) -> np.ndarray:
     if bytes_NB.ndim != 2 or bytes_NB.shape[1] != packed_bytes(total):
         raise ValueError(f"rows of {bytes_NB.shape[1:]} bytes and not of {packed_bytes(total)}")
     if bytes_NB.shape[1] and (bytes_NB[:, -1] & ((1 << -total % 8) - 1)).any():
-        raise ValueError("bits are set where a row is filled up")
+        raise ValueError("bits are set in the padding of a row")
     if _are_equal(bits_M):
         return _unpack_equal(bytes_NB, int(bits_M[0]), len(bits_M))
     set_NT = np.unpackbits(bytes_NB, axis=1)
@@ -44,7 +44,7 @@ def unpack(bytes_NB: np.ndarray, bits_M: np.ndarray) -> np.ndarray:
 
 
 def subset_bits(num_classes: int, size: int) -> int:
-    """Bits of `pack_subsets`; 0 where the subset is all classes."""
+    """Bits of `pack_subsets`; 0 if the subset has all classes."""
     if size >= num_classes:
         return 0
     return min(num_classes, _split_bits(num_classes, size, _low_bits(num_classes, size)))
@@ -53,9 +53,9 @@ def subset_bits(num_classes: int, size: int) -> int:
 def pack_subsets(classes_Nk: np.ndarray, num_classes: int) -> np.ndarray:
     """Subsets of the classes as uint8 [N, bytes].
 
-    In the fewer bits of two forms. A bitmap: one bit for each class. Or split numbers (Elias-Fano): the low
-    bits of each class as they are; the high parts as a bitmap in which the i-th class sets bit (high part +
-    i). With 10 of 1,000 classes that takes 81 bits, where plain numbers take 100 and no code less than 78.
+    Takes the shorter of two forms: a bitmap with one bit for each class, or split numbers (Elias-Fano). These
+    keep the low bits of each class, and a bitmap of the high parts in which the i-th class sets the bit (high
+    part + i). For 10 of 1,000 classes that takes 81 bits. Plain numbers take 100, and no code less than 78.
 
     Args:
         classes_Nk: ascending in each row.
@@ -79,16 +79,16 @@ def unpack_subsets(bytes_NB: np.ndarray, num_classes: int, size: int) -> np.ndar
     """The classes of each row, ascending, int64 [N, size].
 
     Raises:
-        ValueError: the bytes are no subset of so many classes.
+        ValueError: the bytes are not a subset of this size.
     """
     if size >= num_classes:
         return np.tile(np.arange(num_classes), (len(bytes_NB), 1))
     total = subset_bits(num_classes, size)
     if bytes_NB.ndim != 2 or bytes_NB.shape[1] != packed_bytes(total):
-        raise ValueError(f"subsets of {bytes_NB.shape[1:]} bytes and not of {packed_bytes(total)}")
+        raise ValueError(f"subsets of {bytes_NB.shape[1:]} bytes instead of {packed_bytes(total)}")
     set_NT, low = np.unpackbits(bytes_NB, axis=1), _low_bits(num_classes, size)
     if set_NT[:, total:].any():
-        raise ValueError("bits are set where a row is filled up")
+        raise ValueError("bits are set in the padding of a row")
     if num_classes <= _split_bits(num_classes, size, low):
         return _set_places(set_NT[:, :num_classes], size)
     high_Nk = _set_places(set_NT[:, size * low : total], size) - np.arange(size)
@@ -97,7 +97,7 @@ def unpack_subsets(bytes_NB: np.ndarray, num_classes: int, size: int) -> np.ndar
         low_Nk = low_Nk << 1 | set_NT[:, place : size * low : low]
     classes_Nk = high_Nk << low | low_Nk
     if (classes_Nk >= num_classes).any() or (np.diff(classes_Nk, axis=1) <= 0).any():
-        raise ValueError(f"classes that do not ascend below {num_classes}")
+        raise ValueError(f"classes do not ascend below {num_classes}")
     return classes_Nk
 
 
@@ -133,7 +133,7 @@ def _unpack_equal(bytes_NB: np.ndarray, bits: int, size: int) -> np.ndarray:
 
 def _set_places(bitmap_NP: np.ndarray, size: int) -> np.ndarray:
     if (bitmap_NP.sum(axis=1) != size).any():
-        raise ValueError(f"a row that does not name {size} classes")
+        raise ValueError(f"a row does not name {size} classes")
     return np.nonzero(bitmap_NP)[1].reshape(len(bitmap_NP), size)
 
 
@@ -150,7 +150,7 @@ def _high_places(num_classes: int, size: int, low: int) -> int:
 
 
 def _places(bits_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of every bit of a row: its number's column, and how far right it stands there."""
+    """Of every bit of a row: the column of its number, and its place from the right in it."""
     columns = np.repeat(np.arange(len(bits_M)), bits_M)
     ends = np.cumsum(bits_M)
     return columns, np.repeat(ends, bits_M) - 1 - np.arange(int(bits_M.sum()))

@@ -1,7 +1,7 @@
-"""How soft labels are stored. N labels, K classes.
+"""Codecs that store soft labels. N labels, K classes.
 
-A codec turns logits into a few numpy columns and back. An artifact names its codec by the specification that
-`label_codec` reads; `label_codec_names.py` says what may be written there.
+A codec turns logits into a few numpy columns and back. An artifact names its codec by a specification, which
+`core.labels.specification` explains and reads.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 from edc_ray.errors import NumericalError
 
 ROWS_AT_ONCE = 4096
-"""Labels that are coded together: bounds the memory of the float64 arrays between."""
+"""Labels that are coded together, which bounds the memory of intermediate float64 arrays."""
 
 
 @dataclass(frozen=True)
 class EncodedLabels:
-    """Soft labels as they are stored.
+    """Soft labels in their stored form.
 
     Args:
         columns: name -> array whose first axis is N: numbers [N], packed bytes uint8 [N, bytes], or float16
             [N, entries].
         num_classes: K.
-        shared: what all labels of a table have in common.
+        shared: arrays that all labels of a table have in common.
     """
 
     columns: Mapping[str, np.ndarray]
@@ -35,8 +35,8 @@ class EncodedLabels:
 
 
 class LabelCodec(Protocol):
-    """Logits <-> columns. Every codec begins with half-precision logits, so that what it makes of a network's
-    logits is what it makes of those stored as fp16."""
+    """Logits <-> columns. Every codec rounds logits to half precision first, so that it encodes a network's
+    logits and the same logits stored as fp16 alike."""
 
     @property
     def name(self) -> str:
@@ -44,7 +44,7 @@ class LabelCodec(Protocol):
         ...
 
     def encode(self, logits_NK: np.ndarray) -> EncodedLabels:
-        """What to store.
+        """The columns to store.
 
         Raises:
             NumericalError: a logit is not finite, or beyond half precision.
@@ -60,13 +60,12 @@ class LabelCodec(Protocol):
         ...
 
     def error_bound(self, logits_NK: np.ndarray) -> np.ndarray:
-        """Largest |decoded - logits| there can be when these are encoded as one table, elementwise."""
+        """Upper bound of |decoded - logits|, elementwise, if these are encoded as one table."""
         ...
 
 
 class Fp16Codec:
-    """Half-precision floats, one column `logits` of float16 [N, K]. What already is float16 comes back
-    exactly."""
+    """Half-precision floats in one column `logits`, float16 [N, K]. float16 logits come back exactly."""
 
     name = "fp16"
 
@@ -92,7 +91,7 @@ def as_halves(logits_NK: np.ndarray, codec: str) -> np.ndarray:
     """Logits as the nearest half-precision numbers.
 
     Raises:
-        NumericalError: a logit is not finite or rounds to infinity; names its place.
+        NumericalError: a logit is not finite or rounds to infinity. Names its place.
     """
     with np.errstate(over="ignore"):
         halves_NK = np.asarray(logits_NK).astype(np.float16)
@@ -110,7 +109,7 @@ def as_halves(logits_NK: np.ndarray, codec: str) -> np.ndarray:
 def stored_column(
     encoded: EncodedLabels, name: str, kind: type[np.generic], width: int | None = None
 ) -> np.ndarray:
-    """A column, [N] or [N, width], as `encode` must have made it.
+    """A column, [N] or [N, width], checked against what `encode` makes.
 
     Raises:
         ValueError: it is missing, or of another type or shape, or not finite.
@@ -131,7 +130,7 @@ def stored_column(
 def shared_array(
     encoded: EncodedLabels, name: str, kind: type[np.generic], shape: tuple[int, ...]
 ) -> np.ndarray:
-    """An array of the table, as `encode` must have made it.
+    """An array of the table, checked against what `encode` makes.
 
     Raises:
         ValueError: it is missing, or of another type or shape, or not finite.

@@ -29,12 +29,12 @@ _FIT_ROWS = 8192
 
 @dataclass(frozen=True)
 class Components:
-    """What a table's labels have in common.
+    """What the labels of a table have in common.
 
     Args:
         mean: float32 [K], of the logits.
         bits: uint8 [R], of each component's code, from the largest variance to the least.
-        half_steps: int16 [R, K]. A code c of b bits adds (2c + 1 - 2**b) of its row's.
+        half_steps: int16 [R, K]. A code c of b bits adds (2c + 1 - 2**b) times its row.
         exponent: the unit of half_steps is 2**-exponent.
     """
 
@@ -56,9 +56,9 @@ class Fit(NamedTuple):
 class ComponentsCodec:
     """The mean of all labels of the table plus multiples of its principal components.
 
-    `logits_components` packed [N, R]: the codes of the label's components, `bits` in all. More bits go to
-    components of more variance, each where it lessens the squared error most. Shared: `mean`, `bits`,
-    `half_steps` and `exponent` of `Components`. Sums of whole numbers: every machine decodes the same.
+    `logits_components` packed [N, R]: the codes of the label's components, `bits` in all. Each bit goes where
+    it reduces the squared error most. Shared: `mean`, `bits`, `half_steps` and `exponent` of `Components`.
+    Sums are of whole numbers, so every machine decodes the same.
 
     Args:
         bits: of a label.
@@ -71,7 +71,7 @@ class ComponentsCodec:
         return f"pca{self.bits}"
 
     def encode(self, logits_NK: np.ndarray, fit: Fit | None = None) -> EncodedLabels:
-        """What to store, with the components of these labels or those of others (`fit`)."""
+        """The columns to store, with the components of these labels or those of others (`fit`)."""
         halves_NK = as_halves(logits_NK, self.name)
         components, axes_RK, steps_R = fit or self.fit(halves_NK)
         widths_R = components.bits.astype(np.int64)
@@ -94,15 +94,15 @@ class ComponentsCodec:
 
         def columns(rows: slice) -> dict[str, np.ndarray]:
             odd_NR = 2 * unpack(codes_NB[rows], widths_R) + 1 - 2**widths_R
-            # Exact in float64: below 2**(MAX_BITS + 15) * R, in whatever order they are added.
+            # Exact in float64 in any order of the sum: below 2**(MAX_BITS + 15) * R.
             sums_NK = odd_NR.astype(np.float64) @ components.half_steps.astype(np.float64)
             return {"": components.mean + np.ldexp(sums_NK, -components.exponent).astype(np.float32)}
 
         return in_blocks(columns, len(codes_NB))[""]
 
     def error_bound(self, logits_NK: np.ndarray) -> np.ndarray:
-        """What lies outside of the components, plus their errors: half a step, or what is cut off beyond the
-        last level; plus the rounding of half_steps and to half precision."""
+        """The part outside the components, plus their errors (half a step, or what is clipped at the last
+        level), plus the rounding of half_steps and to half precision."""
         halves_NK = as_halves(logits_NK, self.name)
         components, axes_RK, steps_R = self.fit(halves_NK)
         places_NR = _projected(halves_NK, components.mean, axes_RK)

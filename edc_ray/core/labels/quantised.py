@@ -1,4 +1,4 @@
-"""All logits of a label on a grid of its own: q2 to q8. N labels, K classes."""
+"""All logits of a label on one grid for each label: q2 to q8. N labels, K classes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class QuantisedCodec:
         return step_N.astype(np.float64)[:, None] / 2 + rounding_NK + largest_N1 * 2.0**-21
 
     def _grid(self, halves_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest logit and step of each label; a step is rounded up: the grid reaches the highest."""
+        """Lowest logit and step of each label. Steps are rounded up, so that the grid reaches the highest."""
         low_N = halves_NK.min(axis=1)
         span_N = halves_NK.max(axis=1).astype(np.float64) - low_N.astype(np.float64)
         exact_N = span_N / (2**self.bits - 1)

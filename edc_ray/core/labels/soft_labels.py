@@ -17,8 +17,8 @@ def ensemble_logits(logits_OBK: Sequence[Tensor] | Tensor, norm: LabelNorm = "no
     Args:
         logits_OBK: one [B, K] matrix for each observer.
         norm: "none", or "frobenius": each matrix is first rescaled to the mean Frobenius norm of all, so that
-            no observer dominates by the size of its logits. That ties a label to the others of its batch:
-            give one mixing group a call, or the label depends on how images were dealt to calls.
+            no observer dominates by the size of its logits. A label then depends on the others of its call:
+            pass one mixing group in each call.
 
     Returns:
         [B, K] of the observers' dtype.
@@ -34,7 +34,7 @@ def ensemble_logits(logits_OBK: Sequence[Tensor] | Tensor, norm: LabelNorm = "no
     stacked_OBK = logits_OBK if isinstance(logits_OBK, Tensor) else torch.stack(list(logits_OBK))
     if norm == "frobenius":
         norm_O11 = stacked_OBK.flatten(1).norm(dim=1).reshape(-1, 1, 1)
-        # Observers whose logits are all zero stay as they are.
+        # Observers whose logits are all zero do not change.
         stacked_OBK = stacked_OBK / norm_O11.clamp(min=torch.finfo(norm_O11.dtype).tiny) * norm_O11.mean()
     elif norm != "none":
         raise ValueError(f"norm must be 'none' or 'frobenius', got {norm!r}")

@@ -1,7 +1,7 @@
-"""What a codec's specification says.
+"""Specifications of codecs.
 
 fp16              half precision, exactly
-q8 ... q2         all logits in so many bits, on a grid of each label's own
+q8 ... q2         all logits in 8 to 2 bits, on a grid for each label
 pca64             principal components of the table's logits, 64 bits for each label
 top16             the 16 largest logits in half precision and the mass of the others
 top16_q6          the same, with kept logits of 6 bits
@@ -33,7 +33,7 @@ def label_codec(spec: str) -> LabelCodec:
     """The codec of a specification.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: there is no such codec.
     """
     if spec == "fp16":
         return Fp16Codec()
@@ -55,9 +55,9 @@ def label_codec(spec: str) -> LabelCodec:
             raise _refused(spec, "")
         return QuantisedCodec(bits)
     if bits is not None:
-        raise _refused(spec, " The bits of principal components are dealt by the codec")
+        raise _refused(spec, " The codec itself divides the bits among principal components")
     return components
 
 
 def _refused(spec: str, why: str) -> ConfigError:
-    return ConfigError(f"'{spec}' is no label codec.{why}", expected=EXPECTED)
+    return ConfigError(f"'{spec}' is not a label codec.{why}", expected=EXPECTED)

@@ -2,9 +2,9 @@
 
 B images, C channels, H W pixels. Sizes are (height, width).
 
-Two ways to apply a view. `apply_views` gives each image its own box by elementwise operations only, so that
-the bits of a view do not depend on the batch it is in: labels are made and replayed with it.
-`apply_shared_view` gives the whole batch one box through `F.interpolate`, which is faster: images are
+There are two ways to apply a view. `apply_views` gives each image its own box. It uses only elementwise
+operations, so that the bits of a view do not depend on its batch. Labels are made and replayed with it.
+`apply_shared_view` gives the whole batch one box through `F.interpolate`, which is faster. Images are
 recovered with it.
 """
 
@@ -30,8 +30,7 @@ _WORDS_PER_VIEW = 2 * _TRIES + 3  # area and aspect of each try; top, left, flip
 class AugmentParams:
     """Views of a batch: a box in pixels of the source image, then a horizontal flip.
 
-    top, left, height, width: int64 [B] on the CPU; top and left are negative where a padded crop begins
-        outside.
+    top, left, height, width: int64 [B] on the CPU. top and left are negative if a padded crop begins outside.
     flip: bool [B] on the CPU.
     """
 
@@ -77,10 +76,11 @@ def sample_views(
         flip_probability: in [0, 1].
 
     Returns:
-        The views. Ten tries at most, then the largest central box within `ratio`.
+        The views. After ten tries, the largest central box within `ratio`.
 
     Raises:
-        ValueError: as many streams as images are needed, or a range is not increasing and positive.
+        ValueError: the number of streams is not the number of images, or a range is not increasing and
+            positive.
 
     Source:
         The arithmetic of torchvision's RandomResizedCrop, with our own draws in float64.
@@ -101,7 +101,7 @@ def sample_shared_view(
     ratio: tuple[float, float] = DEFAULT_RATIO,
     flip_probability: float = 0.5,
 ) -> AugmentParams:
-    """One view for a whole batch, as AugmentParams of length 1. Arguments as `sample_views`."""
+    """One view for a whole batch, as AugmentParams of length 1. Arguments: see `sample_views`."""
     return sample_views(draws, 1, image_size, scale, ratio, flip_probability)
 
 
@@ -141,7 +141,7 @@ def apply_views(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
         params: one view for each image; boxes lie inside the images.
 
     Returns:
-        [B, C, H, W], same dtype and device. Differentiable. The bits of a row depend on that row only (tested
+        [B, C, H, W], same dtype and device. Differentiable. The bits of a row depend only on that row (tested
         on CPUs).
 
     Raises:
@@ -158,7 +158,7 @@ def apply_views(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
 
 @dataclass(frozen=True)
 class Taps:
-    """Where the pixels of views come from along one axis of length N, on the CPU.
+    """The source of the pixels of views along one axis of length N, on the CPU.
 
     first, second: int64 [B, N] source positions. weight: float32 [B, N] of the second.
     """
@@ -202,11 +202,11 @@ def apply_crop_pad(images_BCHW: Tensor, params: AugmentParams, fill: Tensor | fl
     Args:
         images_BCHW: float, any device.
         params: of `sample_crop_pad`.
-        fill: value outside the image. 0 for pixels in [0, 1]; for normalised images the normalised zero,
+        fill: value outside the image. 0 for pixels in [0, 1]. For normalised images the normalised zero,
             a tensor [C] of -mean / std.
 
     Returns:
-        [B, C, H, W]; the bits of a row depend on that row only.
+        [B, C, H, W]. The bits of a row depend only on that row.
 
     Raises:
         ValueError: the number of views is not the number of images.
@@ -228,10 +228,9 @@ def apply_crop_pad(images_BCHW: Tensor, params: AugmentParams, fill: Tensor | fl
 def _boxes_from_uniforms(
     uniforms_BW: np.ndarray, size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
 ) -> np.ndarray:
-    """(top, left, height, width) from 23 uniforms each, int64 [B, 4]; all images try at once.
+    """(top, left, height, width) from 23 uniforms each, int64 [B, 4]. All images try at once.
 
-    Only operations that are rounded correctly are numpy's, whose exp may give another last bit for a number
-    among others than for the number alone.
+    Only correctly rounded operations are numpy's: the last bit of its exp may depend on the other numbers.
     """
     image_height, image_width = size
     log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
@@ -257,7 +256,7 @@ def _boxes_from_uniforms(
 
 
 def central_box(size: tuple[int, int], ratio: tuple[float, float]) -> tuple[int, int]:
-    """Height and width of the largest box with width / height within `ratio`; torchvision's fallback."""
+    """Height and width of the largest box with width / height within `ratio`, torchvision's fallback."""
     height, width = size
     if width / height < min(ratio):
         return round(width / min(ratio)), width
@@ -281,7 +280,7 @@ def _params(rows: list[tuple[int, int, int, int, bool]]) -> AugmentParams:
 
 
 def _taps(start_B: Tensor, extent_B: Tensor, size: int, flip_B: Tensor) -> Taps:
-    """Taps for each output position; in float32 as torch's own kernels, so that the weights are theirs."""
+    """Taps for each output position, in float32 like torch's own kernels, so that the weights are equal."""
     step_BN = torch.arange(size, dtype=torch.float32).expand(len(start_B), -1)
     step_BN = torch.where(flip_B[:, None], size - 1 - step_BN, step_BN)
     extent_B1 = extent_B[:, None]
@@ -298,8 +297,8 @@ def _interpolate(images_BCHW: Tensor, taps: Taps, axis: int) -> Tensor:
     first, second = (
         _pick(images_BCHW, each.to(images_BCHW.device), axis) for each in (taps.first, taps.second)
     )
-    # Three separate operations: torch.lerp may fuse them for whole vectors and not for the rest of a row,
-    # and then a pixel's bits would depend on where in memory it lies.
+    # Three separate operations: torch.lerp may fuse them for whole vectors but not for the rest of a row, and
+    # then a pixel's bits would depend on its place in memory.
     return first + (second - first) * _spread(taps.weight.to(images_BCHW), axis)
 
 

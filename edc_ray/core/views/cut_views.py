@@ -1,10 +1,10 @@
-"""Crops of 8-bit images, cut, resized, flipped and normalised in one go, for any rows and any window.
+"""Cutting, resizing, flipping and normalising crops of 8-bit images in one step, for any rows and window.
 
 M images, B views, C channels, H W pixels, h w pixels of a window of the views.
 
-The bits are those of `augment.apply_views` and `pixels.normalise` of the whole images as floats. Here
-rows of bytes are copied before they become floats, bands are shuffled by shuffling the positions that are
-read, and on a CPU few views are made at a time, so that what is between two operations stays in the cache.
+The bits are those of `augment.apply_views` and `pixels.normalise` on whole images as floats. Here rows of
+bytes are copied before they become floats, and bands are shuffled by shuffling the positions that are read.
+On a CPU few views are made at a time, so that intermediate results stay in the cache.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Window(NamedTuple):
 
 
 class _Reads(NamedTuple):
-    """What is read, on the images' device: all lines of all images, and which of them; mean and std."""
+    """On the images' device: all lines of all images, the taps that choose among them, mean and std."""
 
     lines: Tensor
     rows: Taps
@@ -50,18 +50,18 @@ class _Reads(NamedTuple):
 class ViewCutter:
     """Cuts views of some images.
 
-    `images`, `image`, `rows`, `columns` (taps, bands shuffled), `mean`, `std` and `shape` [B, C, H, W] are
-    what another form of the same arithmetic needs.
+    A kernel of the same arithmetic needs `images`, `image`, `rows`, `columns` (taps, bands shuffled), `mean`,
+    `std` and `shape` [B, C, H, W].
 
     Args:
         images_MCHW: uint8, any device.
-        image_B: int64, which image each view shows.
+        image_B: int64, the image of each view.
         crops: B boxes and flips.
         bands: orders of the images' bands before the crop.
         mean, std: per channel, of pixels in [0, 1].
 
     Raises:
-        ValueError: the images are not uint8, or there are not as many boxes and orders as views.
+        ValueError: the images are not uint8, or the numbers of views, boxes and orders differ.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ViewCutter:
         if images_MCHW.dtype != torch.uint8:
             raise ValueError(f"views are cut out of uint8 images, got {images_MCHW.dtype}")
         if len(crops) != len(image_B) or (bands is not None and len(bands) != len(image_B)):
-            raise ValueError(f"{len(image_B)} views, not as many boxes or orders of bands")
+            raise ValueError(f"{len(image_B)} views and another number of boxes or orders of bands")
         _, channels, height, width = images_MCHW.shape
         self.images = images_MCHW.contiguous()
         self.image = torch.from_numpy(image_B)
@@ -102,7 +102,7 @@ class ViewCutter:
         )
 
     def parts(self) -> Iterator[slice]:
-        """The views, as many at a time as are best made together."""
+        """The views in parts of the best size to make together."""
         limit = _PIXELS_AT_ONCE.get(self.images.device.type, _PIXELS_ELSEWHERE)
         count, *image = self.shape
         step = max(1, limit // int(np.prod(image)))
@@ -144,7 +144,7 @@ def _pixels_of(lines_RW: Tensor, line_BCh: Tensor) -> Tensor:
 
 
 def _blend(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
-    """first + (second - first) * weight, written over `second`; see `augment` on why it is no lerp."""
+    """first + (second - first) * weight, written over `second`. `augment` says why it is not a lerp."""
     return second.sub_(first).mul_(weight).add_(first)
 
 

@@ -22,17 +22,17 @@ def resize_8_bit(images_NCHW: Tensor, size: tuple[int, int]) -> Tensor:
         size: (height, width) of the result.
 
     Returns:
-        uint8 [N, C, *size]; equal bytes on every device, because all sums are exact.
+        uint8 [N, C, *size]. The bytes are equal on every device, because all sums are exact.
 
     Raises:
         ValueError: the images are not uint8.
 
     Source:
-        Pillow, libImaging/Resample.c: columns first, rounded to 8 bits, then rows; an axis that keeps its
+        Pillow, libImaging/Resample.c: columns first, rounded to 8 bits, then rows. An axis that keeps its
         length is skipped.
     Deviations:
-        Pillow 13 takes some images rows first, which lose height and not (or hardly) width: one level apart
-        there.
+        Pillow 13 resizes rows first in images that lose height but little or no width. They differ by one
+        level.
     """
     if images_NCHW.dtype != torch.uint8:
         raise ValueError(f"8-bit resizing of {images_NCHW.dtype}")
@@ -45,7 +45,7 @@ def resize_8_bit(images_NCHW: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _resample(pixels: Tensor, weights_OI: Tensor) -> Tensor:
-    # Integers below 2**53 in float64: no rounding, whatever the order of the sums.
+    # Integers below 2**53 in float64: no rounding in any order of the sums.
     sums = pixels @ weights_OI.to(pixels.device).T
     return ((sums + 2 ** (_WEIGHT_BITS - 1)) / 2**_WEIGHT_BITS).floor().clamp(0, 255)
 

@@ -42,10 +42,10 @@ class RandAugmentParams:
 class Operation:
     """One kind of change.
 
-    name: as torchvision calls it.
-    strength: the magnitude for a share of the largest one and the image's (height, width).
-    signed: half of the draws go the other way.
-    apply: uint8 [B, C, H, W] and a magnitude of each, float64 [B] on the CPU, to the same.
+    name: torchvision's.
+    strength: gives the magnitude from a share of the largest one and the image's (height, width).
+    signed: half of the draws have the opposite sign.
+    apply: from uint8 [B, C, H, W] and magnitudes float64 [B] on the CPU to uint8 [B, C, H, W].
     """
 
     name: str
@@ -61,7 +61,7 @@ def sample_rand_augment(
 
     Args:
         streams: one for each image.
-        image_size: (height, width), for shifts are shares of it.
+        image_size: (height, width). Shifts are shares of it.
         num_operations: N.
 
     Source:
@@ -76,22 +76,22 @@ def sample_rand_augment(
 
 
 def apply_rand_augment(images_BCHW: Tensor, params: RandAugmentParams) -> Tensor:
-    """Change each image by its own operations, in their order.
+    """Change each image by its own operations, in order.
 
     Args:
         images_BCHW: uint8 of 1 or 3 channels, any device.
         params: one row for each image.
 
     Returns:
-        uint8 [B, C, H, W]. On a CPU a row does not depend on the other rows (sides up to 256 pixels; the mean
-        grey of a larger image may round otherwise).
+        uint8 [B, C, H, W]. On a CPU a row does not depend on the other rows for sides up to 256 pixels. The
+        mean grey of a larger image may round differently.
 
     Raises:
-        ValueError: other images than uint8, or the number of parameters is not the number of images.
+        ValueError: the images are not uint8, or the number of parameters is not the number of images.
 
     Deviations:
-        The official code changes Pillow images before it makes tensors of them; these are torchvision's
-        operations on tensors, whose rotations and shears round pixel positions otherwise.
+        The official code changes Pillow images before it makes tensors of them. These are torchvision's
+        operations on tensors, which round pixel positions of rotations and shears differently.
     """
     if images_BCHW.dtype != torch.uint8 or len(images_BCHW) != len(params):
         raise ValueError(
@@ -100,7 +100,7 @@ def apply_rand_augment(images_BCHW: Tensor, params: RandAugmentParams) -> Tensor
         )
     changed = images_BCHW.clone()
     for place in range(params.operation.shape[1]):
-        # Images that are changed alike are changed together.
+        # Images with the same operation are changed together.
         for chosen in np.unique(params.operation[:, place]):
             alike = np.flatnonzero(params.operation[:, place] == chosen)
             rows, magnitude = torch.from_numpy(alike).to(changed.device), params.magnitude[alike, place]
@@ -109,7 +109,7 @@ def apply_rand_augment(images_BCHW: Tensor, params: RandAugmentParams) -> Tensor
 
 
 def _moving(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """An operation that takes each pixel from another place, or leaves it black."""
+    """An operation that reads each pixel from another place, or leaves it black."""
 
     def move(images: Tensor, magnitude: Tensor) -> Tensor:
         count, channels, height, width = images.shape
@@ -122,15 +122,15 @@ def _moving(name: str) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def is_moving(name: str) -> bool:
-    """Whether an operation takes each pixel from another place, by `moved_from`."""
+    """Whether an operation reads each pixel from another place, by `moved_from`."""
     return name == "Rotate" or name.startswith(("Shear", "Translate"))
 
 
 @lru_cache(maxsize=64)
 def moved_from(name: str, magnitude: float, height: int, width: int) -> Tensor:
-    """Which pixel stands at each place, int64 [H * W], counted from 1; 0 is outside.
+    """The source pixel of each place, int64 [H * W], counted from 1; 0 is outside.
 
-    torchvision says it: it moves an image of the pixels' numbers, which float32 holds exactly.
+    torchvision computes it by moving an image of the pixels' numbers, which float32 holds exactly.
     """
     functional = _torchvision()
     numbers = torch.arange(1, height * width + 1, dtype=torch.float32).view(1, 1, height, width)
@@ -148,7 +148,7 @@ def moved_from(name: str, magnitude: float, height: int, width: int) -> Tensor:
 
 
 def _blend(images: Tensor, other: Tensor, magnitude: Tensor) -> Tensor:
-    """(1 + magnitude) of the images, the rest of the other; as torchvision rounds it."""
+    """(1 + magnitude) of the images plus the rest of the other, rounded like torchvision's."""
     own = 1.0 + magnitude
     share, rest = (each.to(images.device, torch.float32).view(-1, 1, 1, 1) for each in (own, 1.0 - own))
     return (share * images + rest * other).clamp(0, 255).to(torch.uint8)
@@ -184,7 +184,7 @@ def _solarize(images: Tensor, magnitude: Tensor) -> Tensor:
 
 
 def _equalize(images: Tensor) -> Tensor:
-    """Each channel's grey levels spread evenly; a channel with nothing to spread stays."""
+    """Spread each channel's grey levels evenly. A channel with nothing to spread does not change."""
     count, channels = images.shape[:2]
     values = images.reshape(count * channels, -1).long()
     offsets = 256 * torch.arange(len(values), device=images.device)[:, None]
@@ -199,7 +199,7 @@ def _equalize(images: Tensor) -> Tensor:
 
 
 def _torchvision() -> Any:
-    # Slow to import, and few runs need it.
+    # It is slow to import, and few runs need it.
     from torchvision.transforms import functional
 
     return functional

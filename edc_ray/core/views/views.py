@@ -1,7 +1,7 @@
 """The augmented, mixed views of one epoch, as parameters that are drawn once and replayed anywhere.
 
-N images, one view each; a row pastes or blends in the un-mixed view of another row of its mixing group.
-Relabelling draws and renders; training only renders. Both see the same bits, whatever their batches are.
+N images have one view each. A row pastes or blends in the un-mixed view of another row of its mixing group.
+Relabelling draws and renders, training only renders. Both see the same bits for any batches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edc_ray.core.views.rand_augment import RandAugmentParams, apply_rand_augmen
 
 Mix = Literal["none", "cutmix", "mixup"]
 _FEW_MORE = 1.3
-"""Where rows and partners together are at most so many times the rows, each is made once and kept."""
+"""If rows and partners together are at most this many times the rows, each is made once and kept."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class ViewSettings:
     """How views are drawn.
 
     crop_scale: smallest and largest share of the image's area.
-    flip_probability: of mirroring; 0 where a mirrored image is another class.
+    flip_probability: of mirroring; 0 if a mirrored image belongs to another class.
     mix_alpha: both parameters of the Beta distribution of lam.
     mix_group: images that share one box or lam, and among which partners are chosen.
     patch_shuffle: bands of rows and of columns that change places before the crop; 1 shuffles none.
     rand_augment: two operations of RandAugment on the image, before anything else.
-    order_seed: images are dealt into groups in the order of the official relabelling with this seed, class
-        after class before it; None: in an order of our own.
+    order_seed: seed of the official relabelling's order, in which images are dealt into groups; None: our own
+        order.
     """
 
     crop_scale: tuple[float, float] = (0.5, 1.0)
@@ -56,7 +56,7 @@ class ViewSettings:
 class EpochViews:
     """Parameters of one epoch's views, in the order of mixing groups.
 
-    image: int64 [N], which image a row shows. group: int64 [N].
+    image: int64 [N], the image of each row. group: int64 [N].
     crops: N boxes and flips. partner: int64 [N], the row that is mixed in.
     box: int64 [N, 4], (row0, row1, column0, column1) pasted of the partner; empty without CutMix.
     lam: float64 [N], share of the own view in a blend; as drawn with CutMix; 1 without mixing.
@@ -85,10 +85,10 @@ def draw_epoch_views(
     Args:
         seed: root seed.
         epoch: from 0.
-        keys: (class, ipc_id) of each image: its crop is drawn from the key and the epoch alone, so that more
-            images or epochs change no other view's crop. Groups are dealt over all images.
+        keys: (class, ipc_id) of each image. Its crop depends only on the key and the epoch, so that more
+            images or epochs change no other crop. Groups are dealt over all images.
         image_size: side of the images.
-        settings: how.
+        settings: of the draws.
     """
     count = len(keys)
     if settings.order_seed is None:
@@ -122,9 +122,9 @@ def draw_epoch_views(
 
 
 def _official_order(keys: Sequence[tuple[int, int]], seed: int, epoch: int) -> np.ndarray:
-    """The images as the official sampler has them in an epoch, by torch's permutations of the sorted files.
+    """The official sampler's order of images in an epoch: torch's permutation of the sorted files.
 
-    torch promises its streams for one release only. All epochs before are drawn, too.
+    torch promises its streams for one release only. All earlier epochs are drawn too.
     """
     files = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
     orders = official_relabel_orders(len(keys), seed)
@@ -151,7 +151,7 @@ def _draw_mixing(
 
 
 class ViewKernel(Protocol):
-    """Cuts and mixes views: another form of what `render_views` does, with the same bits."""
+    """Cuts and mixes views with the same bits as `render_views`."""
 
     def __call__(
         self, own: ViewCutter, partners: ViewCutter | None, box_B4: Tensor | None, lam_B: Tensor | None
@@ -160,7 +160,7 @@ class ViewKernel(Protocol):
         ...
 
     def change(self, images_BCHW: Tensor, changes: RandAugmentParams) -> Tensor:
-        """As `apply_rand_augment`."""
+        """See `apply_rand_augment`."""
         ...
 
 

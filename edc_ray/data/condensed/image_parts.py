@@ -1,4 +1,4 @@
-"""A part of a condensed set: fewer classes, fewer images of each. Nothing is made or written for it."""
+"""A part of a condensed set: fewer classes, or fewer images of each. It computes and writes nothing."""
 
 from __future__ import annotations
 
@@ -18,20 +18,18 @@ def part_of_images(
 
     Args:
         rows: the set.
-        ipc: the first so many images of each class; None: all.
-        classes: names of those to keep, which get the labels 0, 1, ... in this order; None: all.
-        url: what errors call the set.
+        ipc: keep this many images of each class, the first ones; None: all.
+        classes: names of the classes to keep, which get the labels 0, 1, ... in this order; None: all.
+        url: name of the set in errors.
 
     Raises:
-        ConfigError: a class is not there or named twice, none is named, or there are not so many images.
+        ConfigError: a class does not exist or is named twice, none is named, or there are fewer images.
     """
     names = rows.class_names if classes is None else tuple(classes)
     _refuse_other_names(rows.class_names, names, url)
     most = int(rows.ipc_ids.max()) + 1
     if ipc is not None and not 1 <= ipc <= most:
-        raise ConfigError(
-            f"{url} does not hold so many images of a class", found=f"ipc={ipc}", expected=f"1 to {most}"
-        )
+        raise ConfigError(f"{url} has fewer images of a class", found=f"ipc={ipc}", expected=f"1 to {most}")
     label_of = np.full(len(rows.class_names), -1)
     label_of[[rows.class_names.index(name) for name in names]] = np.arange(len(names))
     labels = label_of[rows.labels]
@@ -42,7 +40,7 @@ def part_of_images(
 
 def _refuse_other_names(known: Sequence[str], names: Sequence[str], url: str) -> None:
     if not names or len(set(names)) < len(names):
-        raise ConfigError("a part of a set has classes, each once", found=", ".join(names) or "none")
+        raise ConfigError("name at least one class, and each class once", found=", ".join(names) or "none")
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

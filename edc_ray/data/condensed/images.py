@@ -1,7 +1,7 @@
 """The condensed set as PyTorch datasets: its images, and the stored views that students are trained on.
 
-B images, C channels, H W pixels, K classes. Only files that a manifest vouches for are read, and
-their hashes are checked.
+B images, C channels, H W pixels, K classes. Only files that a manifest names are read, and their hashes are
+checked.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ class CondensedImages(Dataset[tuple[Any, int]]):
         storage_options: fsspec's.
         transform: applied to each image, float32 [C, H, W] in [0, 1].
         stage: "recover" for the condensed images, "init" for those before recovery.
-        cache: folder of local copies of remote files, to be read the next time; None: nothing is copied.
-        ipc: only the first so many images of each class.
-        classes: only these, by name, which get the labels 0, 1, ... in this order.
+        cache: folder of local copies of remote files, for the next time; None: nothing is copied.
+        ipc: keep only this many images of each class, the first ones.
+        classes: names of the classes to keep, which get the labels 0, 1, ... in this order.
 
     Attributes:
         images: uint8 [N, C, H, W].
         labels, ipc_ids: int64 [N].
         class_names: by label.
-        mean, std: per channel, of pixels in [0, 1]; None where the run does not state them.
-        digest: of all pixels by label and ipc id; None where the run does not state it, and of a part.
+        mean, std: per channel, of pixels in [0, 1]; None if the run does not state them.
+        digest: of all pixels by label and ipc id; None for a part, and if the run does not state it.
 
     Raises:
         ArtifactError: the stage is not complete, or a file is damaged.
-        ConfigError: there is no such class, or there are not so many images.
+        ConfigError: a class does not exist, or there are fewer images.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class CondensedImages(Dataset[tuple[Any, int]]):
 
 
 class LoadedEpoch(NamedTuple):
-    """One epoch in memory: its number, what is stored of it, and the same as `core.views.views` takes it."""
+    """One epoch in memory: its number, its stored rows, and their parameters for `core.views.views`."""
 
     number: int
     rows: LabelRows
@@ -102,12 +102,12 @@ class LoadedEpoch(NamedTuple):
 
 
 class StoredViews:
-    """The condensed images, and the stored views of any epoch, which are loaded and rendered here.
+    """The condensed images and the stored views of any epoch, loaded and rendered on demand.
 
     Args:
-        url: of a run; or its store.
+        url: of a run, or its store.
         storage_options: fsspec's.
-        cache: folder of local copies of remote files; None: they are held in memory while they are read.
+        cache: folder of local copies of remote files; None: they are read in memory.
 
     Attributes:
         images: uint8 [N, C, H, W], by label, then ipc id.
@@ -118,7 +118,7 @@ class StoredViews:
 
     Raises:
         ArtifactError: recover or relabel is not complete, a file is damaged, there are no stored labels, or
-            they are those of other images.
+            they belong to other images.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class StoredViews:
         """One epoch, read from its row groups.
 
         Raises:
-            ArtifactError: the epoch is not stored, or its rows name images or classes that are not.
+            ArtifactError: the epoch is not stored, or its rows name unknown images or classes.
         """
         numbers = self.epochs.numbers
         if epoch not in numbers:
@@ -148,13 +148,13 @@ class StoredViews:
                 f"{self._store.url} holds no labels of epoch {epoch}",
                 found=f"{len(numbers)} epochs",
                 expected=f"an epoch of {numbers[0]}..{numbers[-1]}",
-                next="train for so many epochs, or raise relabel.epochs and run edc-ray stage relabel: only "
-                "the missing epochs are made",
+                next="use only these, or raise relabel.epochs and run edc-ray stage relabel, which makes the "
+                "missing epochs",
             )
         rows, url = self.epochs.read(epoch), self.epochs.urls(epoch)
         if rows.logits.shape[1] != len(self.class_names):
             raise ArtifactError(
-                f"the labels in {url} are of other classes than the images",
+                f"the labels in {url} have other classes than the images",
                 found=f"{rows.logits.shape[1]} classes",
                 expected=f"{len(self.class_names)} classes",
                 next="run relabel again",
@@ -176,17 +176,17 @@ class StoredViews:
 class CondensedViews(StoredViews, Dataset[View]):
     """The stored views of one epoch at a time, in the order in which they were labelled.
 
-    Of any row at any time, in any order; `data.condensed.stream.CondensedDataset` gives batches of one epoch
-    after another.
+    Any row can be read at any time. `data.condensed.stream.CondensedDataset` gives batches of one epoch after
+    another.
 
     Args:
-        url, storage_options, cache: see StoredViews, whose attributes are here, too.
+        url, storage_options, cache: see StoredViews, whose attributes this class has too.
         epoch: shown first; see `set_epoch`.
 
     Attributes:
-        rows: what is stored of the epoch: view parameters and logits.
-        views: the same parameters as `render_views` takes them; `views.image` indexes `images`.
-        num_epochs: how many epochs are stored.
+        rows: the stored view parameters and logits of the epoch.
+        views: the parameters for `render_views`. `views.image` indexes `images`.
+        num_epochs: number of stored epochs.
 
     Raises:
         ArtifactError: see StoredViews.
@@ -217,10 +217,10 @@ class CondensedViews(StoredViews, Dataset[View]):
         return self._loaded.views
 
     def set_epoch(self, epoch: int) -> None:
-        """Show another epoch, which is read unless it is shown already.
+        """Show another epoch.
 
         Raises:
-            ArtifactError: the epoch is not stored, or its rows name images that are not.
+            ArtifactError: the epoch is not stored, or its rows name unknown images.
         """
         if epoch != self.epoch:
             self._loaded = self.load(epoch)
@@ -232,7 +232,7 @@ class CondensedViews(StoredViews, Dataset[View]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[View]:
-        """Several views at once; PyTorch's DataLoader asks for a batch this way."""
+        """Several views at once. PyTorch's DataLoader calls this for a batch."""
         images_BCHW, logits_BK, labels_B = self.batch(indices)
         return [
             View(image, logits, int(label))
@@ -245,9 +245,9 @@ class CondensedViews(StoredViews, Dataset[View]):
 
 
 def open_stage(url: str | Store, options: dict[str, Any] | None, stage: str) -> tuple[Store, str, Manifest]:
-    """A complete stage, found by the URL of its run or of its own folder: store, folder in it, manifest.
+    """A complete stage by the URL of its run or of its own folder: store, folder in it, manifest.
 
-    A store that is already open counts as it is; one opened here may be anybody's (`Store.is_ours`).
+    A store that is already open is used. One opened here may be anybody's (`Store.is_ours`).
 
     Raises:
         ArtifactError: the stage is not complete there.
@@ -303,9 +303,9 @@ def read_condensed_images(
 
 
 def images_digest(manifest: Manifest) -> str | None:
-    """Hash of the pixels of every (label, ipc id) of a stage of images, however they are cut into units.
+    """Hash of the pixels of every (label, ipc id) of a stage, however units divide them.
 
-    None where a record does not state its images' hashes.
+    None if a record does not state its images' hashes.
     """
     hashes = [record.meta.get("image_sha256") for record in manifest.records]
     if None in hashes:
@@ -314,7 +314,7 @@ def images_digest(manifest: Manifest) -> str | None:
 
 
 def read_label_rows(store: Store, folder: str, record: Record) -> LabelRows:
-    """All label rows of one unit of relabel, decoded from whatever codec they are stored with.
+    """All label rows of one unit of relabel, decoded from any codec.
 
     Raises:
         ArtifactError: a file is missing or damaged.
@@ -327,17 +327,17 @@ def read_label_rows(store: Store, folder: str, record: Record) -> LabelRows:
     url = store.join(layout.join_path(folder, record.unit))
     kinds = [(part.logits.shape[1], part.band_rows is None, part.change_operation is None) for part in parts]
     if len(set(kinds)) != 1:
-        raise ArtifactError(f"{url}: the files of a unit differ in classes or kinds of views, or are none")
+        raise ArtifactError(f"{url}: a unit has no files, or they differ in classes or kinds of views")
     rows = LabelRows.concatenate(parts)
     refuse_repeated(url, {"epoch": rows.epoch, "label": rows.label, "ipc_id": rows.ipc_id})
     return rows
 
 
 def refuse_no_labels(store: Store, manifest: Manifest) -> None:
-    """Refuse a complete stage of relabel without a label.
+    """Refuse a complete relabel stage without labels.
 
     Raises:
-        ArtifactError: there is none, because students were labelled online.
+        ArtifactError: there are none, because students were labelled online.
     """
     if not manifest.records:
         raise ArtifactError(
@@ -355,7 +355,7 @@ def _check_labels(store: Store, manifest: Manifest, images: CondensedImages) -> 
     labelled = manifest.meta.get("images")
     if labelled is not None and images.digest is not None and labelled != images.digest:
         raise ArtifactError(
-            f"the labels in {store.url} are those of another image set",
+            f"the labels in {store.url} belong to another image set",
             found=f"labels of the images {labelled}",
             expected=f"labels of the condensed images {images.digest}",
             next="run edc-ray stage relabel again, with the config that made the images",

@@ -1,4 +1,4 @@
-"""The views of an epoch as the label rows that are stored, and back.
+"""The views of an epoch as stored label rows, and back.
 
 N views, K classes.
 """
@@ -29,8 +29,8 @@ def rows_of_views(
     Args:
         epoch: from 0.
         views: of N images; `views.image` indexes the M images.
-        labels_M, ipc_ids_M: what each image is.
-        logits_NK: soft labels as they are stored.
+        labels_M, ipc_ids_M: of each image.
+        logits_NK: soft labels in their stored form.
     """
     image, partner, crops = views.image, views.image[views.partner], views.crops
     bands, changes = views.bands, views.changes
@@ -63,15 +63,15 @@ def rows_of_views(
 def views_of_rows(
     rows: LabelRows, place: Mapping[tuple[int, int], int], *, url: str = "an epoch of labels"
 ) -> EpochViews:
-    """The views of one epoch's rows, as `core.views.views.render_views` takes them.
+    """The views of one epoch's rows, for `core.views.views.render_views`.
 
     Args:
         rows: of one epoch.
         place: (label, ipc_id) -> index of the image.
-        url: what errors call the rows.
+        url: name of the rows in errors.
 
     Raises:
-        ArtifactError: a row names an image that has no place, or rows are mixed in several ways.
+        ArtifactError: a row names an unknown image, or rows are mixed in several ways.
     """
     mixes = np.unique(rows.mix).tolist()
     if len(mixes) != 1:
@@ -97,10 +97,10 @@ def refuse_views_outside(rows: LabelRows, image_size: int, *, url: str) -> None:
     Args:
         rows: of one epoch.
         image_size: side of the images.
-        url: what errors call the rows.
+        url: name of the rows in errors.
 
     Raises:
-        ArtifactError: a crop or box outside of the image, bands left out, or an unknown operation.
+        ArtifactError: a crop or box reaches outside the image, a band is missing, or an operation is unknown.
     """
     sound: dict[str, Any] = {
         "crop": _inside(rows.crop_top, rows.crop_top + rows.crop_height, image_size, least=1)
@@ -121,7 +121,7 @@ def refuse_views_outside(rows: LabelRows, image_size: int, *, url: str) -> None:
             raise ArtifactError(
                 f"{url} holds a view that its image cannot have",
                 found=f"{name} of label {rows.label[row]}, ipc_id {rows.ipc_id[row]}",
-                expected=f"inside of {image_size}x{image_size} pixels",
+                expected=f"inside {image_size}x{image_size} pixels",
                 next="run relabel again",
             )
 
@@ -137,7 +137,7 @@ def crops_of_rows(rows: LabelRows) -> AugmentParams:
 
 
 def places_of(labels: np.ndarray, ipc_ids: np.ndarray) -> dict[tuple[int, int], int]:
-    """(label, ipc_id) -> where it stands."""
+    """(label, ipc_id) -> its position."""
     pairs = zip(labels.tolist(), ipc_ids.tolist(), strict=True)
     return {pair: position for position, pair in enumerate(pairs)}
 

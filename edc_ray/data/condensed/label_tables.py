@@ -1,6 +1,6 @@
-"""Tables of labels, whatever codec their logits are stored with.
+"""Tables of labels with any codec.
 
-`edc_ray.artifacts` knows columns and no codecs, `edc_ray.core` codecs and no tables.
+`edc_ray.artifacts` knows columns but no codecs, `edc_ray.core` knows codecs but no tables.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from edc_ray.errors import ArtifactError, ConfigError
 def encoded_labels_table(
     rows: LabelRows, class_names: Sequence[str], *, codec: str, dataset: str = ""
 ) -> pa.Table:
-    """A table of views and soft labels, these encoded.
+    """A table of views and encoded soft labels.
 
     Raises:
-        ConfigError: there is no such codec.
+        ConfigError: the codec does not exist.
         ValueError: see `build_labels_table`.
     """
     encoded = None
@@ -44,7 +44,7 @@ def decoded_label_rows(table: pa.Table, *, url: str = "a table of labels") -> La
     """Views and soft labels of a table, decoded to float16.
 
     Raises:
-        ArtifactError: another schema, a newer version, an unknown codec or damaged columns; names `url`.
+        ArtifactError: another schema, a newer version, an unknown codec or damaged columns. It names `url`.
     """
     spec = label_codec_of(table)
     if spec == "fp16":
@@ -71,10 +71,10 @@ def decoded_label_rows(table: pa.Table, *, url: str = "a table of labels") -> La
 
 
 def rounded_by(codec: str, logits_NK: np.ndarray) -> np.ndarray:
-    """Soft labels as who reads them from a table of their own gets them, float16 [N, K].
+    """Soft labels as they come back from a table of their own, float16 [N, K].
 
     Raises:
-        ConfigError: there is no such codec.
+        ConfigError: the codec does not exist.
         NumericalError: they cannot be stored.
     """
     chosen = label_codec(codec)

@@ -1,9 +1,8 @@
-"""Files of a finished stage as files that can be read in parts, after all their bytes were checked.
+"""Shards of a finished stage as files that can be read in parts, once all their bytes are checked.
 
-A local file is read where it is. Of a remote one fsspec makes a local copy in a folder that processes, runs
-and copies of a run may share: a copy is named by the sha256 of its content, as the manifest states it. Whose
-bytes have another hash is never read: a copy (cut short by a killed process, say) is fetched again, and what
-is not right then is damaged in the store itself.
+A local file is read in place. fsspec copies a remote file into a local folder that processes and runs may
+share, under the sha256 of its content that the manifest states. Bytes with another hash are never read: the
+copy (cut short by a killed process, say) is fetched again. If it is still wrong, the store itself is damaged.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ from edc_ray.artifacts.storage.store import Store
 from edc_ray.errors import ArtifactError
 
 DEFAULT_CACHE = "~/.cache/edc-ray"
-"""Where copies of remote files lie unless it is said otherwise. Nothing is ever removed from it by itself."""
+"""Default folder for copies of remote files. Nothing removes files from it."""
 _CHUNK = 1 << 16
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def open_shard(store: Store, folder: str, shard: ShardInfo, cache: str | None = None) -> pa.NativeFile:
-    """A shard that a record or manifest names, opened; its bytes are the recorded ones.
+    """Open a shard that a record or manifest names, if its bytes are the recorded ones.
 
-    A local file is hashed in pieces through the handle that is returned, so that a file which takes its name
-    later is not read. Nothing protects from a program that writes into it afterwards.
+    A local file is hashed through the returned handle, so a file that takes its name later is not read.
+    Nothing protects against a program that writes into the file afterwards.
 
     Args:
         store: of the run.
         folder: of the stage.
         shard: as recorded.
-        cache: local folder of copies of remote files. None, and for memory://: the whole file is held in
-            memory instead.
+        cache: local folder of copies of remote files. None, and for memory://: reads the whole file into
+            memory.
 
     Raises:
         ArtifactError: it is missing, cannot be read, or its bytes are not the recorded ones.
@@ -53,7 +52,7 @@ def open_shard(store: Store, folder: str, shard: ShardInfo, cache: str | None = 
 
 
 def read_shard_bytes(store: Store, folder: str, shard: ShardInfo, cache: str | None = None) -> bytes:
-    """The whole content; as `open_shard`."""
+    """The whole content of a shard; see `open_shard`."""
     with open_shard(store, folder, shard, cache) as file:
         return file.read(shard.bytes)
 
@@ -84,7 +83,7 @@ def _opened(path: str, url: str) -> pa.NativeFile:
         raise ArtifactError(f"{url} is missing") from error
     except OSError as error:
         found = f"{type(error).__name__}: {error}"
-        raise ArtifactError(f"cannot read {url}", found=found, next="check the access to it") from error
+        raise ArtifactError(f"cannot read {url}", found=found, next="check your access to it") from error
 
 
 def _checked(file: pa.NativeFile, shard: ShardInfo, url: str) -> pa.NativeFile:

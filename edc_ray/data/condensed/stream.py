@@ -24,7 +24,7 @@ _FEWEST = 2
 
 class ViewBatch(NamedTuple):
     """Mixed, normalised views float32 [B, C, H, W], logits float32 [B, K], labels of their own images int64
-    [B]; the epoch and the step in it to which the batch belongs."""
+    [B], and the epoch and step of the batch."""
 
     image: Tensor
     logits: Tensor
@@ -34,7 +34,7 @@ class ViewBatch(NamedTuple):
 
 
 class _Shown(NamedTuple):
-    """An epoch as it is shown: its number, the stored epoch, the order of its rows."""
+    """A shown epoch: its number, the stored epoch, the order of its rows."""
 
     number: int
     epoch: LoadedEpoch
@@ -44,51 +44,50 @@ class _Shown(NamedTuple):
 class CondensedDataset(IterableDataset[ViewBatch]):
     """Batches of stored views, one epoch after another.
 
-    For `DataLoader(dataset, batch_size=None, num_workers=...)`, which then passes the batches on as they are,
-    in the same order for every number of workers. An iteration goes through all epochs, from the place that
-    `load_state_dict` has set: where none was, from the beginning.
+    Use it as `DataLoader(dataset, batch_size=None, num_workers=...)`. Any number of workers gives the same
+    order. An iteration covers all epochs, from the place that `load_state_dict` set or from the beginning.
 
     An epoch's labels are read from the row groups that hold them. While its batches are rendered, a thread
-    reads the next epoch. Files are checked against the manifest's hashes before anything in them is read
+    reads the next epoch. Files are checked against the manifest's hashes before they are read
     (`data.condensed.shard_files`).
 
-    In a DDP group all processes make the same number of steps. A step's rows are dealt out to them, so in
-    every epoch each view comes to exactly one process; the last rows join the step before where they are less
-    than two a process.
+    In a DDP group all processes take the same number of steps and share each step's rows, so that in every
+    epoch exactly one process gets each view. If fewer than two rows a process are left, they join the step
+    before.
 
-    Memory: in each process that iterates, for as many epochs as are stored, at most
+    Memory of each process that iterates, however many epochs are stored, at most
 
         C H W           bytes for each image (forked workers share them)
       + 12 K + 2,048    bytes for each view of an epoch: labels of two epochs in half precision, their views'
                         parameters, and decoded labels of one in single precision
-      + 20 K            bytes for each view that is decoded at once, of any codec but fp16: those of an epoch,
-                        at most `core.labels.codec.ROWS_AT_ONCE`
-      + three times the largest row group, uncompressed: one epoch of a run; of what `edc-ray compress` wrote
-                        16,384 labels, or one epoch if that is more
-      + the largest file, only where it is neither local nor cached
-      + the batch that is rendered, a few times over
+      + 20 K            bytes for each view that is decoded at once, with any codec but fp16: those of an
+                        epoch, at most `core.labels.codec.ROWS_AT_ONCE`
+      + three times the largest row group, uncompressed: one epoch of a run; 16,384 labels (or one epoch if
+                        that is more) of a set that `edc-ray compress` wrote
+      + the largest file, if it is neither local nor cached
+      + a few times the batch that is rendered
       + half a mebibyte: a file's metadata, names of 1,000 classes, buffers.
 
-    To open it takes twice the images, and one unit of them in a few copies.
+    Opening it takes twice the images, and a few copies of one unit of them.
 
     Args:
-        url: of a run, or of what `edc-ray compress` or `import` wrote; local, memory://, s3://, ...
+        url: of a run, or of a set that `edc-ray compress` or `import` wrote; local, memory://, s3://, ...
         storage_options: fsspec's.
-        batch_size: views of a batch of one process.
-        num_epochs: to show; None: as many as are stored. Of more than are stored the first ones are shown
-            again, in turn, in batches that are dealt anew.
-        shuffle_seed: seed of the order of each epoch's views, the same in all processes. None: as stored.
-        rank, world_size: of this process in its group; by default those of torch.distributed, if it runs.
-        cache: local folder of copies of remote files; None: none are made.
-        drop_last: leave out a step of fewer views than the others.
+        batch_size: views in one process's batch.
+        num_epochs: number of epochs to show; None: the stored ones. Beyond them the stored epochs are shown
+            again from the first, in new batches.
+        shuffle_seed: seed of the order of each epoch's views, the same in all processes. None: stored order.
+        rank, world_size: of this process in its group. Default: those of torch.distributed, if it runs.
+        cache: local folder of copies of remote files; None: no copies.
+        drop_last: leave out a step with fewer views than the others.
 
     Attributes:
         views: images, class_names, mean, std; loads and renders epochs.
-        num_epochs: as shown.
+        num_epochs: number of epochs to show.
 
     Raises:
         ArtifactError: see StoredViews.
-        ConfigError: no such rank, a size below 1, or an epoch has fewer views than there are processes.
+        ConfigError: the rank does not exist, a size is below 1, or an epoch has fewer views than processes.
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class CondensedDataset(IterableDataset[ViewBatch]):
         return sum(len(self._steps(number)) for number in range(epoch, self.num_epochs)) - step
 
     def __iter__(self) -> Iterator[ViewBatch]:
-        """The batches of this process; in a worker of a DataLoader every n-th of them."""
+        """The batches of this process. A DataLoader's worker gives every n-th of them."""
         worker = get_worker_info()
         turn, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         self._next = self._start
@@ -132,36 +131,36 @@ class CondensedDataset(IterableDataset[ViewBatch]):
                 yield batch
 
     def state_dict(self, after: ViewBatch | None = None) -> dict[str, Any]:
-        """Where to go on, as JSON values.
+        """The place from which to resume, as JSON values.
 
         Args:
-            after: the last batch that was used: with workers only who trains knows it. None: the last that
-                this process has yielded.
+            after: the last batch that was used. With workers only the training loop knows it. None: the last
+                one that this process yielded.
         """
         epoch, step = self._next if after is None else self._after(after.epoch, after.step)
         return {"epoch": epoch, "step": step, "stream": self._stream()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Begin the next iterations where another one was; with any number of workers.
+        """Resume the next iterations from a place, with any number of workers.
 
         Raises:
-            ConfigError: in the middle of an epoch of other batches, or there is no such place.
+            ConfigError: the place does not exist, or lies within an epoch and the batches differ.
         """
         epoch, step = int(state["epoch"]), int(state["step"])
         if step and state["stream"] != self._stream():
             raise ConfigError(
-                "a stream of other batches cannot go on in the middle of an epoch",
+                "a stream with other batches cannot resume in the middle of an epoch",
                 found=state["stream"], expected=self._stream(), next="begin at an epoch: step 0",
             )  # fmt: skip
         last = len(self._steps(epoch)) if 0 <= epoch < self.num_epochs else 1
         if not (0 <= epoch <= self.num_epochs and 0 <= step < last):
             raise ConfigError(
-                f"there is no epoch {epoch}, step {step}", expected=f"epochs up to {self.num_epochs}"
+                f"epoch {epoch}, step {step} does not exist", expected=f"epochs up to {self.num_epochs}"
             )
         self._start = self._next = (epoch, step)
 
     def _places(self) -> Iterator[tuple[_Shown, int, np.ndarray]]:
-        """Every batch that is still to come: its epoch in memory, its step there, its rows."""
+        """Every batch to come: its epoch in memory, its step there, its rows."""
         first, first_step = self._start
         with ThreadPoolExecutor(1, thread_name_prefix="next-epoch") as reader:
             coming = [reader.submit(self._load, epoch) for epoch in self._epochs_from(first)[:1]]
@@ -194,7 +193,7 @@ class CondensedDataset(IterableDataset[ViewBatch]):
         return (epoch, step + 1) if step + 1 < len(self._steps(epoch)) else (epoch + 1, 0)
 
     def _stream(self) -> dict[str, Any]:
-        """What decides which views a step has."""
+        """Everything that decides which views a step has."""
         return {
             "labels": self.views.fingerprint, "batch_size": self._batch_size, "drop_last": self._drop_last,
             "world_size": self._world_size, "shuffle_seed": self._seed,
@@ -211,24 +210,24 @@ class CondensedDataset(IterableDataset[ViewBatch]):
                 raise ConfigError(f"{name} is too small", found=size, expected="at least 1")
         if not 0 <= self._rank < self._world_size:
             raise ConfigError(
-                f"there is no rank {self._rank}", expected=f"a rank of 0..{self._world_size - 1}"
+                f"rank {self._rank} does not exist", expected=f"a rank of 0..{self._world_size - 1}"
             )
         fewest = min(self.views.epochs.count(number) for number in self.views.epochs.numbers)
         if fewest < self._world_size:
             raise ConfigError(
-                "an epoch has fewer views than there are processes",
+                "an epoch has fewer views than the group has processes",
                 found=f"{fewest} views", expected=f"at least {self._world_size}",
             )  # fmt: skip
 
 
 def steps_of(count: int, batch_size: int, world_size: int, *, drop_last: bool = False) -> list[slice]:
-    """The rows of each step of an epoch, of all processes together.
+    """The rows of each step of an epoch, over all processes.
 
     Args:
-        count: rows of the epoch, at least one a process.
-        batch_size: rows of a process in a step.
+        count: rows of the epoch, at least one for each process.
+        batch_size: rows of one process in a step.
         world_size: processes.
-        drop_last: leave out a last step of fewer rows, unless it is the only one.
+        drop_last: leave out a last step with fewer rows, unless it is the only one.
     """
     at_once = batch_size * world_size
     begins = list(range(0, count, at_once))

@@ -1,4 +1,4 @@
-"""Making the next thing in a thread while this one is used."""
+"""Making the next thing in a thread while the caller uses this one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Made = TypeVar("Made")
 
 
 def one_ahead(make: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:
-    """What `make` makes of each given thing, in order; at most two made things exist at a time.
+    """The result of `make` for each given thing, in order. At most two results exist at a time.
 
-    The next one is made by one thread while the caller works on the last. What `make` raises is raised
-    here, in its turn.
+    One thread makes the next result while the caller works on this one. An exception of `make` is raised here
+    when its result is due.
     """
-    # A new thread would take all cores for torch's operations, whatever this one was told to take.
+    # A new thread would use all cores for torch's operations, whatever limit this thread has.
     settings = {"initializer": torch.set_num_threads, "initargs": (torch.get_num_threads(),)}
     with ThreadPoolExecutor(1, **settings) as pool:
         following: Future[Made] | None = None

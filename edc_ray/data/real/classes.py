@@ -1,4 +1,4 @@
-"""Which classes a source has, and which of them are used in which order."""
+"""Choosing the classes of a source, and their order."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def choose_classes(
     """The images of the wanted classes, labelled by position in the wanted order.
 
     Args:
-        images: a source as it is.
-        given: wanted names, in label order. A source that names its classes may have more; one that only
-            numbers them is given these names.
-        num_classes: what the user says; None to take what there is.
+        images: a whole source.
+        given: wanted names, in label order. A source that names its classes may have more. A source that only
+            numbers them gets these names.
+        num_classes: the number that the user expects; None for any.
         must_equal: names of the training set, when these are validation images.
 
     Raises:
-        DataError: labels are out of range, a wanted class is absent, numbers contradict, there is one class
-            only, or the validation set has other classes than the training set.
+        DataError: labels are out of range, a wanted class is missing, the numbers of classes differ, there is
+            only one class, or the validation set has other classes than the training set.
     """
     if len(images.labels) == 0:
         raise DataError(f"{images.source} is empty", expected="labelled images")
@@ -57,10 +57,10 @@ def choose_classes(
 
 
 def refuse_empty_classes(images: UndecodedImages) -> None:
-    """Every class has an image, and there are two classes or more.
+    """Refuse a set in which a class has no image.
 
     Raises:
-        DataError: otherwise; the error names the classes.
+        DataError: names the classes.
     """
     assert images.class_names is not None
     counts = np.bincount(images.labels, minlength=len(images.class_names))
@@ -100,7 +100,7 @@ def _refuse_labels_out_of_range(images: UndecodedImages, names: Sequence[str]) -
             f"{images.source}: {len(wrong)} labels are out of range",
             found=f"label {images.labels[first]} of {images.reader.name(int(images.rows[first]))}",
             expected=f"0 to {len(names) - 1}",
-            next="a split without labels cannot be used; else correct dataset.num_classes or the labels",
+            next="use a split with labels, or correct dataset.num_classes or the labels",
         )
 
 
@@ -117,9 +117,7 @@ def _select(images: UndecodedImages, given: tuple[str, ...]) -> UndecodedImages:
         )
     dropped = len(images.class_names) - len(given)
     if dropped:
-        _log.info(
-            "%s: %d classes that dataset.class_names does not list are left out", images.source, dropped
-        )
+        _log.info("%s: left out %d classes that dataset.class_names does not list", images.source, dropped)
     new_label = np.full(len(images.class_names), -1, dtype=np.int64)
     new_label[[images.class_names.index(name) for name in given]] = np.arange(len(given))
     labels = new_label[images.labels]
@@ -135,7 +133,7 @@ def _classes_differ(val: UndecodedImages, train_names: tuple[str, ...]) -> DataE
     if lacking:
         differences.append(f"without {_some(lacking)}")
     if further:
-        differences.append(f"with {_some(further)} besides")
+        differences.append(f"with {_some(further)} in addition")
     return DataError(
         f"{val.source}: validation and training images have different classes",
         found=" and ".join(differences) or f"another order: {_some(val.class_names)}",

@@ -1,4 +1,4 @@
-"""Image files on any storage that fsspec reaches; the folder of a file is its class."""
+"""Image files on any storage that fsspec reaches. The folder of a file is its class."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FileReader:
     Args:
         filesystem: where the files are.
         paths: full paths.
-        names: paths relative to the dataset; these and the sizes are the content hash.
+        names: paths relative to the dataset. Names and sizes make the content hash.
         sizes: bytes of each file.
     """
 
@@ -42,7 +42,7 @@ class FileReader:
         return len(self._paths)
 
     def read(self, rows: Sequence[int] | np.ndarray) -> list[Item]:
-        """See ItemReader; files are read side by side."""
+        """See ItemReader. Threads read the files."""
         with ThreadPoolExecutor(NUM_THREADS) as pool:
             return list(pool.map(self._read_one, rows))
 
@@ -65,7 +65,7 @@ class FileReader:
         return self._filesystem.unstrip_protocol(self._paths[row]).removeprefix("file://")
 
     def digest(self, rows: np.ndarray) -> bytes:
-        """See ItemReader; covers relative names and sizes, for reading all files could take hours."""
+        """See ItemReader. Covers relative names and sizes, because reading all files could take hours."""
         sha = hashlib.sha256()
         for row in rows:
             sha.update(f"{self._names[row]}\0{self._sizes[row]}\0".encode())
@@ -79,7 +79,7 @@ class FileReader:
 def read_image_folder(
     filesystem: AbstractFileSystem, root: str, files: Mapping[str, dict[str, Any]], source: str
 ) -> UndecodedImages:
-    """Images of a tree whose first level of folders are the classes, in sorted order.
+    """Images of a tree whose top folders are the classes, in sorted order.
 
     Args:
         filesystem: where the tree is.

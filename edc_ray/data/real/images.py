@@ -1,4 +1,4 @@
-"""Sets of real images: one interface, held decoded in memory or decoded when asked for."""
+"""Sets of real images behind one interface: decoded in memory, or decoded on demand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ImageSet(ABC):
         class_names: name of each label.
         channels: 1 or 3.
         image_size: side S in pixels.
-        whole: whether `map_pictures` gives whole pictures, rather than the squares that `fetch` gives.
+        whole: whether `map_pictures` gives whole pictures instead of the squares of `fetch`.
     """
 
     labels: np.ndarray
@@ -35,23 +35,23 @@ class ImageSet(ABC):
 
     @abstractmethod
     def fetch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The images of some indices, in the order asked for, as a new uint8 array [n, C, S, S]."""
+        """The images at some indices, in that order, as a new uint8 array [n, C, S, S]."""
 
     def map_pictures(
         self, indices: Sequence[int] | np.ndarray, work: Callable[[int, np.ndarray], Made]
     ) -> list[Made]:
-        """What `work` makes of the pictures of some indices, one after the other or in threads.
+        """The results of `work` for the pictures at some indices, one after the other or in threads.
 
         Args:
             indices: in any order.
-            work: called with a position in `indices` and a picture, uint8 [C, H, W]: as it was before it
-                became square, where `whole`.
+            work: called with a position in `indices` and a picture, uint8 [C, H, W], which need not be square
+                if the set is `whole`.
         """
         return [work(position, picture) for position, picture in enumerate(self.fetch(indices))]
 
     @abstractmethod
     def subset(self, indices: Sequence[int] | np.ndarray) -> ImageSet:
-        """The set of some images, in the order asked for, with the same class names."""
+        """The set of the images at some indices, in that order, with the same class names."""
 
     @abstractmethod
     def _content_digest(self) -> bytes: ...
@@ -62,7 +62,7 @@ class ImageSet(ABC):
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 (hex) of images, labels and class names. Computed once; a pickled set carries it along."""
+        """SHA-256 (hex) of images, labels and class names. Computed once; pickling keeps it."""
         sha = hashlib.sha256()
         sha.update(repr((self.channels, self.image_size, self.class_names)).encode())
         sha.update(np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
@@ -71,9 +71,9 @@ class ImageSet(ABC):
 
     @cached_property
     def class_hashes(self) -> tuple[str, ...]:
-        """SHA-256 (hex) of each class's images in their order, by label; not of the label or the name.
+        """SHA-256 (hex) of each class's images in their order, by label, without the label and the name.
 
-        Computed once, as `content_hash`, and covers as much of the images as that does.
+        Computed once. Covers as much of the images as `content_hash` does.
         """
         return tuple(self._class_hash(label) for label in range(len(self.class_names)))
 
@@ -85,7 +85,7 @@ class ImageSet(ABC):
 
 
 class DenseImages(ImageSet):
-    """Images decoded into one array. Picklable as plain numpy, so that processes can share the memory.
+    """Images decoded into one array. It pickles as plain numpy, so that processes can share the memory.
 
     Args:
         images_NCSS: uint8.
@@ -93,7 +93,7 @@ class DenseImages(ImageSet):
         class_names: names in label order.
 
     Raises:
-        ValueError: shapes or types do not fit each other.
+        ValueError: shapes or types do not agree.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class DenseImages(ImageSet):
         return self.images[_as_indices(indices)]
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> DenseImages:
-        """See ImageSet; the pixels are copied."""
+        """See ImageSet. Copies the pixels."""
         chosen = _as_indices(indices)
         return DenseImages(self.images[chosen], self.labels[chosen], self.class_names)
 
@@ -125,21 +125,21 @@ class DenseImages(ImageSet):
 
 
 class EncodedImages(ImageSet):
-    """Images decoded each time they are asked for, for sets too large to hold decoded.
+    """Images decoded on each request, for sets that are too large to hold decoded.
 
     Args:
         reader: where the undecoded images are.
         rows: row of the reader for each image.
         labels: integers [N].
         class_names: names in label order.
-        channels: 1 or 3; images are converted.
+        channels: 1 or 3. Images are converted.
         image_size: side of the square to which images are resized and cropped.
         resize: how, see `decode_pixels`.
-        whole: crops may be cut out of the pictures as they are.
+        whole: crops may be cut from the original pictures.
 
     Notes:
-        The content hash covers what the reader can vouch for without decoding: bytes where they are in
-        memory, else names and sizes of the files.
+        The content hash covers what the reader knows without decoding: the bytes if they are in memory, else
+        names and sizes of the files.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class EncodedImages(ImageSet):
     def map_pictures(
         self, indices: Sequence[int] | np.ndarray, work: Callable[[int, np.ndarray], Made]
     ) -> list[Made]:
-        """See ImageSet; in threads.
+        """See ImageSet. Works in threads.
 
         Raises:
             DataError: an image is corrupt; the error names it.
@@ -187,7 +187,7 @@ class EncodedImages(ImageSet):
         return map_rows(self.reader, self.rows[_as_indices(indices)], work, channels=self.channels)
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> EncodedImages:
-        """See ImageSet; nothing is read."""
+        """See ImageSet. Reads nothing."""
         chosen = _as_indices(indices)
         return EncodedImages(
             self.reader,
@@ -202,7 +202,7 @@ class EncodedImages(ImageSet):
 
     def _content_digest(self) -> bytes:
         digest = self.reader.digest(self.rows)
-        # The bytes are undecoded: what is made of them is not in them.
+        # The bytes are undecoded, so they do not say how they are decoded.
         made = "whole" if self.whole else self.resize
         return digest if made == "shorter_side" else digest + made.encode()
 
@@ -210,5 +210,5 @@ class EncodedImages(ImageSet):
 def _as_indices(indices: Sequence[int] | np.ndarray) -> np.ndarray:
     array = np.asarray(indices)
     if array.dtype == bool:
-        raise ValueError("indices must be integers; make them of a mask with np.flatnonzero")
+        raise ValueError("indices must be integers; np.flatnonzero turns a mask into them")
     return array.astype(np.int64).reshape(-1)

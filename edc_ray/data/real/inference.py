@@ -1,4 +1,4 @@
-"""What images look like: side, channels, mean and standard deviation."""
+"""Inferring side, channels, mean and standard deviation from images."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from edc_ray.data.real.undecoded import (
 from edc_ray.errors import DataError
 
 MAX_PROBED = 2000
-"""Images whose headers are read where they are not in memory already, evenly spaced over the set."""
+"""Images, evenly spaced over a set that is not in memory, whose headers are read."""
 MAX_MEASURED = 5000
-"""Images from which mean and std are taken where a set is decoded on demand."""
+"""Images that give mean and std of a set that is decoded on demand."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,20 +31,20 @@ def infer_shape(images: UndecodedImages, image_size: int | None, channels: int |
     """Side and channels that a set will have once decoded.
 
     Args:
-        images: undecoded; headers are read, of all images in memory or of a sample.
-        image_size: given side; None: the shorter side of more than half of the images, else the median
+        images: undecoded. Reads the headers of all images in memory, else of a sample.
+        image_size: given side. None: the shorter side that more than half of the images have, else the median
             rounded to a multiple of 8.
-        channels: given; None: 1 where all images are grey, else 3.
+        channels: given number. None: 1 if all images are grey, else 3.
 
     Raises:
-        DataError: a header is corrupt, images are coloured though channels=1 is given, or too small.
+        DataError: a header is corrupt, images have colour despite channels=1, or they are too small.
     """
     sides, grey = _probe(images)
     if channels == 1 and not all(grey):
         raise DataError(
             f"{images.source}: images are coloured",
             found=f"{grey.count(False)} of {len(grey)} images with colour",
-            expected="grey images, for the dataset has one channel",
+            expected="grey images, because the dataset has one channel",
             next="set dataset.channels=3",
         )
     if image_size is None:
@@ -55,10 +55,10 @@ def infer_shape(images: UndecodedImages, image_size: int | None, channels: int |
 def mean_and_std(
     images: ImageSet, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Per-channel mean and standard deviation of pixels in [0, 1]: as given, else measured, to 6 digits.
+    """Per-channel mean and standard deviation of pixels in [0, 1]: given, or measured to 6 digits.
 
-    Measured over all pixels from a histogram of the 256 values, hence exact; of a set that is decoded on
-    demand, over a sample.
+    They are measured exactly, over all pixels, from a histogram of the 256 values. A set that is decoded on
+    demand is measured on a sample.
 
     Raises:
         DataError: a given tuple does not have one positive number for each channel, or a channel is constant.
@@ -85,7 +85,7 @@ def mean_and_std(
 
 
 def known_to_be_squares(images: UndecodedImages, image_size: int) -> bool:
-    """Whether all images are in memory and have the size already, so that nothing is made of them."""
+    """Whether all images are in memory and already have the size, so that decoding changes no pixel."""
     if not isinstance(images.reader, MemoryReader):
         return False
     items = images.reader.read(images.rows)
@@ -97,7 +97,7 @@ def _measure(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
     chosen = np.arange(total)
     if not isinstance(images, DenseImages) and total > MAX_MEASURED:
         chosen = np.linspace(0, total - 1, MAX_MEASURED).astype(np.int64)
-        _log.info("mean and std are measured on %d of %d images", MAX_MEASURED, total)
+        _log.info("measuring mean and std on %d of %d images", MAX_MEASURED, total)
     counts = np.zeros((images.channels, 256), dtype=np.int64)
     for start in range(0, len(chosen), 1024):
         block = images.fetch(chosen[start : start + 1024])

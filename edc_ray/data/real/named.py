@@ -1,4 +1,4 @@
-"""Datasets known by name: scikit-learn's digits, and the small ones of torchvision."""
+"""Datasets known by name: scikit-learn's digits, and torchvision's small ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from edc_ray.data.real.undecoded import MemoryReader, UndecodedImages
 from edc_ray.errors import DataError
 
-# name -> class of torchvision.datasets, and how it is told which split is meant
+# name -> class of torchvision.datasets, and its argument for the split
 _TORCHVISION: dict[str, tuple[str, str]] = {
     "cifar10": ("CIFAR10", "train"),
     "cifar100": ("CIFAR100", "train"),
@@ -28,12 +28,12 @@ def read_digits(role: str) -> UndecodedImages:
     """The 1,797 handwritten digits of scikit-learn: 8x8 pixels of 0 to 16, scaled to 0 to 255.
 
     Raises:
-        DataError: role is "val", for the set has no validation split.
+        DataError: role is "val": the set has no validation split.
     """
     if role == "val":
         raise DataError(
             "sklearn:digits has no validation split",
-            expected="dataset.val unset; then dataset.val_fraction of the images are held out",
+            expected="dataset.val unset, which holds out dataset.val_fraction of the images",
         )
     # Imported here: scikit-learn takes a second to import and nothing else needs it.
     from sklearn.datasets import load_digits
@@ -52,12 +52,12 @@ def read_torchvision(name: str, role: str, *, cache: str, download: bool) -> Und
 
     Args:
         name: such as "cifar10".
-        role: "train" or "val"; validation is the test split.
+        role: "train" or "val", which is the test split.
         cache: local folder for the files.
-        download: whether they may be fetched.
+        download: whether to fetch missing files.
 
     Raises:
-        DataError: the name is unknown, or the files are absent and may not be, or cannot be, fetched.
+        DataError: the name is unknown, or files are missing and cannot or may not be fetched.
     """
     source = f"torchvision:{name}"
     if name not in _TORCHVISION:
@@ -67,7 +67,7 @@ def read_torchvision(name: str, role: str, *, cache: str, download: bool) -> Und
             expected=f"torchvision: with one of {', '.join(_TORCHVISION)}",
             next=f"did you mean 'torchvision:{nearest[0]}'?" if nearest else None,
         )
-    # Imported here: it takes seconds, in every worker too.
+    # Imported here: it takes seconds, in every worker.
     from torchvision import datasets
 
     kind, option = _TORCHVISION[name]

@@ -26,7 +26,7 @@ from edc_ray.data.real.undecoded import MemoryReader, UndecodedImages, decode_ro
 from edc_ray.errors import ConfigError, DataError
 
 MEMORY_LIMIT = 4 << 30
-"""Bytes; a set larger than this when decoded is decoded on demand. Constant: it decides what is hashed."""
+"""Bytes. A set that is larger when decoded is decoded on demand. Constant: it decides what is hashed."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,17 +44,17 @@ def open_dataset(spec: DatasetSpec, seed: int, *, memory_limit: int = MEMORY_LIM
     """Open, check and describe the images of a spec.
 
     Args:
-        spec: fields at None are inferred from the training images. Given class names select these classes
-            in this order from a source that names its classes, and name them in one that does not.
+        spec: fields at None are inferred from the training images. Class names select those classes in that
+            order from a source that names its classes, and name the classes of a source that does not.
         seed: of the held-out split and of the choice for max_per_class.
         memory_limit: bytes of decoded images above which a set is decoded on demand.
 
     Returns:
-        The resolved spec and the sets; opening the resolved spec again gives the same sets.
+        The resolved spec and the sets. Opening the resolved spec again gives the same sets.
 
     Raises:
         ConfigError: the spec names no training images.
-        DataError: the source is missing, empty, corrupt or contradicts the spec; the message says where.
+        DataError: the source is missing, empty, corrupt or contradicts the spec. The message says where.
     """
     train, val = _read_train_and_val(spec, seed)
     train, val = _into_memory(train, memory_limit), _into_memory(val, memory_limit)
@@ -98,7 +98,7 @@ def _refuse_shared_files(train: UndecodedImages, val: UndecodedImages) -> None:
     shared = train.reader.files() & val.reader.files()
     if shared:
         raise DataError(
-            "the training and the validation images are partly or wholly the same files",
+            "the training and the validation images share files",
             found=f"{len(shared)} in both, such as {shown_url(min(shared))}",
             expected="validation images that no network was trained on",
             next="name the files of each, such as dataset.train=URL/train*.parquet and "
@@ -148,7 +148,7 @@ def _read_url(source: str, role: str) -> UndecodedImages:
 def _find(filesystem: AbstractFileSystem, folder: str) -> dict[str, Any]:
     files = filesystem.find(folder, detail=True)
     assert isinstance(files, dict)
-    # fsspec lists a link to a folder as if it were a file; subsets are often made of links to class folders.
+    # fsspec lists a link to a folder as a file, and subsets often consist of links to class folders.
     for name in [name for name, info in files.items() if info["type"] not in ("file", "directory")]:
         if filesystem.isdir(name):
             files |= filesystem.find(name, detail=True)
@@ -157,8 +157,8 @@ def _find(filesystem: AbstractFileSystem, folder: str) -> dict[str, Any]:
 
 @contextmanager
 def _storage_errors(source: str) -> Iterator[None]:
-    # Storage libraries raise types of their own, which cannot be named here without importing them; their
-    # messages may carry signed URLs or credentials, so only the type is shown.
+    # Storage libraries raise their own types, which cannot be named here without an import. Their messages
+    # may carry signed URLs or credentials, so only the type is shown.
     try:
         yield
     except DataError:
@@ -211,7 +211,7 @@ def _take(images: UndecodedImages, indices: np.ndarray) -> UndecodedImages:
 
 
 def _into_memory(images: UndecodedImages, memory_limit: int) -> UndecodedImages:
-    """The undecoded bytes in memory where they fit, so that each is fetched from storage once."""
+    """The undecoded bytes in memory if they fit, so that each is fetched from storage once."""
     share = len(images.rows) / max(1, len(images.reader))
     if isinstance(images.reader, MemoryReader) or images.reader.total_bytes * share > memory_limit:
         return images
@@ -227,7 +227,7 @@ def _decode_train(
         return _decode(images, image_size, channels, memory_limit, resize)
     if known_to_be_squares(images, image_size):
         return _decode(images, image_size, channels, memory_limit)
-    # Whole pictures are many times larger than what is made of them: they are kept as the files they are.
+    # Decoded whole pictures would be many times larger than the squares, so they stay encoded.
     return _on_demand(images, image_size, channels, "square", whole=True)
 
 
@@ -249,7 +249,7 @@ def _on_demand(
     images: UndecodedImages, image_size: int, channels: int, resize: Resize, *, whole: bool = False
 ) -> EncodedImages:
     assert images.class_names is not None
-    _log.info("%s: %d images are decoded on demand", images.source, len(images.rows))
+    _log.info("%s: decoding %d images on demand", images.source, len(images.rows))
     return EncodedImages(
         images.reader,
         images.rows,

@@ -1,4 +1,4 @@
-"""Images before they are decoded: where their bytes come from, and the decoding."""
+"""Undecoded images: where their bytes come from, and how they are decoded."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Item = bytes | np.ndarray
 """An image before it is decoded: the bytes of a file, or uint8 pixels [H, W] or [H, W, C]."""
 
 NUM_THREADS = min(16, 2 * (os.cpu_count() or 1))
-"""Threads that read and decode. Pillow releases the interpreter lock; some threads wait for storage."""
+"""Threads that read and decode. Pillow releases the interpreter lock, and some threads wait for storage."""
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-"""Of Pillow's other formats some start programs."""
+"""Some of Pillow's other formats start programs."""
 
 
 class ItemReader(Protocol):
@@ -37,11 +37,11 @@ class ItemReader(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, rows: Sequence[int] | np.ndarray) -> list[Item]:
-        """The undecoded images of some rows, in the order asked for."""
+        """The undecoded images of some rows, in that order."""
         ...
 
     def name(self, row: int) -> str:
-        """What an error calls a row: its URL, or its file and row."""
+        """The name of a row in errors: its URL, or its file and row."""
         ...
 
     def digest(self, rows: np.ndarray) -> bytes:
@@ -49,7 +49,7 @@ class ItemReader(Protocol):
         ...
 
     def files(self) -> set[str]:
-        """URLs of the files that hold the images; empty where no file does."""
+        """URLs of the files that hold the images, if any."""
         ...
 
 
@@ -57,8 +57,8 @@ class MemoryReader:
     """Undecoded images in memory.
 
     Args:
-        items: one for each row; an array [N, H, W] or [N, H, W, C] counts as N items.
-        names: what errors call each row; a single string is followed by the row's number.
+        items: one for each row. An array [N, H, W] or [N, H, W, C] counts as N items.
+        names: of each row in errors. A single string is followed by the row's number.
     """
 
     def __init__(self, items: Sequence[Item] | np.ndarray, names: Sequence[str] | str) -> None:
@@ -78,7 +78,7 @@ class MemoryReader:
         return f"{self._names} row {row}" if isinstance(self._names, str) else self._names[row]
 
     def digest(self, rows: np.ndarray) -> bytes:
-        """See ItemReader; covers the bytes themselves."""
+        """See ItemReader. Covers the bytes themselves."""
         sha = hashlib.sha256()
         for item in self.read(rows):
             data = item if isinstance(item, bytes) else np.ascontiguousarray(item).tobytes()
@@ -92,14 +92,14 @@ class MemoryReader:
 
 @dataclass(frozen=True)
 class UndecodedImages:
-    """What a source holds, before classes are chosen and sizes known.
+    """The content of a source, before classes are chosen and sizes are known.
 
     Attributes:
         reader: the images.
         rows: row of the reader for each image.
         labels: int64 [N].
-        class_names: names in label order, or None where the source only numbers its classes.
-        source: what errors call the source.
+        class_names: names in label order, or None if the source only numbers its classes.
+        source: its name in errors.
     """
 
     reader: ItemReader
@@ -119,7 +119,7 @@ def decode_rows(
 ) -> np.ndarray:
     """Read and decode rows of a reader with a pool of threads, a few hundred at a time.
 
-    Arguments as those of `decode_pixels`.
+    Arguments: see `decode_pixels`.
 
     Returns:
         uint8 [n, C, S, S], in the order of `rows`.
@@ -141,10 +141,10 @@ def decode_rows(
 def map_rows(
     reader: ItemReader, rows: np.ndarray, work: Callable[[int, np.ndarray], Made], *, channels: int
 ) -> list[Made]:
-    """What `work` makes of whole pictures, each of its own size, of which a few at a time are in memory.
+    """The results of `work` for whole pictures of any size, a few of which are in memory at a time.
 
     Args:
-        reader: where they are.
+        reader: of the pictures.
         rows: of the reader.
         work: called in a pool of threads with a picture's position in `rows` and its pixels, uint8 [C, H, W].
         channels: 1 or 3.
@@ -155,7 +155,7 @@ def map_rows(
 
     def decode_and_work(position: int, item: Item) -> Made:
         with _naming(reader, int(rows[position])):
-            # A copy: Pillow lends its pixels read-only, which torch does not like.
+            # A copy: Pillow's pixels are read-only, and torch warns of that.
             picture = _channels_first(_to_mode(open_image(item), "L" if channels == 1 else "RGB")).copy()
         return work(position, picture)
 
@@ -182,22 +182,21 @@ def decode_pixels(
 ) -> np.ndarray:
     """One image as uint8 [C, S, S].
 
-    An image that has the size already keeps its pixels, but for "eight_sevenths". 16-bit grey values lose
+    An image that already has the size keeps its pixels, except with "eight_sevenths". 16-bit grey values lose
     their lower byte.
 
     Args:
         item: the undecoded image.
         channels: 1 or 3.
         image_size: S.
-        resize: bilinear with antialiasing, as Pillow does. "shorter_side": it becomes S and the centre is cut
-            out. "centre_crop": it becomes 8/7 of S and the centre is cut out, as ImageNet is commonly judged
-            (256 and 224). "square": both sides become S, whatever the image's shape. "eight_sevenths" (RDED):
-            the shorter side becomes S // 7 * 8 (256, 72, 32 for 224, 64, 32), also that of an image of the
-            size S, and the centre is cut out.
+        resize: Pillow's bilinear filter with antialiasing. "shorter_side": the shorter side becomes S.
+            "centre_crop": it becomes 8/7 of S, as ImageNet is commonly judged (256 and 224).
+            "eight_sevenths" (RDED): it becomes S // 7 * 8 (256, 72, 32 for 224, 64, 32), even in an image of
+            the size S. Then the centre is cut out. "square": both sides become S, whatever the shape.
 
     Raises:
-        OSError, ValueError, SyntaxError: the bytes are no image that Pillow can read; it has, or would be
-            enlarged to, more pixels than an image may have.
+        OSError, ValueError, SyntaxError: Pillow cannot read the bytes, or the image has, or would be enlarged
+            to, too many pixels.
     """
     image = _to_mode(open_image(item), "L" if channels == 1 else "RGB")
     width, height = image.size
@@ -227,10 +226,10 @@ def _resized(size: tuple[int, int], image_size: int, resize: Resize) -> tuple[in
 
 
 def open_image(item: Item) -> Image.Image:
-    """A Pillow image of the item; of an encoded one only the header is read.
+    """A Pillow image of the item. Of an encoded item only the header is read.
 
     Raises:
-        OSError, ValueError, SyntaxError: no image of FORMATS, or one of too many pixels.
+        OSError, ValueError, SyntaxError: not an image of FORMATS, or one with too many pixels.
     """
     image = (
         Image.open(io.BytesIO(item), formats=FORMATS) if isinstance(item, bytes) else Image.fromarray(item)
@@ -256,7 +255,7 @@ def corrupt_image(name: str, error: Exception) -> DataError:
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):
-        # Pillow would clip 16-bit values at 255: nearly all white.
+        # Pillow would clip 16-bit values at 255, which makes nearly everything white.
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("floating-point pixels")

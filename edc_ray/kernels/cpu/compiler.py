@@ -1,4 +1,4 @@
-"""Makes a shared library of a C++ file with the compiler of this machine, once."""
+"""Compiling a C++ file to a shared library with this machine's compiler, once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 CACHE_VARIABLE = "EDC_RAY_KERNEL_CACHE"
 
 _COMMON = ("-O3", "-shared", "-fPIC", "-std=c++11")
-# The best first; not every compiler knows every flag, and not every machine has OpenMP's library.
+# The best first. Not every compiler knows every flag, and not every machine has OpenMP's library.
 _VARIANTS = (
     ("-march=native", "-fopenmp"),
     ("-march=native", "-fopenmp-simd"),
@@ -27,7 +27,7 @@ _SOURCES = Path(__file__).parent / "source"
 
 
 class CompilationError(Exception):
-    """There is no compiler here that makes a library which loads. Says what was tried."""
+    """No compiler of this machine makes a library that loads. Says what was tried."""
 
 
 def kernel_source(name: str) -> Path:
@@ -36,15 +36,14 @@ def kernel_source(name: str) -> Path:
 
 
 def compiled_library(source: Path) -> ctypes.CDLL:
-    """The library of `source`: from the cache, or compiled and kept there.
+    """The library of `source`, from the cache or compiled and kept there.
 
-    Cached under a hash of all it is made from (source and what else is C++ in its folder, compiler, flags,
-    processor), in the folder that EDC_RAY_KERNEL_CACHE names,
-    else in the user's cache folder, else in a folder of this process.
-    Several processes may do it at once: each publishes a whole file by a rename.
+    Its name is a hash of everything it is made from: all C++ in its folder, compiler, flags, processor. It
+    lies in the folder that EDC_RAY_KERNEL_CACHE names, else in the user's cache folder, else in a folder of
+    this process. Several processes may compile at once, because each publishes a whole file by a rename.
 
     Raises:
-        CompilationError: no compiler, or none of its results loads.
+        CompilationError: there is no compiler, or none of its results loads.
     """
     compiler = _compiler()
     folder = _cache_folder()
@@ -90,7 +89,7 @@ def _version(compiler: str) -> str:
 
 
 def _processor() -> str:
-    """What -march=native looks at: a home folder may be shared by machines of several kinds."""
+    """What -march=native depends on, because machines of several kinds may share a home folder."""
     lines = [platform.machine(), platform.system()]
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:

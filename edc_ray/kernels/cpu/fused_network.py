@@ -1,4 +1,4 @@
-"""The one place that decides which layers of a frozen network are computed together, and how."""
+"""Fusing layers of a frozen network. Only this file decides which layers, and how."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from edc_ray.kernels.cpu.layer_chains import sole_readers
 from edc_ray.kernels.cpu.packed_convolution import PackedConvolution, packable
 
 Wanted = Literal["gradients", "inputs", "results"]
-"""What is wanted of a network: gradients of its images, the inputs of its layers, or nothing but results."""
+"""The use of a network: gradients of its images, the inputs of its layers, or only its results."""
 
 _TOLERANCE = 1e-3
-"""Relative to the largest number of a result; rounding is a thousandth of it."""
+"""Relative to the largest number of a result. Rounding errors are a thousand times smaller."""
 _Readers = Mapping[nn.Module, nn.Module]
 _Places = dict[nn.Module, list[tuple[nn.Module, str]]]
 
@@ -32,36 +32,36 @@ def fused_network(
     numerics: NetworkNumerics,
     images_BCHW: Tensor,
 ) -> nn.Module:
-    """A frozen network as it is computed fastest, with the results of its layers up to rounding.
+    """The fastest form of a frozen network, with the same results up to rounding.
 
-    gradients   each BatchNorm with the activation behind it and the statistics of its input, one pass;
-                weights laid out as the kernels compute
-    inputs      the same, and convolutions with weights that oneDNN has in order
-    results     moreover a BatchNorm that alone reads a convolution is part of its weights, and the
-                activation behind part of the writing of the result
+    gradients   one pass for each BatchNorm, the activation behind it and the statistics of its input;
+                weights in the kernels' layout
+    inputs      the same, and convolutions whose weights are in oneDNN's order
+    results     the same; a BatchNorm that alone reads a convolution becomes part of its weights,
+                and the activation behind it part of writing the result
 
-    An activation goes with what it reads only where nothing else reads that: see `sole_readers`. What becomes
-    of it is tried on the same images; a network that then gives another result, or none (its code reaches its
-    layers past their places, or depends on their attributes or layout; its weights are no numbers), stays as
-    it was. Code that does another thing for other images than these is not seen through.
+    An activation is fused only if nothing else reads its input: see `sole_readers`. Then the fused network is
+    tried on the same images. The original stays if the results differ, or if there are none because its code
+    reaches layers in other ways or depends on their attributes or layout, or because weights are NaN. Code
+    that acts differently for other images goes unnoticed.
 
     Args:
         network: in eval mode, without gradients of its parameters.
-        wanted: what it is for; the inputs of layers that go with others are not to be had.
-        kernels: those of the run, here.
-        numerics: those of the run. Other numbers than float32 and networks that a compiler makes are left to
-            torch, which puts plain layers together by itself.
+        wanted: its use. Inputs of fused layers cannot be read.
+        kernels: of the run, on this machine.
+        numerics: of the run. Only float32 networks without a compiler are fused; torch's compiler fuses plain
+            layers itself.
         images_BCHW: `trial_images` of the size that will come.
 
     Returns:
-        A copy, whose layers have their names, but for those that are part of others; or the network itself
-        where nothing is to be gained. For inputs and results it shares the network's tensors.
+        A copy whose layers keep their names, except the fused ones; or the network itself if nothing can be
+        gained. For inputs and results it shares the network's tensors.
     """
     fuses = kernels.norms is not None and numerics.dtype == torch.float32 and numerics.compiler is None
-    # First, for what weight norms make anew in each forward can be copied only without its history.
+    # Before the copy: what weight norms compute in each forward can be copied only without its history.
     expected = _results(network, images_BCHW) if fuses else None
     if wanted == "gradients" and kernels.memory_format != torch.contiguous_format:
-        # What other holders of the network compute depends in its last bits on how its weights lie.
+        # A copy, because the layout of weights changes the last bits for other users of the network.
         network = copy.deepcopy(network).to(memory_format=kernels.memory_format)
     if not fuses:
         return network
@@ -97,7 +97,7 @@ def _is_close(expected: Tensor, found: Tensor) -> bool:
 
 
 def _readers(network: nn.Module, images_BCHW: Tensor, places: _Places) -> _Readers:
-    """`sole_readers`, of layers that can be replaced."""
+    """`sole_readers` among layers that can be replaced."""
     found = sole_readers(network, images_BCHW, (nn.Conv2d, nn.BatchNorm2d, *ACTIVATIONS))
     return {
         layer: reader
@@ -126,7 +126,7 @@ def _fuse_norms(network: nn.Module, readers: _Readers, places: _Places, kernels:
 
 
 def _is_replaceable(layer: nn.Module, places: _Places) -> bool:
-    """Whether it stands in one place and nobody does anything before or after it, as old weight norms do."""
+    """Whether a layer has one place and no hooks (old weight norms have some)."""
     return len(places[layer]) == 1 and not layer._forward_pre_hooks and not layer._forward_hooks
 
 
@@ -140,14 +140,14 @@ def _activation(reader: nn.Module | None) -> nn.Module | None:
 
 
 def _replace(places: _Places, layer: nn.Module, new: nn.Module, *done: nn.Module | None) -> None:
-    """Puts a layer into the place of another that does the work of those behind it, too."""
+    """Put a new layer in the place of another. It also does the work of the layers behind (`done`)."""
     for each, stand_in in ((layer, new), *((one, nn.Identity()) for one in done if one is not None)):
         for parent, name in places[each]:
             parent._modules[name] = stand_in
 
 
 def _places(network: nn.Module) -> _Places:
-    """Where in a network each layer stands."""
+    """The places of each layer in a network."""
     found: _Places = {}
     for parent in network.modules():
         for name, child in parent._modules.items():

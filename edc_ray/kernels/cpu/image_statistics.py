@@ -13,10 +13,10 @@ from edc_ray.kernels.cpu.statistics import CompiledKernels, axis_of, kernels_for
 
 
 def image_statistics_for(device: torch.device) -> ImageStatistics:
-    """The fastest implementation that this machine has for a device, chosen as `kernels_for` does.
+    """The fastest implementation on this machine for a device. Chooses like `kernels_for`.
 
     Raises:
-        ConfigError: as `kernels_for`.
+        ConfigError: see `kernels_for`.
     """
     if not isinstance(kernels_for(device), CompiledKernels):
         return image_statistics
@@ -25,7 +25,7 @@ def image_statistics_for(device: torch.device) -> ImageStatistics:
 
 
 class CompiledImageStatistics:
-    """See `image_statistics`. What the library does not take, torch's operations do.
+    """See `image_statistics`. Torch's operations handle what the library does not support.
 
     Results do not depend on the number of threads. Their last bits differ from torch's.
     """

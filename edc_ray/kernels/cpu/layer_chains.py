@@ -1,6 +1,6 @@
-"""Which layers of a network pass their result to one other layer and to nothing else.
+"""Finding layers whose result is read by one other layer and nothing else.
 
-How a network is put together does not tell: code may run a Sequential in slices, or use a result twice. So
+The structure of a network does not show it: code may run a Sequential in slices, or use a result twice. So
 one forward is watched, operation by operation.
 """
 

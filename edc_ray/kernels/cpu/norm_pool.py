@@ -27,9 +27,9 @@ def norm_pool_kernels_for(device: torch.device) -> NormPoolKernels | None:
 
 
 class CompiledNormPool:
-    """See `NormPoolKernels`. What the library does not take, torch's operations do.
+    """See `NormPoolKernels`. Torch's operations handle what the library does not support.
 
-    Results do not depend on the number of threads, nor an image's on the other images.
+    An image's results depend neither on the number of threads nor on the other images.
     """
 
     memory_format = torch.channels_last
@@ -74,5 +74,5 @@ class CompiledNormPool:
 
 
 def _pixels(x_BCHW: Tensor) -> Tensor:
-    """Pixel after pixel, [B, H, W, C]; no copy of what lies so."""
+    """[B, H, W, C], contiguous; copied only if it is not channels last."""
     return x_BCHW.permute(0, 2, 3, 1).contiguous()

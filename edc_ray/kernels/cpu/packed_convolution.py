@@ -1,8 +1,8 @@
-"""A convolution of a network that gives no gradients: oneDNN's own, the layers behind it in the same pass.
+"""A convolution without gradients: oneDNN's own, with the layers behind it in the same pass.
 
-Torch brings the weights of a convolution into oneDNN's order anew in each call, and on one thread leaves
-those of single pixels (1x1) to another library. A network that never learns again can keep them in order.
-There a frozen BatchNorm is part of the weights, and an activation part of the writing of the result.
+In every call torch reorders the weights of a convolution for oneDNN, and on one thread it leaves 1x1
+convolutions to another library. A frozen network can keep its weights in order. A frozen BatchNorm then
+becomes part of the weights, and an activation part of writing the result.
 """
 
 from __future__ import annotations
@@ -22,22 +22,21 @@ _ACTIVATIONS: dict[type[nn.Module] | None, tuple[str, list[float]]] = {
 
 
 class PackedConvolution(nn.Conv2d):
-    """A Conv2d and what follows it, forward only; the same weights under the same names.
+    """A Conv2d and the layers behind it, forward only, with the same weights under the same names.
 
-    What oneDNN does not take (another device, other numbers, a gradient that is wanted) runs layer by layer.
+    What oneDNN does not support (another device, another dtype, gradients) runs layer by layer.
 
     Args:
-        layer: whose place it takes; its tensors are shared. `packable` must hold.
+        layer: the layer to replace. Its tensors are shared. `packable` must hold.
         norm: a BatchNorm2d behind it, in eval mode, or None.
         activation: the module behind that, ReLU, ReLU6 or SiLU, or None.
 
     Deviations:
-        up to rounding the result is that of the layers one after the other, but that ReLU and ReLU6 give 0
-        for what is no number.
+        the result equals that of the single layers up to rounding, except that ReLU and ReLU6 give 0 for NaN.
     """
 
     def __init__(self, layer: nn.Conv2d, norm: nn.BatchNorm2d | None, activation: nn.Module | None) -> None:
-        # They are pairs; torch says no more than that they are tuples.
+        # They are pairs, which torch's types do not say.
         size, stride, padding, dilation = _sides(layer)
         super().__init__(
             layer.in_channels, layer.out_channels, size, stride, padding, dilation, layer.groups,
@@ -110,9 +109,9 @@ def _reordered(weight: Tensor, places: tuple[Any, ...], shape: list[int]) -> Ten
 @cache
 @torch.no_grad()
 def _computes() -> bool:
-    """Whether this torch has these operations and they compute what they are taken for.
+    """Whether this torch has these operations and they compute what we expect.
 
-    They are those that torch's own compiler calls, and no release promises them to anybody else.
+    Torch's own compiler calls them, but no release promises them to others.
     """
     x = torch.linspace(-1, 1, 2 * 4 * 5 * 6).view(2, 4, 5, 6)
     weight, bias = torch.linspace(-9, 9, 6 * 2 * 9).view(6, 2, 3, 3), torch.linspace(-1, 1, 6)
@@ -124,6 +123,6 @@ def _computes() -> bool:
             expected = plain if module is None else module()(plain)
             if not torch.allclose(_convolution(x, packed, bias, places, *written), expected, 1e-4, 1e-5):
                 return False
-    except Exception:  # a torch without oneDNN, or where they have other names or arguments
+    except Exception:  # a torch without oneDNN, or with other names or arguments
         return False
     return True

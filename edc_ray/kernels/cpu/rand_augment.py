@@ -18,7 +18,7 @@ from edc_ray.core.views.rand_augment import (
 from edc_ray.kernels.cpu.library import KernelLibrary, kernel_of_the_same_bits
 
 _LARGEST = 1 << 16
-"""Pixels up to which a mean grey is exact in float32, in whatever order it is summed."""
+"""Up to this many pixels a mean grey is exact in float32, in any order of the sum."""
 _KINDS = (
     "Identity", "moving", "Brightness", "Color", "Contrast", "Sharpness", "Posterize", "Solarize",
     "AutoContrast", "Equalize",
@@ -28,12 +28,12 @@ _KINDS = (
 
 @cache
 def compiled_rand_augment() -> CompiledRandAugment | str:
-    """The kernel, or why there is none. Compiled once, tried once in a process."""
+    """The kernel, or why it cannot be used. Compiled once, tried once in a process."""
     return kernel_of_the_same_bits("rand_augment", CompiledRandAugment, _makes_the_same_bytes)
 
 
 class CompiledRandAugment:
-    """See `apply_rand_augment`. What the library does not take, torch's operations do."""
+    """See `apply_rand_augment`. Torch's operations handle what the library does not support."""
 
     def __init__(self, library: KernelLibrary) -> None:
         self._library = library

@@ -1,4 +1,4 @@
-"""Both passes over a layer's input (`core.layers.measured_input`) as compiled kernels: float32 on a CPU."""
+"""Both passes over a layer's input (`core.layers.measured_input`) as kernels for float32 on a CPU."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def kernels_for(device: torch.device, memory_format: torch.memory_format | None 
     """The fastest kernels that this machine has for a device.
 
     Args:
-        device: where the activations are.
-        memory_format: in which a network has them there, where it is no matter of the kernels.
+        device: of the activations.
+        memory_format: of the network's activations, if the run fixes it.
 
-    The environment variable EDC_RAY_KERNELS chooses: "torch" takes torch's operations although there is
-    a compiler, "compiled" refuses to go on without one, "auto" (the default) warns once.
+    The environment variable EDC_RAY_KERNELS chooses: "torch" uses torch's operations even if there is a
+    compiler, "compiled" refuses to work without one, "auto" (the default) warns once.
 
     Raises:
-        ConfigError: the variable holds something else, or asks for a compiler where there is none.
+        ConfigError: the variable holds something else, or asks for a compiler and there is none.
     """
     choice = os.environ.get(CHOICE_VARIABLE, "auto")
     if choice not in ("auto", "torch", "compiled"):
         raise ConfigError(
-            f"{CHOICE_VARIABLE} names no kernels", found=repr(choice), expected="auto, torch or compiled"
+            f"{CHOICE_VARIABLE} names unknown kernels", found=repr(choice), expected="auto, torch or compiled"
         )
     if memory_format == torch.channels_last:
         return LayoutFreeKernels()
@@ -50,7 +50,7 @@ def kernels_for(device: torch.device, memory_format: torch.memory_format | None 
         return found
     if choice == "compiled":
         raise ConfigError(
-            f"{CHOICE_VARIABLE}=compiled, and the kernels cannot be compiled here",
+            f"{CHOICE_VARIABLE}=compiled, but the kernels cannot be compiled here",
             found=found,
             next="install a C++ compiler",
         )
@@ -60,22 +60,20 @@ def kernels_for(device: torch.device, memory_format: torch.memory_format | None 
 
 @cache
 def compiled_kernels() -> CompiledKernels | str:
-    """The compiled kernels, or why there are none. Compiled once, looked up once in a process."""
+    """The compiled kernels, or why they cannot be used. Compiled once, looked up once in a process."""
     library = kernel_library("statistics")
     return library if isinstance(library, str) else CompiledKernels(library)
 
 
 @cache
 def _warn(why: str) -> None:
-    warnings.warn(
-        f"no compiled kernels ({why}): torch's operations are taken, which are slower", stacklevel=3
-    )
+    warnings.warn(f"no compiled kernels ({why}): using torch's operations, which are slower", stacklevel=3)
 
 
 class CompiledKernels:
-    """See `StatisticKernels`. What the library does not take, torch's operations do.
+    """See `StatisticKernels`. Torch's operations handle what the library does not support.
 
-    Maps of 16 bits are widened for it: one more copy is far cheaper than torch's passes.
+    Maps of 16 bits are widened first: one more copy is far cheaper than torch's passes.
 
     Results do not depend on the number of threads. Their last bits differ from torch's.
     """
@@ -108,7 +106,7 @@ class CompiledKernels:
         in_place: bool,
     ) -> Tensor:
         if x_BCHW.dtype in HALF_TYPES and x_BCHW.device.type == "cpu":
-            # The widened gradient is a copy that nobody else holds.
+            # The widened gradient is a private copy.
             wide = None if upstream is None else upstream.float()
             owned = in_place or wide is not upstream
             return self.add_gradient(
@@ -195,9 +193,9 @@ def _widened(x_BCHW: Tensor) -> Tensor:
 
 
 def _laid_out(x_BCHW: Tensor) -> tuple[str, Tensor]:
-    """How the kernels call the way in which an input lies, and the input; copied if it lies in none.
+    """The kernels' name of an input's layout, and the input, copied if it has none of the layouts.
 
-    Single pixels lie both ways: as pixels, their channels are one long row.
+    Single pixels have both layouts. As pixels, their channels are one long row.
     """
     if x_BCHW.shape[1] > 1 and x_BCHW.is_contiguous(memory_format=torch.channels_last):
         return "pixels", x_BCHW
@@ -212,7 +210,7 @@ def _sizes(x_BCHW: Tensor, patch_side: int | None) -> tuple[int, ...]:
 
 
 def _weights(x_BCHW: Tensor, patch_side: int | None) -> tuple[Tensor | None, Tensor | None]:
-    """Of rows and of columns: those of values, of squares, and of products with the next."""
+    """Weights of rows and of columns, each for values, squares and products with the next."""
     if patch_side is None:
         return None, None
     return axis_of(x_BCHW.shape[-2], patch_side), axis_of(x_BCHW.shape[-1], patch_side)
@@ -220,6 +218,6 @@ def _weights(x_BCHW: Tensor, patch_side: int | None) -> tuple[Tensor | None, Ten
 
 @cache
 def axis_of(length: int, side: int) -> Tensor:
-    """Weights of an axis as kernels take them: of values, of squares, and of products with the next."""
+    """Weights of an axis for the kernels: of values, squares and products with the next."""
     axis = axis_weights(length, side)
     return torch.stack([axis.value, axis.square, axis.product])

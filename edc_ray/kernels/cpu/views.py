@@ -17,10 +17,10 @@ from edc_ray.kernels.cpu.rand_augment import compiled_rand_augment
 
 
 def view_kernel_for(device: torch.device) -> ViewKernel | None:
-    """The kernel for a device, or None where torch's operations are to do it.
+    """The kernel for a device, or None to use torch's operations.
 
-    EDC_RAY_KERNELS=torch asks for torch's operations. Both make the same bits, so nothing is said where there
-    is no compiler.
+    EDC_RAY_KERNELS=torch asks for torch's operations. Both make the same bits, so a missing compiler is no
+    reason for a warning.
     """
     if device.type != "cpu" or os.environ.get("EDC_RAY_KERNELS", "auto") == "torch":
         return None
@@ -30,7 +30,7 @@ def view_kernel_for(device: torch.device) -> ViewKernel | None:
 
 @cache
 def compiled_views() -> CompiledViews | str:
-    """The compiled kernel, or why there is none. Compiled once, tried once in a process."""
+    """The kernel, or why it cannot be used. Compiled once, tried once in a process."""
     return kernel_of_the_same_bits("views", CompiledViews, _makes_the_same_bits)
 
 

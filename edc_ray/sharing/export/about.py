@@ -1,4 +1,4 @@
-"""What a set that is given away is, and what it was made of: the facts of edc_ray.json and of its card."""
+"""Describing an exported set and how it was made: the facts of edc_ray.json and of the card."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edc_ray.artifacts.tables.schema import read_images_table
 from edc_ray.digests import digest_of
 from edc_ray.sharing.export.images import ImagesToExport
 from edc_ray.sharing.export.options import ExportOptions
-from edc_ray.sharing.run_facts import facts_of
+from edc_ray.sharing.facts import facts_of
 from edc_ray.version import __version__
 
 ABOUT_VERSION = 1
@@ -25,7 +25,7 @@ def about_export(
 
     Args:
         source: the images.
-        labels: of the exported labels: epochs, codec; None where there are none.
+        labels: epochs and codec of the exported labels; None without labels.
         options: of the export.
     """
     manifest = source.manifest
@@ -43,7 +43,7 @@ def about_export(
 
 
 def export_fingerprint(about: dict[str, Any], source: ImagesToExport, options: ExportOptions) -> str:
-    """Hash of all that determines the bytes of an export."""
+    """Hash of everything that determines the bytes of an export."""
     how = [options.ipc, options.epochs, options.image_format, options.shard_bytes]
     relabel = read_manifest(source.store, stage_folder("relabel"))
     labels = [shard.sha256 for shard in relabel.shards] if relabel and about["labels"] else []

@@ -1,8 +1,8 @@
-"""A condensed set as Hugging Face keeps image datasets, with soft labels as a second configuration.
+"""A condensed set in Hugging Face's layout of image datasets, with soft labels as a second configuration.
 
 data/train-00000-of-00003.parquet   image, label, class_id, class_name, ipc_id
 labels/epochs-00000-00009.parquet   in the codec of the run, without the epochs that are left out
-manifest.json, labels/manifest.json which make the folder one that `edc_ray.data.condensed` opens
+manifest.json, labels/manifest.json with which `edc_ray.data.condensed` opens the folder
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from edc_ray.sharing.export.target import ExportTarget
 from edc_ray.sharing.formats.official_images import Slot, image_suffix, official_image_path
 from edc_ray.stages.units.image_shards import pixel_hash
 
-_ROWS_PER_GROUP = 100  # what Hugging Face's viewer reads at once
+_ROWS_PER_GROUP = 100  # Hugging Face's viewer reads so many at once
 
 
 def write_huggingface(
@@ -93,7 +93,7 @@ def _write_labels(url: str, target: ExportTarget, epochs: int) -> None:
         first, last = record.meta["epochs"]
         last = min(last, epochs - 1)
         key = epochs_key(first, last)
-        # Plain numbers: a tenth larger, and read by all.
+        # Plain numbers are a tenth larger, but every reader knows them.
         data = table_to_bytes(table, rows_per_group=rows_of_epoch(table), split_floats=False)
         path = join_path(stage_folder("relabel"), table_name(key))
         info = _put(target, path, table_name(key), data, table.num_rows)
@@ -106,7 +106,7 @@ def _put_labels_manifest(
     target: ExportTarget, manifest: Manifest, records: list[Record], epochs: int
 ) -> None:
     size = sum(shard.bytes for record in records for shard in record.shards)
-    # Where a copy was made from is nobody else's business.
+    # The place that a copy was made from is private.
     kept = {name: value for name, value in manifest.meta.items() if name != "source"}
     stated = replace(
         manifest,

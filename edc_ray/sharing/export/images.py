@@ -1,4 +1,4 @@
-"""The condensed images of a run in their order, encoded as they are stored, a block of classes at a time."""
+"""The condensed images of a run in order, in their stored encoding, one block of classes at a time."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class ImagesToExport(NamedTuple):
     """A complete stage of images, and how much of it is exported.
 
     Fields:
-        hashes: of the pixels of each image that is exported, by label, then ipc id.
-        ipc: images of each class; None where classes differ in it.
+        hashes: of the pixels of each exported image, by label, then ipc id.
+        ipc: images of each class; None if classes differ.
         whole: nothing is left out.
     """
 
@@ -41,27 +41,27 @@ class ImagesToExport(NamedTuple):
 
     @property
     def stored_bytes(self) -> int:
-        """About the bytes of the images that are exported."""
+        """Approximate bytes of the exported images."""
         stored = sum(shard.bytes for shard in self.manifest.shards)
         return stored * len(self.hashes) // len(manifest_hashes(self.manifest))
 
 
 def images_to_export(url: str, ipc: int | None) -> ImagesToExport:
-    """The condensed images of a run, or the first so many of each class.
+    """The condensed images of a run, or the first `ipc` of each class.
 
     Raises:
         ArtifactError: recover is not complete.
-        ConfigError: there are not so many.
+        ConfigError: there are fewer images.
     """
     store, folder, manifest = open_stage(url, None, "recover")
     hashes = dict(sorted(manifest_hashes(manifest).items()))
     most = max(ipc_id for _, ipc_id in hashes) + 1
     if ipc is not None and ipc > most:
         raise ConfigError(
-            f"{store.url} holds fewer images than are asked for",
+            f"{store.url} holds fewer images",
             found=f"{most} images a class",
             expected=f"--ipc of at most {most}",
-            next=f"raise ipc and run it again: only the missing images are made; or leave --ipc {ipc} out",
+            next=f"raise ipc and rerun, which makes only the missing images, or leave --ipc {ipc} out",
         )
     kept = {slot: sha for slot, sha in hashes.items() if ipc is None or slot[1] < ipc}
     of_class = set(Counter(label for label, _ in kept).values())
@@ -70,9 +70,9 @@ def images_to_export(url: str, ipc: int | None) -> ImagesToExport:
 
 
 def encoded_images(source: ImagesToExport, format: ImageFormat | None = None) -> Iterator[dict[Slot, bytes]]:
-    """PNG or JPEG bytes of the images, by label, then ipc id; each dict holds some whole classes.
+    """PNG or JPEG bytes of the images, by label, then ipc id. Each dict holds whole classes.
 
-    Units whose classes overlap are read together: all of them where recover.order=official has mixed them.
+    Units whose classes overlap are read together. With recover.order=official these are all units.
 
     Raises:
         ArtifactError: a file is missing or damaged.
@@ -86,7 +86,7 @@ def encoded_images(source: ImagesToExport, format: ImageFormat | None = None) ->
 
 
 def parts_of(count: int, total_bytes: int, part_bytes: int) -> list[int]:
-    """Where each of the files ends over which `count` images are dealt evenly, in images."""
+    """Index of the image at which each file ends when `count` images are divided evenly among files."""
     files = min(count, max(1, -(-total_bytes // part_bytes)))
     return [count * (number + 1) // files for number in range(files)]
 

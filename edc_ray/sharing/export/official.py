@@ -1,4 +1,4 @@
-"""A run's images, labels and statistics as the official programs or RDED keep them: `edc-ray export`.
+"""A run's images, labels and statistics in the layout of the official programs or RDED: `edc-ray export`.
 
 <dest>/images/new000/class000_id000.png    (RDED: 00000/class00000_id00000.png)
 <dest>/labels/epoch_0/batch_0.tar
@@ -39,23 +39,23 @@ from edc_ray.stages.statistics.source import refuse_shared_name
 from edc_ray.stages.units.image_shards import manifest_hashes
 from edc_ray.stages.units.stored_runs import stored_config
 
-_LARGEST_SMALL_IMAGE = 64  # the CIFAR and Tiny-ImageNet programs save one item less in a label file
+_LARGEST_SMALL_IMAGE = 64  # the CIFAR and Tiny-ImageNet programs save one item less in each label file
 
 
 def export_official(url: str, dest: str, options: ExportOptions) -> list[str]:
     """Write a run's results in the official layout, or its images in that of RDED.
 
     Args:
-        url: of the run, or of what was imported.
+        url: of the run, or of an imported set.
         dest: URL of the folder to write.
-        options: how.
+        options: of the export.
 
     Returns:
-        A sentence for each part, and one of labels that are left out.
+        A sentence for each part, and one about labels that are left out.
 
     Raises:
-        ConfigError: the folder is not empty, or fewer images or epochs are there than are asked for.
-        ArtifactError: the run lacks a part, or its labels are mixed in other groups than batches.
+        ConfigError: the folder is not empty, or the run has fewer images or epochs than the options name.
+        ArtifactError: the run lacks a part, or the mixing groups of its labels are not batches.
     """
     parts = parts_to_export(url, options)
     for part in parts:  # refused before anything is written
@@ -117,7 +117,7 @@ def _labels(url: str, target: ExportTarget, options: ExportOptions) -> str:
 
 
 def _places(url: str) -> tuple[dict[Slot, int], int]:
-    """Place of each image among all exported files, sorted as the official dataset does; and their side."""
+    """Place of each image among all exported files in the official dataset's order, and the images' side."""
     store, folder, manifest = open_stage(url, None, "recover")
     slots = sorted(manifest_hashes(manifest), key=lambda slot: official_image_path(slot, "official", ""))
     one = Manifest("recover", "", "", {}, manifest.records[:1])
@@ -167,7 +167,7 @@ def _network_name(store: Store, observer: str, with_network: bool) -> str:
 def _config_of(store: Store) -> RunConfig:
     if not store.exists(RUN_CONFIG):
         raise ArtifactError(
-            f"{store.url} does not say which networks its statistics are of",
+            f"{store.url} does not name the networks of its statistics",
             found=f"no {RUN_CONFIG}",
             next="give the URL of the run, not of one of its folders",
         )

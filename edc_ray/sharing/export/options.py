@@ -1,4 +1,4 @@
-"""What may be asked of an export, and which option belongs to which format."""
+"""The options of an export, and the formats that each option is for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PARTS_OF: dict[Format, tuple[Part, ...]] = {
 _OFFICIAL: tuple[Format, ...] = ("official",)
 _WITH_CARD: tuple[Format, ...] = ("huggingface", "imagefolder", "webdataset")
 _SHARDED: tuple[Format, ...] = ("huggingface", "webdataset")
-# Option -> the formats it says something of, and how the command line calls it.
+# Option -> the formats that have it, and its flag on the command line.
 _MEANT_FOR: dict[str, tuple[tuple[Format, ...], str]] = {
     "batch_size": (_OFFICIAL, "--batch-size"),
     "class_patch_swapped": (_OFFICIAL, "--no-class-patch-swapped"),
@@ -41,17 +41,17 @@ class ExportOptions:
 
     Args:
         format: see docs/INTEROP.md.
-        parts: what; None is everything that the run has results of and the format has a place for.
-        ipc: only the first so many images of each class, without labels: those are of mixed images.
-        epochs: only the labels of the first so many epochs.
-        image_format: encode images anew; None keeps their bytes, and so the pixels that were labelled.
-        batch_size: of the official student; None is the size of the mixing groups.
+        parts: None: everything that the run has and the format can hold.
+        ipc: only this many images of each class, the first ones. Leaves out labels, which need all images.
+        epochs: only the labels of this many epochs, the first ones.
+        image_format: re-encode images; None keeps their bytes, and so the pixels that were labelled.
+        batch_size: of the official student; None: the size of the mixing groups.
         class_patch_swapped: exchange the keys of patch mean and variance in class files, as the official
             writer does.
-        network_names: name layers ResNet_ResNet18=..., as the CIFAR programs look them up, and not
-            ResNet=..., as those of Tiny-ImageNet do. Says nothing of ImageNet's networks.
+        network_names: name layers ResNet_ResNet18=..., as the CIFAR programs do, instead of ResNet=..., as
+            those of Tiny-ImageNet do. Has no effect on ImageNet's networks.
         license: of the condensed set, for its card.
-        shard_bytes: about the largest file of images.
+        shard_bytes: approximate size of the largest file of images.
     """
 
     format: Format = "official"
@@ -67,36 +67,36 @@ class ExportOptions:
 
     @property
     def possible_parts(self) -> tuple[Part, ...]:
-        """What the format has a place for."""
+        """The parts that the format can hold."""
         return _PARTS_OF[self.format]
 
 
 def check_options(options: ExportOptions) -> None:
-    """Refuse what a format has no place for: it would be left out without a word.
+    """Refuse options and parts of other formats, which would be ignored silently.
 
     Raises:
-        ConfigError: an option or a part of another format, or a licence that is no identifier.
+        ConfigError: an option or a part of another format, or a licence that is not an identifier.
     """
     for name, (formats, flag) in _MEANT_FOR.items():
         if getattr(options, name) != getattr(ExportOptions(), name) and options.format not in formats:
             raise ConfigError(
-                f"{flag} says nothing of the format {options.format}",
+                f"{flag} has no effect on the format {options.format}",
                 expected=f"--format {' or '.join(formats)}",
                 next=f"leave {flag} out",
             )
     extra = [part for part in options.parts or () if part not in options.possible_parts]
     if extra:
         holds = " and ".join(options.possible_parts)
-        raise ConfigError(f"the format {options.format} holds {holds} only", found=", ".join(extra))
+        raise ConfigError(f"the format {options.format} holds only {holds}", found=", ".join(extra))
     if options.format == "huggingface" and options.parts and "images" not in options.parts:
         raise ConfigError(
-            "labels without the images they belong to are no data set",
+            "labels without their images are not a dataset",
             found=f"--only {', '.join(options.parts)}",
             next="add --only images, or leave --only out",
         )
     if not _LICENSE.fullmatch(options.license):
         raise ConfigError(
-            "the licence is no identifier",
+            "the licence is not an identifier",
             found=options.license,
-            expected="one word as Hugging Face has it, such as cc-by-4.0, apache-2.0, other or unknown",
+            expected="one of Hugging Face's words, such as cc-by-4.0, apache-2.0, other or unknown",
         )

@@ -1,4 +1,4 @@
-"""Which parts of a run an export holds, and how much of its labels."""
+"""Choosing the parts of a run that an export holds, and how many of its labels."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ STAGE_OF: dict[Part, StageName] = {"images": "recover", "labels": "relabel", "st
 
 
 def parts_to_export(url: str, options: ExportOptions) -> list[Part]:
-    """What an export holds: what is asked for, or all that there is and the format has a place for.
+    """The parts that the options name, or all that the run has and the format can hold.
 
     Raises:
-        ArtifactError: there is nothing.
-        ConfigError: labels are asked for that are not those of the images that are exported.
+        ArtifactError: there are none.
+        ConfigError: the options name labels that do not belong to the exported images.
     """
     source = open_store(url, writable=False)
     without = _why_without_labels(url, options)
     if options.parts:
         if without is not None and "labels" in options.parts:
             raise ConfigError(
-                "labels go with all images of a set, as they were labelled",
+                "labels belong to all images of a set, exactly as they were labelled",
                 found=f"--only labels with {without}",
-                next=f"leave one of them out; or make a run of other images and label those: "
+                next=f"leave one of them out, or label the chosen images in another run: "
                 f"init.source={source.url} recover.enabled=false",
             )
         return list(options.parts)
@@ -45,8 +45,7 @@ def parts_to_export(url: str, options: ExportOptions) -> list[Part]:
 
 
 def labels_left_out(url: str, options: ExportOptions) -> str | None:
-    """The option because of which a run's labels do not go with its images; None where they do, or where
-    there are none or no place for them."""
+    """The option that leaves out a run's labels; None if none does, or if there are no labels."""
     if options.parts or "labels" not in options.possible_parts:
         return None
     return (
@@ -55,15 +54,14 @@ def labels_left_out(url: str, options: ExportOptions) -> str | None:
 
 
 def told_of_labels(option: str) -> str:
-    """Why labels are left out, as a sentence."""
+    """A sentence that says why labels are left out."""
     return (
-        f"the labels are left out, because of {option}: they belong to all images of the set, exactly as "
-        "these were labelled"
+        f"{option} leaves out the labels: they belong to all images of the set, exactly as they were labelled"
     )
 
 
 def _why_without_labels(url: str, options: ExportOptions) -> str | None:
-    """Views mix images with others of the set, and the official student mixes files as they are."""
+    """The option with which labels do not fit: views mix images of the whole set, with their exact pixels."""
     if options.ipc is not None and not images_to_export(url, options.ipc).whole:
         return f"--ipc {options.ipc}"
     if options.format == "huggingface" and options.image_format == "jpeg":
@@ -84,10 +82,10 @@ def _has_results(source: Store, part: Part) -> bool:
 
 
 def refuse_no_results(url: str, part: Part) -> None:
-    """Refuse a stage that is complete with nothing in it, because no later stage needed it.
+    """Refuse a complete stage without content, which no later stage needed.
 
     Raises:
-        ArtifactError: it is so, or the stage is not complete.
+        ArtifactError: the stage has no content, or is not complete.
     """
     store, _, manifest = open_stage(url, None, STAGE_OF[part])
     if part == "labels":
@@ -95,30 +93,30 @@ def refuse_no_results(url: str, part: Part) -> None:
     if not manifest.records:
         raise ArtifactError(
             f"{store.url} holds no {part}",
-            found=f"stage {STAGE_OF[part]} is complete and made none, as with recover.enabled=false",
+            found=f"stage {STAGE_OF[part]} is complete but empty, as with recover.enabled=false",
             next=f"leave {part} out of --only",
         )
     if BUFFERS_ONLY in manifest.meta:
         raise ArtifactError(
-            f"{store.url} holds no {part} of the kind that the official programs keep",
+            f"{store.url} holds no {part} of the official programs' kind",
             found="running estimates of BatchNorms, which are in the observers' weights",
             next=f"leave {part} out of --only, or export a run whose recover.layers have conv",
         )
 
 
 def records_of_epochs(url: str, manifest: Manifest, epochs: int | None) -> list[Record]:
-    """The units that hold the first so many epochs of labels, in order.
+    """The units that hold the first `epochs` of labels, in order.
 
     Raises:
-        ConfigError: there are not so many.
+        ConfigError: fewer are stored.
     """
     records = sorted(manifest.records, key=lambda record: record.meta["epochs"])
     stored = records[-1].meta["epochs"][1] + 1
     if epochs is not None and epochs > stored:
         raise ConfigError(
-            f"{url} holds labels of fewer epochs than are asked for",
+            f"{url} holds labels of fewer epochs",
             found=f"{stored} epochs",
             expected=f"--epochs of at most {stored}",
-            next="leave --epochs out, or raise relabel.epochs: only the missing epochs are made",
+            next="leave --epochs out, or raise relabel.epochs and rerun, which makes only the missing epochs",
         )
     return [record for record in records if epochs is None or record.meta["epochs"][0] < epochs]

@@ -1,7 +1,7 @@
-"""A condensed set in a layout that others read: `edc-ray export`.
+"""A condensed set in a layout that other programs read: `edc-ray export`.
 
 official, rded    for the programs of EDC and RDED: `export_official`
-huggingface       data/*.parquet, labels/*.parquet; also read by `edc_ray.data.condensed` as it is
+huggingface       data/*.parquet, labels/*.parquet; `edc_ray.data.condensed` reads it too
 imagefolder       train/00000/class00000_id00000.png
 webdataset        data-000000.tar
 
@@ -33,21 +33,19 @@ Card = Callable[[dict[str, Any]], str]
 
 
 def export_run(url: str, dest: str, options: ExportOptions, card: Card | None = None) -> list[str]:
-    """Write a condensed set, and what belongs to it, in another layout.
-
-    A call that was interrupted goes on where it was.
+    """Write a condensed set, with its labels, in another layout. An interrupted call resumes.
 
     Args:
-        url: of the run, or of what was imported or compressed.
+        url: of the run, or of an imported or compressed set.
         dest: URL of the folder to write.
-        options: which layout, and how.
-        card: the text of README.md from the facts of edc_ray.json with its files; None writes none.
+        options: the layout and its options.
+        card: makes the text of README.md from the facts of edc_ray.json; None writes none.
 
     Returns:
-        A sentence for each part, and one of labels that are left out.
+        A sentence for each part, and one about labels that are left out.
 
     Raises:
-        ConfigError: an option or part that the format does not have, or the folder holds something else.
+        ConfigError: the format lacks an option or part, or the folder holds something else.
         ArtifactError: the run lacks a part, or a file is missing or damaged.
     """
     check_options(options)

@@ -1,7 +1,7 @@
-"""The folder that an export writes: nothing else may lie there, and an interrupted export goes on.
+"""The folder that an export writes. It may hold nothing else, and an interrupted export resumes in it.
 
-A note of what is being written stands in the folder from the first file to the last. The same command makes
-the same bytes, so what an earlier call left is compared and kept, or replaced where it differs.
+From the first file to the last the folder holds a note of what is being written. The same command makes the
+same bytes, so a file of an earlier call is kept if it is equal, and replaced if not.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.data.real.undecoded import NUM_THREADS
 from edc_ray.errors import ArtifactError, ConfigError
+from edc_ray.sharing.facts import ABOUT
 
-ABOUT = "edc_ray.json"
-"""What an export is of, and the hash of each of its files; written last: it is complete."""
 _NOTE = "export-unfinished"
 
 
@@ -28,14 +27,14 @@ class ExportTarget:
 
     Args:
         store: of the folder.
-        fingerprint: of all that determines the files.
+        fingerprint: of everything that determines the files.
         parts: the subfolders; "" is the whole folder.
 
     Attributes:
         files: path -> bytes and sha256 of each file that was put.
 
     Raises:
-        ConfigError: it holds something that the same export has not put there.
+        ConfigError: the folder holds something that this export did not write.
     """
 
     def __init__(self, store: Store, fingerprint: str, parts: Sequence[str] = ("",)) -> None:
@@ -48,28 +47,28 @@ class ExportTarget:
                 raise ConfigError(
                     f"{store.join(part) if part else store.url} is not empty",
                     found=held[0],
-                    expected="nothing, or what the same export of the same results has begun",
+                    expected="an empty folder, or one that the same export began",
                     next="give another folder to write",
                 )
 
     def begin(self) -> None:
-        """From here on the folder holds this export, though not all of it."""
+        """Mark the folder as holding this export, unfinished."""
         note = json.dumps({"fingerprint": self._fingerprint})
         self.store.publish(_NOTE, note.encode(), replace=True)
 
     def put(self, path: str, data: bytes) -> None:
-        """A file with this content, whether it was there or not."""
+        """Write a file, unless it already has this content."""
         if not self.store.publish(path, data) and not self.store.holds(path, data):
             self.store.publish(path, data, replace=True)
         self.files[path] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
     def put_all(self, files: Iterable[tuple[str, bytes]]) -> None:
-        """Several files, at once."""
+        """Write several files at once."""
         with ThreadPoolExecutor(NUM_THREADS) as pool:
             list(pool.map(lambda file: self.put(*file), files))
 
     def finish(self, about: dict[str, Any] | None = None) -> None:
-        """Everything is there.
+        """Mark the export as complete.
 
         Args:
             about: stored as edc_ray.json, with the files.
@@ -81,14 +80,14 @@ class ExportTarget:
         self.store.delete(_NOTE)
 
     def _said(self, path: str) -> str | None:
-        """The fingerprint in a note; None where there is none."""
+        """The fingerprint in a note, if there is one."""
         return _stated(self.store, path).get("fingerprint")
 
 
 def export_problems(store: Store) -> list[Problem]:
-    """Files of an export that are missing or are not what edc_ray.json says; none where it is no export."""
+    """Files of an export that are missing or differ from edc_ray.json; none if the folder is no export."""
     if store.exists(_NOTE):
-        return [Problem(_NOTE, "the export has not ended; give the same command again")]
+        return [Problem(_NOTE, "the export is unfinished; run the same command again")]
     if not store.exists(ABOUT):
         return []
     files = _stated(store, ABOUT).get("files")
@@ -99,13 +98,13 @@ def export_problems(store: Store) -> list[Problem]:
 
 
 def _problem(store: Store, path: str, facts: Any) -> str | None:
-    """What is wrong with a file of which somebody states these facts."""
+    """What is wrong with a file, compared with the facts that somebody states."""
     size = facts.get("bytes") if isinstance(facts, dict) else None
     if not isinstance(size, int) or size < 0:
-        return f"{ABOUT} does not tell how large it is"
+        return f"{ABOUT} does not state its size"
     try:
         data = store.read_if_there(path, limit=size)
-    except ArtifactError as error:  # a path that leads out of the folder, too
+    except ArtifactError as error:  # also a path that leads out of the folder
         return error.summary
     if data is None:
         return "it is missing"
@@ -114,7 +113,7 @@ def _problem(store: Store, path: str, facts: Any) -> str | None:
 
 
 def _stated(store: Store, path: str) -> dict[str, Any]:
-    """An object of JSON; empty where there is none."""
+    """A JSON object; empty if there is none."""
     try:
         stated = json.loads(store.read_if_there(path, limit=MAX_JSON_BYTES) or b"null")
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Condensed images as plain files: one folder a class, or tar files of samples."""
+"""Condensed images as plain files: one folder for each class, or tar files of samples."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from edc_ray.sharing.formats.folders import CLASS_NAMES
 from edc_ray.sharing.formats.official_images import Slot, image_suffix, official_image_path
 
 IMAGE_TREE = "train"
-"""The folder of the class folders: what is given to torchvision.datasets.ImageFolder."""
+"""The folder of the class folders, for torchvision.datasets.ImageFolder."""
 
 
 def write_image_tree(source: ImagesToExport, target: ExportTarget, options: ExportOptions) -> None:
-    """train/00000/class00000_id00000.png: zeros in front keep the order of names that of labels."""
+    """train/00000/class00000_id00000.png. Leading zeros make the order of names that of labels."""
     for images in encoded_images(source, options.image_format):
         target.put_all(
             (f"{IMAGE_TREE}/{official_image_path(slot, 'rded', image_suffix(data))}", data)
@@ -60,7 +60,7 @@ def _tar(samples: dict[Slot, bytes], class_names: list[str]) -> bytes:
 
 
 def _add(archive: tarfile.TarFile, members: Iterable[tuple[str, bytes]]) -> None:
-    """Members without date and owner: the same images give the same bytes."""
+    """Add members without date and owner, so that the same images give the same bytes."""
     for name, data in members:
         member = tarfile.TarInfo(name)
         member.size = len(data)

@@ -1,4 +1,4 @@
-"""Condensed images in any layout that `edc-ray import` reads, told apart by the files that are there.
+"""Condensed images in any layout that `edc-ray import` reads. The files in a folder show its layout.
 
 new000/class000_id000.jpg, 00000/...   EDC, RDED: `official_images`
 train/00000/class00000_id00000.png     an image folder with its split
@@ -29,14 +29,14 @@ _SPLIT = "train"
 _LABELS = ("class_id", "label")
 _PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".tar.lz4")
 _FILES_KEPT = 2
-_FETCH_ANEW = "fetch it anew, or write it anew"
+_FETCH_AGAIN = "fetch or write it again"
 
 
 @dataclass(frozen=True)
 class PackedFolder(OfficialFolder):
-    """Images of which a file holds many. `files` are their names; `places`, the file and which one there.
+    """Images in files that hold many. `files` are the images' names; `places` their file and position in it.
 
-    The last files that were read are kept: images that lie in the order of their classes are read once.
+    The last files are kept in memory, so images in the order of their classes are read once.
     """
 
     places: tuple[tuple[str, int], ...] = ()
@@ -82,7 +82,7 @@ def _open_tables(store: Store, paths: Sequence[str]) -> OfficialFolder:
     names: tuple[str, ...] | None = None
     for path in paths:
         data, url = store.read(path, limit=MAX_TABLE_BYTES), store.join(path)
-        schema = schema_from_bytes(data, url=url, next=_FETCH_ANEW)
+        schema = schema_from_bytes(data, url=url, next=_FETCH_AGAIN)
         column = next((name for name in _LABELS if name in schema.names), None)
         if column is None or "image" not in schema.names:
             raise DataError(
@@ -90,7 +90,7 @@ def _open_tables(store: Store, paths: Sequence[str]) -> OfficialFolder:
                 found=f"columns {', '.join(schema.names)}",
                 expected="image, and class_id or label",
             )
-        table = table_from_bytes(data, url=url, columns=[column, "ipc_id"], next=_FETCH_ANEW)
+        table = table_from_bytes(data, url=url, columns=[column, "ipc_id"], next=_FETCH_AGAIN)
         labels += _whole_numbers(table, column, url)
         there = "ipc_id" in table.column_names
         ids += _whole_numbers(table, "ipc_id", url) if there else [None] * table.num_rows
@@ -112,8 +112,8 @@ def _refuse_packed(store: Store, paths: Sequence[str]) -> None:
     if packed and not any(path.lower().endswith((".png", ".jpg", ".jpeg")) for path in paths):
         raise DataError(
             f"{store.url} holds compressed tar files", found=", ".join(packed[:3]),
-            expected="tar files as they are: a compressed one may unpack to any size",
-            next="decompress them, such as with gunzip",
+            expected="uncompressed tar files: a compressed one may unpack to any size",
+            next="decompress them, for example with gunzip",
         )  # fmt: skip
 
 
@@ -140,11 +140,11 @@ def _tar(store: Store, path: str) -> list[TarImage]:
 
 def _images(store: Store, path: str) -> list[bytes]:
     data, url = store.read(path, limit=MAX_TABLE_BYTES), store.join(path)
-    schema = schema_from_bytes(data, url=url, next=_FETCH_ANEW)
+    schema = schema_from_bytes(data, url=url, next=_FETCH_AGAIN)
     if not holds_images(schema, "image"):
         kind = schema.field("image").type
         raise DataError(f"{url} holds no encoded images", found=str(kind), expected="bytes of each")
-    table = table_from_bytes(data, url=url, columns=[encoded_leaf(schema, "image")], next=_FETCH_ANEW)
+    table = table_from_bytes(data, url=url, columns=[encoded_leaf(schema, "image")], next=_FETCH_AGAIN)
     column = table.column("image").combine_chunks()
     if pa.types.is_struct(column.type):
         column = column.field("bytes")
@@ -162,7 +162,7 @@ def _whole_numbers(table: pa.Table, name: str, url: str) -> list[int]:
 
 
 def _stated_names(store: Store, num_classes: int) -> tuple[str, ...] | None:
-    """The names in class_names.json; None where there are none, or not of these classes."""
+    """The names in class_names.json, if they are there and fit these classes."""
     try:
         names = json.loads(store.read_if_there(CLASS_NAMES, limit=MAX_CONFIG_BYTES) or b"null")
     except (ValueError, RecursionError):

@@ -1,9 +1,9 @@
-"""Condensed images as the official programs keep them: one folder for each class, one file for each image.
+"""Condensed images in the official programs' layout: one folder for each class, one file for each image.
 
     new000/class000_id000.jpg        EDC
     00000/class00000_id00000.jpg     RDED
 
-N images, K classes. An official label file calls an image by its place among all files, sorted.
+N images, K classes. An official label file names an image by its place among all files, sorted.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class OfficialFolder:
 
     Attributes:
         store: opened at the folder.
-        files: relative paths, sorted: the order in which label files count images.
+        files: relative paths, sorted, which is the order in which label files count images.
         slots: (class, ipc id) of each file.
         num_classes: K.
         ipc: images of each class.
-        class_names: by label; None where the folder does not tell.
+        class_names: by label; None if the folder does not state them.
     """
 
     store: Store
@@ -64,7 +64,7 @@ class OfficialFolder:
 
         Raises:
             DataError: they are not squares of one size.
-            ArtifactError: a file is missing or cannot be decoded; names it.
+            ArtifactError: a file is missing or cannot be decoded. Names the file.
         """
 
         def load(row: int) -> np.ndarray:
@@ -95,8 +95,8 @@ class OfficialFolder:
 def open_official_folder(store: Store) -> OfficialFolder:
     """List a folder of condensed images and check that it is a whole set.
 
-    Where the ids in the names of a class repeat (the candidates of EDC's initial images all end in id000),
-    its images are numbered in the order of their names.
+    If the ids in the names of a class repeat (the candidates of EDC's initial images all end in id000), its
+    images are numbered in the order of their names.
 
     Raises:
         DataError: other folders or files, missing classes, or classes of different sizes.
@@ -116,7 +116,7 @@ def open_official_folder(store: Store) -> OfficialFolder:
 def numbered_slots(
     store: Store, labels: Sequence[int], ids: Sequence[int | None]
 ) -> tuple[tuple[Slot, ...], int]:
-    """(class, ipc id) of images of which the class is known and the id perhaps; and the number of classes.
+    """(class, ipc id) of images whose ids may be unknown, and the number of classes.
 
     Raises:
         DataError: missing classes, or classes of different sizes.
@@ -137,14 +137,14 @@ def numbered_slots(
             numbers[row] = number
     if renumbered:
         _log.warning(
-            "%s: the ids of the images of %d classes are not 0, 1, ...; images are numbered in the order "
+            "%s: the ids of the images of %d classes are not 0, 1, ...; numbering the images in the order "
             "of their names", store.url, len(renumbered),
         )  # fmt: skip
     return tuple(zip(labels, numbers, strict=True)), len(members)
 
 
 def official_image_path(slot: Slot, style: Style, suffix: str) -> str:
-    """Where an image stands in a folder of a style."""
+    """Path of an image in a folder of a style."""
     digits = _DIGITS[style]
     label, ipc_id = slot
     folder = f"{label:0{digits}d}" if style == "rded" else f"new{label:0{digits}d}"
@@ -152,7 +152,7 @@ def official_image_path(slot: Slot, style: Style, suffix: str) -> str:
 
 
 def reencoded(data: bytes, format: ImageFormat | None, quality: int = 75) -> bytes:
-    """An encoded image in a format; its own bytes where it has this format, or None is asked for."""
+    """An encoded image in a format. Its bytes do not change if it has this format, or the format is None."""
     if format is None or format == _format_of(data):
         return data
     return encode_image(decode_image(data), format, quality)
@@ -172,10 +172,10 @@ def _label_of(store: Store, path: str) -> int:
     match = _FOLDER.fullmatch(folder)
     if match is None or not name or "/" in name:
         raise DataError(
-            f"{store.url} is no folder of condensed images",
+            f"{store.url} is not a folder of condensed images",
             found=path,
             expected="new000/class000_id000.jpg, or 00000/class00000_id00000.jpg",
-            next="real images are read by dataset.train, not imported",
+            next="give real images to dataset.train, which reads them without import",
         )
     return int(match[1])
 
@@ -186,7 +186,7 @@ def _id_of(store: Store, path: str, label: int) -> int | None:
         return None
     if int(match[1]) != label:
         raise DataError(
-            f"{store.url}: folder and file name of an image differ in its class",
+            f"{store.url}: the folder and the name of an image differ in its class",
             found=path,
             expected=f"class {label}",
         )
@@ -195,9 +195,9 @@ def _id_of(store: Store, path: str, label: int) -> int | None:
 
 def _refuse_ragged(store: Store, members: Mapping[int, Sequence[int]]) -> None:
     most = sum(map(len, members.values()))
-    if min(members) < 0 or max(members) > most:  # a number that anyone may have written: not counted up to
+    if min(members) < 0 or max(members) > most:  # anyone may have written it, so do not count up to it
         raise DataError(
-            f"{store.url}: an image of no class",
+            f"{store.url}: an image has an impossible class",
             found=f"class {min(members) if min(members) < 0 else max(members)}",
             expected=f"classes from 0 on, for {most} images",
         )
@@ -214,7 +214,7 @@ def _refuse_ragged(store: Store, members: Mapping[int, Sequence[int]]) -> None:
         raise DataError(
             f"{store.url}: classes have different numbers of images",
             found=f"class {label} has {short[label]} ({len(short)} such classes)",
-            expected=f"{usual}, as the others",
+            expected=f"{usual}, like the others",
         )
 
 

@@ -1,8 +1,8 @@
-"""Soft labels as the official programs keep them: `epoch_<e>/batch_<b>.tar`, lists saved by torch.
+"""Soft labels in the official programs' files: `epoch_<e>/batch_<b>.tar`, lists saved by torch.
 
 B images of a batch, K classes. A list holds coordinates of the crops, flips, partners, lam, box, logits,
-places of the images among all files and, for ImageNet, indices of shuffled patches. It is a pickle: read only
-as data, by an allow-list of types, never by plain unpickling.
+places of the images among all files and, for ImageNet, indices of shuffled patches. It is a pickle, which is
+read only as data, with an allow-list of types.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from edc_ray.errors import ArtifactError, DataError
 Slot = tuple[int, int]
 
 _ITEMS = {"imagenet": 8, "small": 7}  # ImageNet's programs also save the indices of shuffled patches
-_NEXT = "give labels of these images, made at their size"
+_NEXT = "give labels of these images, at their size"
 
-# What the official files hold besides tensors and plain Python values: numpy's integers and floats. The
-# function that makes a scalar has had two names; a file asks for the one of the numpy that wrote it.
+# Besides tensors and plain Python values, official files hold numpy's integers and floats. The function that
+# makes a scalar has had two names. A file uses the one of the numpy that wrote it.
 _SCALAR: Any = np.int64(0).__reduce__()[0]
 _ALLOWED: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
@@ -44,7 +44,7 @@ _ALLOWED: list[Any] = [
     np.dtype,
     np.dtypes.Int64DType,
     np.dtypes.Float64DType,
-    _codecs.encode,  # how numpy writes the bytes of a scalar
+    _codecs.encode,  # numpy writes the bytes of a scalar with it
 ]
 _EXPECTED_NAMES = ("torch.", "torch._utils", "numpy", "collections.OrderedDict", "_codecs.encode")
 
@@ -69,10 +69,10 @@ class OfficialBatch:
 
 
 def batch_from_bytes(data: bytes, *, url: str = "a label file") -> OfficialBatch:
-    """Read one file without running anything that stands in it.
+    """Read one file without running anything in it.
 
     Raises:
-        ArtifactError: damaged, another layout, or a type outside the allow-list; names `url`.
+        ArtifactError: damage, another layout, or a type outside the allow-list. Names `url`.
     """
     try:
         _refuse_inflated(data)
@@ -80,13 +80,13 @@ def batch_from_bytes(data: bytes, *, url: str = "a label file") -> OfficialBatch
             items = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError and others
         raise ArtifactError(
-            f"{url} is no official label file",
+            f"{url} is not an official label file",
             found=_strangers(data) or type(error).__name__,
             expected="a list of tensors and numbers; nothing else is unpickled",
         ) from error
     if not isinstance(items, list) or len(items) not in _ITEMS.values():
         found = f"{type(items).__name__} of {len(items)}" if isinstance(items, list) else type(items).__name__
-        raise ArtifactError(f"{url} is no official label file", found=found, expected="a list of 7 or 8")
+        raise ArtifactError(f"{url} is not an official label file", found=found, expected="a list of 7 or 8")
     coordinates, flip, partner, lam, box, logits, index, *patches = items
     _check_layout(url, coordinates, flip, partner, lam, box, logits, index)
     if patches and (not _is_plain(patches[0]) or bool(patches[0].any())):
@@ -131,7 +131,7 @@ def rows_of_epoch(
     *,
     url: str = "an epoch of label files",
 ) -> LabelRows:
-    """The views and labels of one epoch as our table holds them; a batch is a mixing group.
+    """The views and labels of one epoch as rows of our table. A batch is a mixing group.
 
     Args:
         batches: of the epoch, in order.
@@ -139,10 +139,10 @@ def rows_of_epoch(
         num_classes: K.
         image_size: side of the images.
         epoch: its number.
-        url: what errors call the epoch.
+        url: name of the epoch in errors.
 
     Raises:
-        DataError: the labels are of other images, or of images of another size.
+        DataError: the labels belong to other images, or to images of another size.
     """
     seen = torch.cat([batch.index for batch in batches])
     _check_images(seen, len(slots), url)
@@ -162,11 +162,10 @@ def batches_of_epoch(
         rows: of the epoch, in its order.
         place: of each image among all files of its folder, sorted.
         image_size: side of the images.
-        batch_size: of the official student; None takes the size of the mixing groups.
+        batch_size: of the official student; None: the size of the mixing groups.
 
     Raises:
-        ArtifactError: the mixing groups are not batches of one size, or the views are changed in ways that
-            the files cannot say.
+        ArtifactError: the mixing groups are not batches of one size, or the files cannot express the views.
     """
     _refuse_unsayable(rows)
     starts = np.flatnonzero(np.diff(rows.mix_group, prepend=rows.mix_group[0] - 1))
@@ -175,10 +174,10 @@ def batches_of_epoch(
     wanted = batch_size or int(sizes[0])
     if len(starts) != len(np.unique(rows.mix_group)) or (sizes[:-1] != wanted).any() or sizes[-1] > wanted:
         raise ArtifactError(
-            "the official student mixes whole batches, and these labels are mixed in other groups",
+            "the official student mixes whole batches, but these labels are mixed in other groups",
             found=f"mixing groups of {', '.join(map(str, np.unique(sizes)))} views",
-            expected=f"batches of {wanted}, the last one shorter at most",
-            next=f"export with the size of the groups, or label anew with relabel.mix_group={wanted}",
+            expected=f"batches of {wanted}, of which only the last may be shorter",
+            next=f"export with the size of the groups, or relabel with relabel.mix_group={wanted}",
         )
     return [
         _batch_of_rows(rows.take(np.arange(first, end)), place, image_size)
@@ -187,7 +186,7 @@ def batches_of_epoch(
 
 
 def _refuse_unsayable(rows: LabelRows) -> None:
-    """A file says crop, flip and mix. An official student would see other views than those labelled."""
+    """Refuse views with changes that a file cannot express, which an official student would not repeat."""
     for field, columns, neutral in (
         ("relabel.patch_shuffle", rows.band_rows, "1"),
         ("relabel.rand_augment", rows.change_operation, "false"),
@@ -196,8 +195,8 @@ def _refuse_unsayable(rows: LabelRows) -> None:
             raise ArtifactError(
                 "official label files cannot hold how these views were made",
                 found=f"views changed by {field}",
-                expected="crops, flips and mixing alone",
-                next=f"label anew with {field}={neutral}",
+                expected="only crops, flips and mixing",
+                next=f"relabel with {field}={neutral}",
             )
 
 
@@ -205,24 +204,24 @@ def list_batches(store: Store) -> list[list[str]]:
     """Paths of the batches of every epoch, in order.
 
     Raises:
-        DataError: something else lies there, or an epoch or a batch is missing.
+        DataError: the folder holds other files, or an epoch or a batch is missing.
     """
     numbers: dict[tuple[int, int], str] = {}
     for path in store.list():
         epoch, batch = _numbers_of(path)
         if epoch is None or batch is None:
             raise DataError(
-                f"{store.url} holds something else than label files",
+                f"{store.url} holds other files than labels",
                 found=path,
-                expected="epoch_0/batch_0.tar and its like",
-                next="remove it: the official student counts what lies there as epochs",
+                expected="epoch_0/batch_0.tar and so on",
+                next="remove it: the official student counts everything in the folder as epochs",
             )
         numbers[epoch, batch] = path
     epochs = 1 + max((epoch for epoch, _ in numbers), default=-1)
     batches = 1 + max((batch for _, batch in numbers), default=-1)
     if not numbers:
-        raise DataError(f"no labels in {store.url}", expected="epoch_0/batch_0.tar and its like")
-    # Counted, not listed: a file's name may hold any number.
+        raise DataError(f"no labels in {store.url}", expected="epoch_0/batch_0.tar and so on")
+    # Counted, not listed: a file's name may have any number.
     if lacking := epochs * batches - len(numbers):
         places = ((epoch, batch) for epoch in range(epochs) for batch in range(batches))
         epoch, batch = next(place for place in places if place not in numbers)
@@ -240,13 +239,13 @@ def _numbers_of(path: str) -> tuple[int | None, int | None]:
 
 
 def _strangers(data: bytes) -> str:
-    """Names that a file would import, for an error; the file is only disassembled."""
+    """Names that a file would import, for an error. The file is only disassembled."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             refuse_inflated_zip(archive.infolist(), len(data))
             name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
             opcodes = list(pickletools.genops(read_member(archive, archive.getinfo(name))))
-    except Exception:  # the file is refused already: this is for a better message only
+    except Exception:  # the file is refused anyway: this only improves the message
         return ""
     named = [str(argument).replace(" ", ".") for code, argument, _ in opcodes if code.name == "GLOBAL"]
     return ", ".join(name for name in named if not name.startswith(_EXPECTED_NAMES))
@@ -269,7 +268,7 @@ def _check_layout(url: str, *items: Any) -> None:
     )
     if not sound or (box is not None and not all(isinstance(side, int | np.integer) for side in box)):
         raise ArtifactError(
-            f"{url} is no official label file",
+            f"{url} is not an official label file",
             found=", ".join(_kind(item) for item in items),
             expected="coordinates [B, 4], flips, partners, lam, box of 4, logits [B, K], indices",
         )
@@ -282,8 +281,8 @@ def _is_tensor(item: Any, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
 
 
 def _is_plain(item: Any) -> bool:
-    """A tensor of numbers that are all there. torch also saves sparse ones, views that show one number many
-    times, and some without any."""
+    """Whether a tensor stores every number. torch also saves sparse tensors, views that repeat a number, and
+    tensors without numbers."""
     is_dense = type(item) is Tensor and item.layout is torch.strided and item.device.type == "cpu"
     if not is_dense or item.requires_grad or item.is_quantized:
         return False
@@ -295,13 +294,13 @@ def _kind(item: Any) -> str:
 
 
 def _refuse_inflated(data: bytes) -> None:
-    """torch stores its tensors as they are: members that grow when they are read are not its own."""
+    """Refuse an archive whose members grow when they are read: torch stores its tensors uncompressed."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise ValueError("compressed members")
     if sum(member.file_size for member in members) > len(data):
-        raise ValueError("members that claim more bytes than there are")
+        raise ValueError("its members claim more bytes than the file has")
 
 
 def _check_images(index: Tensor, num_images: int, url: str) -> None:
@@ -309,7 +308,7 @@ def _check_images(index: Tensor, num_images: int, url: str) -> None:
         raise DataError(
             f"{url}: labels of another image set",
             found=f"dataset index {int(index.max() if index.min() >= 0 else index.min())}",
-            expected=f"0 to {num_images - 1}, for there are {num_images} images",
+            expected=f"0 to {num_images - 1}, for {num_images} images",
             next=_NEXT,
         )
     counts = torch.bincount(index, minlength=num_images)
@@ -358,14 +357,14 @@ def _rows_of_batch(
 
 
 def _crops(batch: OfficialBatch, image_size: int, url: str) -> AugmentParams:
-    """The crops in pixels; coordinates that fall between pixels are of images of another size."""
+    """The crops in pixels. Coordinates between pixels belong to images of another size."""
     views = views_from_coordinates(batch.coordinates, batch.flip, (image_size, image_size))
     boxes = torch.stack([views.top, views.left, views.height, views.width], 1)
     away = (batch.coordinates.double() * image_size - boxes).abs().max().item() if len(boxes) else 0.0
     inside = (boxes[:, :2] >= 0) & (boxes[:, 2:] > 0) & (boxes[:, :2] + boxes[:, 2:] <= image_size)
     if away > 0.01 or not bool(inside.all()):
         raise DataError(
-            f"{url}: labels of images of another size",
+            f"{url}: labels of another image size",
             found=f"a crop {away:.2f} pixels off the grid" if away > 0.01 else "a crop outside the image",
             expected=f"crops of images of {image_size}x{image_size}",
             next=_NEXT,

@@ -1,6 +1,6 @@
-"""Labelled images in tar files, as WebDataset keeps them: KEY.png (or jpg) beside KEY.cls or KEY.json.
+"""Labelled images in tar files in WebDataset's layout: KEY.png (or jpg) beside KEY.cls or KEY.json.
 
-Nothing is unpacked to a disk and no compressed file is read, so a tar takes no more than its own bytes.
+Nothing is unpacked to a disk and no compressed file is read, so a tar needs only its own size in memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edc_ray.artifacts.storage.limits import MAX_IMAGE_BYTES
 from edc_ray.errors import ArtifactError, DataError
 
 MAX_TAR_BYTES = 4 * 2**30
-"""Of one file: it is read whole."""
+"""Of one file, which is read whole."""
 _MAX_TEXT_BYTES = 2**16
 _IMAGES = ("png", "jpg", "jpeg")
 _TEXTS = ("cls", "json")
@@ -26,7 +26,7 @@ _LABEL = re.compile(rb"\s*\d{1,9}\s*")
 
 
 class TarImage(NamedTuple):
-    """An image of a tar: its name there, its bytes, class and ipc id (None: not told)."""
+    """An image of a tar: its name, its bytes, its class, and its ipc id if the tar states it."""
 
     name: str
     data: bytes
@@ -38,9 +38,9 @@ def images_of_tar(data: bytes, *, url: str) -> list[TarImage]:
     """The images of a tar file, in its order.
 
     Raises:
-        ArtifactError: it is damaged, or a member is no plain file, lies outside, stands there twice or is too
-            large; names `url`.
-        DataError: an image without a class, with two, or of a format or name that is not read.
+        ArtifactError: the file is damaged, or a member is not a plain file, leads out of the tar, occurs
+            twice or is too large. Names `url`.
+        DataError: an image has no class or two, or a format or name that is not supported.
     """
     samples: dict[str, dict[str, _Member]] = defaultdict(dict)
     unread: dict[str, str] = {}
@@ -55,31 +55,31 @@ def images_of_tar(data: bytes, *, url: str) -> list[TarImage]:
         elif kind.rpartition(".")[2] in (*_IMAGES, *_OTHERS):
             unread[key] = member.name
     pictured = {key: parts for key, parts in samples.items() if any(kind in parts for kind in _IMAGES)}
-    # Beside an image that is read there may be others of its sample, such as KEY.mask.png.
+    # A sample may have other images beside the one that is read, such as KEY.mask.png.
     if missed := [name for key, name in unread.items() if key not in pictured]:
         raise DataError(
-            f"{url} holds images that are not read",
+            f"{url} holds images of other formats or names",
             found=f"{missed[0][:80]!r} ({len(missed)} such)",
             expected=f"KEY.{', KEY.'.join(_IMAGES)}, where KEY has no dot",
-            next="write them anew as PNG or JPEG, under such names",
+            next="write them as PNG or JPEG, under such names",
         )
     return [_image(key, parts, url) for key, parts in pictured.items()]
 
 
 class _Member(NamedTuple):
-    """A file of a tar. `content`: None of a text that is too long to be read."""
+    """A file of a tar. `content` is None for a text that is too long."""
 
     name: str
     content: bytes | None
 
 
 def _members(data: bytes, url: str) -> Iterator[_Member]:
-    """Each file, in its order."""
+    """Each file, in order."""
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             members = list(archive)
             end = archive.offset
-    except Exception as error:  # damage shows in many ways
+    except Exception as error:  # of many kinds
         raise _refused(url, f"{type(error).__name__}: {error}") from error
     if data.count(0, end) != len(data) - end:  # tarfile takes a damaged header for the end
         raise _refused(url, f"no member at byte {end} of {len(data)}")
@@ -88,7 +88,7 @@ def _members(data: bytes, url: str) -> Iterator[_Member]:
         if member.isdir() or any(part.startswith("._") for part in parts):
             continue
         if not member.isreg() or member.issparse():
-            raise _refused(url, f"{member.name[:80]!r}, which is no plain file")
+            raise _refused(url, f"{member.name[:80]!r}, which is not a plain file")
         if member.name.startswith("/") or "\\" in member.name or ".." in parts:
             raise _refused(url, f"{member.name[:80]!r}, which leads out of the file")
         end = member.offset_data + member.size
@@ -118,7 +118,7 @@ def _image(key: str, parts: Mapping[str, _Member], url: str) -> TarImage:
 
 
 def _text(parts: Mapping[str, _Member], kind: str) -> bytes | None:
-    """None where there is none, or one too long."""
+    """The text, unless it is missing or too long."""
     return parts[kind].content if kind in parts else None
 
 
@@ -127,7 +127,7 @@ def _class_of(text: bytes | None) -> int | None:
 
 
 def _about(text: bytes) -> dict[str, int]:
-    """What a .json tells in whole numbers."""
+    """The whole numbers that a .json states."""
     try:
         stated: Any = json.loads(text)
     except (ValueError, RecursionError):
@@ -138,6 +138,6 @@ def _about(text: bytes) -> dict[str, int]:
 
 def _refused(url: str, found: str) -> ArtifactError:
     return ArtifactError(
-        f"{url} is no tar file of images", found=found, expected="KEY.png or KEY.jpg, KEY.cls and KEY.json",
-        next="fetch it anew",
+        f"{url} is not a tar file of images", found=found,
+        expected="KEY.png or KEY.jpg, KEY.cls and KEY.json", next="fetch it again",
     )  # fmt: skip

@@ -81,7 +81,7 @@ def test_bytes_that_are_no_subset_are_refused(size: int) -> None:
 def test_other_bytes_than_the_numbers_fill_are_refused() -> None:
     with pytest.raises(ValueError, match="bytes"):
         unpack(np.zeros((2, 3), np.uint8), np.array([4, 4]))
-    with pytest.raises(ValueError, match="filled up"):
+    with pytest.raises(ValueError, match="padding of a row"):
         unpack(np.array([[1]], np.uint8), np.array([4, 2]))
-    with pytest.raises(ValueError, match="filled up"):
+    with pytest.raises(ValueError, match="padding of a row"):
         unpack(np.array([[1]], np.uint8), np.array([3, 3]))

@@ -33,7 +33,7 @@ def test_half_precision_is_named() -> None:
 @pytest.mark.parametrize(
     ("spec", "match"),
     [
-        ("", "'' is no label codec"),
+        ("", "'' is not a label codec"),
         ("fp32", "Did you mean 'fp16'"),
         ("top", "no label codec"),
         ("top16q6", "Did you mean 'top16_q6'"),
@@ -41,7 +41,7 @@ def test_half_precision_is_named() -> None:
         ("q1", "2 to 8 bits"),
         ("q16", "2 to 8 bits"),
         ("_q4", "no label codec"),
-        ("pca64_q4", "dealt by the codec"),
+        ("pca64_q4", "codec itself divides"),
         ("pca64_", "no label codec"),
         ("pca64top4", "no label codec"),
         ("top0", "no label codec"),

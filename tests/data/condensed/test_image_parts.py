@@ -48,10 +48,10 @@ def test_all_classes_and_images_are_the_set_by_label_and_ipc_id() -> None:
     ("ipc", "classes", "words"),
     [
         (None, ["ant", "bea"], r"a set has no class 'bea'(.|\n)*did you mean 'bee'"),
-        (None, ["ant", "ant"], "each once"),
-        (None, [], "each once"),
-        (4, None, r"a set does not hold(.|\n)*ipc=4(.|\n)*1 to 3"),
-        (0, None, r"a set does not hold(.|\n)*ipc=0(.|\n)*1 to 3"),
+        (None, ["ant", "ant"], "each class once"),
+        (None, [], "each class once"),
+        (4, None, r"a set has fewer images(.|\n)*ipc=4(.|\n)*1 to 3"),
+        (0, None, r"a set has fewer images(.|\n)*ipc=0(.|\n)*1 to 3"),
     ],
 )
 def test_a_part_that_there_is_not_is_refused(ipc: int | None, classes: list[str] | None, words: str) -> None:

@@ -151,7 +151,7 @@ def test_labels_of_another_image_set_are_refused(store: Store) -> None:
         store.publish(manifest_path("labels"), to_json(replace(labels, meta=made_from)), replace=True)
         if pixels == "a":
             assert len(CondensedViews(store.url)) == len(SLOTS)
-    with pytest.raises(ArtifactError, match="are those of another image set") as caught:
+    with pytest.raises(ArtifactError, match="belong to another image set") as caught:
         CondensedViews(store.url)
     assert "edc-ray stage relabel" in str(caught.value)
 
@@ -166,7 +166,7 @@ def test_labels_of_other_classes_are_refused(store: Store) -> None:
     unit = write_unit(store, "labels", key, "f", {table_name(key): shard}, {"epochs": [0, 0]})
     finish(store, "labels", [unit])
     assert len(images) == len(SLOTS)
-    with pytest.raises(ArtifactError, match="of other classes than the images") as caught:
+    with pytest.raises(ArtifactError, match="have other classes than the images") as caught:
         CondensedViews(store.url)
     assert (caught.value.found, caught.value.expected) == ("4 classes", "3 classes")
 

@@ -132,7 +132,7 @@ def test_the_state_follows_what_was_yielded(store: Store) -> None:
 def test_a_stream_of_other_batches_cannot_go_on_in_the_middle_of_an_epoch(store: Store) -> None:
     dataset = CondensedDataset(store.url, batch_size=4)
     state = dataset.state_dict(after=next(iter(dataset)))
-    with pytest.raises(ConfigError, match="cannot go on in the middle of an epoch"):
+    with pytest.raises(ConfigError, match="cannot resume in the middle of an epoch"):
         CondensedDataset(store.url, batch_size=2).load_state_dict(state)
     CondensedDataset(store.url, batch_size=2).load_state_dict(state | {"epoch": 1, "step": 0})
     for epoch, step in ((5, 1), (6, 0), (0, 2), (-1, 0), (0, -1)):
@@ -152,9 +152,9 @@ def test_more_epochs_than_are_stored_show_the_same_views_in_other_batches(store:
     [
         ({"batch_size": 0}, "batch_size is too small"),
         ({"num_epochs": 0}, "num_epochs is too small"),
-        ({"rank": 2, "world_size": 2}, "no rank 2"),
-        ({"rank": -1}, "no rank -1"),
-        ({"world_size": 7, "rank": 0}, "fewer views than there are processes"),
+        ({"rank": 2, "world_size": 2}, "rank 2 does not exist"),
+        ({"rank": -1}, "rank -1 does not exist"),
+        ({"world_size": 7, "rank": 0}, "fewer views than the group has processes"),
     ],
 )
 def test_what_cannot_be_dealt_out_is_refused(store: Store, arguments: dict[str, int], match: str) -> None:

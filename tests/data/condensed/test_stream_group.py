@@ -92,7 +92,7 @@ def test_a_group_of_another_size_goes_on_at_an_epoch_and_not_within_one(group: t
     assert (state["epoch"], state["step"]) == (1, 2)
     for rank, world_size in ((0, 1), (2, 3)):
         dataset = CondensedDataset(url, batch_size=1, rank=rank, world_size=world_size)
-        with pytest.raises(ConfigError, match="cannot go on in the middle of an epoch"):
+        with pytest.raises(ConfigError, match="cannot resume in the middle of an epoch"):
             dataset.load_state_dict(state)
         dataset.load_state_dict(state | {"step": 0})
         places = [(batch.epoch, batch.step) for batch in dataset]

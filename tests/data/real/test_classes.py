@@ -58,7 +58,7 @@ def test_labels_and_names_that_contradict_are_refused(images, given, num_classes
     ("names", "message"),
     [
         (("a", "b"), "without 'c'"),
-        (("a", "b", "c", "d"), "with 'd' besides"),
+        (("a", "b", "c", "d"), "with 'd' in addition"),
         (("a", "c", "b"), "another order: 'a', 'c', 'b'"),
     ],
 )

@@ -116,14 +116,14 @@ def test_a_parquet_file_in_both_sets_is_refused(
     folder = str(tmp_path) if place == "folder" else f"memory://{tmp_path.name}"
     for name in files:
         write_parquet(IMAGES, f"{folder}/{name}.parquet")
-    with pytest.raises(DataError, match=rf"(?s)the same files.* {shared} in both, such as .*\.parquet"):
+    with pytest.raises(DataError, match=rf"(?s)share files.* {shared} in both, such as .*\.parquet"):
         # The limit makes the two sets differ in what they hold.
         _open(f"{folder}{train}", val=f"file://{folder}{val}" if place == "folder" else f"{folder}{val}",
               max_val_per_class=1)  # fmt: skip
 
 
 def test_an_image_file_in_both_sets_is_refused(tree: str, copy_of_tree: str) -> None:
-    with pytest.raises(DataError, match=r"(?s)the same files.* 6 in both, such as .*class1.*\.png"):
+    with pytest.raises(DataError, match=r"(?s)share files.* 6 in both, such as .*class1.*\.png"):
         _open(tree, val=f"{tree}/class1/*.png")
     assert len(_open(tree, val=copy_of_tree).val) == 18
 

@@ -114,7 +114,7 @@ def test_the_variable_chooses(kernels: CompiledKernels, monkeypatch: pytest.Monk
     monkeypatch.setenv(compiled.CHOICE_VARIABLE, "torch")
     assert kernels_for(CPU) is TORCH_KERNELS
     monkeypatch.setenv(compiled.CHOICE_VARIABLE, "fast")
-    with pytest.raises(ConfigError, match=r"(?s)EDC_RAY_KERNELS names no kernels.*'fast'"):
+    with pytest.raises(ConfigError, match=r"(?s)EDC_RAY_KERNELS names unknown kernels.*'fast'"):
         kernels_for(CPU)
 
 

@@ -79,7 +79,7 @@ def test_rded_folders_hold_the_same_images_under_rdeds_names(finished: StageCont
     assert open_store(dest).list()[-1] == "images/00002/class00002_id00001.png"
     import_images(finished.config, f"{dest}/images", again)
     np.testing.assert_array_equal(CondensedImages(again).images, CondensedImages(finished.store.url).images)
-    with pytest.raises(ConfigError, match="format rded holds images only"):
+    with pytest.raises(ConfigError, match="format rded holds only images"):
         export_run(finished.store.url, new_root(), ExportOptions("rded", parts=["labels"]))
 
 
@@ -164,7 +164,7 @@ def test_running_estimates_alone_are_no_statistics_to_export(copied: Copied) -> 
     run_pipeline(context, ["statistics", "recover"])
     dest = new_root()
     assert len(export_run(context.store.url, dest, ExportOptions())) == 1
-    with pytest.raises(ArtifactError, match="holds no statistics of the kind"):
+    with pytest.raises(ArtifactError, match="holds no statistics of the official programs' kind"):
         export_run(context.store.url, new_root(), ExportOptions(parts=["statistics"]))
 
 

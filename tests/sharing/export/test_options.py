@@ -16,14 +16,14 @@ def test_what_is_not_asked_for_fits_every_format(format: Format) -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"format": "rded", "batch_size": 4}, "--batch-size says nothing of the format rded"),
+        ({"format": "rded", "batch_size": 4}, "--batch-size has no effect on the format rded"),
         ({"format": "webdataset", "network_names": False}, "--no-network-names says nothing"),
-        ({"format": "official", "license": "other"}, "--license says nothing of the format official"),
-        ({"format": "imagefolder", "shard_bytes": 5}, "--shard-mb says nothing of the format imagefolder"),
-        ({"format": "webdataset", "parts": ["labels"]}, "format webdataset holds images only"),
+        ({"format": "official", "license": "other"}, "--license has no effect on the format official"),
+        ({"format": "imagefolder", "shard_bytes": 5}, "--shard-mb has no effect on the format imagefolder"),
+        ({"format": "webdataset", "parts": ["labels"]}, "format webdataset holds only images"),
         ({"format": "huggingface", "parts": ["statistics"]}, "holds images and labels only"),
         ({"format": "huggingface", "parts": ["labels"]}, "labels without the images"),
-        ({"format": "huggingface", "license": "a: b\n---"}, "the licence is no identifier"),
+        ({"format": "huggingface", "license": "a: b\n---"}, "the licence is not an identifier"),
     ],
 )
 def test_what_a_format_has_no_place_for_is_refused(options: dict[str, Any], match: str) -> None:

@@ -39,7 +39,7 @@ def test_all_that_there_is_unless_it_belongs_to_other_images(
 def test_labels_of_other_images_are_refused_where_they_are_asked_for(
     finished: StageContext, options: dict[str, Any]
 ) -> None:
-    with pytest.raises(ConfigError, match="labels go with all images of a set") as caught:
+    with pytest.raises(ConfigError, match="labels belong to all images of a set") as caught:
         parts_to_export(finished.store.url, ExportOptions(**options, parts=["images", "labels"]))
     assert f"init.source={finished.store.url} recover.enabled=false" in str(caught.value)
 
@@ -75,5 +75,5 @@ def test_units_that_hold_the_first_epochs(finished: StageContext) -> None:
     url, (_, _, manifest) = finished.store.url, open_stage(finished.store.url, None, "relabel")
     for epochs, units in ((None, 2), (3, 2), (2, 1), (1, 1)):
         assert len(records_of_epochs(url, manifest, epochs)) == units
-    with pytest.raises(ConfigError, match="fewer epochs than are asked for"):
+    with pytest.raises(ConfigError, match="holds labels of fewer epochs"):
         records_of_epochs(url, manifest, 4)

@@ -10,7 +10,8 @@ import pytest
 from edc_ray.artifacts.proof.manifest import Problem
 from edc_ray.artifacts.storage.store import open_store
 from edc_ray.errors import ConfigError
-from edc_ray.sharing.export.target import ABOUT, ExportTarget, export_problems
+from edc_ray.sharing.export.target import ExportTarget, export_problems
+from edc_ray.sharing.facts import ABOUT
 from tests.stages.tiny_runs import new_root
 
 
@@ -96,4 +97,4 @@ def test_paths_out_of_the_folder_and_files_of_no_size_are_problems_and_not_read(
     store.publish(ABOUT, b'{"files": {"../a": {"bytes": 1}, "b": {}, "c": null, "d": {"bytes": -1}}}')
     outside, *others = export_problems(store)
     assert outside == Problem("../a", "'../a' is not a path inside the store")
-    assert others == [Problem(path, "edc_ray.json does not tell how large it is") for path in "bcd"]
+    assert others == [Problem(path, "edc_ray.json does not state its size") for path in "bcd"]

@@ -77,8 +77,12 @@ def test_constant_ids_are_replaced_by_the_order_of_the_names_and_that_is_said(
     ("names", "match", "found"),
     [
         ([], "no images in", None),
-        ([*EDC[:4], "cats/class002_id000.png"], "no folder of condensed images", "cats/class002_id000.png"),
-        (["class000_id000.png"], "no folder of condensed images", "class000_id000.png"),
+        (
+            [*EDC[:4], "cats/class002_id000.png"],
+            "not a folder of condensed images",
+            "cats/class002_id000.png",
+        ),
+        (["class000_id000.png"], "not a folder of condensed images", "class000_id000.png"),
         ([*EDC[:2], *EDC[4:]], "classes without images", "no folder of class 1"),
         (EDC[:5], "different numbers of images", "class 2 has 1"),
         ([*EDC[:5], "new002/class001_id001.png"], "differ in its class", "new002/class001_id001.png"),
@@ -119,5 +123,5 @@ def test_names_are_those_of_each_style() -> None:
 
 @pytest.mark.parametrize("label", [-1, 2**62])
 def test_a_class_that_cannot_be_is_refused_at_once(label: int) -> None:
-    with pytest.raises(DataError, match="an image of no class"):
+    with pytest.raises(DataError, match="an image has an impossible class"):
         numbered_slots(open_store("memory://slots"), [0, 1, label], [None] * 3)

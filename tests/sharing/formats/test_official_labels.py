@@ -118,7 +118,7 @@ def test_rows_written_as_batches_are_read_back(mix: Mix, group: int) -> None:
 def test_a_planted_pickle_is_refused_named_and_not_run(tmp_path: Path, place: int) -> None:
     items = official_items([0, 1, 2])
     items[place] = Planted(tmp_path / "owned")
-    with pytest.raises(ArtifactError, match=r"x\.tar is no official label file") as caught:
+    with pytest.raises(ArtifactError, match=r"x\.tar is not an official label file") as caught:
         batch_from_bytes(saved(items), url="x.tar")
     assert f"{os.mkdir.__module__}.mkdir" in str(caught.value.found)
     assert not (tmp_path / "owned").exists()
@@ -129,7 +129,7 @@ def test_types_outside_the_allow_list_and_other_layouts_are_refused(wrong: Any) 
     items = official_items([0, 1, 2])
     items[4] = wrong
     for content in (items, wrong):
-        with pytest.raises(ArtifactError, match="no official label file"):
+        with pytest.raises(ArtifactError, match="not an official label file"):
             batch_from_bytes(saved(content))
 
 
@@ -142,7 +142,7 @@ def test_the_allow_list_ends_with_the_call() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"no zip at all", saved([1, 2])[:-30]])
 def test_a_damaged_file_is_refused(data: bytes) -> None:
-    with pytest.raises(ArtifactError, match="no official label file"):
+    with pytest.raises(ArtifactError, match="not an official label file"):
         batch_from_bytes(data)
 
 
@@ -178,7 +178,7 @@ def test_labels_of_other_images_are_refused(
     [
         ({"box": (0, 0, 33, 5)}, "box lies outside"),
         ({"partner": torch.tensor([0, 1, 2, 3, 4, 6])}, "partner lies outside"),
-        ({"coordinates": torch.full((6, 4), 0.75)}, "another size"),
+        ({"coordinates": torch.full((6, 4), 0.75)}, "another image size"),
     ],
 )
 def test_parameters_outside_the_images_are_refused(change: dict[str, Any], match: str) -> None:
@@ -198,8 +198,8 @@ def test_groups_that_are_no_batches_are_refused() -> None:
     ("paths", "match", "found"),
     [
         ([], "no labels in", None),
-        (["epoch_0/batch_0.tar", "notes.txt"], "something else", "notes.txt"),
-        (["epoch_00/batch_x.tar"], "something else", "epoch_00/batch_x.tar"),
+        (["epoch_0/batch_0.tar", "notes.txt"], "other files than labels", "notes.txt"),
+        (["epoch_00/batch_x.tar"], "other files than labels", "epoch_00/batch_x.tar"),
         (
             ["epoch_0/batch_0.tar", "epoch_2/batch_0.tar"],
             "1 label files are missing",

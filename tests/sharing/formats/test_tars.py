@@ -52,7 +52,9 @@ def test_a_long_text_counts_only_where_the_class_is_not_told_without_it() -> Non
 
 @pytest.mark.parametrize("name", ["in/a.webp", "a.v2.png", "a.v2.JPG", "0.1.jpeg"])
 def test_an_image_that_is_not_read_is_named(name: str) -> None:
-    with pytest.raises(DataError, match=f"(?s)x holds images that are not read\n.*'{name}' .*KEY has no dot"):
+    with pytest.raises(
+        DataError, match=f"(?s)x holds images of other formats or names\n.*'{name}' .*KEY has no dot"
+    ):
         images_of_tar(tar({"c.png": b"C", "c.cls": b"1", name: b"B"}), url="x")
 
 
@@ -79,15 +81,15 @@ def test_an_image_without_one_class_is_refused(members: dict[str, bytes], match:
         (tar({"../a.png": b"A"}), "leads out of the file"),
         (tar({"/a.png": b"A"}), "leads out of the file"),
         (tar({"b\\..\\a.png": b"A"}), "leads out of the file"),
-        (tar({"a.png": b""}, type=tarfile.SYMTYPE, linkname="/etc/passwd"), "is no plain file"),
-        (tar({"a.png": b""}, type=tarfile.LNKTYPE, linkname="b"), "is no plain file"),
-        (tar({"a.png": b""}, type=tarfile.FIFOTYPE), "is no plain file"),
-        (tar({"a.png": b""}, type=tarfile.GNUTYPE_SPARSE), "is no plain file"),
+        (tar({"a.png": b""}, type=tarfile.SYMTYPE, linkname="/etc/passwd"), "is not a plain file"),
+        (tar({"a.png": b""}, type=tarfile.LNKTYPE, linkname="b"), "is not a plain file"),
+        (tar({"a.png": b""}, type=tarfile.FIFOTYPE), "is not a plain file"),
+        (tar({"a.png": b""}, type=tarfile.GNUTYPE_SPARSE), "is not a plain file"),
         (tar({"a.png": b"A", "A.png": b"A", "./a.png": b"B"}), "a.png twice"),
-        (tar(SAMPLE)[:1600], "no tar file"),
+        (tar(SAMPLE)[:1600], "not a tar file"),
         (tar(SAMPLE)[:1024] + b"x" + tar(SAMPLE)[1025:], "no member at byte 1024"),
         (b"", "empty file"),
-        (b"\x1f\x8b" + b"\0" * 2000, "no tar file"),
+        (b"\x1f\x8b" + b"\0" * 2000, "not a tar file"),
     ],
 )
 def test_what_is_no_sound_tar_is_refused(data: bytes, match: str) -> None:
@@ -99,7 +101,7 @@ def test_a_size_beyond_the_file_is_refused_before_anything_is_read() -> None:
     data = bytearray(tar({"a.png": b"A"}))
     data[124:136] = b"77777777777\0"  # 8 GiB
     data[148:156] = b"%06o\0 " % sum(data[:148] + b" " * 8 + data[156:512])
-    with pytest.raises(ArtifactError, match="is no tar file of images"):
+    with pytest.raises(ArtifactError, match="is not a tar file of images"):
         images_of_tar(bytes(data), url="x")
 
 

@@ -1,14 +1,18 @@
-"""What a condensed set was made of and how: told by its run, or kept by a copy that lies elsewhere.
+"""The facts of a condensed set: what it was made of and how, as its run or a copy of it states them.
 
-Nothing secret and no path of the machine: of the config only what determines results, of files only hashes.
-A copy (imported or compressed) has no config of its own; the manifest of its images holds the facts of its
-origin under "origin". An import takes them from edc_ray.json, which anyone may have written.
+They hold no secret and no path of the machine: of the config only what determines results, of files only
+hashes. A copy (imported or compressed) has no config. The manifest of its images holds the facts of its
+origin under "origin". An import takes them from edc_ray.config.history import with_names_of_now
+from edc_ray.json, which anyone may have written, so they are
+believed only if all of them have the expected form.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edc_ray.artifacts.proof.manifest import read_manifest
 from edc_ray.artifacts.proof.records import Manifest
@@ -16,10 +20,10 @@ from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, stage_folder
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES, MAX_JSON_BYTES
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import STAGE_NAMES, RunConfig
-from edc_ray.sharing.export.target import ABOUT
-from edc_ray.sharing.told_facts import checked_facts
 from edc_ray.stages.units.stored_runs import stored_config
 
+ABOUT = "edc_ray.json"
+"""The facts of an export and the hash of each file. Written last, so its presence means "complete"."""
 ORIGIN = "origin"
 _SOURCES = ("statistics", "init", "relabel")
 _PLACES = {"train", "val", "cache", "download"}
@@ -104,3 +108,104 @@ def _results(store: Store) -> dict[str, Any] | None:
         "full_cited": manifest.meta.get("full_cited"),
         "hardware": manifest.environment.get("hardware"),
     }
+
+
+def checked_facts(told: Any) -> dict[str, Any] | None:
+    """The facts among some JSON value; None where they do not have the form."""
+    try:
+        return _Facts.model_validate(told).model_dump(mode="json", exclude_unset=True)
+    except ValidationError:
+        return None
+
+
+class _Part(BaseModel):
+    """What is looked at; anything else may stand beside it."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class _Init(_Part):
+    kind: str
+
+
+class _Recover(_Part):
+    enabled: bool
+    iterations: int
+
+
+class _Relabel(_Part):
+    epochs: int
+    mix: str
+    labels: str
+
+
+class _Config(_Part):
+    device: str
+    precision: str
+    init: _Init
+    recover: _Recover
+    relabel: _Relabel
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_of_now(cls, told: Any) -> Any:
+        return with_names_of_now(told) if isinstance(told, dict) else told
+
+
+class _Train(_Part):
+    images: int
+    sha256: str
+
+
+class _Data(_Part):
+    train: _Train
+
+
+class _Observer(_Part):
+    sha256: str
+    top1: float | None = None
+
+
+class _Student(_Part):
+    row: Literal["condensed", "init", "random", "random_hard", "full"]
+    ipc: int | None
+    student: str
+    seed: int
+    top1: float
+    top5: float | None = None
+    ece: float | None = None
+    note: str | None = None
+
+
+class _Results(_Part):
+    students: list[_Student]
+    full_cited: float | None = None
+    hardware: str | None = None
+
+    @field_validator("students")
+    @classmethod
+    def _each_once(cls, students: list[_Student]) -> list[_Student]:
+        if len({(one.row, one.ipc, one.student, one.seed) for one in students}) < len(students):
+            raise ValueError("a student stands there twice")
+        return students
+
+
+class _Images(_Part):
+    whole: bool
+
+
+class _Facts(BaseModel):
+    """Facts as edc_ray.json tells them; what is not named here is not kept."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    method: str | None = Field(max_length=80)
+    seed: int | None
+    config: _Config | None
+    data: _Data | None
+    observers: dict[str, _Observer]
+    made_by: dict[str, dict[str, str]]
+    results: _Results | None
+    images: _Images | None = None
+    license: str | None = Field(None, max_length=80)
+    exported_by: str | None = Field(None, max_length=80)

@@ -14,8 +14,8 @@ from edc_ray.sharing.card import dataset_card
 from edc_ray.sharing.compress import compress_run
 from edc_ray.sharing.export.options import ExportOptions, Format
 from edc_ray.sharing.export.run import export_run
+from edc_ray.sharing.facts import facts_beside, facts_of
 from edc_ray.sharing.import_official import import_images
-from edc_ray.sharing.run_facts import facts_beside, facts_of
 from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import new_root
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edc_ray.sharing.told_facts import checked_facts
+from edc_ray.sharing.facts import checked_facts
 
 STUDENT = {"row": "init", "ipc": 1, "student": "a", "seed": 0, "top1": 50}
 TOLD: dict[str, Any] = {

@@ -57,7 +57,8 @@ def fused_network(
         A copy, whose layers have their names, but for those that are part of others; or the network itself
         where nothing is to be gained. For inputs and results it shares the network's tensors.
     """
-    fuses = kernels.norms is not None and numerics.dtype == torch.float32 and numerics.compiler is None
+    norms = kernels.norms
+    fuses = norms is not None and numerics.dtype in norms.dtypes and numerics.compiler is None
     # First, for what weight norms make anew in each forward can be copied only without its history.
     expected = _results(network, images_BCHW) if fuses else None
     if wanted == "gradients" and kernels.memory_format != torch.contiguous_format:
@@ -69,7 +70,7 @@ def fused_network(
     fused = copy.deepcopy(network, {id(each): each for each in tensors})
     places = _places(fused)
     readers = _readers(fused, images_BCHW, places)
-    if wanted != "gradients":
+    if wanted != "gradients" and images_BCHW.device.type == "cpu":
         _pack_convolutions(fused, readers, places, folds=wanted == "results")
     _fuse_norms(fused, readers, places, kernels)
     try:
@@ -87,7 +88,16 @@ def trial_images(channels: int, image_size: int, device: torch.device) -> Tensor
 
 @torch.no_grad()
 def _results(network: nn.Module, images_BCHW: Tensor) -> Any:
-    return network(images_BCHW)
+    if images_BCHW.device.type != "cuda":
+        return network(images_BCHW)
+    # What TF32 rounds away differs with the algorithm: two ways are compared without it.
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, products.allow_tf32
+    try:
+        cudnn.allow_tf32 = products.allow_tf32 = False
+        return network(images_BCHW)
+    finally:
+        cudnn.allow_tf32, products.allow_tf32 = before
 
 
 def _is_close(expected: Tensor, found: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,13 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edc_ray.core.augment import apply_shared_view, sample_shared_view
+from edc_ray.core.captured_recover import CapturedRecover, why_not_captured
 from edc_ray.core.finite_watch import FiniteWatch, Iteration
 from edc_ray.core.flatness import flatness_loss, update_average
 from edc_ray.core.gradient_scale import first_scale, scaled_gradient
-from edc_ray.core.image_priors import diversity_loss, mean_norm, total_variation
 from edc_ray.core.moments import LayerStatistics
 from edc_ray.core.objective import TermName, weighted_objective
 from edc_ray.core.observer_matching import ObserverMatcher
+from edc_ray.core.pixel_kernels import ADAM_EPSILON
+from edc_ray.core.pixel_terms import pixel_terms
 from edc_ray.core.pixels import denormalise, from_uint8, normalise, pixel_bounds, to_uint8
 from edc_ray.core.recover_state import (
     IterationReport,
@@ -32,8 +34,6 @@ from edc_ray.core.seeding import Draws
 View = Callable[[Tensor], Tensor]
 # (draws of the iteration, iteration, (height, width)) -> the view, applied to images and their average alike.
 Augment = Callable[[Draws, int, tuple[int, int]], View]
-
-ADAM_EPSILON = 1e-8
 
 
 @dataclass
@@ -64,6 +64,7 @@ def recover_images(
     on_iteration: Callable[[IterationReport], None] | None = None,
     report_every: int = 1,
     until: int | None = None,
+    captured: CapturedRecover | None = None,
 ) -> LoopState:
     """Optimises images until observers recognise them and see the statistics of real data in them.
 
@@ -84,6 +85,8 @@ def recover_images(
         on_iteration: called after every `report_every`-th iteration and the last. Reading a report's numbers
             waits for the device, keeping it does not.
         until: iteration to stop before; the end by default. The schedule does not depend on it.
+        captured: takes the iterations, where `why_not_captured` has nothing against it and the view is the
+            default one; the same numbers up to rounding. Kept for the next batch, it need not begin anew.
 
     Returns:
         The state after the last iteration: the last images, not the best.
@@ -109,12 +112,15 @@ def recover_images(
     watch = FiniteWatch(state.images)
     batch = _prepare(state, labels_B, observers, targets, settings, mean, std, augment, local_targets)
     stop = settings.iterations if until is None else min(until, settings.iterations)
-    for iteration in range(state.iteration, stop):
-        done = _iterate(state, batch, draws(iteration))
+    if augment is not None or why_not_captured(settings, observers) is not None:
+        captured = None
+    for iteration, done in enumerate(_iterations(state, batch, draws, stop, captured), state.iteration):
         watch.note(done)
         if on_iteration is not None and (iteration % report_every == 0 or iteration == stop - 1):
             on_iteration(_report(done, state.images, settings))
     watch.check()
+    if captured is not None:
+        captured.finish(state, batch.matchers)
     finished = state.iteration == settings.iterations
     if finished and settings.verifier_touches_estimate and settings.verify_final:
         stored = normalise(from_uint8(to_uint8(denormalise(state.images, mean, std))), mean, std)
@@ -165,6 +171,23 @@ def _prepare(
     return _Batch(labels, observers, matchers, settings, augment or shared_crop_and_flip(settings), low, high)
 
 
+def _iterations(
+    state: LoopState,
+    batch: _Batch,
+    draws: Callable[[int], Draws],
+    stop: int,
+    captured: CapturedRecover | None,
+) -> Iterator[Iteration]:
+    """Iterations up to `stop`; each changes the state before it is given."""
+    if captured is not None:
+        bounds = batch.low, batch.high
+        captured.begin(state, batch.labels, batch.observers, batch.matchers, batch.settings, bounds)
+        yield from captured.run(state, batch.observers, draws, stop, batch.settings)
+        return
+    for iteration in range(state.iteration, stop):
+        yield _iterate(state, batch, draws(iteration))
+
+
 def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
     """One iteration; changes the state."""
     settings = batch.settings
@@ -182,7 +205,7 @@ def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
         terms["matching"], distances = matcher.observe(statistics)
     if settings.flatness_weight:
         terms["flatness"] = _flatness(state, observer, logits, view, settings)
-    terms.update(_pixel_terms(seen, batch.labels, settings))
+    terms.update(pixel_terms(seen, batch.labels, settings))
     loss = weighted_objective(terms, settings.term_weights)
     if settings.verifies_at(state.iteration):
         _verify(state.images, batch, draws)
@@ -222,19 +245,6 @@ def _flatness(
         average_logits = observer.logits(view(average))
         state.ema_images = update_average(average, state.images, settings.flatness_momentum)
     return flatness_loss(logits, average_logits, settings.flatness_temperature)
-
-
-def _pixel_terms(seen: Tensor, labels: Tensor, settings: RecoverSettings) -> dict[TermName, Tensor]:
-    """The terms with a weight that look at the view's pixels and at no network."""
-    terms: dict[TermName, Tensor] = {}
-    if settings.tv_l1_weight or settings.tv_l2_weight:
-        variation = total_variation(seen)
-        terms |= {"tv_l1": variation.l1, "tv_l2": variation.l2}
-    if settings.l2_weight:
-        terms["l2"] = mean_norm(seen)
-    if settings.diversity_weight:
-        terms["diversity"] = diversity_loss(seen, labels, settings.diversity_temperature)
-    return {name: term for name, term in terms.items() if settings.term_weights[name]}
 
 
 @torch.no_grad()

@@ -1,0 +1,1 @@
+"""Kernels in Triton, for CUDA devices; without Triton the torch form of `core` computes."""

@@ -1,0 +1,174 @@
+"""The pass forward over a layer's input: partial sums, and a frozen BatchNorm with its activation.
+
+A program reads some rows of some channels of a group of images, each number once. Sums are kept number by number
+over the images, and brought together in the end: of each channel the mean and the sum of squared differences
+from it over its pixels, and of each row and column of tiles the weighted sums over its channels of which
+tiles are made (`core.tile_weights`). Programs share nothing, so that no order of theirs changes a bit.
+B images, C channels, H W pixels, R S rows and columns of tiles.
+"""
+
+# Triton reads the annotations of kernels while it defines them: no postponed ones here.
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false
+import triton
+import triton.language as tl
+
+NOTHING, WHOLE, STRETCHED = 0, 1, 2
+"""What of tiles is measured: nothing, tiles of whole pixels, tiles of a stretched map."""
+ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2, "silu": 3}
+
+
+@triton.jit
+def activated(y, ACTIVATION: tl.constexpr):
+    """The activation of y; NaN passes."""
+    if ACTIVATION == 1:
+        return tl.where(y < 0, 0.0, y)
+    if ACTIVATION == 2:
+        return tl.where(y < 0, 0.0, tl.where(y > 6, 6.0, y))
+    if ACTIVATION == 3:
+        return y / (1 + tl.exp(-y))
+    return y
+
+
+@triton.jit
+def activation_slope(y, ACTIVATION: tl.constexpr):
+    """The derivative of the activation at y; NaN passes."""
+    if ACTIVATION == 1:
+        return tl.where(y <= 0, 0.0, tl.where(y > 0, 1.0, y))
+    if ACTIVATION == 2:
+        return tl.where((y <= 0) | (y >= 6), 0.0, tl.where(y > 0, 1.0, y))
+    if ACTIVATION == 3:
+        gate = 1 / (1 + tl.exp(-y))
+        return gate * (1 + y * (1 - gate))
+    return tl.where(y == y, 1.0, y)
+
+
+@triton.jit
+def read(x, place, mask):
+    """In float32; 0 outside."""
+    return tl.load(x + place, mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _centre(x, C, channel_step, COUNT: tl.constexpr):
+    """A number near an image's mean: that of its first channels' first pixels."""
+    channel = tl.arange(0, COUNT)
+    first = tl.load(x + channel * channel_step, mask=channel < C, other=0.0).to(tl.float32)
+    return tl.sum(first, 0) / tl.minimum(C, COUNT)
+
+
+# One kernel for all sizes: VECTOR alone, which divides C and the steps, decides how memory is read.
+@triton.jit(
+    do_not_specialize=[
+        "images", "C", "H", "W", "S", "image_step", "pixel_step", "group_images", "row_blocks",
+        "channel_blocks",
+    ]  # fmt: skip
+)
+def measuring_pass(
+    x, result, scale, shift, channel_parts, tile_parts, centres, column_weights,
+    images, C, H, W, S, image_step, pixel_step, group_images, row_blocks, channel_blocks,
+    BC: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr, LAST: tl.constexpr, VECTOR: tl.constexpr,
+    NORM: tl.constexpr, ACTIVATION: tl.constexpr, MEASURED: tl.constexpr, TILES: tl.constexpr,
+):  # fmt: skip
+    """See the file. Without tiles a map comes as H = pixels, W = 1.
+
+    x [B, C, H, W]: channels last, `pixel_step` apart, or planes; result: the formula of x, dense.
+    channel_parts [groups, row_blocks, 2, C]; tile_parts [groups, channel_blocks, H, 3, S]; centres [groups].
+    column_weights [3, S, W], of values, squares, products with the next.
+    BC channels, BR rows of BW >= W pixels at a time.
+    """
+    # Written so that Triton sees what divides them.
+    C, image_step, pixel_step = C // VECTOR * VECTOR, image_step // VECTOR * VECTOR, pixel_step // VECTOR * VECTOR
+    program = tl.program_id(0)
+    block = program % channel_blocks
+    row_block = program // channel_blocks % row_blocks
+    group = program // channel_blocks // row_blocks
+    first_image = group * group_images
+    end_image = tl.minimum(images, first_image + group_images)
+    pixels = H * W
+    channel_step = 1 if LAST else pixels
+    if not LAST:
+        pixel_step = 1
+    channel = block * BC + tl.arange(0, BC)
+    q = tl.arange(0, BR * BW)
+    row, column = row_block * BR + q // BW, q % BW
+    inside = (row < H) & (column < W)
+    in_channels = (channel < C)[:, None]
+    mask = in_channels & inside[None, :]
+    # Written so that Triton sees how pixels follow each other.
+    pixel = row * W + column if TILES else row
+    place = (channel * channel_step)[:, None] + (pixel * pixel_step)[None, :]
+    first = x + first_image.to(tl.int64) * image_step
+    if NORM:
+        factor = tl.load(scale + channel, mask=channel < C, other=0.0)[:, None]
+        constant = tl.load(shift + channel, mask=channel < C, other=0.0)[:, None]
+        shown_place = place if not LAST else channel[:, None] + (pixel * C)[None, :]
+    if MEASURED:
+        rows = tl.minimum(BR, H - row_block * BR)
+        near = tl.sum(read(first, place, mask), 1)[:, None] / (rows * W)
+        sums = tl.zeros([BC, BR * BW], tl.float32)
+        squares = tl.zeros([BC, BR * BW], tl.float32)
+    if TILES:
+        centre = _centre(first, C, channel_step, 32)
+        if (block == 0) & (row_block == 0):
+            tl.store(centres + group, centre)
+    if TILES == 2:
+        has_right = in_channels & (inside & (column + 1 < W))[None, :]
+        has_lower = in_channels & (inside & (row + 1 < H))[None, :]
+        has_both = has_right & has_lower
+        by_right = tl.zeros([BC, BR * BW], tl.float32)
+        by_lower = tl.zeros([BC, BR * BW], tl.float32)
+        crossed = tl.zeros([BC, BR * BW], tl.float32)
+    source = first
+    target = result + first_image.to(tl.int64) * C * pixels
+    for _ in range(first_image, end_image):
+        here = read(source, place, mask)
+        if MEASURED:
+            difference = tl.where(mask, here - near, 0.0)
+            sums += difference
+            squares += difference * difference
+        if NORM:
+            shown = activated(here * factor + constant, ACTIVATION)
+            tl.store(target + shown_place, shown.to(result.dtype.element_ty), mask=mask)
+        if TILES == 2:
+            moved = tl.where(mask, here - centre, 0.0)
+            right = tl.where(has_right, read(source, place + pixel_step, has_right) - centre, 0.0)
+            lower = tl.where(has_lower, read(source, place + W * pixel_step, has_lower) - centre, 0.0)
+            diagonal = read(source, place + (W + 1) * pixel_step, has_both)
+            diagonal = tl.where(has_both, diagonal - centre, 0.0)
+            by_right += moved * right
+            by_lower += moved * lower
+            crossed += moved * diagonal + right * lower
+        source += image_step
+        target += C * pixels
+    if MEASURED:
+        count = ((end_image - first_image) * rows * W).to(tl.float32)
+        total = tl.sum(sums, 1)
+        spread = tl.sum(squares, 1) - total * total / count
+        out = channel_parts + (group * row_blocks + row_block).to(tl.int64) * 2 * C + channel
+        tl.store(out, tl.sum(near, 1) + total / count, mask=channel < C)
+        tl.store(out + C, spread, mask=channel < C)
+    if TILES:
+        # From differences from the channel's own number to those from one for all channels.
+        away = tl.where(mask, near - centre, 0.0)
+        shown_images = (end_image - first_image).to(tl.float32)
+        values = tl.sum(sums + shown_images * away, 0)
+        own = tl.sum(squares + 2 * away * sums + shown_images * away * away, 0)
+        if TILES == 2:
+            right_sums, lower_sums, crossed_sums = tl.sum(by_right, 0), tl.sum(by_lower, 0), tl.sum(crossed, 0)
+        out_row = row_block * BR + tl.arange(0, BR)
+        tile_parts += (group.to(tl.int64) * channel_blocks + block) * H * 3 * S
+        for tile in range(S):
+            weights = column_weights + tile * W + column
+            value = tl.load(weights, mask=column < W, other=0.0)
+            square = tl.load(weights + S * W, mask=column < W, other=0.0)
+            at = tile_parts + out_row * (3 * S) + tile
+            tl.store(at, tl.sum(tl.reshape(values * value, (BR, BW)), 1), mask=out_row < H)
+            if TILES == 2:
+                # A square stands once in a second moment, every other product twice.
+                product = tl.load(weights + 2 * S * W, mask=column < W, other=0.0)
+                level = own * square + 2 * right_sums * product
+                down = 2 * lower_sums * square + 2 * crossed_sums * product
+                tl.store(at + S, tl.sum(tl.reshape(level, (BR, BW)), 1), mask=out_row < H)
+                tl.store(at + 2 * S, tl.sum(tl.reshape(down, (BR, BW)), 1), mask=out_row < H)
+            else:
+                tl.store(at + S, tl.sum(tl.reshape(own * square, (BR, BW)), 1), mask=out_row < H)

@@ -7,8 +7,8 @@ FROM python:3.11-slim
 # Object stores to install for, such as EXTRAS=s3,gcs. Only those of requirements.lock are pinned.
 ARG EXTRAS=s3
 
-# g++ compiles the statistics kernels on first use. wget: the health probes of Ray on Kubernetes call it.
-# procps: Ray looks at processes with it.
+# g++ compiles the statistics kernels on first use. The health probes of Ray on Kubernetes call wget. Ray looks at
+# processes with procps.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ procps wget \
     && rm -rf /var/lib/apt/lists/*
@@ -22,7 +22,7 @@ COPY jobs ./jobs
 RUN useradd --create-home ray
 USER ray
 WORKDIR /home/ray
-# Stands in every result: the image has no .git to ask.
+# Recorded in every result, because the image has no .git.
 ARG COMMIT=
 ENV EDC_RAY_COMMIT=$COMMIT
 ENTRYPOINT ["edc-ray"]

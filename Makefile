@@ -1,4 +1,4 @@
-# Everything is installed into .venv (and uv, where the machine has none, into .uv); the system is left alone.
+# Everything is installed into .venv. If the machine has no uv, that goes into .uv. The system stays as it is.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -22,7 +22,7 @@ demo: $(VENV)/.runtime ## the whole pipeline on real handwritten digits: minutes
 
 ##@ Test
 
-# Two processes: one waits for Ray to start while the other computes. Tests of one Ray stay together.
+# Two processes: one waits for Ray to start while the other computes. Tests that share a Ray run in one process.
 test: lint types docs ## everything that runs on a CPU without network: lint, types, documents, all tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
@@ -47,7 +47,7 @@ fuzz: $(VENV)/.dev ## FUZZ_SECONDS=120 of coverage-guided fuzzing for each reade
 	@set -e; for name in $$($(BIN)/python -c 'from tests.fuzz.readers import READERS; print(*READERS)'); do \
 		echo "$$name"; $(BIN)/python -m tests.fuzz.fuzz_readers "$$name" $(or $(FUZZ_SECONDS),120); done
 
-test-gpu: $(VENV)/.dev ## the tests that need a CUDA device; skipped, with the reason, where there is none
+test-gpu: $(VENV)/.dev ## the tests that need a CUDA device; without one they are skipped, with the reason
 	$(BIN)/python -m pytest -m gpu tests
 
 s3-server: $(VENV)/.dev ## start a real S3 server (Ceph) on 127.0.0.1; `make s3-server-stop` ends it
@@ -60,7 +60,7 @@ bench: $(VENV)/.dev ## the short form of every benchmarks/bench_*.py: under ten 
 	@set -e; for file in $(wildcard benchmarks/bench_*.py); do \
 		echo; echo "$$file"; $(BIN)/python "$$file" --short; done
 
-# A PYTHON that is given runs it as it is; it needs torch with CUDA and no Ray (benchmarks/gpu.py names the rest).
+# If PYTHON is given, that interpreter runs it. It needs torch with CUDA, but no Ray (benchmarks/gpu.py names the rest).
 bench-gpu: $(if $(filter file,$(origin PYTHON)),$(VENV)/.dev) ## all benchmarks at the paper's sizes on CUDA, recorded; `PYTHON=python3 make ...` does without .venv
 	$(if $(filter file,$(origin PYTHON)),$(BIN)/python,'$(PYTHON)') benchmarks/gpu.py
 
@@ -70,7 +70,7 @@ format: $(VENV)/.dev ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-configs: $(VENV)/.dev ## write the resolved configs of all datasets and methods anew (tests/config/resolved)
+configs: $(VENV)/.dev ## write the resolved configs of all datasets and methods (tests/config/resolved)
 	$(BIN)/python -m tests.config.write_resolved
 
 docs: $(VENV)/.dev ## check the documents: every link resolves, every edc-ray command in them is understood
@@ -80,7 +80,7 @@ lock: | $(UV) ## bring requirements.lock up to pyproject.toml; LOCK_FLAGS=--upgr
 	$(UV) pip compile --quiet --universal $(LOCK_FLAGS) pyproject.toml --extra s3 --extra dev \
 		--extra timm --extra efficientnet-lite --no-emit-index-url --no-header --no-annotate -p 3.11 -o requirements.lock
 
-install: $(VENV)/.dev ## only install, with the tools of a developer
+install: $(VENV)/.dev ## only install, with the developer's tools
 
 clean: ## delete .venv, .uv and caches; runs/ stays
 	rm -rf $(VENV) .uv .pytest_cache .ruff_cache .hypothesis
@@ -89,7 +89,7 @@ help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Stamps: an installation is made anew when what it is made from changes.
+# Stamps: the installation is repeated when these files change.
 
 $(VENV)/.runtime: pyproject.toml requirements.lock | $(BIN)/python
 	$(INSTALL) -e .
@@ -108,7 +108,7 @@ $(BIN)/python: | $(UV)
 	rm -rf $(VENV)
 	$(UV) venv --quiet --python '$(PYTHON)' $(VENV)
 
-# Debian's python3 may come without venv; then pip, if it is there, puts uv into the same folder.
+# Debian's python3 may lack venv. Then pip, if it exists, puts uv into the same folder.
 .uv/bin/uv:
 	@test -n '$(PYTHON)' || { echo 'No Python from 3.11 to 3.13 on PATH. Give one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11'; exit 1; }
 	rm -rf .uv

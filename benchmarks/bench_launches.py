@@ -26,29 +26,30 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from edc_ray.stages.network_numerics import TrainingSteps
+from edc_ray.stages.training import make_optimizer
 from harness import base_parser, chosen_context, print_facts, print_json, print_note, print_table, provenance
 from launches import launches_of
 from torch import Tensor, nn
 
 from edc_ray.config.stages import EvaluateConfig, SqueezeConfig
-from edc_ray.core.accumulator import StatisticsAccumulator
-from edc_ray.core.captured_recover import CapturedRecover
-from edc_ray.core.ema import EmaParameters
-from edc_ray.core.fused_network import fused_network, trial_images
-from edc_ray.core.local_targets import local_class_targets
-from edc_ray.core.matching import LayerTarget
-from edc_ray.core.network_numerics import FLOAT32
-from edc_ray.core.recover_loop import recover_images
-from edc_ray.core.recover_state import LoopState, Observer, RecoverSettings
+from edc_ray.core.layers.accumulator import StatisticsAccumulator
+from edc_ray.core.layers.network_numerics import FLOAT32
+from edc_ray.core.layers.taps import LayerTaps
+from edc_ray.core.recover.captured import CapturedRecover
+from edc_ray.core.recover.local_targets import local_class_targets
+from edc_ray.core.recover.loop import recover_images
+from edc_ray.core.recover.matching import LayerTarget
+from edc_ray.core.recover.settings import RecoverSettings
+from edc_ray.core.recover.state import LoopState, Observer
 from edc_ray.core.seeding import draws
-from edc_ray.core.student_loss import mse_ce
-from edc_ray.core.taps import LayerTaps
+from edc_ray.core.students.ema import EmaParameters
+from edc_ray.core.students.student_loss import mse_ce
+from edc_ray.kernels.cpu.fused_network import fused_network, trial_images
 from edc_ray.kernels.cuda.pixels import TritonPixelKernels
 from edc_ray.kernels.cuda.statistics import TritonKernels
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
-from edc_ray.stages.network_numerics import TrainingSteps
-from edc_ray.stages.training import make_optimizer
 
 LARGE = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet")
 SMALL = (

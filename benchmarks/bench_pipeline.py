@@ -1,24 +1,24 @@
-"""A whole run without Ray, stage by stage: seconds, processor time, peak memory, and the straightforward way.
+"""A whole run without Ray, stage by stage, against the straightforward way: seconds, processor time, memory.
 
     python benchmarks/bench_pipeline.py [--recipe digits] [--set FIELD=VALUE ...] [--no-reference]
 
-By default scikit-learn's handwritten digits in colour, reduced: three small observers, ten classes, five
-images each, a minute for both; --short has a third of the iterations and epochs. Other data and sizes by
---recipe and --set (fields of the config, as in dataset.train=TRAIN.parquet); --whole leaves the recipe as it
-is. A stage is what `edc-ray run` does for it without Ray: files of the run are written and read, and `open`
+The default is small: scikit-learn's handwritten digits in colour, three small observers, ten classes, five
+images each. It takes a minute for both variants; --short does a third of the iterations and epochs. --recipe
+and --set choose other data and sizes (fields of the config, such as dataset.train=TRAIN.parquet). --whole
+leaves the recipe as it is. A stage does what `edc-ray run` does for it without Ray, with its files. `open`
 reads the data and checks the config. --precision and --compile are those of the run.
 
-The reference is the same work put together from benchmarks/reference (whole_run.py), in files, on a CPU, with
-the observers that ours trained, as squeeze has no reference of its own; init where it makes mosaics.
-Its images are its own, its networks float32. Both run in turns; the least of the turns counts, and the ratio
-is by --clock.
+The reference does the same work with benchmarks/reference (whole_run.py), in files and on a CPU. It has no
+squeeze, so it uses the observers that ours trained. It has init only for mosaics. Its images are its own,
+and its networks are float32. Both variants run in turns; the minimum of the turns counts, and the ratio is
+by --clock.
 
-The JSON object holds, for each stage and as "total", wall_s, cpu_s, share (of the total, by --clock), peak_mb
-(beyond what was there before), with the reference reference_wall_s, reference_cpu_s, reference_peak_mb and
-ratio (medians of times end in _median_s); under "rates", condensed_image_s (statistics, init and recover for
-one image), recover_image_s, relabel_images_s and evaluate_images_s (views labelled, and shown to students, in
-a second); under "accuracy" the students' of both. On a GPU: --device cuda; processor time is then the host's
-alone.
+The JSON object holds, for each stage and as "total", wall_s, cpu_s, share (of the total, by --clock),
+peak_mb (beyond what was in use before), and of the reference reference_wall_s, reference_cpu_s,
+reference_peak_mb and ratio (medians of times end in _median_s). "rates" holds condensed_image_s (statistics,
+init and recover for one image), recover_image_s, relabel_images_s and evaluate_images_s (views labelled, and
+shown to students, per second). "accuracy" holds the accuracy of the students of both. On a GPU use --device
+cuda; processor time is then that of the host only.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ from harness import (
 from pipeline_reference import reference_stages
 from profiled import print_profile
 
-from edc_ray.artifacts.manifest import read_manifest
+from edc_ray.artifacts.proof.manifest import read_manifest
 from edc_ray.config.load import load_recipe
 from edc_ray.config.run import STAGE_NAMES, RunConfig
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.open_run import open_inputs, open_run
+from edc_ray.runs.open_run import open_inputs, open_run
 from edc_ray.stages.pipeline import STAGES, run_stage
-from edc_ray.stages.unit_work import execute_here
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.unit_work import execute_here
 
 REDUCED = (
     "dataset.channels=3", "dataset.max_per_class=60", "dataset.allow_weak_observers=true", "ipc=5",
@@ -90,13 +90,13 @@ Costs = dict[str, Cost]
 
 
 def config_of(options: argparse.Namespace, root: Path) -> RunConfig:
-    """The recipe with what was asked for; `root` is the run's own."""
+    """The recipe with the fields of the command line; `root` is the folder of the run."""
     fixed = [
         f"storage.root={root}", "cluster.address=none", f"cluster.threads_per_unit={options.threads}",
         "tracking.tensorboard=false", f"precision={options.precision}", f"compile={options.compile}",
     ]  # fmt: skip
     reduced = [] if options.whole else [*REDUCED, *(SHORTER if options.short else ())]
-    # A later value of a field counts; so does what is asked for.
+    # The last value of a field counts, and the command line's comes last.
     chosen = {field.partition("=")[0]: field for field in [*reduced, *options.set]}
     return load_recipe(options.recipe, [*chosen.values(), *fixed])
 
@@ -139,7 +139,7 @@ def accuracy_of(context: StageContext) -> float:
 
 
 def each_of(turns: list[Costs], of: Callable[[list[float]], float]) -> Costs:
-    """Of each step the least of its turns (`min`), or what else `of` makes of them, each number by itself."""
+    """The minimum of each step's turns, or what else `of` makes of them, number by number."""
     found = {}
     for name in turns[0]:
         known = [peak for turn in turns if (peak := turn[name].peak) is not None]
@@ -152,7 +152,7 @@ def each_of(turns: list[Costs], of: Callable[[list[float]], float]) -> Costs:
 
 
 def medians_of(prefix: str, turns: list[Costs]) -> dict[str, dict[str, float]]:
-    """Fields of times that end in _median_s, by step and in all."""
+    """Fields of times that end in _median_s, for each step and for the total."""
     found = each_of(turns, statistics.median)
     walls, cpus = [each.wall for each in found.values()], [each.cpu for each in found.values()]
     found["total"] = Cost(sum(walls), sum(cpus), None)

@@ -2,30 +2,30 @@
 
     python benchmarks/bench_recover_step.py [--batch-size 20] [--image-size 224] [--observers NAME ...]
 
-Randomly initialised observers, images and targets; the time depends on neither. The variants:
+Observers, images and targets are random; the time depends on none of them. The variants:
 
-    plain      cross entropy alone, float32, NCHW: what the network costs without any matching
+    plain      cross entropy alone, float32, NCHW: the cost of the network without any matching
     reference  with matching, the straightforward way (reference/layer_matching.py)
-    ours       with matching, in torch's operations, as where there is no compiler
-    compiled   with matching, by the kernels that a C++ compiler makes, where there is one
-    chosen     as a run with --precision and --compile has it, where that is not float32 by no compiler
+    ours       with matching, in torch's operations, as on a machine without a compiler
+    compiled   with matching, by the kernels of a C++ compiler, if there is one
+    chosen     as in a run with --precision and --compile, if these are not float32 without a compiler
 
-The ratios are to plain. Memory is what a step needs at most beyond what is there before it. The share of the
-floor is that of the fastest of ours in float32, and of chosen in its own precision (floor.py: convolutions
-and products alone).
+The ratios are to plain. Memory is what a step needs at most beyond what is in use before it. The share of
+the floor is that of the fastest of ours in float32, and of chosen in its own precision (floor.py:
+convolutions and products alone).
 
-Beside the steps the whole loop (`recover_images`: view, step, Adam, clipping) as a run with these choices has
-it, with each observer alone and with all in turn, and from it the seconds of a condensed image of a set of
---ipc images for each of --classes:
+The benchmark also measures the whole loop (`recover_images`: view, step, Adam, clipping) as in a run with
+these choices, with each observer alone and with all in turn. From it follow the seconds of a condensed
+image, for a set of --ipc images for each of --classes, on one device that does nothing else:
 
-    batches x iterations x seconds of an iteration / images, of one device that does nothing else
+    batches x iterations x seconds of an iteration / images
 
 The JSON object holds, for each observer and in sum under "total": plain_s, reference_s, ours_s,
 ours_compiled_s, ours_chosen_s (minima; medians end in _median_s), floor_s, floor_share, chosen_floor_s,
 chosen_floor_share, and peak_mb, plain_peak_mb, reference_peak_mb (their largest in "total"; peak_mb is that
-of the fastest of ours in float32). Under "loop": iteration_s, condensed_image_s, set_s, iterations, ipc,
-classes, batches, peak_mb, and under "observers" of each iteration_ms, iteration_median_ms, peak_mb. On a GPU
-as gpu.py has it.
+of the fastest of ours in float32). "loop" holds iteration_s, condensed_image_s, set_s, iterations, ipc,
+classes, batches and peak_mb; its "observers" hold iteration_ms, iteration_median_ms and peak_mb of each.
+gpu.py has the sizes for a GPU.
 """
 
 from __future__ import annotations
@@ -56,15 +56,16 @@ from harness import (
 from reference.layer_matching import hooked
 from torch import Tensor, nn
 
-from edc_ray.core.fused_network import fused_network, trial_images
-from edc_ray.core.local_targets import local_class_targets
-from edc_ray.core.matching import LayerTarget
-from edc_ray.core.network_numerics import FLOAT32
-from edc_ray.core.observer_matching import ObserverMatcher
-from edc_ray.core.recover_loop import recover_images
-from edc_ray.core.recover_state import LoopState, Observer, RecoverSettings
+from edc_ray.core.layers.network_numerics import FLOAT32
+from edc_ray.core.recover.local_targets import local_class_targets
+from edc_ray.core.recover.loop import recover_images
+from edc_ray.core.recover.matching import LayerTarget
+from edc_ray.core.recover.observer_matching import ObserverMatcher
+from edc_ray.core.recover.settings import RecoverSettings
+from edc_ray.core.recover.state import LoopState, Observer
 from edc_ray.core.seeding import draws
-from edc_ray.kernels.compiled import CompiledKernels, compiled_kernels, kernels_for
+from edc_ray.kernels.cpu.fused_network import fused_network, trial_images
+from edc_ray.kernels.cpu.statistics import CompiledKernels, compiled_kernels, kernels_for
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
 
@@ -94,8 +95,11 @@ def network_of(name: str, options: argparse.Namespace) -> nn.Module:
     return freeze(build_network(name, **sizes).to(options.device))
 
 
-def settings_of(options: argparse.Namespace) -> RecoverSettings:
-    return RecoverSettings(estimate_start="zero", patch_side=16 if options.image_size > 64 else 4)
+SETTINGS = RecoverSettings(estimate_start="zero", matching_weight=0.1)
+
+
+def patch_side_of(options: argparse.Namespace) -> int:
+    return 16 if options.image_size > 64 else 4
 
 
 def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], Tensor]]:
@@ -106,9 +110,9 @@ def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], T
         options: batch_size, image_size, classes, device, precision and compile.
     """
     device, (images, others, labels) = options.device, images_of(options)
-    network, settings = network_of(name, options), settings_of(options)
+    network, settings, patch_side = network_of(name, options), SETTINGS, patch_side_of(options)
     plain = Observer.of(name, network)
-    local = local_class_targets([plain], others, settings.patch_side)[name]
+    local = local_class_targets([plain], others, patch_side)[name]
     targets = {layer: LayerTarget(each) for layer, each in local.items()}
 
     def gradient(forward: Callable[[Tensor], Tensor]) -> Tensor:
@@ -119,7 +123,7 @@ def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], T
         matcher = ObserverMatcher(observer, targets, labels, settings, images, class_targets=local)
 
         def forward(leaf: Tensor) -> Tensor:
-            logits, statistics = observer.measured(leaf, settings.patch_side)
+            logits, statistics = observer.measured(leaf, patch_side)
             matching, _ = matcher.observe(statistics)
             return F.cross_entropy(logits, labels) + settings.matching_weight * matching
 
@@ -127,7 +131,7 @@ def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], T
 
     def reference() -> Tensor:
         terms = {layer: [(0.5, list(each.quantities))] * 2 for layer, each in local.items()}
-        hooks = hooked(network, settings.patch_side, settings.statistic_momentum, terms)
+        hooks = hooked(network, patch_side, settings.statistic_momentum, terms)
 
         def forward(leaf: Tensor) -> Tensor:
             logits = network(leaf)
@@ -157,12 +161,12 @@ def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], T
 
 
 def is_chosen(options: argparse.Namespace) -> bool:
-    """Whether a run is to compute otherwise than in float32 by no compiler."""
+    """Whether a run computes in another way than in float32 without a compiler."""
     return (options.precision, options.compile) != ("float32", "none")
 
 
 def of_a_run(steps: dict[str, Callable[[], Tensor]]) -> str:
-    """The variant that a run takes here."""
+    """The variant that a run uses on this machine."""
     return next(each for each in ("chosen", "compiled", "ours") if each in steps)
 
 
@@ -178,10 +182,10 @@ def chosen_observer(name: str, options: argparse.Namespace) -> Observer:
 def loop_of(
     observers: list[Observer], options: argparse.Namespace, rounds: int = 1
 ) -> Callable[[], LoopState]:
-    """Iterations of the whole loop, `rounds` with each observer, as a run has them here."""
+    """Iterations of the whole loop, `rounds` with each observer, as in a run on this machine."""
     images, others, labels = images_of(options)
-    settings = settings_of(options)
-    local = local_class_targets(observers, others, settings.patch_side)
+    patch_side = patch_side_of(options)
+    local = local_class_targets(observers, others, patch_side)
     targets = {
         name: {layer: LayerTarget(each) for layer, each in layers.items()} for name, layers in local.items()
     }
@@ -189,8 +193,9 @@ def loop_of(
 
     def run() -> LoopState:
         return recover_images(
-            LoopState.start(images), labels, observers, targets, settings, **bounds, local_targets=local,
-            draws=lambda iteration: draws(0, "bench", iteration), until=rounds * len(observers),
+            LoopState.start(images), labels, observers, targets, SETTINGS, patch_side=patch_side, **bounds,
+            local_targets=local, draws=lambda iteration: draws(0, "bench", iteration),
+            until=rounds * len(observers),
         )  # fmt: skip
 
     return in_chosen_precision(run, options)
@@ -267,7 +272,7 @@ def measured(
 
 
 def total_of(parts: list[dict[str, float | None]]) -> dict[str, float | None]:
-    """Seconds add up; of the peaks the largest counts."""
+    """Seconds are added; of the peaks the largest counts."""
     total: dict[str, float | None] = {}
     for field in parts[0]:
         values = [value for part in parts if (value := part[field]) is not None]

@@ -1,24 +1,24 @@
-"""One epoch of relabel: views of all images drawn, made, labelled by an observer and stored.
+"""One epoch of relabel: views of all images are drawn, made, labelled by an observer and stored.
 
     python benchmarks/bench_relabel.py [--images 500] [--image-size 32] [--batch-size 50] [--rand-augment]
 
-A randomly initialised observer and made images; the time depends on neither. Three variants:
+The observer and the images are random; the time depends on neither. Three variants:
 
-    plain      the observer's forward passes alone, on views that are there already
+    plain      the observer's forward passes alone, on views made before
     reference  each picture opened and transformed by itself, a file for each batch
                (reference/label_batches.py)
-    ours       as the stage does it with --precision and --compile, in a process of its own
+    ours       as the stage does it with --precision and --compile, in a separate process
 
-plain and reference compute a ConvNet by torch's own layers (reference/torch_layers.py).
-Each of the last two also without the observer: its data path alone; ours also without its data path, on views
-that are there already. Ours keeps the images as bytes, decoded once for the whole stage; the reference opens
-them anew in each epoch, as the official programs do.
+plain and reference compute a ConvNet by torch's own layers (reference/torch_layers.py). reference and ours
+are also measured without the observer, which is their data path alone. ours is also measured without its
+data path, on views made before. ours decodes the images once for the whole stage and keeps their bytes. The
+reference opens them again in each epoch, as the official programs do.
 
 The JSON object holds plain_s, reference_s, ours_s, reference_data_s, ours_data_s, ours_network_s (minima;
 medians end in _median_s), ratio and data_ratio (of the reference to ours), to_plain, images_per_s, and
-peak_mb, plain_peak_mb, reference_peak_mb. loader_share is ours_data_s / ours_s: on a GPU, where one goes on
-beside the other, more than the loader costs; loader_added_share is 1 - ours_network_s / ours_s. On a GPU as
-gpu.py has it.
+peak_mb, plain_peak_mb, reference_peak_mb. loader_share is ours_data_s / ours_s. On a GPU the loader runs
+beside the network, so this is more than the loader costs; loader_added_share is 1 - ours_network_s / ours_s.
+gpu.py has the sizes for a GPU.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from remote import Remote
 from report import print_report
 from torch import Tensor, nn
 
-from edc_ray.artifacts.codec import table_to_bytes
-from edc_ray.artifacts.schema import build_labels_table
-from edc_ray.core.soft_labels import ensemble_logits
-from edc_ray.core.views import render_views
-from edc_ray.data.label_rows import rows_of_views
-from edc_ray.kernels.compiled_views import view_kernel_for
+from edc_ray.artifacts.tables.codec import table_to_bytes
+from edc_ray.artifacts.tables.schema import build_labels_table
+from edc_ray.core.labels.soft_labels import ensemble_logits
+from edc_ray.core.views.views import render_views
+from edc_ray.data.condensed.label_rows import rows_of_views
+from edc_ray.kernels.cpu.views import view_kernel_for
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
-from edc_ray.stages.kept_memory import keep_freed_memory
+from edc_ray.stages.units.numerics import keep_freed_memory
 
 
 def observer_of(options: argparse.Namespace) -> nn.Module:

@@ -1,17 +1,19 @@
-"""Views per second that a condensed set gives: read from files and from S3, alone and to a training student.
+"""Views per second of a condensed set: read from files and from S3, alone and while a student trains.
 
-Against the official layout as `reference.label_batches` reads it: a JPEG for each image, opened in each
-epoch, and a torch file of labels for each batch. Both show the same number of views of the same images in
-batches of the same size. A turn opens the set anew: with few epochs that weighs most, on S3 above all.
+They are compared with the official layout as `reference.label_batches` reads it: a JPEG for each image,
+opened in each epoch, and a torch file of labels for each batch. Both loaders show the same number of views
+of the same images in batches of the same size. Each turn opens the set again. With few epochs, opening takes
+most of the time, above all on S3.
 
-A row is compared with the official layout at the same place. The official programs read local files only; on
-S3 it is their loader with one change, that a file is fetched by one request when it is its turn: in a
-process no request waits beside another, and nothing is kept for the next epoch. --workers adds rows in which
-both loaders have so many workers, as the official programs have.
+A row is compared with the official layout at the same place. The official programs read local files only. On
+S3 their loader has one change: it fetches a file with one request when it needs it. In one process these
+requests do not overlap, and nothing is kept for the next epoch. --workers adds rows in which both loaders
+have so many workers, as the official programs have.
 
-`S3` is the server of the environment (AWS_ENDPOINT_URL and the usual keys; a bucket with --bucket), else a
-moto server in this process, which shares the processor. First from S3 without a local copy, then from copies.
-Caches of the system are warm for every row. What is written to the bucket is deleted in the end.
+`S3` is the server of the environment (AWS_ENDPOINT_URL and the usual keys; --bucket names a bucket). Without
+--bucket it is a moto server in this process, which shares the processor. S3 is read first without a local
+copy, then from copies. The system's caches are warm for every row. What is written to the bucket is deleted
+at the end.
 """
 
 from __future__ import annotations
@@ -44,15 +46,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from edc_ray.artifacts.codec import table_to_bytes
-from edc_ray.artifacts.layout import epochs_key, table_name
-from edc_ray.artifacts.manifest import write_manifest, write_unit
-from edc_ray.artifacts.schema import LabelRows, build_images_table
-from edc_ray.artifacts.store import Store, open_store
-from edc_ray.core.views import ViewSettings, draw_epoch_views
-from edc_ray.data.condensed_dataset import CondensedDataset
-from edc_ray.data.label_rows import rows_of_views
-from edc_ray.data.label_tables import encoded_labels_table
+from edc_ray.artifacts.proof.manifest import write_manifest, write_unit
+from edc_ray.artifacts.storage.layout import epochs_key, table_name
+from edc_ray.artifacts.storage.store import Store, open_store
+from edc_ray.artifacts.tables.codec import table_to_bytes
+from edc_ray.artifacts.tables.schema import LabelRows, build_images_table
+from edc_ray.core.views.views import ViewSettings, draw_epoch_views
+from edc_ray.data.condensed.label_rows import rows_of_views
+from edc_ray.data.condensed.label_tables import encoded_labels_table
+from edc_ray.data.condensed.stream import CondensedDataset
 from edc_ray.models.registry import build_network
 
 MEAN = STD = [0.5, 0.5, 0.5]
@@ -62,7 +64,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 class Compared(NamedTuple):
-    """A loader, opened anew by each call, and the row that it is compared with."""
+    """A loader, opened again by each call, and the row that it is compared with."""
 
     reference: str
     batches: Callable[[], Batches]
@@ -109,7 +111,7 @@ class _Noise(nn.Module):
 
 
 def write_official(folder: Path, images: np.ndarray, arguments: argparse.Namespace) -> list[str]:
-    """The same images as JPEG, and a file of labels for each batch of each epoch; names of the pictures."""
+    """Write the images as JPEG, and a file of labels for each batch of each epoch; the pictures' names."""
     paths = write_pictures(folder / "images", images, ".jpg")
     for epoch in range(arguments.epochs):
         observers = [_Noise(arguments.classes)]
@@ -118,7 +120,7 @@ def write_official(folder: Path, images: np.ndarray, arguments: argparse.Namespa
 
 
 def ours(url: str, arguments: argparse.Namespace, cache: str | None, workers: int = 0) -> Batches:
-    """Batches of the stream, opened anew."""
+    """Batches of the stream, opened again."""
     dataset = CondensedDataset(url, batch_size=arguments.batch_size, cache=cache)
     for batch in DataLoader(dataset, batch_size=None, num_workers=workers):
         yield batch.image, batch.logits

@@ -2,20 +2,20 @@
 
     python benchmarks/bench_statistics.py [--images 6] [--image-size 224] [--observers NAME ...] [--json]
 
-Randomly initialised observers and made JPEG files of half as many pixels again on a side; the time depends on
-neither. Three variants of each stage:
+The observers are random, and the images are made JPEG files whose sides are half as long again; the time
+depends on neither. Three variants of each stage:
 
-    plain      the observers' forwards alone, float32, NCHW, on images or crops that are there already
+    plain      the observers' forwards alone, float32, NCHW, on images or crops made before
     reference  the straightforward way (reference/statistics_pass.py, reference/crop_mosaics.py): each image
                opened by itself; one pass for each observer, class sums image by image; one forward for each
                crop of all images of the class
-    ours       the stages' own functions in --precision (no compiler: they are one pass), in a process of
-               its own
+    ours       the stages' own functions in --precision (no compiler: they are one pass), in a separate
+               process
 
-The ratio is reference to ours; both decode the files anew in every turn. "both" adds the times of the two
-stages up. Memory is what a variant needs at most beyond what is there before it. The JSON object holds under
+The ratio is reference to ours; both decode the files again in every turn. "both" adds the times of the two
+stages. Memory is what a variant needs at most beyond what is in use before it. The JSON object holds under
 "statistics", "init" and "both": plain_s, reference_s, ours_s (minima; medians end in _median_s), ratio,
-to_plain, and of each stage images_per_s, peak_mb, plain_peak_mb, reference_peak_mb.
+to_plain, and for each stage images_per_s, peak_mb, plain_peak_mb, reference_peak_mb.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ from reference.statistics_pass import load_image, pass_of_observer
 from remote import Remote
 from torch import Tensor, nn
 
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.load import load_recipe, with_fields
-from edc_ray.core.crops import cut_crops, pad_to_size, sample_crops
 from edc_ray.core.seeding import draws
-from edc_ray.data.sources import open_dataset
+from edc_ray.core.views.crops import cut_crops, pad_to_size, sample_crops
+from edc_ray.data.real.sources import open_dataset
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
-from edc_ray.stages.collect_statistics import accumulate_batches, plan
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.kept_memory import keep_freed_memory
-from edc_ray.stages.mosaics import mosaics_of_class
+from edc_ray.stages.init.mosaics import mosaics_of_class
+from edc_ray.stages.statistics.stage import accumulate_batches, plan
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.numerics import keep_freed_memory
 
 OBSERVERS = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet")
 FACTOR = 2
@@ -95,7 +95,7 @@ def opened(folder: Path, options: argparse.Namespace) -> StageContext:
         "precision": options.precision,
     }  # fmt: skip
     config = with_fields(load_recipe("imagenet10"), fields)
-    # Nothing is held decoded: a set as large as those that matter is not.
+    # Nothing stays decoded, as in sets of a realistic size.
     data = open_dataset(config.dataset, seed=0, memory_limit=0)
     config = config.model_copy(update={"dataset": data.spec})
     networks = {name: chosen_network(network, options) for name, network in networks_of(options).items()}
@@ -199,7 +199,7 @@ def measured(
 
 
 def together(*stages: dict[str, float | None]) -> dict[str, float | None]:
-    """Times of stages one after another, and their ratio."""
+    """Times of stages in a row, and their ratio."""
     names = [f"{variant}{end}" for variant in VARIANTS for end in ("_s", "_median_s")]
     found: dict[str, float | None] = {name: sum(stage[name] or 0 for stage in stages) for name in names}
     found["ratio"] = (found["reference_s"] or 0) / (found["ours_s"] or 1)
@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_numerics(compiled=False)
     parser.set_defaults(repeats=1)
     parser.add_argument(
-        "--images", type=int, default=6, help="real images, two thirds of them of the class that init takes"
+        "--images", type=int, default=6, help="real images, two thirds of them of the class that init uses"
     )
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=3, help="of statistics")

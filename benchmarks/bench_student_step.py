@@ -2,17 +2,17 @@
 
     python benchmarks/bench_student_step.py [--images 500] [--image-size 32] [--batch-size 50] [--json]
 
-A student from scratch and made images and labels; the time depends on neither. One call is two epochs, so
-that reading ahead is seen. Three variants:
+The student, the images and the labels are random; the time depends on none of them. One call is two epochs,
+so that it shows the effect of reading ahead. Three variants:
 
-    plain      forward, backward and the same optimiser on views that are there already
+    plain      forward, backward and the same optimiser on views made before
     reference  each picture opened and cut by itself, a label file for each batch, parameters updated and
                averaged one by one (reference/label_batches.py)
-    ours       as the stage does it with --precision and --compile, in a process of its own
+    ours       as the stage does it with --precision and --compile, in a separate process
 
-plain and reference compute a ConvNet by torch's own layers (reference/torch_layers.py).
-Each of the last two also without the student: its data path alone; ours also without its data path, on views
-that are there already. The JSON object is that of bench_relabel.py.
+plain and reference compute a ConvNet by torch's own layers (reference/torch_layers.py). reference and ours
+are also measured without the student, which is their data path alone. ours is also measured without its data
+path, on views made before. The JSON object is that of bench_relabel.py.
 """
 
 from __future__ import annotations
@@ -26,30 +26,29 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from epochs import MEAN, STD, Work, parser, random_logits, work_of
-from harness import chosen_context, chosen_network, in_chosen_precision
+from harness import chosen_network, chosen_numerics, in_chosen_precision
 from reference.label_batches import Trainer, drawn_batches, stored_batches
 from reference.torch_layers import by_torch_layers
 from remote import Remote
 from report import print_report
 from torch import Tensor, nn
 
-from edc_ray.artifacts.codec import table_from_bytes, table_to_bytes
-from edc_ray.artifacts.schema import build_labels_table, read_labels_table
+from edc_ray.artifacts.tables.codec import table_from_bytes, table_to_bytes
+from edc_ray.artifacts.tables.schema import build_labels_table, read_labels_table
 from edc_ray.config.stages import EvaluateConfig
-from edc_ray.core.ema import EmaParameters
-from edc_ray.core.student_loss import mse_ce
-from edc_ray.core.views import EpochViews, render_views
-from edc_ray.data.ahead import one_ahead
-from edc_ray.data.label_rows import places_of, rows_of_views, views_of_rows
-from edc_ray.kernels.compiled_views import view_kernel_for
+from edc_ray.core.students.ema import EmaParameters
+from edc_ray.core.students.student_loss import mse_ce
+from edc_ray.core.views.views import EpochViews, render_views
+from edc_ray.data.condensed.label_rows import places_of, rows_of_views, views_of_rows
+from edc_ray.data.real.ahead import one_ahead
+from edc_ray.kernels.cpu.views import view_kernel_for
 from edc_ray.models.registry import build_network
-from edc_ray.stages.kept_memory import keep_freed_memory
-from edc_ray.stages.network_numerics import TrainingSteps
-from edc_ray.stages.training import make_optimizer
+from edc_ray.stages.units.numerics import TrainingSteps, keep_freed_memory
+from edc_ray.stages.units.training import make_optimizer
 
 EPOCHS = 2
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From views, their soft labels and their classes to the loss; the student has made a step then."""
+"""Makes a step of the student from views, their soft labels and their classes; gives the loss."""
 
 
 class Epoch(NamedTuple):
@@ -87,7 +86,10 @@ def plain_step_of(network: nn.Module) -> Step:
 def step_of(options: argparse.Namespace) -> Step:
     """The stage's step, of a new student."""
     network = chosen_network(student_of(options), options)
-    optimizer, steps = make_optimizer(network, SECTION), TrainingSteps(network, chosen_context(options))
+    optimizer, steps = (
+        make_optimizer(network, SECTION),
+        TrainingSteps(network, chosen_numerics(options), options.device),
+    )
     ema = EmaParameters(network, SECTION.ema_decay)
 
     def step(views: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from reference.label_batches import Recipe, write_pictures
 from torch import Tensor
 
 from edc_ray.core.seeding import draws
-from edc_ray.core.views import EpochViews, ViewSettings, draw_epoch_views
-from edc_ray.data.fake import synthetic_images
+from edc_ray.core.views.views import EpochViews, ViewSettings, draw_epoch_views
+from edc_ray.data.real.fake import synthetic_images
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -1,12 +1,12 @@
 """The least time that a computation could take on this machine, from its arithmetic and its memory traffic.
 
-What counts is what no implementation of the same network gets around, layer by layer: of each convolution and
-matrix product, two operations for a multiplication with its addition, and the bytes of its operands and its
-results, each read or written once. Everything else (BatchNorm, activations, pooling, statistics, losses) is
-taken as free, as if it were done on the way; so the floor cannot be reached in full. An operation takes at
-least its arithmetic at the peak or its bytes at the full bandwidth, whichever is longer; one follows the
-other. Both peaks are measured in the same run with the same threads and clock, that of arithmetic in the
-precision in which the network computes; operands of 16 bits move half the bytes.
+The floor counts only what every implementation of the same network must do, layer by layer. For each
+convolution and matrix product these are two operations for a multiplication with its addition, and the bytes
+of its operands and results, each read or written once. Everything else (BatchNorm, activations, pooling,
+statistics, losses) counts as free, so nothing can reach the floor. An operation takes its arithmetic at the
+peak or its bytes at the full bandwidth, whichever is longer, and operations follow one another. Both peaks
+are measured in the same run with the same threads and clock. The peak of arithmetic is that of the precision
+in which the network computes; operands of 16 bits move half the bytes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 @dataclass(frozen=True)
 class Operation:
-    """One convolution or product, or bytes that are moved without one."""
+    """One convolution or product, or bytes that are moved without either."""
 
     name: str
     flops: float
@@ -43,7 +43,7 @@ class Machine:
     bytes: float
 
     def least_seconds(self, operations: Iterable[Operation]) -> float:
-        """What the operations take at least, one after the other."""
+        """The least time of the operations, one after the other."""
         return sum(max(each.flops / self.flops, each.bytes / self.bytes) for each in operations)
 
 
@@ -126,7 +126,7 @@ def _convolution_backward(args: Any, out: tuple[Tensor | None, ...]) -> list[Ope
 
 
 def _convolution_flops(x: Tensor, weight: Tensor, out: Tensor, how: Sequence[Any]) -> float:
-    """Two for each pair of a pixel and a weight that meet; zeros of the padding are multiplied by nobody.
+    """Two for each pair of a pixel and a weight that are multiplied; zeros of the padding do not count.
 
     how: stride, padding, dilation, transposed.
     """

@@ -2,13 +2,13 @@
 
     python benchmarks/gpu.py [--only THEME ...] [--list]
 
-Batches of 80 at 224x224, the five ImageNet observers, ImageNet-1k at ten images per class; labels and
-students in batches of 100 at 224x224 with ResNet-18. `make bench-gpu` calls it; any interpreter will do that
-has the packages below: neither Ray nor an installation of edc-ray is needed, nor the network.
+The sizes: batches of 80 at 224x224, the five ImageNet observers, ImageNet-1k at ten images per class; labels
+and students in batches of 100 at 224x224 with ResNet-18. `make bench-gpu` calls it. Any interpreter with the
+packages below will do: neither Ray nor an installation of edc-ray nor the network is needed.
 
-A record is results/<theme>_<gpu>_<yyyymm>, there as soon as its benchmark has ended. Called again, those are
-left out that are recorded of this code. A copy without a repository says its commit in EDC_RAY_COMMIT. One
-that fails does not stop the others. In the end the figures of all records are printed.
+Each benchmark writes its record results/<theme>_<gpu>_<yyyymm> when it ends. A further call leaves out those
+that have a record of this code. A copy without a repository needs its commit in EDC_RAY_COMMIT. If a
+benchmark fails, the others still run. At the end the figures of all records are printed.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ PLAN = {
         "--base-image-size 224 --repeats 10"
     ),
     "pipeline": "bench_pipeline.py --no-reference",
-    # The compiler takes minutes before the first step: last.
+    # Last, because the compiler takes minutes before the first step.
     "recover_step_graphs": f"{RECOVER} --precision bfloat16 --compile graphs",
 }
-"""Theme -> script and options. What they leave open is as on any device: precision as a run has it (TF32)."""
+"""Theme -> script and options. Other options have their defaults: the precision is that of a run (TF32)."""
 
 
 def gpu_name(device_name: str) -> str:
-    """A device's name as names of records have it: h200, rtx4090."""
+    """A device's name as it stands in the names of records: h200, rtx4090."""
     words = re.findall(r"[a-z0-9]+", device_name.lower())
     return "".join(word for word in words if word not in ("nvidia", "geforce", "tesla")) or "gpu"
 
@@ -99,7 +99,7 @@ def device_name_of(device: str) -> str:
 
 
 def run(theme: str, name: str, options: argparse.Namespace) -> bool:
-    """One benchmark in a process of its own; whether it went well."""
+    """Run one benchmark in a separate process; whether it succeeded."""
     script, *words = PLAN[theme].split()
     words += [
         "--device",
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--only", nargs="+", choices=PLAN, default=list(PLAN), metavar="THEME")
     parser.add_argument("--list", action="store_true", help="print the themes and what they run")
-    parser.add_argument("--allow-dirty", action="store_true", help="record code that no commit has, too")
+    parser.add_argument("--allow-dirty", action="store_true", help="also record changed code")
     options = parser.parse_args(arguments)
     if options.list:
         for theme, command in PLAN.items():
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device_name = device_name_of(options.device)
     changed = changed_files()
     if changed and not options.allow_dirty:
-        parser.error(f"no commit has this code ({', '.join(changed[:5])}): commit first, or --allow-dirty")
+        parser.error(f"uncommitted changes in {', '.join(changed[:5])}: commit first, or --allow-dirty")
     names = {theme: record_name(theme, device_name) for theme in options.only}
     failed = []
     for theme, name in names.items():

@@ -1,11 +1,12 @@
 """What the benchmarks share: interleaved timing, peak memory, tables, provenance, the JSON line, the record.
 
-A benchmark never runs one variant to the end and then the next: what else the machine does would fall on
-one of them. It takes the variants in turns and reports the minimum (what the code costs) and the median
-(what it cost here and now). `--clock cpu` counts processor time instead, for a machine that others use too.
+A benchmark does not run one variant to the end and then the next, because other load on the machine would
+slow down only one of them. It runs the variants in turns. It reports the minimum (what the code costs) and
+the median (what it cost here and now). `--clock cpu` counts processor time instead, for a busy machine.
 
-Where a benchmark takes `--precision` and `--compile`, ours computes as a run with these does, by the stages'
-own code; what it is held against (plain, reference) is float32 without TF32, by nobody's compiler.
+`--precision` and `--compile`, where a benchmark takes them, apply to our code, which then computes as in
+such a run. The code that it is compared with (plain, reference) stays float32 without TF32 and without a
+compiler.
 """
 
 from __future__ import annotations
@@ -27,19 +28,14 @@ import torch
 from records import Record
 from torch import nn
 
-from edc_ray.artifacts.store import open_store
 from edc_ray.config.load import load_recipe
 from edc_ray.config.run import Precision, RunConfig
-from edc_ray.core.fused_network import Wanted, fused_network, trial_images
-from edc_ray.core.network_numerics import NetworkNumerics
-from edc_ray.data.fake import synthetic_images
-from edc_ray.data.sources import OpenedDataset
+from edc_ray.core.layers.network_numerics import NetworkNumerics
 from edc_ray.errors import ConfigError
-from edc_ray.kernels.compiled import kernels_for
-from edc_ray.stages.chosen_numerics import check_numerics, chosen_precision
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.network_numerics import Compile, network_numerics, placed
-from edc_ray.stages.provenance import environment_facts
+from edc_ray.kernels.cpu.fused_network import Wanted, fused_network, trial_images
+from edc_ray.kernels.cpu.statistics import kernels_for
+from edc_ray.stages.units.numerics import Compile, check_numerics, chosen_precision, network_numerics, placed
+from edc_ray.stages.units.provenance import environment_facts
 
 Out = TypeVar("Out")
 _MEGABYTE = 1e6
@@ -49,7 +45,7 @@ _UNTIMED = {"graphs": 3}
 
 @dataclass
 class _Asked:
-    """What the command line asked of the harness: the same for all that a benchmark measures."""
+    """What the command line asks of the harness. It is the same for everything that a benchmark measures."""
 
     clock: str = "wall"
     record: Record | None = None
@@ -68,7 +64,7 @@ class Timing:
 
 
 class BenchParser(argparse.ArgumentParser):
-    """The options that every benchmark has; what they ask of the harness holds once they are parsed."""
+    """The options that every benchmark has. Parsing them sets the harness."""
 
     def __init__(self, description: str | None) -> None:
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,13 +80,13 @@ class BenchParser(argparse.ArgumentParser):
             default="wall",
             help="cpu: time of the processor, of all threads",
         )
-        add("--short", action="store_true", help="the form of `make bench`: smaller, where the whole is long")
+        add("--short", action="store_true", help="the form of `make bench`: smaller, if the whole takes long")
         add("--json", action="store_true", help="one JSON object as the last line of the output")
         add(
             "--record", metavar="NAME", help="keep the object and the tables as results/NAME.json and NAME.md"
         )
         add("--note", default="", help="what a reader of the record must know of how it was measured")
-        add("--allow-dirty", action="store_true", help="record code that no commit has, too")
+        add("--allow-dirty", action="store_true", help="also record changed code")
 
     def set_short(self, **values: Any) -> None:
         """What --short sets unless the command line says otherwise."""
@@ -111,7 +107,7 @@ class BenchParser(argparse.ArgumentParser):
             self.set_defaults(compile="none")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:
-        """See ArgumentParser; refuses a record of code that no commit has before anything is measured."""
+        """See ArgumentParser; refuses, before any work, to record code that differs from its commit."""
         found = super().parse_args(args, namespace)
         if found.short:
             self.set_defaults(**self._short)
@@ -159,14 +155,6 @@ def chosen_numerics(options: argparse.Namespace, *, compiled: bool = True) -> Ne
     return network_numerics(_config_of(options), options.device, compiled=compiled)
 
 
-def chosen_context(options: argparse.Namespace) -> StageContext:
-    """A context with `precision` and `compile` of the command line, for what a stage asks it of these."""
-    images = synthetic_images(2, 1, 8, 3, seed=0)
-    config = _config_of(options)
-    data = OpenedDataset(config.dataset, images, images)
-    return StageContext(config, open_store("memory://benchmark"), data, options.device)
-
-
 def chosen_network(network: nn.Module, options: argparse.Namespace) -> nn.Module:
     """The network itself, on the device, its weights as the precision of the command line wants them."""
     return placed(network, _config_of(options), options.device)
@@ -175,7 +163,7 @@ def chosen_network(network: nn.Module, options: argparse.Namespace) -> nn.Module
 def chosen_fused(
     network: nn.Module, wanted: Wanted, options: argparse.Namespace, image_size: int
 ) -> nn.Module:
-    """A frozen network as a stage computes it that wants this of it.
+    """A frozen network as a stage computes it that needs these results.
 
     Args:
         network: of `chosen_network`.
@@ -183,7 +171,7 @@ def chosen_fused(
         options: as parsed.
         image_size: of the images that will come.
     """
-    # The stage that wants inputs, statistics, never compiles.
+    # Statistics, the stage that needs inputs, never compiles.
     numerics = chosen_numerics(options, compiled=wanted != "inputs")
     kernels = kernels_for(options.device, numerics.memory_format)
     images = trial_images(3, image_size, options.device)
@@ -222,7 +210,7 @@ def _config_of(options: argparse.Namespace) -> RunConfig:
 def interleaved(
     variants: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
 ) -> dict[str, Timing]:
-    """Each variant untimed, as often as it takes to get going, then all of them in turns, `repeats` times."""
+    """Run each variant untimed until it is warm, then all of them in turns, `repeats` times."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(-_UNTIMED.get(_asked.numerics.get("compile", ""), 1), repeats):
         for name, run in variants.items():
@@ -235,7 +223,7 @@ def interleaved(
 
 
 def timed(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, by the clock that was asked for, until the device is done with it."""
+    """Seconds of one call until the device is done with it, by the chosen clock."""
     _wait(device)
     begun = now()
     run()
@@ -244,7 +232,7 @@ def timed(run: Callable[[], object], device: torch.device) -> float:
 
 
 def now() -> float:
-    """The clock that was asked for."""
+    """The chosen clock."""
     return time.perf_counter() if _asked.clock == "wall" else cpu_seconds()
 
 
@@ -260,7 +248,7 @@ def _cpu_seconds_of(pid: int) -> float:
 
 
 def peak_megabytes(run: Callable[[], object], device: torch.device) -> float | None:
-    """What a call needs at most beyond what was there before it; None where the system does not tell."""
+    """Most memory of a call beyond what was in use before it; None if the system does not tell."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -287,7 +275,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns of one width: the first to the left, numbers to the right."""
+    """Columns of one width: the first left-aligned, numbers right-aligned."""
     texts = [[_text(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
     for first, *others in texts:
@@ -304,7 +292,7 @@ def print_medians(first: str, numbers: Mapping[str, Mapping[str, Any]], variants
     Args:
         first: what the rows are.
         numbers: row -> fields, among them VARIANT_median_s.
-        variants: those that no row has are left out.
+        variants: left out if no row has them.
     """
     there = [each for each in variants if any(f"{each}_median_s" in row for row in numbers.values())]
     rows = [[name, *(row.get(f"{each}_median_s") for each in there)] for name, row in numbers.items()]

@@ -45,7 +45,7 @@ def front(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
 
 
 def recommended(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """For each budget of bytes the codec of the least geometric mean of the four errors."""
+    """For each budget of bytes the codec with the smallest geometric mean of the four errors."""
     return {
         name: min(
             (row for row in rows if row["bytes_in_unit"] <= limit),

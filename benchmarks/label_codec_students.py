@@ -18,15 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from edc_ray.artifacts.layout import RUN_CONFIG, STAGE_FOLDERS, join_path
-from edc_ray.artifacts.manifest import read_manifest
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.proof.manifest import read_manifest
+from edc_ray.artifacts.storage.layout import RUN_CONFIG, join_path, stage_folder
+from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.load import load_yaml, with_fields
 from edc_ray.config.run import RunConfig
-from edc_ray.data.sources import OpenedDataset, open_dataset
-from edc_ray.stages.compress_labels import compress_run
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.evaluate import plan, train_student
+from edc_ray.data.real.sources import OpenedDataset, open_dataset
+from edc_ray.sharing.compress import compress_run
+from edc_ray.stages.evaluate.stage import plan, train_student
+from edc_ray.stages.units.context import StageContext
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def train_students(
     lines = results.read_text().splitlines() if results.exists() else []
     done = [json.loads(line) for line in lines]
     known = {(one["way"], one["student"], one["seed"]) for one in done}
-    for seed in range(seeds):  # the first seed of every way first: an early look is a fair one
+    for seed in range(seeds):  # the first seed of every way comes first, so an early look is fair
         for way in ways:
             wanted = {(str(way), student, seed) for student in config.evaluate.students}
             if wanted <= known:
@@ -171,7 +171,7 @@ def _context(config: RunConfig, data: OpenedDataset, url: str, way: Way, scratch
 
 def _sizes(context: StageContext) -> dict[str, int]:
     """Bytes as Parquet keeps them: of the columns of the logits, of the others, of the files."""
-    folder = STAGE_FOLDERS["relabel"]
+    folder = stage_folder("relabel")
     manifest = read_manifest(context.store, folder)
     assert manifest is not None
     logits = views = 0

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from edc_ray.artifacts.codec import table_to_bytes
-from edc_ray.artifacts.schema import LabelRows, build_labels_table
-from edc_ray.core.views import EpochViews, ViewSettings, draw_epoch_views, render_views
+from edc_ray.artifacts.tables.codec import table_to_bytes
+from edc_ray.artifacts.tables.schema import LabelRows, build_labels_table
+from edc_ray.core.views.views import EpochViews, ViewSettings, draw_epoch_views, render_views
 from edc_ray.models.pretrained import read_pretrained, start_from
 from edc_ray.models.registry import build_network
 
@@ -28,7 +28,7 @@ def network_logits(images: str, cache: Path, names: list[str]) -> list[np.ndarra
 
     Args:
         images: Parquet file with the columns image and label.
-        cache: npz file; read where it holds the logits of these networks, else written.
+        cache: npz file; read if it holds the logits of these networks, else written.
         names: of networks with packaged weights.
 
     Returns:

@@ -15,9 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from edc_ray.kernels.cuda.launch_counts import LAUNCHES
 
 _STARTS_NOTHING = frozenset(
-    "view t transpose permute expand slice select unsqueeze squeeze detach alias as_strided _unsafe_view reshape "
-    "split split_with_sizes unbind diagonal empty empty_like new_empty empty_strided new_empty_strided lift_fresh "
-    "is_same_size narrow sym_size real unfold _local_scalar_dense _reshape_alias resolve_conj resolve_neg".split()
+    ["view", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "detach", "alias", "as_strided", "_unsafe_view", "reshape", "split", "split_with_sizes", "unbind", "diagonal", "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "lift_fresh", "is_same_size", "narrow", "sym_size", "real", "unfold", "_local_scalar_dense", "_reshape_alias", "resolve_conj", "resolve_neg"]
 )
 """Views, and memory that nobody fills."""
 

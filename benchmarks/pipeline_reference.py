@@ -15,10 +15,10 @@ from reference.whole_run import Pictures, Targets, mosaics, recover, save, targe
 from torch import Tensor, nn
 
 from edc_ray.core.pixels import pixel_bounds
-from edc_ray.data.images import ImageSet
+from edc_ray.data.real.images import ImageSet
 from edc_ray.models.registry import build_network
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.recover_plan import batches_of, plan
+from edc_ray.stages.recover.plan import batches_of, plan
+from edc_ray.stages.units.context import StageContext
 
 Stage = tuple[str, Callable[[], object]]
 

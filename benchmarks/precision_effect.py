@@ -2,14 +2,14 @@
 
     python benchmarks/precision_effect.py [--record NAME] [section.field=value ...]
 
-Two questions, each of every way (precision:compile), on the digits that come with scikit-learn:
+It asks two questions of every variant (precision:compile), on the digits that come with scikit-learn:
 
-- a stage alone: recover and relabel from the same stored observers, statistics and images as float32.
-  Images in grey levels, labels as logits.
+- a stage alone: recover and relabel, from the same stored observers, statistics and images as float32. It
+  compares images in grey levels and labels as logits.
 - the whole run in its own precision: students' accuracy, with the same seeds, and seconds of every stage.
 
-Seconds are those of the processor, compilers that were called included, so that others on the machine do not
-count. A way that is no better than another by more than the standard deviation is as good.
+Seconds are processor time, with that of the compilers called, so that other programs do not count. If two
+variants differ by no more than the standard deviation, neither is better.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ import torch
 import yaml
 from harness import print_json, print_table, provenance
 
-from edc_ray.artifacts.codec import table_from_bytes
-from edc_ray.artifacts.schema import read_images_table
+from edc_ray.artifacts.tables.codec import table_from_bytes
+from edc_ray.artifacts.tables.schema import read_images_table
 from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
-from edc_ray.data.label_tables import decoded_label_rows
-from edc_ray.stages.completeness import planned_units
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.numerics import unit_numerics
-from edc_ray.stages.open_run import open_inputs, open_run
+from edc_ray.data.condensed.label_tables import decoded_label_rows
+from edc_ray.runs.open_run import open_inputs, open_run
 from edc_ray.stages.pipeline import STAGES, run_pipeline
+from edc_ray.stages.units.completeness import planned_units
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.numerics import unit_numerics
 
 HEADER = (
     "way", "images mean", "p99", "max", "logits mean", "max", "same top-1", "condensed", "random",
@@ -75,7 +75,7 @@ def main() -> None:
             context, found = _whole_run(way, changed, root, options.device)
             base = base or context
             record["ways"][way] = found | {"alone": _alone(base, context.config)}
-            if options.record:  # way after way: a look at the first need not wait for the last
+            if options.record:  # after each variant, so that the first can be read before the last ends
                 (RESULTS / f"{options.record}.json").write_text(json.dumps(record, indent=1) + "\n")
                 (RESULTS / f"{options.record}.md").write_text(_page(record))
     print_table(HEADER, _rows(record))
@@ -139,7 +139,7 @@ def _processor_seconds() -> float:
 
 
 def _alone(base: StageContext, way: RunConfig) -> dict[str, Any]:
-    """How far one stage in another way comes out from the same inputs, and its processor seconds."""
+    """How much a stage's results differ in another variant from the same inputs; its processor seconds."""
     config = base.config.model_copy(update={"precision": way.precision, "compile": way.compile})
     there = StageContext(config, base.store, base.data, base.device)
     found: dict[str, Any] = {}
@@ -148,7 +148,7 @@ def _alone(base: StageContext, way: RunConfig) -> dict[str, Any]:
         begun = _processor_seconds()
         shards = _outputs(there, stage)
         seconds = _processor_seconds() - begun
-        # A second time, with whatever was compiled at hand.
+        # A second time, with everything compiled.
         begun = _processor_seconds()
         _outputs(there, stage)
         again = _processor_seconds() - begun
@@ -168,7 +168,7 @@ def _outputs(context: StageContext, stage: StageName) -> list[bytes]:
     """What each unit of a stage makes, from the stored inputs. Nothing is stored."""
     shards = []
     for unit in planned_units(context, STAGES[stage]):
-        with unit_numerics(context):
+        with unit_numerics(context.config, context.device):
             output = STAGES[stage].run_unit(context, unit)
         shards += [data for _, (data, _) in sorted(output.shards.items())]
     return shards

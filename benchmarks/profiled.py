@@ -1,6 +1,6 @@
 """What a run spends its time on: torch's profiler around each step, and our own kernels by name.
 
-The profiler counts by the clock on the wall, on a CPU: shares mean something where nothing else runs.
+On a CPU the profiler counts wall time, so its shares mean something only if nothing else runs.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from harness import print_table
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from edc_ray.kernels.compiled import CompiledKernels
-from edc_ray.kernels.compiled_views import CompiledViews
-from edc_ray.kernels.image_kernels import CompiledImageStatistics
+from edc_ray.kernels.cpu.image_statistics import CompiledImageStatistics
+from edc_ray.kernels.cpu.statistics import CompiledKernels
+from edc_ray.kernels.cpu.views import CompiledViews
 
 Watch = Callable[[str, Callable[[], object]], None]
 
@@ -50,7 +50,7 @@ def _recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 def print_profile(
     run: Callable[[Watch], object], count: int, device: torch.device
 ) -> dict[str, list[dict[str, Any]]]:
-    """A table for each step of a run: the operations of most time of their own, without what they call.
+    """A table for each step of a run: operations by their time, without the operations that they call.
 
     Args:
         run: is given a function that is given each step's name and the step.
@@ -63,7 +63,7 @@ def print_profile(
 
     def watch(name: str, step: Callable[[], object]) -> None:
         with profile(activities=activities) as profiler:
-            # Starting and ending the profiler takes seconds of its own.
+            # Starting and ending the profiler takes seconds, too.
             begun = time.perf_counter()
             step()
             spent = time.perf_counter() - begun
@@ -80,7 +80,7 @@ def print_profile(
 
 
 def rows_of(profiler: profile, count: int, spent: float | None) -> list[dict[str, Any]]:
-    """The first `count` operations, the others together, and what of `spent` no operation took."""
+    """The first `count` operations, the others together, and the part of `spent` that no operation took."""
     seconds = {
         event.key: (1e-6 * (event.self_cpu_time_total if spent is not None else event.self_device_time_total),
                     event.count)

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from edc_ray.artifacts.layout import RUN_CONFIG, STAGE_FOLDERS
-from edc_ray.artifacts.manifest import read_manifest
-from edc_ray.artifacts.store import Store, open_store
+from edc_ray.artifacts.proof.manifest import read_manifest
+from edc_ray.artifacts.storage.layout import RUN_CONFIG, stage_folder
+from edc_ray.artifacts.storage.store import Store, open_store
+from edc_ray.config.run import STAGE_NAMES
 from edc_ray.report.run_report import result_rows
-from edc_ray.report.table import to_dicts, to_markdown
-from edc_ray.stages.event_log import read_events
+from edc_ray.report.table import results_table
+from edc_ray.stages.units.event_log import read_events
 
 RESULTS = Path(__file__).parent / "results"
-# Where the files lay on the machine of the run is nobody's business.
+# Folders of the machine do not belong in a record.
 _PLACES = {"dataset": ("train", "val", "cache"), "storage": ("root", "options")}
 
 
@@ -32,7 +34,7 @@ def recorded(store: Store, dataset_name: str) -> dict[str, Any]:
     for section, fields in _PLACES.items():
         for field in fields:
             config[section].pop(field, None)
-    manifests = {stage: read_manifest(store, folder) for stage, folder in STAGE_FOLDERS.items()}
+    manifests = {stage: read_manifest(store, stage_folder(stage)) for stage in STAGE_NAMES}
     incomplete = [stage for stage, manifest in manifests.items() if manifest is None]
     if incomplete:
         raise SystemExit(f"{store.url} is not complete: {', '.join(incomplete)}")
@@ -42,7 +44,7 @@ def recorded(store: Store, dataset_name: str) -> dict[str, Any]:
     }
     return {
         "dataset": dataset_name or config["dataset"]["name"],
-        "rows": to_dicts(result_rows(store)),
+        "rows": [asdict(row) for row in result_rows(store)],
         "results": complete["evaluate"].meta["results"],
         "observers": complete["squeeze"].meta["observers"],
         "matching_loss": complete["recover"].meta["matching_loss"],
@@ -61,7 +63,7 @@ def page(record: dict[str, Any], store: Store) -> str:
     facts = "\n".join(f"- {name}: {value}" for name, value in record["environment"].items())
     return (
         f"# {record['dataset']}, method {record['config']['method']}, ipc {record['config']['ipc']}\n\n"
-        f"{to_markdown(result_rows(store))}\n"
+        f"{results_table(result_rows(store)).to_markdown()}\n"
         "Mean ± sample standard deviation over n students. `full` sees all real training images with as many "
         "images an epoch and as many steps as the other rows.\n\n"
         f"Observers on the real validation images: {observers}.\n\n"

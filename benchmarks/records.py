@@ -48,20 +48,20 @@ class Record:
         """A record of the code as it is now.
 
         Raises:
-            ValueError: a name that is none, or code that no commit has.
+            ValueError: no valid name, or code that differs from its commit.
         """
         if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", name):
             raise ValueError(f"--record {name!r} is no name: <theme>_<hardware>_<yyyymm>")
         dirty = changed_files()
         if dirty and not allow_dirty:
             raise ValueError(
-                f"--record: no commit has this code ({', '.join(dirty[:5])}): commit first, or --allow-dirty"
+                f"--record: uncommitted changes in {', '.join(dirty[:5])}: commit first, or --allow-dirty"
             )
         environment = {**environment, "processor": _processor()}
         return cls(name, title, environment, note, command_line(sys.argv), dirty)
 
     def add_table(self, texts: Sequence[Sequence[str]]) -> None:
-        """Keep a table; one that grows from print to print replaces what it was."""
+        """Keep a table. A table that grows from print to print replaces its earlier form."""
         table = [list(row) for row in texts]
         for place, part in enumerate(self._parts):
             if isinstance(part, list) and part == table[: len(part)]:
@@ -103,7 +103,7 @@ def markdown_table(texts: Sequence[Sequence[str]]) -> str:
 
 
 def command_line(words: Sequence[str]) -> str:
-    """How a benchmark was called. Where files lie on a machine is nobody's business."""
+    """How a benchmark was called, without the machine's folders."""
     script, *options = words
     if "--note" in options:
         place = options.index("--note")
@@ -115,7 +115,7 @@ def command_line(words: Sequence[str]) -> str:
 def changed_files() -> list[str]:
     """Files of the code that differ from the commit; records themselves do not count.
 
-    Of a copy without a repository EDC_RAY_COMMIT says the commit, as for a run (stages/provenance.py).
+    In a copy without a repository EDC_RAY_COMMIT says the commit, as for a run (stages/units/provenance.py).
     """
     try:
         status = _git("status", "--porcelain", "--untracked-files=all", "--", *_CODE)

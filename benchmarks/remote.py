@@ -1,6 +1,7 @@
-"""A variant in a process of its own, for it changes what holds for a whole process.
+"""A variant in a separate process, because it changes settings of the whole process.
 
-The stages tell the allocator to keep freed memory; in the benchmark's own process that would help the others.
+The stages tell the allocator to keep freed memory. In the benchmark's own process that would help the other
+variants, too.
 """
 
 from __future__ import annotations

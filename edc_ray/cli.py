@@ -5,22 +5,27 @@ A command imports what it needs when it runs: torch and Ray take seconds, and `s
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from edc_ray.artifacts.layout import RUN_CONFIG
-from edc_ray.artifacts.store import Store, open_store
-from edc_ray.config.load import load_recipe, load_yaml, to_yaml, unknown_name
+from edc_ray.artifacts.storage.store import open_store
+from edc_ray.config.load import load_recipe, to_yaml, unknown_name
 from edc_ray.config.recipes import RECIPES
-from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
-from edc_ray.errors import ArtifactError, ConfigError, EdcRayError
+from edc_ray.config.run import STAGE_NAMES, RunConfig
+from edc_ray.errors import ArtifactError, ConfigError, EdcRayError, UnitsFailedError
+from edc_ray.face import configs
+from edc_ray.report.progress import ProgressDisplay, Style
+from edc_ray.runs.stored_run import stored_run
+from edc_ray.version import __version__, commit
 
 app = typer.Typer(
     name="edc-ray",
@@ -41,122 +46,114 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the las
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"edc-ray {__version__}, commit {commit()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print version and commit.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None: ...
+
+
 @app.command()
 def run(
     words: Words = None, config: ConfigFile = None, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
-    """The whole pipeline: squeeze, statistics, init, recover, relabel, evaluate. What is done is reused."""
-    resolved = _config(words, config)  # a mistake is answered before the import of torch
-    from edc_ray.launch import Output, launch
-
-    launch(resolved, STAGE_NAMES, Output(as_json, quiet))
+    """Run the pipeline: squeeze, statistics, init, recover, relabel, evaluate. Finished work is reused."""
+    _run_stages(_config(words, config), STAGE_NAMES, as_json, quiet)
 
 
 @app.command()
 def stage(
-    name: Annotated[
-        str, typer.Argument(metavar="STAGE", help="squeeze, statistics, init, recover, relabel, evaluate")
-    ],
+    name: Annotated[str, typer.Argument(metavar="STAGE", help=", ".join(STAGE_NAMES))],
     words: Words = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """One stage alone; the stages it needs must be complete."""
-    chosen: list[StageName] = [known for known in STAGE_NAMES if known == name]
-    if not chosen:
-        raise unknown_name("stage", name, STAGE_NAMES)
-    resolved = _config(words, config)
-    from edc_ray.launch import Output, launch
-
-    launch(resolved, chosen, Output(as_json, quiet))
+    """Run one stage. The stages it needs must be complete."""
+    chosen = _one_of("stage", name, STAGE_NAMES)
+    _run_stages(_config(words, config), [chosen], as_json, quiet)
 
 
 @app.command()
 def sweep(
     words: Words = None, config: ConfigFile = None, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
-    """Many runs over sweep.space, for example sweep.space.recover.matching_weight=[0.001,0.01,0.1]."""
+    """Run the pipeline over sweep.space, such as sweep.space.recover.matching_weight=[0.001,0.01,0.1]."""
     resolved = _config(words, config)
-    from edc_ray.launch import Output, launch_sweep
+    from edc_ray.face.running import sweep
 
-    launch_sweep(resolved, Output(as_json, quiet))
+    found = sweep(resolved)
+    if as_json:
+        _print_json({"run": found.url, "trials": found.trials})
+    else:
+        Console().print(found.table())
+    if found.failed:
+        raise UnitsFailedError(
+            f"sweep: {len(found.failed)} of {len(found.trials)} trials failed; the others are done and kept",
+            found="\n" + "\n".join(f"    {trial['fields']}: {trial['error']}" for trial in found.failed[:10]),
+            next="fix the cause and run the same command again: only the failed trials run",
+        )
 
 
 @app.command("show-config")
 def show_config(words: Words = None, config: ConfigFile = None) -> None:
-    """The config as YAML: `edc-ray show-config digits > run.yaml`, `edc-ray run --config run.yaml`."""
+    """Print the config as YAML: `edc-ray show-config digits > run.yaml`, `edc-ray run --config run.yaml`."""
     sys.stdout.write(to_yaml(_config(words, config)))
 
 
 @app.command()
 def recipes() -> None:
-    """The recipes, each with the published row it aims at."""
-    for name, recipe in RECIPES.items():
-        print(f"{name:<15} {(recipe.__doc__ or '').splitlines()[0]}")
+    """List the recipes, each with the published result it aims at."""
+    for name, line in configs.recipes().items():
+        print(f"{name:<15} {line}")
 
 
 @app.command()
 def verify(url: str) -> None:
-    """Compare every stored file with its recorded size and hash. Status 1 if any is wrong."""
-    from edc_ray.artifacts.manifest import is_proof, verify_run
-    from edc_ray.stages.export_target import ABOUT, export_problems
+    """Compare every stored file with its recorded size and hash. Exit status 1 if any is wrong."""
+    from edc_ray.sharing.verify import has_proof, verify_folder
 
-    store = _stored_run(url)
-    found = [*verify_run(store), *export_problems(store)]
-    problems = list({problem.path: problem for problem in found}.values())  # both may name a file
-    paths = [] if problems else store.list()
-    vouched = any(is_proof(path) or path == ABOUT for path in paths)
-    if not problems and not vouched and RUN_CONFIG in paths:
-        print(f"{store.url}: a run of which no unit is done, so there is nothing to compare")
-        return
-    if not problems and not vouched:
-        raise ConfigError(
-            f"nothing in {store.url} says what its files should hold",
-            found=f"{len(paths)} files, none of them a manifest, a record or {ABOUT}",
-            expected="a run, or what edc-ray imported, compressed or exported with a manifest",
-        )
+    store = stored_run(url)
+    problems = verify_folder(store)
     for problem in problems:
         print(f"{problem.path}: {problem.problem}")
-    print(f"{store.url}: {len(problems)} damaged or missing files" if problems else f"{store.url}: sound")
-    raise typer.Exit(1 if problems else 0)
+    if problems:
+        print(f"{store.url}: {len(problems)} damaged or missing files")
+        raise typer.Exit(1)
+    sound = "sound" if has_proof(store) else "a run without a finished unit, so there is nothing to compare"
+    print(f"{store.url}: {sound}")
 
 
 @app.command()
 def status(url: str) -> None:
-    """Which stages of a run are complete. Status 1 if a manifest is damaged."""
-    from edc_ray.artifacts.layout import STAGE_FOLDERS, records_folder
-    from edc_ray.artifacts.manifest import read_manifest
+    """Show which stages of a run are complete. Exit status 1 if a manifest is damaged."""
+    from edc_ray.runs.stored_run import stage_states
 
-    store = _stored_run(url)
+    store = stored_run(url)
     try:
-        own = read_manifest(store, "")  # of images that were exported for Hugging Face
+        states = stage_states(store)
     except ArtifactError as error:
-        print(f"{error.summary}; edc-ray verify tells of its files")
+        print(f"{error.summary}; edc-ray verify names the damaged files")
         raise typer.Exit(1) from None
-    states = set()
-    for name, folder in STAGE_FOLDERS.items():
-        units = len(store.list(records_folder(folder)))
-        try:
-            manifest = own if own is not None and own.stage == name else read_manifest(store, folder)
-            units = len(manifest.records) if manifest else units
-            state = "complete" if manifest else "incomplete" if units else "not there"
-        except ArtifactError:
-            state = "damaged"
-        print(f"{name:<11} {state:<11} {units} units")
-        states.add(state)
-    raise typer.Exit(1 if "damaged" in states else 0)
+    for name, stage in states.items():
+        print(f"{name:<11} {stage.state:<11} {stage.units} units")
+    raise typer.Exit(1 if any(stage.state == "damaged" for stage in states.values()) else 0)
 
 
 @app.command()
 def report(url: str) -> None:
-    """Write a run's pictures, curves and HTML page anew; prints where they are."""
-    from edc_ray.report.run_report import write_report
-    from edc_ray.stages.event_log import read_events
+    """Write a run's pictures, curves and HTML page again, and print where they are."""
+    from edc_ray.face.run import open
 
-    _stored_run(url)  # before opening it for writing, which would make the folder
-    store = open_store(url)
-    for written in write_report(store, read_events(store)):
+    for written in open(url).write_report():
         print(written)
 
 
@@ -170,14 +167,14 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Remove what killed writers left: temporary files, shards that no record names, pending uploads."""
-    from edc_ray.artifacts.garbage import find_garbage, parse_age, remove_garbage
+    from edc_ray.artifacts.proof.garbage import find_garbage, parse_age, remove_garbage
     from edc_ray.report.garbage_table import garbage_json, print_garbage
 
     min_age = parse_age(older_than)
     store = open_store(url, writable=False)
-    found = find_garbage(store, min_age)
+    found = find_garbage(store, min_age, STAGE_NAMES)
     if not found.garbage and not found.young:
-        _stored_run(url)
+        stored_run(url)
     gone = found.garbage if dry_run else remove_garbage(store, found.garbage, min_age)
     if as_json:
         print(garbage_json(store.url, found, gone, dry_run=dry_run))
@@ -198,7 +195,7 @@ def import_(
     ] = None,
 ) -> None:
     """Import condensed images (and their labels) that others, or export, have written."""
-    from edc_ray.stages.import_official import import_images
+    from edc_ray.sharing.import_official import import_images
 
     print(import_images(_config(words, config), url, dest, labels=labels))
 
@@ -214,7 +211,7 @@ def import_statistics(
     ] = True,
 ) -> None:
     """Import official statistics of a recipe's observers: one table each instead of many small files."""
-    from edc_ray.stages.import_official import import_statistics
+    from edc_ray.sharing.import_official import import_statistics
 
     told = import_statistics(_config(words, config), url, dest, class_patch_swapped=class_patch_swapped)
     print(told)
@@ -257,9 +254,9 @@ def export(
     ] = True,
 ) -> None:
     """Write a condensed set as others read it, with what belongs to it; a card says how it was made."""
-    from edc_ray.report.dataset_card import dataset_card
-    from edc_ray.stages.export_options import FORMATS, PARTS, ExportOptions
-    from edc_ray.stages.export_run import export_run
+    from edc_ray.sharing.card import dataset_card
+    from edc_ray.sharing.export.options import FORMATS, PARTS, ExportOptions
+    from edc_ray.sharing.export.run import export_run
 
     options = ExportOptions(
         _one_of("format", style, FORMATS),
@@ -267,7 +264,7 @@ def export(
         ipc, epochs, _one_of("image format", image_format, ("png", "jpeg")) if image_format else None,
         batch_size, class_patch_swapped, network_names, license, shard_mb * 1_000_000,
     )  # fmt: skip
-    _stored_run(url)
+    stored_run(url)
     for told in export_run(url, dest, options, dataset_card):
         print(told)
 
@@ -286,9 +283,9 @@ def compress(
     ] = None,
 ) -> None:
     """Copy a condensed set with its soft labels encoded anew; the copy reads like a run. URL itself stays."""
-    from edc_ray.stages.compress_labels import compress_run
+    from edc_ray.sharing.compress import compress_run
 
-    _stored_run(url)
+    stored_run(url)
     print(compress_run(url, dest, codec=codec, keep_epochs=keep_epochs))
 
 
@@ -306,13 +303,53 @@ def main() -> None:
         sys.exit(error.exit_status)
 
 
-def _stored_run(url: str) -> Store:
-    store = open_store(url, writable=False)
-    if not store.list():
-        raise ConfigError(
-            f"there is no run at {store.url}", next="give the run's folder: <storage.root>/<run.name>"
-        )
-    return store
+def _run_stages(config: RunConfig, stages: Sequence[str], as_json: bool, quiet: bool) -> None:
+    from edc_ray.face.running import run
+    from edc_ray.report.summary import run_summary
+
+    with _Told(quiet, config.tracking.progress) as told:
+        try:
+            finished = run(config, stages, progress=False, on_event=told)
+        except EdcRayError:
+            if as_json and told.url is not None:
+                store = open_store(told.url, config.storage.options, writable=False)
+                _print_json(run_summary(store, told.events, whole=False))
+            raise
+    stderr.print(f"run: {finished.url}", highlight=False, soft_wrap=True)
+    for url in told.report:
+        stderr.print(f"     {url}", highlight=False, soft_wrap=True)
+    if as_json:
+        _print_json(run_summary(finished.store, told.events))
+    elif finished.rows:
+        Console().print(finished.table())
+
+
+class _Told(ExitStack):
+    """What a run tells: notes and progress go to stderr, the rest is kept."""
+
+    def __init__(self, quiet: bool, style: Style) -> None:
+        super().__init__()
+        self._progress = ProgressDisplay("none" if quiet else style, stderr)
+        self.events: list[dict[str, Any]] = []
+        self.url: str | None = None
+        self.report: list[str] = []
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        match event:
+            case {"event": "note", "text": text}:
+                stderr.print(text, highlight=False, markup=False, soft_wrap=True)
+            case {"event": "run_opened", "run": url}:
+                self.url = url
+                self.enter_context(self._progress.showing())
+            case {"event": "report_written", "urls": urls}:
+                self.report = urls
+            case _:
+                self.events.append(event)
+                self._progress(event)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value), flush=True)
 
 
 def _one_of(kind: str, name: str, known: Sequence[str]) -> Any:
@@ -330,12 +367,7 @@ def _config(words: list[str] | None, config_file: str | None) -> RunConfig:
         return load_recipe(words[0], words[1:])
     if words and "=" not in words[0]:
         raise ConfigError("both a recipe and --config are given", found=words[0], expected="one of them")
-    try:
-        with open(config_file, encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {config_file} cannot be read", found=str(error)) from error
-    return load_yaml(text, words, source=config_file)
+    return configs.load_config(config_file, words)
 
 
 if __name__ == "__main__":

@@ -1,99 +1,95 @@
-"""Launching a config: where its units run, what is shown while they do, and what is printed at the end."""
+"""Launching a config: where its units run, what is told while they do, and the report at the end."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from edc_ray.artifacts.layout import REPORT_FOLDER, REPORT_PAGE, STAGE_FOLDERS, join_path
-from edc_ray.artifacts.manifest import read_manifest
-from edc_ray.artifacts.store import Store
-from edc_ray.config.edc_values import EDC
+from edc_ray.artifacts.storage.layout import REPORT_FOLDER, REPORT_PAGE, join_path
+from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.load import deviations_from_method
-from edc_ray.config.method_values import defaults_of
+from edc_ray.config.methods import edc
+from edc_ray.config.methods.values import defaults_of
 from edc_ray.config.run import RunConfig, StageName
-from edc_ray.errors import ConfigError, EdcRayError, UnitsFailedError
-from edc_ray.report.progress import ProgressDisplay
+from edc_ray.errors import ConfigError
 from edc_ray.report.run_report import result_rows, write_report
-from edc_ray.report.table import to_table
-from edc_ray.stages.added_classes import lines_of_more_classes
-from edc_ray.stages.context import StageContext, choose_device
-from edc_ray.stages.event_log import EventLog, read_events
-from edc_ray.stages.open_run import (
+from edc_ray.runs.added_classes import lines_of_more_classes
+from edc_ray.runs.open_run import (
     Inputs,
     device_of_whole_run,
     open_inputs,
     open_run,
-    run_url,
 )
-from edc_ray.stages.pipeline import run_pipeline
-from edc_ray.stages.plan import Execute, Outcome, Stage, WorkUnit
-from edc_ray.stages.same_run import earlier_config
+from edc_ray.runs.same_run import earlier_config
+from edc_ray.stages.pipeline import OnEvent, run_pipeline
+from edc_ray.stages.units.context import StageContext, choose_device
+from edc_ray.stages.units.event_log import EventLog, read_events
+from edc_ray.stages.units.plan import Execute, Outcome, Stage, WorkUnit
 
 if TYPE_CHECKING:
     from edc_ray.cluster.driver import RayExecutor
 
 
-@dataclass(frozen=True)
-class Output:
-    """How a command speaks: results on stdout, everything else on stderr."""
+def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = lambda event: None) -> Store:
+    """Bring the stages of a run to completion and write its report.
 
-    as_json: bool = False
-    quiet: bool = False
+    Args:
+        config: of the run.
+        stages: complete ones are left alone.
+        on_event: gets the events of the log, and {"event": "note", "text": ...} for what a person should know
+            before work starts, {"event": "run_opened", "run": URL} once the config and the folder are found
+            fit, {"event": "report_written", "urls": [...]}.
 
-
-def launch(config: RunConfig, stages: Sequence[StageName], output: Output) -> None:
-    """Bring the stages of a run to completion, write its report, print its table.
+    Returns:
+        The store of the run.
 
     Raises:
-        EdcRayError: bad input, or failed units. With `as_json` the object is printed before that.
+        EdcRayError: bad input, or failed units.
     """
     inputs = open_inputs(config)
-    stderr = Console(stderr=True)
-    _say_where_the_method_is_left(inputs.config, stderr)
-    progress = ProgressDisplay("none" if output.quiet else config.tracking.progress, stderr)
+    for line in _changes_of_method(inputs.config):
+        on_event({"event": "note", "text": line})
     with _executor(inputs) as (execute, device):
         earlier = earlier_config(inputs.store)
         context = open_run(inputs, device)
         for line in lines_of_more_classes(context, earlier):
-            stderr.print(line, highlight=False, markup=False, soft_wrap=True)
+            on_event({"event": "note", "text": line})
+        on_event({"event": "run_opened", "run": context.store.url})
         log = EventLog(context.store)
 
-        def on_event(event: dict[str, Any]) -> None:
+        def logged(event: dict[str, Any]) -> None:
             log(event)
-            progress(event)
+            on_event(event)
 
         try:
-            with progress.showing():
-                run_pipeline(context, stages, execute=execute, on_event=on_event)
-        except EdcRayError:
-            if output.as_json:
-                print(json.dumps(summary(context.store, log.events, whole=False)), flush=True)
-            raise
+            run_pipeline(context, stages, execute=execute, on_event=logged)
         finally:
             log.write_if_possible()
-    _show(context, log, output, stderr)
+    _bring_report_up_to_date(context, log, on_event)
+    return context.store
 
 
-def _say_where_the_method_is_left(config: RunConfig, stderr: Console) -> None:
-    """A method's name in a file or a title says little once its fields were changed."""
+def _changes_of_method(config: RunConfig) -> list[str]:
+    """A line of fields that differ from the method's: its name alone then says little; [] where none do."""
     changed = deviations_from_method(config)
-    if config.dataset.name not in EDC.datasets:
+    if config.dataset.name not in edc.VALUES.datasets:
         # No method has values for this dataset: where it leaves a default, the recipe's value is no change.
         defaults = json.loads(json.dumps(defaults_of(config, set(changed))))
         changed = {field: pair for field, pair in changed.items() if pair[1] != defaults.get(field)}
-    if changed:
-        listed = ", ".join(f"{field}={value} ({method})" for field, (value, method) in changed.items())
-        stderr.print(
-            f"method {config.method}, changed: {listed}", highlight=False, markup=False, soft_wrap=True
-        )
+    listed = ", ".join(f"{field}={value} ({method})" for field, (value, method) in changed.items())
+    return [f"method {config.method}, changed: {listed}"] if changed else []
+
+
+def _bring_report_up_to_date(context: StageContext, log: EventLog, on_event: OnEvent) -> None:
+    store = context.store
+    made = any(event["event"] == "stage_done" for event in log.events)
+    if made or not store.exists(join_path(REPORT_FOLDER, REPORT_PAGE)):
+        urls = write_report(store, read_events(store), tensorboard=context.config.tracking.tensorboard)
+        on_event({"event": "report_written", "urls": urls})
 
 
 @contextmanager
@@ -139,27 +135,19 @@ def _started_ray(config: RunConfig, ray: ExitStack) -> RayExecutor:
     return ray.enter_context(ray_executor(config))
 
 
-def launch_sweep(config: RunConfig, output: Output) -> None:
-    """Run the trials of a sweep that are not done yet and print all of them, the best first.
+def launch_sweep(config: RunConfig) -> list[dict[str, Any]]:
+    """Run the trials of a sweep that are not done yet.
+
+    Returns:
+        All trials; see `cluster.tune.run_sweep`.
 
     Raises:
-        EdcRayError: bad input, or failed trials; those that succeeded are kept and printed.
+        EdcRayError: bad input. A trial that fails is no error of the sweep.
     """
     # Ray Tune takes seconds to import.
     from edc_ray.cluster.tune import run_sweep
 
-    trials = run_sweep(config, run_trial)
-    if output.as_json:
-        print(json.dumps({"run": run_url(config), "trials": trials}), flush=True)
-    else:
-        Console().print(_trials_table(config, trials))
-    failed = [trial for trial in trials if "error" in trial]
-    if failed:
-        raise UnitsFailedError(
-            f"sweep: {len(failed)} of {len(trials)} trials failed; the others are done and kept",
-            found="\n" + "\n".join(f"    {trial['fields']}: {trial['error']}" for trial in failed[:10]),
-            next="mend the cause and run the same command again: only the failed trials are run",
-        )
+    return run_sweep(config, run_trial)
 
 
 def run_trial(config: RunConfig) -> dict[str, Any]:
@@ -169,54 +157,3 @@ def run_trial(config: RunConfig) -> dict[str, Any]:
     run_pipeline(context, on_event=EventLog(context.store))
     row = next(row for row in result_rows(context.store) if row.row == config.sweep.row)
     return {name: getattr(row, name) for name in ("row", "student", "n", "top1_mean", "top1_std")}
-
-
-def _trials_table(config: RunConfig, trials: list[dict[str, Any]]) -> Table:
-    table = Table(title=f"sweep of {config.run.name}: top-1 of row {config.sweep.row} (%)")
-    for heading in (*config.sweep.space, "n", "top-1 (%)", "trial"):
-        table.add_column(heading, overflow="fold")
-    for trial in sorted(trials, key=lambda trial: -trial.get("top1_mean", -1.0)):
-        values = [str(trial["fields"][name]) for name in config.sweep.space]
-        spread = "-" if trial.get("top1_std") is None else f"{trial['top1_std']:.2f}"
-        shown = (
-            ["-", "failed"] if "error" in trial else [str(trial["n"]), f"{trial['top1_mean']:.2f} ± {spread}"]
-        )
-        table.add_row(*values, *shown, trial["trial"])
-    return table
-
-
-def summary(store: Store, events: list[dict[str, Any]], *, whole: bool = True) -> dict[str, Any]:
-    """The object of --json. Without `whole` it holds no accuracy of students."""
-    ended = [event for event in events if event["event"] in ("stage_done", "stage_reused", "stage_failed")]
-    stages = {
-        event["stage"]: {name: event[name] for name in ("seconds", "units_done", "units_reused")}
-        for event in ended
-    }
-    squeeze = read_manifest(store, STAGE_FOLDERS["squeeze"])
-    recover = read_manifest(store, STAGE_FOLDERS["recover"])
-    rows = result_rows(store) if whole else []
-    names = ("row", "ipc", "student", "n", "top1_mean", "top1_std")
-    return {
-        "run": store.url,
-        "rows": [{name: getattr(row, name) for name in names} for row in rows],
-        "stages": stages,
-        "observers": squeeze.meta["observers"] if squeeze else {},
-        "matching_loss": recover.meta["matching_loss"] if recover else None,
-    }
-
-
-def _show(context: StageContext, log: EventLog, output: Output, stderr: Console) -> None:
-    store = context.store
-    made = [event for event in log.events if event["event"] == "stage_done"]
-    stderr.print(f"run: {store.url}", highlight=False, soft_wrap=True)
-    if made or not store.exists(join_path(REPORT_FOLDER, REPORT_PAGE)):
-        for url in write_report(store, read_events(store), tensorboard=context.config.tracking.tensorboard):
-            stderr.print(f"     {url}", highlight=False, soft_wrap=True)
-    if output.as_json:
-        print(json.dumps(summary(store, log.events)), flush=True)
-    elif rows := result_rows(store):
-        dataset = context.config.dataset
-        title = (
-            f"{dataset.name}, method {context.config.method}: top-1 on {len(context.data.val)} real images"
-        )
-        Console().print(to_table(rows, title))

@@ -17,11 +17,13 @@ from hypothesis import settings
 from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 
+pytest_plugins = ["tests.finished_run"]
+
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # Ray gives its workers a low priority, and a test then waits for whatever else the machine does.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
-# A busy machine makes a test slow, not wrong.
+# A busy machine makes a test slow, but not wrong.
 settings.register_profile("edc_ray", deadline=None, max_examples=50)
 settings.load_profile("edc_ray")
 
@@ -96,10 +98,10 @@ def tiny_config() -> Callable[..., RunConfig]:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a finished run of `tiny_config`. The session shares it: copy it before changing anything."""
-    from edc_ray.launch import Output, launch
+    from edc_ray.launch import launch
 
     root = tmp_path_factory.mktemp("tiny")
-    launch(tiny_config(root), STAGE_NAMES, Output(quiet=True))
+    launch(tiny_config(root), STAGE_NAMES)
     return root / "digits"
 
 

@@ -18,6 +18,7 @@ from edc_ray.config.load import load_yaml
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import STAGE_NAMES, StageName
 from edc_ray.stages import pipeline
+from edc_ray.version import __version__
 from tests.conftest import TINY_DIGITS
 
 TINY = [f"{name}={yaml.safe_dump(value, default_flow_style=True)}" for name, value in TINY_DIGITS.items()]
@@ -170,16 +171,22 @@ def test_an_error_of_the_input_ends_before_anything_is_stored(ask: Ask, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("words", "status"), [(["show-config", "digit"], 2), (["recipes"], 0), (["verify", "{damaged}"], 1)]
+    ("words", "status"),
+    [(["show-config", "digit"], 2), (["--version"], 0), (["verify", "{damaged}"], 1)],
 )
 def test_the_status_of_the_process_is_that_of_the_command(
     words: list[str], status: int, run_copy: Path
 ) -> None:
     (run_copy / "squeeze" / "convnet_d1.safetensors").write_bytes(b"")
     command = [word.format(damaged=run_copy) for word in words]
-    ended = subprocess.run([sys.executable, "-m", "edc_ray.cli", *command], capture_output=True, check=False)
+    ended = subprocess.run([sys.executable, "-m", "edc_ray", *command], capture_output=True, check=False)
     assert ended.returncode == status
     assert bool(ended.stderr) == (status == 2)
+
+
+def test_the_version_comes_with_the_commit(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDC_RAY_COMMIT", "0123456789ab")
+    assert ask("--version") == Answer(0, f"edc-ray {__version__}, commit 0123456789ab\n", "")
 
 
 def test_an_error_that_nobody_foresaw_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

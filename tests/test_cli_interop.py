@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edc_ray.data.condensed import CondensedViews
+from edc_ray.data.condensed.images import CondensedViews
 from tests.e2e.command_line import CommandLine
 
 # What the tiny run of tests/conftest.py is made of.
@@ -54,7 +54,7 @@ def test_what_nothing_vouches_for_is_not_called_sound(
     (begun / "run.yaml").write_bytes((tiny_run / "run.yaml").read_bytes())
     told = ask("verify", str(begun))
     assert (told.status, told.out) == (
-        0, f"{begun}: a run of which no unit is done, so there is nothing to compare\n",
+        0, f"{begun}: a run without a finished unit, so there is nothing to compare\n",
     )  # fmt: skip
 
 
@@ -66,7 +66,8 @@ def test_status_of_a_copy_tells_what_is_there(ask: CommandLine, tiny_run: Path, 
     (tmp_path / "out/manifest.json").write_text("{")
     told = ask("status", str(tmp_path / "out"))
     assert (told.status, told.err) == (1, "")
-    assert told.out == f"{tmp_path / 'out'}/manifest.json is damaged; edc-ray verify tells of its files\n"
+    damaged = tmp_path / "out" / "manifest.json"
+    assert told.out == f"{damaged} is damaged; edc-ray verify names the damaged files\n"
 
 
 def test_rded_names_and_flags_are_understood(ask: CommandLine, tiny_run: Path, tmp_path: Path) -> None:

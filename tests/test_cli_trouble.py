@@ -1,4 +1,4 @@
-"""What the command line says when something else fails, and how it says it."""
+"""What the command line says when something other than its input fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edc_ray.artifacts.store import Store
+from edc_ray.artifacts.storage.store import Store
 from edc_ray.errors import ArtifactError
 from tests.e2e.command_line import CommandLine
 from tests.test_cli import tiny
@@ -48,3 +48,22 @@ finally:
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
     assert told.split() == ["INFO", "2", "classes", "are", "left", "out"]
+
+
+def test_a_sweep_prints_all_trials_and_ends_with_status_3_where_some_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["sweep", *tiny(tmp_path, "evaluate.rows=[condensed]", "evaluate.seeds=1")]
+    words.append("sweep.space.recover.matching_weight=[0.01,1e300]")
+    monkeypatch.setenv("COLUMNS", "120")
+    answer = CommandLine(monkeypatch, capsys)(*words, "--json")
+    assert answer.status == 3
+    assert "UnitsFailedError: sweep: 1 of 2 trials failed" in answer.err
+    assert "NumericalError" in answer.err
+    good, bad = answer.summary["trials"]
+    assert (good["fields"], good["reused"], good["n"]) == ({"recover.matching_weight": 0.01}, False, 1)
+    assert "top1_mean" not in bad
+    again = CommandLine(monkeypatch, capsys)(*words)
+    assert again.status == 3
+    assert f"{good['top1_mean']:.2f} ± -" in again.out
+    assert "failed" in again.out

@@ -1,8 +1,8 @@
 """Mosaics of crops the straightforward way: what the batched scoring is measured against.
 
-As the official program does it: the images of a class are opened and cut one by one, and one forward takes a
-crop of each of them, the first, then the second, and so on. Proved on the goldens by
-tests/goldens/test_reference_stages.py; no program uses it.
+It works as the official program does: the images of a class are opened and cut one by one, and one forward
+takes one crop of each image: first all first crops, then all second ones, and so on. It is proved on the
+goldens by tests/goldens/test_reference_stages.py; no program uses it.
 """
 
 from __future__ import annotations

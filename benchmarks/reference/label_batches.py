@@ -1,9 +1,9 @@
-"""Relabelling and training as the official programs go about it: every picture opened and transformed by
-itself in every epoch, one file of labels for each batch, parameters updated and averaged one after another.
+"""Relabelling and training as the official programs do it: every picture opened and transformed by itself in
+every epoch, one file of labels for each batch, parameters updated and averaged one after another.
 
-For measuring against, and used by nothing else. Its views are held to those of the goldens and to ours in
-tests/goldens/test_reference_views.py. What it draws, it draws from torch's and numpy's global generators, as
-they do. They read files; over another file system each object is fetched when its turn comes, by one request.
+It is for measuring only; nothing else uses it. tests/goldens/test_reference_views.py compares its views with
+the goldens and with ours. It draws from torch's and numpy's global generators, as the official programs do.
+They read files; over another file system each object is fetched with one request when it is needed.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _opened(path: Path | str) -> Path | str | io.BytesIO:
     """What Pillow and torch open: a file's path, or all bytes of what a URL names."""
     if "://" not in str(path):
         return path
-    system, key = url_to_fs(str(path))  # the same client each time, but for a new process
+    system, key = url_to_fs(str(path))  # the same client each time, except in a new process
     return io.BytesIO(system.cat_file(key))
 
 
@@ -79,7 +79,7 @@ def _names_in(folder: Path | str) -> list[str]:
 
 
 class Pictures(Dataset[tuple[Any, ...]]):
-    """Views of pictures: drawn anew, or those of the boxes and flips that are given by picture."""
+    """Views of pictures: newly drawn, or those of the given boxes and flips."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Statistic matching the straightforward way: what the fast one is measured against.
 
-The published formulas one by one: the activations are stretched in full, every moment is a pass of its
-own over them, and autograd keeps what it needs of each. Proved on the goldens by
+The published formulas one by one: the activations are stretched in full, every moment is a separate pass over
+them, and autograd keeps what it needs of each. Proved on the goldens by
 tests/goldens/test_reference.py; no program uses it.
 """
 

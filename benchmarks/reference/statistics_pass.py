@@ -19,7 +19,7 @@ from .layer_matching import Quantities, batch_norm_quantities, convolution_quant
 
 
 def load_image(path: Path, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """One picture, its shorter side brought to `size` and its centre cut out, normalised: [3, S, S]."""
+    """One picture with its shorter side resized to `size` and its centre cut out, normalised: [3, S, S]."""
     with Image.open(path) as file:
         picture = file.convert("RGB")
     scale = size / min(picture.size)
@@ -32,7 +32,7 @@ def load_image(path: Path, size: int, mean: Sequence[float], std: Sequence[float
 
 
 class LayerSums:
-    """Adds up what one layer sees in every forward, given the labels of the batch.
+    """Adds up the statistics of one layer's input in every forward, given the labels of the batch.
 
     Args:
         module: a BatchNorm2d or a Conv2d.
@@ -63,7 +63,7 @@ class LayerSums:
 
     def _look(self, module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         x = arguments[0]
-        if self._patch_side is not None:  # a BatchNorm has running estimates of its own
+        if self._patch_side is not None:  # a BatchNorm has its own running estimates
             share = len(x) / self._num_images
             found = [share * each for each in self._quantities(x)]
             self.whole = _added(self.whole, found)

@@ -1,6 +1,7 @@
-"""A ConvNet as one writes it down: torch's own layers, one after the other.
+"""A ConvNet in torch's own layers, one after the other.
 
-Ours computes what follows a convolution in one pass; the plain network and the reference must not gain by it.
+Ours computes what follows a convolution in one pass. The plain network and the reference must not gain by
+it.
 """
 
 from __future__ import annotations
@@ -23,5 +24,5 @@ class TorchLayers(nn.Module):
 
 
 def by_torch_layers(network: nn.Module) -> nn.Module:
-    """A network without anything of ours in it; the others are torch's layers anyway."""
+    """A ConvNet in torch's own layers; other networks consist of torch's layers anyway."""
     return TorchLayers(network) if isinstance(network, ConvNet) else network

@@ -1,9 +1,9 @@
-"""The stages put together from the straightforward parts, for bench_pipeline.py; no program uses it.
+"""The stages built from the straightforward parts, for bench_pipeline.py; no program uses it.
 
 Each function does what a stage does, from files to files as the official programs do: one pass over the
-images for each observer, hooks that match every layer by itself, pictures opened anew in each epoch, a file
-of labels for each batch, a student updated parameter by parameter. The parts are proved on the goldens; what
-stands here is their order and the loop over iterations.
+images for each observer, hooks that match every layer by itself, pictures opened again in each epoch, a file
+of labels for each batch, a student updated parameter by parameter. The parts are proved on the goldens. This
+file adds their order and the loop over iterations.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Targets = dict[str, tuple[Quantities, list[Quantities]]]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Files of one kind with their labels, and how they are seen."""
+    """Files of one kind with their labels, and how they are shown."""
 
     paths: Sequence[Path]
     labels: Sequence[int]
@@ -146,7 +146,7 @@ def train_and_judge(
     epochs: Sequence[Path],
     val: Pictures,
 ) -> float:
-    """A student on stored epochs; its share of real images that it knows."""
+    """Train a student on stored epochs; the share of real images that it classifies correctly."""
     trainer = Trainer(network.train(), rate=0.001, decay=0.01, average=0.99)
     for folder in epochs:
         for views, logits, index in stored_batches(paths, recipe, folder):

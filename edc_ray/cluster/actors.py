@@ -9,16 +9,16 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from edc_ray.artifacts.manifest import Record
-from edc_ray.artifacts.store import Store
+from edc_ray.artifacts.proof.manifest import Record
+from edc_ray.artifacts.storage.store import Store
 from edc_ray.cluster.resources import WorkerSize
 from edc_ray.cluster.work_queue import PoolEvent
 from edc_ray.config.run import RunConfig
-from edc_ray.data.sources import OpenedDataset
-from edc_ray.stages.context import StageContext, choose_device
-from edc_ray.stages.plan import Stage, WorkUnit
-from edc_ray.stages.provenance import environment_facts
-from edc_ray.stages.unit_work import do_unit
+from edc_ray.data.real.sources import OpenedDataset
+from edc_ray.stages.units.context import StageContext, choose_device
+from edc_ray.stages.units.plan import Stage, WorkUnit
+from edc_ray.stages.units.provenance import environment_facts
+from edc_ray.stages.units.unit_work import do_unit
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 
-from edc_ray.artifacts.manifest import Record
+from edc_ray.artifacts.proof.manifest import Record
 from edc_ray.cluster.work_queue import worker_died
 from edc_ray.errors import EdcRayError
-from edc_ray.stages.plan import Outcome, WorkUnit
+from edc_ray.stages.units.plan import Outcome, WorkUnit
 
 
 class UnitRaisedError(Exception):

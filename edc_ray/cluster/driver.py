@@ -14,8 +14,8 @@ from edc_ray.cluster.session import alive_nodes, checked_address, ray_session
 from edc_ray.cluster.train import train_units
 from edc_ray.cluster.work_queue import WorkQueue
 from edc_ray.config.run import RunConfig
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.plan import Outcome, Stage, WorkUnit
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.plan import Outcome, Stage, WorkUnit
 
 
 @contextmanager

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from edc_ray.config.load import deviations_from_method, with_fields
-from edc_ray.config.run import CODE_VERSION, RunConfig, digest_of
+from edc_ray.config.run import RunConfig
+from edc_ray.digests import digest_of
 from edc_ray.errors import ConfigError
+from edc_ray.stages.pipeline import STAGES
 
 SWEEP_FOLDER = "sweep"
 _NOT_SEARCHED = ("run", "storage", "cluster", "sweep", "tracking")
@@ -82,7 +84,7 @@ def _trial(
     counted |= {
         "row": config.sweep.row,
         "threads_per_unit": config.cluster.threads_per_unit,
-        "code_version": CODE_VERSION,
+        "code_version": {name: stage.version for name, stage in STAGES.items()},
         "images": images_of(config),
     }
     key = f"trial-{digest_of(counted)}"

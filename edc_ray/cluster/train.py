@@ -22,8 +22,8 @@ from edc_ray.cluster.train_run import RunPlan, TrainRun
 from edc_ray.cluster.train_worker import TrainJob
 from edc_ray.cluster.work_queue import brief
 from edc_ray.errors import ResourceError
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.plan import Outcome, Stage, WorkUnit
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.plan import Outcome, Stage, WorkUnit
 
 SECONDS_BETWEEN_LOOKS = 0.5
 

@@ -10,16 +10,15 @@ import ray
 import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS
-from edc_ray.artifacts.manifest import Record, read_record
-from edc_ray.artifacts.store import Store
+from edc_ray.artifacts.proof.manifest import Record, read_record
+from edc_ray.artifacts.storage.store import Store
 from edc_ray.cluster.desk import UnitRaisedError, portable
 from edc_ray.config.run import RunConfig
-from edc_ray.stages.context import Group, StageContext, choose_device
-from edc_ray.stages.numerics import unit_numerics
-from edc_ray.stages.plan import Stage, WorkUnit
-from edc_ray.stages.provenance import environment_facts
-from edc_ray.stages.unit_work import do_unit
+from edc_ray.stages.units.context import Group, StageContext, choose_device
+from edc_ray.stages.units.numerics import unit_numerics
+from edc_ray.stages.units.plan import Stage, WorkUnit
+from edc_ray.stages.units.provenance import environment_facts
+from edc_ray.stages.units.unit_work import do_unit
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def _next_of_group(desk: Any, rank: int) -> str | None:
 
 def _do_alone(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
     # A worker of an earlier group may have died between writing the record and saying so.
-    record = read_record(context.store, STAGE_FOLDERS[stage.name], unit.key, unit.fingerprint)
+    record = read_record(context.store, stage.folder, unit.key, unit.fingerprint)
     return record or do_unit(context, unit, stage)
 
 
@@ -90,6 +89,6 @@ def _do_with_group(context: StageContext, unit: WorkUnit, stage: Stage) -> Recor
     """Every rank computes, the first one writes."""
     if context.group.rank == 0:
         return do_unit(context, unit, stage)
-    with unit_numerics(context):
+    with unit_numerics(context.config, context.device):
         stage.run_unit(context, unit)
     return None

@@ -16,15 +16,16 @@ from typing import Any
 from ray import tune
 from ray.exceptions import RayTaskError
 
-from edc_ray.artifacts.limits import MAX_CONFIG_BYTES
-from edc_ray.artifacts.store import Store, open_store
+from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
+from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.cluster.resources import WorkerSize, check_fit, check_storage, worker_device, worker_size
 from edc_ray.cluster.session import alive_nodes, ray_session
 from edc_ray.cluster.sweep_plan import Trial, planned_trials
-from edc_ray.config.run import RunConfig, digest_of
-from edc_ray.data.sources import open_dataset
+from edc_ray.config.run import RunConfig
+from edc_ray.data.real.sources import open_dataset
+from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError
-from edc_ray.stages.open_run import run_url
+from edc_ray.runs.open_run import run_url
 
 RunTrial = Callable[[RunConfig], dict[str, Any]]
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from edc_ray.artifacts.manifest import Record
+from edc_ray.artifacts.proof.manifest import Record
 from edc_ray.errors import ResourceError
-from edc_ray.stages.plan import Outcome, WorkUnit
+from edc_ray.stages.units.plan import Outcome, WorkUnit
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class DatasetSpec(Section):
     )
     val_resize: Resize = Field(
         default="shorter_side",
-        description="validation images of another size: see edc_ray.data.undecoded.decode_pixels",
+        description="validation images of another size: see edc_ray.data.real.undecoded.decode_pixels",
     )
     flip: bool = Field(default=True, description="a mirrored image keeps its class (not so for digits)")
     allow_weak_observers: bool = False

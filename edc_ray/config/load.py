@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from edc_ray.config.credentials import holds_secret
 from edc_ray.config.dataset import INFERRED_FIELDS
-from edc_ray.config.methods import METHODS, adjusted
+from edc_ray.config.methods.registry import METHODS, adjusted, is_method, with_method
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
@@ -71,15 +71,24 @@ def load_recipe(name: str, overrides: Iterable[str] = ()) -> RunConfig:
 
     Args:
         name: one of RECIPES.
-        overrides: texts `section.field=value`; the value is YAML. `ipc=N` is given to the recipe, then
-            `method=NAME` applies that method, then the others are set.
+        overrides: texts `section.field=value`; the value is YAML. For the rest see `recipe_with_fields`.
 
     Raises:
         ConfigError: unknown recipe, method or field, or a value of the wrong type.
     """
+    return recipe_with_fields(name, dict(_parsed(text) for text in overrides))
+
+
+def recipe_with_fields(name: str, fields: Mapping[str, Any]) -> RunConfig:
+    """The config of a recipe with `{"section.field": value}` set.
+
+    `ipc` is given to the recipe, then `method` applies that method, then the other fields are set.
+
+    Raises:
+        ConfigError: as `load_recipe`.
+    """
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
-    fields = dict(_parsed(text) for text in overrides)
     ipc = fields.get("ipc")
     # An ipc that is none is told together with what else is wrong.
     config = RECIPES[name](ipc) if type(ipc) is int and ipc > 0 else RECIPES[name]()
@@ -105,7 +114,7 @@ def load_yaml(text: str, overrides: Iterable[str] = (), *, source: str = "config
         )
     tree = _with_observers_of_method(tree)
     stated = validated(tree)
-    by_method = _method(stated.method)(stated)
+    by_method = with_method(stated, stated.method)
     base = by_method.model_dump(mode="json")
     for path, value in adjusted(by_method, _fields_of(tree)).items():
         _set(base, path, value)
@@ -122,7 +131,7 @@ def _with_observers_of_method(tree: Mapping[str, Any]) -> Mapping[str, Any]:
         stated = validated({**few, "squeeze": {"observers": ["-"]}})
     except ConfigError:
         return tree  # what is wrong is told of the whole file
-    given = _method(stated.method)(stated).squeeze
+    given = with_method(stated, stated.method).squeeze
     if given.observers == stated.squeeze.observers:
         return tree
     # Whether observers are trained at all is part of who they are.
@@ -140,7 +149,7 @@ def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
 
     `method` is applied before the other fields, for the `ipc` among them.
 
-    With the fields come those that the method adjusts to them (`methods.adjusted`).
+    With the fields come those that the method adjusts to them (`registry.adjusted`).
 
     Raises:
         ConfigError: unknown method or field, or a value of the wrong type.
@@ -149,7 +158,7 @@ def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
     if "method" in fields:
         if "ipc" in fields:
             config = validated({**config.model_dump(mode="json"), "ipc": fields["ipc"]})
-        config = _method(fields.pop("method"))(config)
+        config = with_method(config, _known_method(fields.pop("method")))
     tree = config.model_dump(mode="json")
     if fields.get("dataset.train", config.dataset.train) != config.dataset.train:
         # Other images: what the recipe knew of the old ones does not hold for them.
@@ -162,7 +171,7 @@ def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
 
 def deviations_from_method(config: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Fields whose value is not the one that the config's method gives: field -> (value, the method's)."""
-    own, given = config.model_dump(mode="json"), _method(config.method)(config).model_dump(mode="json")
+    own, given = config.model_dump(mode="json"), with_method(config, config.method).model_dump(mode="json")
     paths = [path.split(".") for path in field_paths()]
     pairs = {".".join(path): (_value_at(own, path), _value_at(given, path)) for path in paths}
     return {path: (value, method) for path, (value, method) in pairs.items() if value != method}
@@ -174,7 +183,7 @@ def validated(tree: Mapping[str, Any]) -> RunConfig:
         config = RunConfig.model_validate(dict(tree))
     except ValidationError as error:
         raise _explained(error) from error
-    _method(config.method)
+    _known_method(config.method)
     return config
 
 
@@ -208,10 +217,10 @@ def _override(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
     return with_fields(config, dict(_parsed(text) for text in overrides))
 
 
-def _method(name: Any) -> Callable[[RunConfig], RunConfig]:
-    if str(name) not in METHODS:
+def _known_method(name: Any) -> str:
+    if not is_method(str(name)):
         raise unknown_name("method", str(name), METHODS)
-    return METHODS[str(name)]
+    return str(name)
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

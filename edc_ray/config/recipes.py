@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from edc_ray.config.cluster import RunSection
 from edc_ray.config.dataset import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD, DatasetSpec
-from edc_ray.config.methods import edc
+from edc_ray.config.methods.edc import edc
 from edc_ray.config.run import RunConfig
 from edc_ray.config.section import Section
 from edc_ray.config.stages import EvaluateConfig, RelabelConfig, SqueezeConfig, StatisticsConfig

@@ -1,10 +1,8 @@
-"""The config of a whole run, and the fingerprint of each of its stages."""
+"""The config of a whole run, and the names of the stages."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -24,39 +22,9 @@ from edc_ray.config.stages import (
 Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 StageName = Literal["squeeze", "statistics", "init", "recover", "relabel", "evaluate"]
 STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
+"""In the order of the pipeline. Each stage is `edc_ray.stages.<name>.stage.STAGE`."""
 
-# Version of the code that computes a stage's result: raised when the same config gives other bytes.
-CODE_VERSION: dict[StageName, int] = {
-    "squeeze": 5, "statistics": 4, "init": 3, "recover": 4, "relabel": 2, "evaluate": 3,
-}  # fmt: skip
-
-# Sections whose fields change the result of a stage: its own and those of the stages it builds on.
-_SECTIONS: dict[StageName, tuple[str, ...]] = {
-    "squeeze": ("squeeze",),
-    "statistics": ("squeeze", "statistics"),
-    "init": ("squeeze", "init"),
-    "recover": ("squeeze", "statistics", "init", "recover"),
-    "relabel": ("squeeze", "statistics", "init", "recover", "relabel"),
-    "evaluate": ("squeeze", "statistics", "init", "recover", "relabel", "evaluate"),
-}
-
-# Fields that only say which units there are: a unit carries its own value, and more leave the others alone.
-_LISTS_OF_UNITS = {
-    "squeeze.observers", "squeeze.weights", "evaluate.students", "evaluate.rows", "evaluate.seeds",
-    "evaluate.full", "evaluate.full_accuracy", "evaluate.learning_rates",
-}  # fmt: skip
-
-# Fields that may rise in a folder with results: units are added, and what builds on all is made anew.
-GROWING_FIELDS = ("ipc", "relabel.epochs")
-# Where stored results are taken from: only whether they are; what they hold is in the units' fingerprints.
-_SOURCES = {"statistics.source", "init.source", "relabel.source"}
-
-# Where the pixels come from; what they are is covered by the hash of their content.
 _LABELLERS = ("init", "recover", "relabel")  # sections that name observers of squeeze
-_DATASET_LOCATION = {
-    "name", "train", "val", "val_fraction", "max_per_class", "max_val_per_class", "download", "cache",
-    "allow_weak_observers",
-}  # fmt: skip
 
 
 class RunConfig(Section):
@@ -120,12 +88,9 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _objectives_can_be_computed(self) -> RunConfig:
+    def _loss_can_be_computed(self) -> RunConfig:
         if self.evaluate.loss == "mse_ce_flat" and self.evaluate.ema_decay == 0:
             raise ValueError("evaluate.loss=mse_ce_flat needs averaged students: evaluate.ema_decay above 0")
-        class_weight = 0.0 if self.recover.category_aware == "none" else self.recover.class_weight
-        if self.recover.matching_weight and self.recover.global_weight == class_weight == 0:
-            raise ValueError("recover matches no target: set recover.matching_weight=0, or a weight above 0")
         return self
 
     @model_validator(mode="after")
@@ -166,71 +131,7 @@ class RunConfig(Section):
         """Names of the observers that a stage uses, in order."""
         return getattr(self, stage).observers or self.squeeze.observers
 
-    def stage_inputs(self, stage: StageName) -> dict[str, Any]:
-        """All that changes the result of a unit of `stage`, as flat `section.field -> JSON value`."""
-        fields: dict[str, Any] = {
-            "seed": self.seed,
-            "device": self.device,
-            "precision": self.precision,
-            "deterministic": self.deterministic,
-            "cluster.threads_per_unit": self.cluster.threads_per_unit,
-            "code_version": [CODE_VERSION[name] for name in CODE_VERSION if name in _stages_up_to(stage)],
-        }
-        for name, value in self.dataset.model_dump(mode="json").items():
-            if name not in _DATASET_LOCATION:
-                fields[f"dataset.{name}"] = value
-        for section in _SECTIONS[stage]:
-            for name, value in getattr(self, section).model_dump(mode="json").items():
-                fields[f"{section}.{name}"] = value
-        if self.compile != "none":  # as if the field had always been there
-            fields["compile"] = self.compile
-        for name in _SOURCES & fields.keys():
-            fields[name] = fields[name] is not None
-        for section in ("init", "recover", "relabel"):
-            if f"{section}.observers" in fields:
-                fields[f"{section}.observers"] = list(self.observers_of(section))
-        if self._depends_on_ipc(stage):
-            fields["ipc"] = self.ipc
-        if stage == "relabel":
-            del fields["relabel.epochs"]  # a unit carries its own range
-        return {name: value for name, value in fields.items() if name not in _LISTS_OF_UNITS}
-
-    def fingerprint(self, stage: StageName) -> str:
-        """Hash of `stage_inputs`: 16 hexadecimal digits."""
-        return digest_of(self.stage_inputs(stage))
-
     @property
     def training_epochs(self) -> int:
         """Epochs of a student's training."""
         return self.evaluate.epochs or self.relabel.epochs
-
-    @property
-    def slots_are_fixed_by_ipc(self) -> bool:
-        """Whether another ipc changes the images that are there: such a run cannot grow."""
-        return self._mosaics_are_dealt_by_ipc or self._order_is_official
-
-    @property
-    def _mosaics_are_dealt_by_ipc(self) -> bool:
-        by_rank = self.init.mosaic_order == "rded" or self.init.replacement
-        return self.init.source is None and self.init.kind == "mosaic" and by_rank
-
-    @property
-    def _order_is_official(self) -> bool:
-        return self.recover.enabled and self.recover.order == "official"
-
-    def _depends_on_ipc(self, stage: StageName) -> bool:
-        if stage in ("relabel", "evaluate"):
-            return True
-        if stage == "recover" and self._order_is_official:
-            return True
-        return self._mosaics_are_dealt_by_ipc and stage in ("init", "recover")
-
-
-def _stages_up_to(stage: StageName) -> tuple[str, ...]:
-    return _SECTIONS[stage]
-
-
-def digest_of(value: object) -> str:
-    """16 hexadecimal digits of the SHA-256 of a JSON value in canonical form."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import ValidationInfo, field_validator
+
+from edc_ray.core.settings import Settings
 
 
-class Section(BaseModel):
-    """A frozen group of fields. Unknown fields, wrong types and NaN are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+class Section(Settings):
+    """Settings that take no true or false for a number."""
 
     @field_validator("*", mode="before")
     @classmethod

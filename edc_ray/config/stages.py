@@ -8,24 +8,16 @@ from pydantic import AfterValidator, Field, model_validator
 
 from edc_ray.config.plain_url import PlainUrl
 from edc_ray.config.section import Section
+from edc_ray.core.recover.settings import Carry, RecoverSettings
+from edc_ray.core.settings import CropScale
 
 Schedule = Literal["cos", "linear", "cos2", "cos2_official", "ssrs", "multistep", "alrs", "constant"]
-
-
-def _share_of_area(scale: tuple[float, float]) -> tuple[float, float]:
-    if not 0 < scale[0] <= scale[1] <= 1:
-        raise ValueError("Input should be two shares of the area, 0 < smallest <= largest <= 1")
-    return scale
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"Input should name each once: {', '.join(repeated)} stands there again")
     return names
-
-
-CropScale = Annotated[tuple[float, float], AfterValidator(_share_of_area)]
-Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class WeightsFile(Section):
@@ -148,28 +140,18 @@ class InitConfig(Section):
         return self
 
 
-class RecoverConfig(Section):
+class RecoverConfig(Section, RecoverSettings):
     """Optimisation of pixels against the observers."""
 
     enabled: bool = Field(
         default=True, description="false keeps the initial images as the condensed ones (RDED)"
     )
     observers: tuple[str, ...] | None = Field(default=None, description="None: all of squeeze.observers")
-    iterations: int = Field(default=1000, ge=1)
-    learning_rate: float = Field(default=0.05, gt=0)
-    betas: tuple[Beta, Beta] = (0.5, 0.9)
-    matching_weight: float = Field(default=0.01, ge=0)
     layers: tuple[Literal["bn", "conv"], ...] = Field(default=("bn", "conv"), min_length=1)
-    statistic_momentum: float = Field(
-        default=0.8, ge=0, lt=1, description="weight of history in the running estimate"
-    )
-    estimate_start: Literal["zero", "first"] = "first"
     variance: Literal["pooled", "official"] = Field(
         default="pooled", description="definition of the target statistics"
     )
     category_aware: Literal["global", "local", "none"] = "global"
-    global_weight: float = Field(default=0.5, ge=0)
-    class_weight: float = Field(default=0.5, ge=0)
     class_patch_swapped: bool = Field(
         default=False,
         description="match patch means with class variances and the reverse, as the official program does",
@@ -177,33 +159,12 @@ class RecoverConfig(Section):
     local_images_per_slot: int = Field(
         default=10, ge=1, description="real images per condensed image in local mode"
     )
-    drop_rate: float = Field(default=0.0, ge=0, lt=1)
-    first_multiplier: float = Field(default=10.0, ge=0)
-    flatness_weight: float = Field(default=0.0, ge=0)
-    flatness_momentum: float = Field(default=0.99, ge=0, lt=1)
-    flatness_temperature: float = Field(default=4.0, gt=0)
-    crop_scale: CropScale = (0.5, 1.0)
-    crop_curriculum: Literal["none", "cosine", "step", "linear"] = Field(
-        default="none", description="how the smallest crop comes down from the whole image (CDA)"
-    )
-    crop_milestone: float = Field(
-        default=1.0, ge=0, le=1, description="share of the iterations that the curriculum takes"
-    )
-    mirror: bool = Field(default=True, description="half of the views are mirrored, where dataset.flip")
-    jitter: int = Field(default=0, ge=0, description="views are rolled by up to so many pixels")
-    tv_l1_weight: float = Field(default=0.0, ge=0, description="weight of total variation, mean of |.|")
-    tv_l2_weight: float = Field(default=0.0, ge=0, description="weight of total variation, norms")
-    l2_weight: float = Field(default=0.0, ge=0, description="weight of the mean norm of an image")
-    diversity_weight: float = Field(
-        default=0.0, ge=0, description="weight of G-VBSM's term between the images of a class"
-    )
-    diversity_temperature: float = Field(default=4.0, gt=0)
     order: Literal["blocks", "ipc_major", "official"] = Field(
         default="blocks",
         description="blocks: classes_per_unit x ipc_per_unit images; ipc_major: batch_size classes with one "
         "image each (SRe2L); official: the class-major batches of EDC's program on its virtual ranks",
     )
-    carry: Literal["reset", "chain"] = "reset"
+    carry: Carry = "reset"
     virtual_ranks: int = Field(
         default=1, ge=1, description="logical GPUs of the official order; not where it runs"
     )
@@ -212,14 +173,13 @@ class RecoverConfig(Section):
     )
     classes_per_unit: int = Field(default=10, ge=1)
     ipc_per_unit: int = Field(default=10, ge=1)
-    verifier_touches_estimate: bool = False
-    verify_every: int = Field(default=100, ge=1)
-    verify_final: bool = Field(
-        default=True, description="the verifier also sees the finished images of each batch"
-    )
     image_rounding: Literal["trunc", "round"] = "round"
     image_format: Literal["png", "jpeg"] = "png"
     jpeg_quality: int = Field(default=75, ge=1, le=100)
+
+    @property
+    def class_weight_in_use(self) -> float:
+        return 0.0 if self.category_aware == "none" else self.class_weight
 
 
 class RelabelConfig(Section):

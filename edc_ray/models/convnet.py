@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edc_ray.core.norm_pool import norm_relu_pool
+from edc_ray.core.layers.norm_pool import norm_relu_pool
 from edc_ray.errors import ConfigError
-from edc_ray.kernels.compiled_norm_pool import norm_pool_kernels_for
+from edc_ray.kernels.cpu.norm_pool import norm_pool_kernels_for
 
 
 class ConvNet(nn.Module):

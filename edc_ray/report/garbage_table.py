@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edc_ray.artifacts.garbage import Findings, Garbage
+from edc_ray.artifacts.proof.garbage import Findings, Garbage
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 

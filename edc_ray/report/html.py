@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, StrictUndefined
 
-from edc_ray.report.table import ResultRow, table_cells
+from edc_ray.report.table import ResultRow, ShownTable, results_table
 
 _PAGE = """\
 <!doctype html>
@@ -32,29 +32,15 @@ _PAGE = """\
 </head>
 <body>
 <h1>{{ title }}</h1>
-{% if lines %}
+{% if rows.lines %}
 <h2>Results</h2>
-<table>
-  <thead><tr>{% for heading in headings %}<th>{{ heading }}</th>{% endfor %}</tr></thead>
-  <tbody>
-  {% for line in lines %}
-    <tr>{% for cell in line %}<td>{{ cell }}</td>{% endfor %}</tr>
-  {% endfor %}
-  </tbody>
-</table>
+{{ rows.to_html() | safe }}
 <p>Mean ± sample standard deviation over n trained students; ECE is the expected calibration error.</p>
 {% endif %}
-{% if class_lines %}
+{% if classes.lines %}
 <details>
   <summary>Accuracy of each class (top-1, %; mean over students)</summary>
-  <table>
-    <thead><tr>{% for heading in class_headings %}<th>{{ heading }}</th>{% endfor %}</tr></thead>
-    <tbody>
-    {% for line in class_lines %}
-      <tr>{% for cell in line %}<td>{{ cell }}</td>{% endfor %}</tr>
-    {% endfor %}
-    </tbody>
-  </table>
+  {{ classes.to_html() | safe }}
 </details>
 {% endif %}
 {% for heading, pictures, kind in (("Images", images, "pixels"), ("Curves", curves, "plot")) if pictures %}
@@ -97,7 +83,7 @@ def render_page(
     curves: Sequence[Picture],
     config: str,
     environment: Mapping[str, str],
-    classes: tuple[Sequence[str], Sequence[Sequence[str]]] = ((), ()),
+    classes: ShownTable,
 ) -> str:
     """The page's HTML.
 
@@ -108,16 +94,15 @@ def render_page(
         curves: plots.
         config: the run's config as text.
         environment: versions, hardware, commit.
-        classes: headings and cells of the table of each class's accuracy.
+        classes: the table of each class's accuracy; without lines it is left out.
 
     Returns:
         HTML in which every given text is escaped.
     """
-    headings, lines = table_cells(rows)
     template = _environment().from_string(_PAGE)
     return template.render(
-        title=title, headings=headings, lines=lines, images=images, curves=curves, config=config,
-        environment=dict(environment), class_headings=classes[0], class_lines=classes[1],
+        title=title, rows=results_table(rows), images=images, curves=curves, config=config,
+        environment=dict(environment), classes=classes,
     )  # fmt: skip
 
 

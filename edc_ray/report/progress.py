@@ -1,10 +1,11 @@
-"""Live progress of a run on a terminal, or plain lines where there is none. Driven by the run's events."""
+"""Progress of a run, driven by its events: for the command line, and one bar for a script or a notebook."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any, Literal
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from rich.progress import (
 
 Style = Literal["auto", "live", "plain", "none"]
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_DRAWINGS = 0.2
 
 
 class ProgressDisplay:
@@ -108,3 +110,75 @@ class ProgressDisplay:
             self._bars.console.print(text, style=style, highlight=False, markup=False)
         else:
             self._console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+class ProgressBar:
+    """One bar for all stages of a call, on a terminal or in a notebook. Elsewhere it shows nothing.
+
+    A notebook's bar is drawn by IPython's own display, not by a widget or a thread, so it needs no further
+    package and works whether or not an event loop runs.
+
+    Args:
+        num_stages: of the call.
+        enabled: False shows nothing anywhere.
+        console: where to show it; by default stderr.
+    """
+
+    def __init__(self, num_stages: int, *, enabled: bool = True, console: Console | None = None) -> None:
+        console = console or Console(stderr=True)
+        self._on_terminal = enabled and console.is_terminal and not console.is_jupyter
+        self._in_notebook = enabled and console.is_jupyter
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._num_stages, self._begun = num_stages, 0
+        self._task = self._bar.add_task("opening", total=None)
+        self._shown: Any = None
+        self._drawn = 0.0
+
+    def __enter__(self) -> ProgressBar:
+        if self._on_terminal:
+            self._bar.start()
+        if self._in_notebook:
+            from IPython.display import display  # there is one wherever there is a notebook
+
+            self._shown = display(self._bar, display_id=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._bar.update(self._task, description="done")
+        self._bar.stop_task(self._task)
+        self._draw(at_once=True)
+        if self._on_terminal:
+            self._bar.stop()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Show an event."""
+        kind = event["event"]
+        if kind in ("stage_started", "stage_reused"):
+            self._begun += 1
+            self._bar.reset(
+                self._task,
+                total=event.get("units", event.get("units_reused")),
+                completed=event.get("reused", event.get("units_reused", 0)),
+                description=f"{event['stage']} ({self._begun} of {self._num_stages})",
+            )
+        elif kind in ("unit_done", "unit_failed"):
+            self._bar.advance(self._task)
+        self._draw(at_once=kind.startswith("stage_"))
+
+    def _draw(self, *, at_once: bool) -> None:
+        if self._shown is not None and (
+            at_once or time.monotonic() - self._drawn > _SECONDS_BETWEEN_DRAWINGS
+        ):
+            self._shown.update(self._bar)
+            self._drawn = time.monotonic()

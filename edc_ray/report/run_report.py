@@ -8,26 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from edc_ray.artifacts.codec import table_from_bytes
-from edc_ray.artifacts.layout import (
+from edc_ray.artifacts.proof.manifest import read_manifest, read_shard
+from edc_ray.artifacts.proof.records import Manifest
+from edc_ray.artifacts.storage.layout import (
     REPORT_FOLDER,
     REPORT_PAGE,
     RUN_CONFIG,
-    STAGE_FOLDERS,
     TENSORBOARD_FOLDER,
     join_path,
+    stage_folder,
 )
-from edc_ray.artifacts.limits import MAX_CONFIG_BYTES
-from edc_ray.artifacts.manifest import read_manifest, read_shard
-from edc_ray.artifacts.records import Manifest
-from edc_ray.artifacts.schema import read_results_table
-from edc_ray.artifacts.store import Store
-from edc_ray.data.condensed import read_condensed_images
+from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
+from edc_ray.artifacts.storage.store import Store
+from edc_ray.artifacts.tables.codec import table_from_bytes
+from edc_ray.artifacts.tables.schema import read_results_table
+from edc_ray.config.run import STAGE_NAMES
+from edc_ray.data.condensed.images import read_condensed_images
 from edc_ray.errors import ArtifactError
 from edc_ray.report.curves import plot_curves, write_tensorboard
 from edc_ray.report.grid import write_grid
 from edc_ray.report.html import Picture, render_page
-from edc_ray.report.table import ResultRow, aggregate, to_markdown
+from edc_ray.report.table import ResultRow, ShownTable, aggregate, results_table
 
 _CLASSES_SHOWN, _COLUMNS_SHOWN = 20, 10
 _PICTURES = {"init": "images before recovery", "recover": "condensed images"}
@@ -35,7 +36,7 @@ _PICTURES = {"init": "images before recovery", "recover": "condensed images"}
 
 def result_rows(store: Store) -> list[ResultRow]:
     """Lines of the table of a run; none before evaluate is complete."""
-    manifest = read_manifest(store, STAGE_FOLDERS["evaluate"])
+    manifest = read_manifest(store, stage_folder("evaluate"))
     if manifest is None:
         return []
     rows = aggregate(manifest.meta["results"])
@@ -50,32 +51,32 @@ def result_rows(store: Store) -> list[ResultRow]:
     return rows
 
 
-def class_cells(store: Store) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of each class's accuracy in percent: a line a class, a column a row and student.
+def class_table(store: Store) -> ShownTable:
+    """Each class's accuracy in percent: a line a class, a column a row and student.
 
     Means over the students that differ by their seed; none before evaluate is complete.
 
     Raises:
         ArtifactError: a table of results is damaged.
     """
-    manifest = read_manifest(store, STAGE_FOLDERS["evaluate"])
+    manifest = read_manifest(store, stage_folder("evaluate"))
     found: dict[str, list[list[float | None]]] = {}
     for shard in manifest.shards if manifest is not None else ():
         if shard.path.endswith(".parquet"):
-            url = store.join(join_path(STAGE_FOLDERS["evaluate"], shard.path))
-            data = read_shard(store, STAGE_FOLDERS["evaluate"], shard)
+            url = store.join(join_path(stage_folder("evaluate"), shard.path))
+            data = read_shard(store, stage_folder("evaluate"), shard)
             rows, about = read_results_table(table_from_bytes(data, url=url), url=url)
             for row in rows:
                 found.setdefault(f"{row['row']}, {row['student']}", []).append(about["per_class"])
     if manifest is None or not found:
-        return [], []
+        return ShownTable("", [], [])
     # A class without validation images has no accuracy with any student.
     columns = [
         ["-" if None in values else f"{np.mean(values):.1f}" for values in zip(*students, strict=True)]
         for students in found.values()
     ]
     lines = zip(manifest.dataset["class_names"], *columns, strict=True)
-    return ["class", *found], [list(line) for line in lines]
+    return ShownTable("", ["class", *found], [list(line) for line in lines])
 
 
 def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: bool = True) -> list[str]:
@@ -96,10 +97,10 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
         raise ArtifactError(
             f"there is no run at {store.url}", next="give the run's folder: <storage.root>/<run.name>"
         )
-    found = {stage: read_manifest(store, folder) for stage, folder in STAGE_FOLDERS.items()}
+    found = {stage: read_manifest(store, stage_folder(stage)) for stage in STAGE_NAMES}
     manifests = {stage: manifest for stage, manifest in found.items() if manifest is not None}
     images = {
-        f"{STAGE_FOLDERS[stage]}.png": Picture(caption, _grid(store, manifests[stage], caption))
+        f"{stage_folder(stage)}.png": Picture(caption, _grid(store, manifests[stage], caption))
         for stage, caption in _PICTURES.items()
         if stage in manifests
     }
@@ -117,9 +118,9 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
         curves=list(curves.values()),
         config=store.read(RUN_CONFIG, limit=MAX_CONFIG_BYTES).decode(errors="replace"),
         environment=latest.environment if latest else {},
-        classes=class_cells(store),
+        classes=class_table(store),
     )
-    written = {REPORT_PAGE: page.encode(), "table.md": to_markdown(rows).encode()}
+    written = {REPORT_PAGE: page.encode(), "table.md": results_table(rows).to_markdown().encode()}
     written |= {name: picture.png for name, picture in {**images, **curves}.items()}
     if tensorboard:
         # Their names hold the time of writing: beside new ones, old ones would show every point twice.
@@ -133,7 +134,7 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
 
 
 def _grid(store: Store, manifest: Manifest, caption: str) -> bytes:
-    rows = read_condensed_images(store, STAGE_FOLDERS[manifest.stage], manifest)
+    rows = read_condensed_images(store, stage_folder(manifest.stage), manifest)
     labels = np.unique(rows.labels)[:_CLASSES_SHOWN]
     columns = min(_COLUMNS_SHOWN, int(np.bincount(rows.labels).max()))
     kept = np.concatenate([np.flatnonzero(rows.labels == label)[:columns] for label in labels])

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from html import escape
 from statistics import fmean, stdev
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 ROWS = ("condensed", "init", "random", "random_hard", "full")
 _HEADINGS = ("row", "ipc", "student", "n", "top-1 (%)", "top-5 (%)")
+_NUMERIC = {"ipc", "n", "top-1 (%)", "top-5 (%)", "ECE"}
+_WRAPPED = {"note", "trial"}
+_WIDEST = 200  # characters of a table as text
 
 
 @dataclass(frozen=True)
@@ -63,35 +70,58 @@ def aggregate(results: Iterable[Mapping[str, Any]]) -> list[ResultRow]:
     return [_line(*key, groups[key]) for key in order]
 
 
-def to_table(rows: Sequence[ResultRow], title: str = "") -> Table:
-    """A table for the terminal."""
+@dataclass(frozen=True)
+class ShownTable:
+    """A table that a terminal, a notebook and a document show each in their own way.
+
+    Args:
+        title: a line above it; empty for none.
+        headings: of the columns.
+        lines: the text of every cell.
+    """
+
+    title: str
+    headings: Sequence[str]
+    lines: Sequence[Sequence[str]]
+
+    def __rich__(self) -> Table:
+        table = Table(title=self.title or None)
+        for heading in self.headings:
+            justify = "right" if heading in _NUMERIC else "left"
+            table.add_column(heading, justify=justify, no_wrap=heading not in _WRAPPED)
+        for line in self.lines:
+            table.add_row(*map(Text, line))
+        return table
+
+    def __repr__(self) -> str:
+        console = Console(file=io.StringIO(), width=_WIDEST, color_system=None)
+        with console.capture() as captured:
+            console.print(self)
+        return captured.get().rstrip("\n")
+
+    def to_html(self) -> str:
+        """The table in HTML, with every text escaped."""
+
+        def row(tag: str, cells: Sequence[str]) -> str:
+            return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+        body = "".join(row("td", line) for line in self.lines)
+        caption = f"<caption>{escape(self.title)}</caption>" if self.title else ""
+        return f"<table>{caption}<thead>{row('th', self.headings)}</thead><tbody>{body}</tbody></table>"
+
+    _repr_html_ = to_html
+
+    def to_markdown(self) -> str:
+        """The table without its title in Markdown, ending with a newline."""
+        lines = [self.headings, ["---"] * len(self.headings), *self.lines]
+        escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+        return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+
+
+def results_table(rows: Sequence[ResultRow], title: str = "") -> ShownTable:
+    """The table of results."""
     headings = _headings(rows)
-    table = Table(title=title or None)
-    for heading in headings:
-        numeric = heading in ("ipc", "n", "top-1 (%)", "top-5 (%)", "ECE")
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=heading != "note")
-    for row in rows:
-        table.add_row(*_cells(row, headings))
-    return table
-
-
-def to_markdown(rows: Sequence[ResultRow]) -> str:
-    """The same as a Markdown table, ending with a newline."""
-    headings = _headings(rows)
-    lines = [headings, ["---"] * len(headings), *(_cells(row, headings) for row in rows)]
-    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
-    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
-
-
-def to_dicts(rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
-    """The same as JSON objects, unrounded."""
-    return [asdict(row) for row in rows]
-
-
-def table_cells(rows: Sequence[ResultRow]) -> tuple[list[str], list[list[str]]]:
-    """Headings and the text of every cell, for other renderings of the same table."""
-    headings = _headings(rows)
-    return headings, [_cells(row, headings) for row in rows]
+    return ShownTable(title, headings, [_cells(row, headings) for row in rows])
 
 
 def _line(student: str, row: str, ipc: int | None, group: list[Mapping[str, Any]]) -> ResultRow:

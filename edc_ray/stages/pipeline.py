@@ -12,36 +12,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import Any
 
-from edc_ray.artifacts.layout import READ_BY_FOLDER, STAGE_FOLDERS
-from edc_ray.artifacts.manifest import remove_unnamed, write_manifest
-from edc_ray.config.run import StageName
+from edc_ray.artifacts.proof.manifest import remove_unnamed, write_manifest
+from edc_ray.artifacts.storage.layout import READ_BY_FOLDER
+from edc_ray.config.run import STAGE_NAMES, StageName
 from edc_ray.errors import UnitsFailedError
-from edc_ray.stages import collect_statistics, evaluate, init_images, recover, relabel, squeeze
-from edc_ray.stages.completeness import (
+from edc_ray.stages.units.completeness import (
     fingerprint_of,
     is_complete,
     planned_units,
     proven_records,
     require_complete,
 )
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.kept_units import kept_records
-from edc_ray.stages.plan import Execute, Outcome, Stage
-from edc_ray.stages.provenance import joined_facts
-from edc_ray.stages.unit_work import execute_here
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.fingerprint import stage_fingerprint
+from edc_ray.stages.units.kept_units import kept_records
+from edc_ray.stages.units.plan import Execute, Outcome, Stage
+from edc_ray.stages.units.provenance import joined_facts
+from edc_ray.stages.units.unit_work import execute_here
 
 STAGES: dict[StageName, Stage] = {
-    stage.name: stage
-    for stage in (
-        squeeze.STAGE,
-        collect_statistics.STAGE,
-        init_images.STAGE,
-        recover.STAGE,
-        relabel.STAGE,
-        evaluate.STAGE,
-    )
+    name: import_module(f"edc_ray.stages.{name}.stage").STAGE for name in STAGE_NAMES
 }
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -76,8 +69,8 @@ def run_pipeline(
         if name not in wanted:
             continue
         for needed in stage.needs:
-            if needed not in wanted:
-                require_complete(context, STAGES[needed])
+            if needed.name not in wanted:
+                require_complete(context, needed)
         reports.append(run_stage(context, stage, execute or execute_here, on_event))
     return reports
 
@@ -86,7 +79,7 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
     """Do the units of one stage that no record proves, then put them together under a manifest."""
     started = time.monotonic()
     for needed in stage.needs:
-        context.manifest(needed)
+        context.manifest(needed.name)
     units = planned_units(context, stage)
 
     def reported(kind: str, done: int, reused: int, **facts: Any) -> StageReport:
@@ -114,13 +107,13 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
         reported("stage_failed", len(missing) - len(failures), reused)
         raise _units_failed(stage, len(units), failures)
     named, meta = stage.finish(context, [records[unit.key] for unit in units])
-    if stage.name in READ_BY_FOLDER:
+    if stage.folder in READ_BY_FOLDER:
         # Before the manifest: a run that is killed here goes on here, one that is complete looks no further.
-        remove_unnamed(context.store, STAGE_FOLDERS[stage.name], named)
+        remove_unnamed(context.store, stage.folder, named)
     dataset = context.config.dataset
     write_manifest(
-        context.store, STAGE_FOLDERS[stage.name], named, fingerprint=fingerprint_of(context, stage, units),
-        config_digest=context.config.fingerprint(stage.name), meta=meta,
+        context.store, stage.folder, named, fingerprint=fingerprint_of(context, stage, units),
+        config_digest=stage_fingerprint(context.config, stage), meta=meta,
         dataset={"name": dataset.name, "class_names": list(dataset.class_names or ())},
         environment=joined_facts(record.environment for record in records.values()),
     )  # fmt: skip
@@ -130,11 +123,7 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
 
 def _built_on(name: StageName) -> list[StageName]:
     """A stage and all that build on it, the last first."""
-    found = {name}
-    for stage in STAGES.values():
-        if found.intersection(stage.needs):
-            found.add(stage.name)
-    return [stage for stage in reversed(STAGES) if stage in found]
+    return [stage.name for stage in reversed(STAGES.values()) if name in [one.name for one in stage.lineage]]
 
 
 def _unit_event(outcome: Outcome) -> dict[str, Any]:

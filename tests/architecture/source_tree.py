@@ -41,7 +41,7 @@ def imported_modules(path: Path) -> set[str]:
 
 
 def imported_names(path: Path) -> set[str]:
-    """Every word of what a file imports: 'ray' and 'cloudpickle' for `from ray import cloudpickle`."""
+    """Every word of a file's imported names: 'ray' and 'cloudpickle' for `from ray import cloudpickle`."""
     words = {word for module in imported_modules(path) for word in module.split(".")}
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom):
@@ -50,14 +50,14 @@ def imported_names(path: Path) -> set[str]:
 
 
 def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    """Every call of a file with the dotted name of what is called, '' where that is no name."""
+    """Every call of a file with the dotted name of what is called, or '' if that is no name."""
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Call):
             yield dotted(node.func), node
 
 
 def dotted(node: ast.expr) -> str:
-    """'np.random.seed' for such an expression; a part that is no name is left empty."""
+    """'np.random.seed' for such an expression; a part that is not a name is empty."""
     if isinstance(node, ast.Attribute):
         return f"{dotted(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else ""

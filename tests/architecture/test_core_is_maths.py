@@ -1,4 +1,4 @@
-"""core: tensors in, tensors out. No disk, no screen, no device of its own, no global random state."""
+"""core: tensors in, tensors out. No disk, no screen, no choice of device, no global random state."""
 
 from __future__ import annotations
 

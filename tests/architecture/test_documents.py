@@ -1,4 +1,4 @@
-"""What the documents claim of the config is so: each field has its term, each flag its field or a reason."""
+"""The documents are right about the config: each field has its term, each flag its field or a reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METHOD = ROOT / "docs" / "METHOD.md"
 FLAGS = ROOT / "docs" / "official_flags.md"
 
 METHOD_SECTIONS = ("squeeze", "statistics", "init", "recover", "relabel", "evaluate")
-# Fields of these sections that say how work is cut, or what is kept, and not what is computed.
+# Fields of these sections that say how work is cut or what is kept, but not what is computed.
 EXECUTION_ONLY = {
     "squeeze.num_workers",
     "statistics.batches_per_unit",
@@ -148,7 +148,7 @@ DEVIATIONS = list(tables(METHOD, "field", "`edc`", "`edc_official`", "why this d
 
 
 def values_said(cell: str) -> dict[str, Any]:
-    """Recipe -> value of a cell like "`a`; ImageNet-1k: `b`"; what has no code is not compared."""
+    """Recipe -> value of a cell like "`a`; ImageNet-1k: `b`"; a part without code is not compared."""
     said: dict[str, Any] = {}
     for part in cell.split(";"):
         code = re.search(r"`([^`]+)`", part)

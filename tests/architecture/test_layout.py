@@ -10,15 +10,16 @@ from tests.architecture.source_tree import ROOT, parsed, python_files
 MAX_LINES, MAX_JOB_LINES, MAX_FUNCTION_LINES, MAX_ACTOR_METHOD_LINES = 400, 45, 60, 10
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "shared", "base", "core"}
 
-# Source file -> why it has no test file of its own.
+# Source file -> why it has no test file.
 NOT_MIRRORED = {
+    "edc_ray/__main__.py": "test_cli.py runs it",
     "edc_ray/cluster/actors.py": "needs a queue to feed it: test_work_queue.py runs both on a real Ray",
     "edc_ray/cluster/driver.py": "test_work_queue.py and test_train.py go through ray_executor",
     "edc_ray/cluster/train_run.py": "one half of what test_train.py runs on a real Ray Train",
     "edc_ray/cluster/train_worker.py": "the other half",
 }
-# Folders of tests that follow no source file, but a question of their own.
-FREE_TESTS = ("architecture", "benchmarks", "goldens", "e2e", "fuzz", "s3")
+# Folders of tests that follow a question, not a source file.
+FREE_TESTS = ("architecture", "benchmarks", "examples", "goldens", "e2e", "fuzz", "s3")
 
 MIRRORED = [path for path in python_files("edc_ray") if path.name != "__init__.py"]
 

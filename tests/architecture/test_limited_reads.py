@@ -8,15 +8,15 @@ from pathlib import Path
 
 from tests.architecture.source_tree import dotted, parsed, place, python_files
 
-# What the code calls the things that read bytes of files. A reader of another name needs a limit of its own.
+# The names in our code of the things that read bytes of files. A reader of another name needs its own limit.
 STORES = {"store", "_store", "target"}
 FILES = {"file", "archive"}
 WHOLE = {"read_bytes", "read_text", "cat_file", "cat_ranges", "readall"}
 # Function -> why it may read a whole file.
 ALLOWED = {
-    "edc_ray/cli.py:_config": "a file of settings that the user names on this machine",
-    "edc_ray/kernels/compiler.py:compiled_library": "the package's own files",
-    "edc_ray/kernels/compiler.py:_processor": "the kernel's own file",
+    "edc_ray/face/configs.py:load_config": "a file of settings that the user names on this machine",
+    "edc_ray/kernels/cpu/compiler.py:compiled_library": "the package's own files",
+    "edc_ray/kernels/cpu/compiler.py:_processor": "the kernel's own file",
     "edc_ray/models/weight_files.py:fetch_weights": "a copy that this program made",
     "edc_ray/report/run_report.py:_tensorboard_files": "files that this process has just written",
 }
@@ -34,7 +34,7 @@ def reads(path: Path) -> Iterator[tuple[str, ast.AST]]:
 
 
 def is_unlimited(method: ast.Attribute, call: ast.Call | None) -> bool:
-    """A method that reads bytes, called without a limit, or handed on to who calls it."""
+    """A method that reads bytes, called without a limit or passed to a caller."""
     owner, words = (
         dotted(method.value).rpartition(".")[2],
         {one.arg for one in call.keywords} if call else set(),

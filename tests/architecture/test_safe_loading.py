@@ -7,7 +7,7 @@ import ast
 import yaml
 
 from edc_ray.config import load
-from edc_ray.data import official_labels
+from edc_ray.sharing.formats import official_labels
 from tests.architecture.source_tree import calls, imported_names, place, python_files
 
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
@@ -18,7 +18,9 @@ FILES = python_files("edc_ray", "jobs", "benchmarks")
 
 
 # File -> why it may widen what torch.load accepts, for the length of one call.
-ALLOW_LISTS = {"edc_ray/data/official_labels.py": "numpy's integers and floats, which official labels hold"}
+ALLOW_LISTS = {
+    "edc_ray/sharing/formats/official_labels.py": "numpy's integers and floats, which official labels hold"
+}
 # A name on an allow-list can be called with any arguments: none of these may do anything but make a value.
 HARMLESS = {"numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar", "numpy.dtype", "_codecs.encode"}
 

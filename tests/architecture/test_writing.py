@@ -8,9 +8,9 @@ from tests.architecture.source_tree import calls, place, python_files
 
 # File -> why it writes by itself.
 WRITERS = {
-    "edc_ray/artifacts/local_files.py": "publish itself, on a local disk",
-    "edc_ray/artifacts/store.py": "publish itself, elsewhere",
-    "edc_ray/artifacts/codec.py": "zip members in memory",
+    "edc_ray/artifacts/storage/local_files.py": "publish itself, on a local disk",
+    "edc_ray/artifacts/storage/store.py": "publish itself, elsewhere",
+    "edc_ray/artifacts/tables/codec.py": "zip members in memory",
     "edc_ray/models/weight_files.py": "a cache on this node's disk, renamed into place",
 }
 WRITING_METHODS = {"pipe", "pipe_file", "put_file", "touch", "write_bytes", "write_text", "cp_file", "upload"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edc_ray.artifacts.store import Store, open_store
+from edc_ray.artifacts.storage.store import Store, open_store
 
 
 @pytest.fixture(params=["memory", "file", "s3"])

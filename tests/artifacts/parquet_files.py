@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from edc_ray.artifacts.parquet_footer import Chunk, ReadAt, read_footer
+from edc_ray.artifacts.tables.parquet_footer import Chunk, ReadAt, read_footer
 
 
 def written(table: pa.Table, *, compression: str = "zstd", **options: Any) -> bytes:
@@ -25,7 +25,7 @@ def chunks(data: bytes) -> list[Chunk]:
 
 
 def with_larger_page(data: bytes, chunk: Chunk) -> bytes:
-    """The first page of a column says that it unpacks to as much as its header has room for."""
+    """The first page of a column claims to unpack to the most that its header can state."""
     copy = bytearray(data)
     assert copy[chunk.start] == copy[chunk.start + 2] == 0x15
     place = chunk.start + 3
@@ -36,6 +36,6 @@ def with_larger_page(data: bytes, chunk: Chunk) -> bytes:
 
 
 def with_one_long_value(size: int, rows: int) -> pa.Table:
-    """A dictionary of one value of so many zeros that all rows repeat."""
+    """A dictionary of one value, so many zeros, which all rows repeat."""
     value = pa.array([bytes(size)], pa.binary())
     return pa.table({"image": pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), value)})

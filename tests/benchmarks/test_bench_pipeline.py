@@ -1,4 +1,4 @@
-"""The benchmark of a whole run: what its options make of the recipe, and what it makes of its turns."""
+"""The benchmark of a whole run: how its options change the recipe, and how it sums up its turns."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def test_operations_of_a_step_to_its_input_are_those_that_torch_counts(name: str
 def test_zeros_of_the_padding_are_multiplied_by_nobody() -> None:
     images, padded = torch.randn(2, 3, 5, 5), nn.Conv2d(3, 4, 3, padding=1)
     (one,) = operations_of(lambda: padded(images))
-    # Along an axis 5 places meet 3 weights, but for one at either end.
+    # Along an axis 5 places meet 3 weights, except that the first and the last meet 2.
     assert one.flops == 2 * 2 * 3 * 4 * (5 * 3 - 2) ** 2
 
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from harness import (
     base_parser,
-    chosen_context,
     chosen_numerics,
     in_chosen_precision,
     interleaved,
@@ -21,7 +20,8 @@ from harness import (
     timed,
 )
 
-from edc_ray.stages.network_numerics import network_numerics
+from edc_ray.config.load import load_recipe, with_fields
+from edc_ray.stages.units.numerics import network_numerics
 
 CPU = torch.device("cpu")
 
@@ -94,11 +94,10 @@ def test_a_choice_that_a_run_refuses_is_refused(capsys: pytest.CaptureFixture[st
 @pytest.mark.usefixtures("_as_it_was")
 def test_networks_of_ours_compute_as_the_stages_have_them() -> None:
     options = _parsed("--precision", "bfloat16", "--compile", "default")
-    context = chosen_context(options)
-    assert (context.config.precision, context.config.compile) == ("bfloat16", "default")
+    config = with_fields(load_recipe("digits"), {"precision": "bfloat16", "compile": "default"})
     for compiled in (True, False):
         found = chosen_numerics(options, compiled=compiled)
-        stage = network_numerics(context.config, CPU, compiled=compiled)
+        stage = network_numerics(config, CPU, compiled=compiled)
         assert (found.dtype, found.compiler is None) == (stage.dtype, stage.compiler is None)
     assert _parsed(compiled=False).compile == "none"
 

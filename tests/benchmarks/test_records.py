@@ -26,7 +26,7 @@ def test_code_that_no_commit_has_is_recorded_only_where_that_is_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(records, "changed_files", lambda: ["edc_ray/cli.py"])
-    with pytest.raises(ValueError, match=r"no commit has this code \(edc_ray/cli\.py\)"):
+    with pytest.raises(ValueError, match=r"uncommitted changes in edc_ray/cli\.py"):
         _begun()
     assert "0123456, and changes to edc_ray/cli.py" in _begun(allow_dirty=True).page()
 

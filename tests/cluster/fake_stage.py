@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.config.run import RunConfig, StageName
 from edc_ray.errors import NumericalError
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.plan import Stage, UnitOutput, WorkUnit
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit
 
 
 def run_fake_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
@@ -45,6 +45,7 @@ def fake_stage(name: StageName, num_workers: Callable[[StageContext], int] = lam
     spread = "train" if name in ("squeeze", "evaluate") else "actors"
     return Stage(
         name,
+        1,
         (),
         lambda c: [],
         lambda c, u: None,

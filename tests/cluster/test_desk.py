@@ -4,10 +4,10 @@ import pickle
 
 import pytest
 
-from edc_ray.artifacts.manifest import Record
+from edc_ray.artifacts.proof.manifest import Record
 from edc_ray.cluster.desk import UnitDesk, UnitRaisedError, portable
 from edc_ray.errors import NumericalError, ResourceError
-from edc_ray.stages.plan import WorkUnit
+from edc_ray.stages.units.plan import WorkUnit
 
 
 def desk_of(*keys: str, retries: int = 1) -> UnitDesk:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edc_ray.cluster.sweep_plan import planned_trials
-from edc_ray.config.run import CODE_VERSION, RunConfig
+from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
+from edc_ray.stages.pipeline import STAGES
 from tests.cluster.fake_stage import fake_config
 
 
@@ -80,7 +82,7 @@ def test_a_trial_of_other_images_or_other_code_has_another_key(
     config = sweep_config(tmp_path, {"ipc": [1]})
     before = planned_trials(config, "/runs", no_images)[0].key
     assert planned_trials(config, "/runs", lambda config: ["other"])[0].key != before
-    monkeypatch.setitem(CODE_VERSION, "recover", CODE_VERSION["recover"] + 1)
+    monkeypatch.setitem(STAGES, "recover", replace(STAGES["recover"], version=99))
     assert planned_trials(config, "/runs", no_images)[0].key != before
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edc_ray.errors import NumericalError, ResourceError
-from edc_ray.stages.plan import Outcome
+from edc_ray.stages.units.plan import Outcome
 from tests.cluster.fake_stage import fake_config, fake_context, fake_stage, fake_units, tries_of
 
 pytestmark = pytest.mark.usefixtures("ray_of_tests")

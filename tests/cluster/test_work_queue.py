@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS
-from edc_ray.artifacts.manifest import Record, read_record
+from edc_ray.artifacts.proof.manifest import Record, read_record
+from edc_ray.artifacts.storage.layout import stage_folder
 from edc_ray.cluster.work_queue import PoolEvent, WorkQueue
 from edc_ray.errors import ResourceError
-from edc_ray.stages.plan import Outcome, WorkUnit
+from edc_ray.stages.units.plan import Outcome, WorkUnit
 from tests.cluster.fake_stage import fake_config, fake_context, fake_stage, fake_units, tries_of
 
 
 class ScriptedPool:
-    """A pool without Ray: `script` says how each try of a unit ends; what it does not name is done."""
+    """A pool without Ray: `script` says how each try of a unit ends; tries that it does not name succeed."""
 
     def __init__(self, script: dict[str, list[str]] | None = None, starts: list[str] | None = None) -> None:
         self.script = script or {}
@@ -157,7 +157,7 @@ def on_ray(ray_of_tests: None, tmp_path_factory: pytest.TempPathFactory) -> tupl
         outcomes += execute(fake_stage("recover"), context, units)
     assert len(outcomes) == len(units) + len(earlier)
     for unit in units:
-        record = read_record(context.store, STAGE_FOLDERS["recover"], unit.key, unit.fingerprint)
+        record = read_record(context.store, stage_folder("recover"), unit.key, unit.fingerprint)
         assert (record is not None) == (unit.key in "acef")
     return folder / "marks", {outcome.unit.key: outcome for outcome in outcomes}
 

@@ -16,7 +16,7 @@ from edc_ray.config.load import (
     to_yaml,
     with_fields,
 )
-from edc_ray.config.methods import METHODS
+from edc_ray.config.methods.registry import METHODS
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from edc_ray.config.edc_values import SMALL_OBSERVERS
-from edc_ray.config.methods import METHODS
+from edc_ray.config.methods.edc import SMALL_OBSERVERS
+from edc_ray.config.methods.registry import METHODS
 from edc_ray.config.recipes import RECIPES
 from edc_ray.models.registry import check_network
 

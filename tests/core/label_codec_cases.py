@@ -1,11 +1,11 @@
-"""Logits for the tests of the label codecs, and what every codec must hold."""
+"""Logits for the tests of the label codecs, and the promises of every codec."""
 
 from __future__ import annotations
 
 import numpy as np
 from hypothesis import strategies as st
 
-from edc_ray.core.label_codec import LabelCodec
+from edc_ray.core.labels.codec import LabelCodec
 
 HALVES = np.finfo(np.float16)
 

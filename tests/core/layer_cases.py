@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edc_ray.core.measured_input import Activation, StatisticKernels, measure
+from edc_ray.core.layers.measured_input import Activation, StatisticKernels, measure
 
 # Sides that are multiples of the tile's or not, single pixels, rows, columns, batch 1, one channel.
 SHAPES = [
@@ -95,7 +95,7 @@ def assert_equals_plain_formulas(
     plain, plain_gradient = expected(case)
     largest = max(1.0, case.x.abs().max().item())
     for index, (one, other) in enumerate(zip(ours, plain, strict=True)):
-        # A plane's mean is as exact as float32 is at its size; that is all a variance feels of the mean.
+        # A plane's mean has the error of float32 at its size. The mean affects a variance in no other way.
         size = largest if index % 2 == 0 else max(1.0, other.max().item()) * (1 + largest / 10)
         torch.testing.assert_close(one.double(), other, rtol=0, atol=tolerance * size)
     # The gradient of a variance holds x - mean, whose rounding is that of the pixels.

@@ -1,4 +1,4 @@
-"""Inputs of `core.norm_pool`, and what torch's own layers make of them."""
+"""Inputs of `core.layers.norm_pool`, and what torch's own layers make of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edc_ray.core.norm_pool import NormPoolKernels, norm_relu_pool
+from edc_ray.core.layers.norm_pool import NormPoolKernels, norm_relu_pool
 
 EPSILON = 1e-5
 SHAPES = [(3, 40, 8, 8), (2, 9, 7, 5), (2, 1, 2, 2), (1, 33, 3, 12), (2, 8, 2, 4)]

@@ -23,7 +23,7 @@ KNOWN_ANSWERS = [
     ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
 ]
 
-# What the code gave when it was written; another number here changes every stored run.
+# What the code gave when it was written. If a number changes, every stored run changes.
 FIRST_WORDS = ["0xeb56a07c5b271490", "0x23513486e9aa8d12", "0xb72c7778ff81d10b"]
 NEXT_INTEGERS = [273, 368, 77, 351]
 NEXT_PERMUTATION = [4, 3, 1, 5, 2, 0]

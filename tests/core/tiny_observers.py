@@ -9,16 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edc_ray.core.local_targets import local_class_targets
-from edc_ray.core.matching import LayerTarget
-from edc_ray.core.recover_loop import recover_images
-from edc_ray.core.recover_state import LoopState, Observer, RecoverSettings
+from edc_ray.core.layers.taps import LayerTaps
+from edc_ray.core.recover.local_targets import local_class_targets
+from edc_ray.core.recover.loop import recover_images
+from edc_ray.core.recover.matching import LayerTarget
+from edc_ray.core.recover.settings import RecoverSettings
+from edc_ray.core.recover.state import LoopState, Observer
 from edc_ray.core.seeding import draws
-from edc_ray.core.taps import LayerTaps
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 NUM_CLASSES = 4
-SETTINGS = RecoverSettings(iterations=4, patch_side=4)
+PATCH_SIDE = 4
+SETTINGS = RecoverSettings(iterations=4, matching_weight=0.1, verify_every=0, verify_final=False)
+
+
+def changed(settings: RecoverSettings, **fields: Any) -> RecoverSettings:
+    """The settings with other values, unchecked: the loop takes more than a user may ask for."""
+    return settings.model_copy(update=fields)
 
 
 def make_observer(name: str, seed: int) -> Observer:
@@ -35,7 +42,7 @@ def random_images(count: int, seed: int, side: int = 8) -> Tensor:
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 
-def targets_of(observers: list[Observer], patch_side: int = 4) -> dict[str, dict[str, LayerTarget]]:
+def targets_of(observers: list[Observer], patch_side: int = PATCH_SIDE) -> dict[str, dict[str, LayerTarget]]:
     """Statistics of random images as global targets, and of other random images as each class's."""
     whole = local_class_targets(observers, random_images(12, 100), patch_side)
     classes = [
@@ -71,7 +78,9 @@ class Bench:
         self.targets = targets_of(self.observers)
 
     def run(self, state: LoopState, settings: RecoverSettings = SETTINGS, **options: Any) -> LoopState:
-        options = {"mean": MEAN, "std": STD, "draws": partial(draws, 0), **options}
+        options = {
+            "patch_side": PATCH_SIDE, "mean": MEAN, "std": STD, "draws": partial(draws, 0), **options,
+        }  # fmt: skip
         return recover_images(state, self.labels, self.observers, self.targets, settings, **options)
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edc_ray.artifacts.codec import table_to_bytes
-from edc_ray.artifacts.layout import block_key, epochs_key, table_name
-from edc_ray.artifacts.manifest import Record, write_manifest, write_unit
-from edc_ray.artifacts.schema import LabelRows, build_images_table
-from edc_ray.artifacts.store import Store
+from edc_ray.artifacts.proof.manifest import Record, write_manifest, write_unit
+from edc_ray.artifacts.storage.layout import block_key, epochs_key, table_name
+from edc_ray.artifacts.storage.store import Store
+from edc_ray.artifacts.tables.codec import table_to_bytes
+from edc_ray.artifacts.tables.schema import LabelRows, build_images_table
 from edc_ray.core.seeding import draws
-from edc_ray.core.views import EpochViews, Mix, ViewSettings, draw_epoch_views, render_views
-from edc_ray.data.label_rows import rows_of_views
-from edc_ray.data.label_tables import decoded_label_rows, encoded_labels_table
+from edc_ray.core.views.views import EpochViews, Mix, ViewSettings, draw_epoch_views, render_views
+from edc_ray.data.condensed.label_rows import rows_of_views
+from edc_ray.data.condensed.label_tables import decoded_label_rows, encoded_labels_table
 
 NAMES, IPC, SIDE, EPOCHS = ("cat", "dog", "owl"), 2, 8, 3
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]

@@ -1,4 +1,4 @@
-"""What must hold whenever writers die, and a loop that lets them die at random times."""
+"""What must be true whenever writers die, and a loop that kills them at random times."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 import random
 import time
 
-from edc_ray.artifacts.garbage import find_garbage, remove_garbage
-from edc_ray.artifacts.manifest import manifest_is_intact, read_manifest, verify_run
-from edc_ray.artifacts.store import Store
+from edc_ray.artifacts.proof.garbage import find_garbage, remove_garbage
+from edc_ray.artifacts.proof.manifest import manifest_is_intact, read_manifest, verify_run
+from edc_ray.artifacts.storage.store import Store
+from edc_ray.config.run import STAGE_NAMES
 from tests.e2e.unit_writer import FOLDER, UnitWriter, whole_files, write_stage
 
 
@@ -34,7 +35,7 @@ def check_that_a_rerun_mends(store: Store, units: int) -> None:
     write_stage(store, units)
     assert verify_run(store) == []
     whole = whole_files(units)
-    remove_garbage(store, find_garbage(store, 0).garbage, 0)
+    remove_garbage(store, find_garbage(store, 0, STAGE_NAMES).garbage, 0)
     assert {path: store.read(path) for path in store.list()} == whole
     assert store.leftovers() == []
     assert not store.pending_uploads()
@@ -95,7 +96,7 @@ def race_writers(store: Store, writer: UnitWriter, *, rounds: int, kill: bool, l
         manifest = read_manifest(store, FOLDER)
         assert manifest is not None
         if kill and not manifest_is_intact(store, manifest):
-            # It died between replacing a shard and its record, after the other had looked at them for the
+            # It died between replacing a shard and its record, after the other had read both for the
             # manifest. That does not look whole, and a rerun mends it.
             assert verify_run(store) != []
             damaged += 1

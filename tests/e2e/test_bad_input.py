@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from edc_ray.artifacts.layout import MANIFEST_NAME
+from edc_ray.artifacts.storage.layout import MANIFEST_NAME
 from edc_ray.config.load import load_recipe
 from edc_ray.config.run import STAGE_NAMES
-from edc_ray.data.fake import synthetic_images, write_image_folder, write_parquet
-from edc_ray.data.images import DenseImages
-from edc_ray.launch import Output, launch
+from edc_ray.data.real.fake import synthetic_images, write_image_folder, write_parquet
+from edc_ray.data.real.images import DenseImages
+from edc_ray.launch import launch
 from tests.data.planted import Planted
 from tests.e2e.command_line import TINY_SETTINGS, CommandLine, Ended
 
@@ -32,7 +32,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.fixture
 def run(shown: CommandLine, tmp_path: Path) -> Run:
-    """`edc-ray run digits` with tiny settings and storage of its own, without Ray."""
+    """`edc-ray run digits` with tiny settings and its own storage, without Ray."""
 
     def run(*overrides: str) -> Ended:
         return shown("run", "digits", *TINY_SETTINGS, f"storage.root={tmp_path / 'runs'}", *overrides)
@@ -221,7 +221,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("finished")
     write_image_folder(synthetic_images(3, 8, 8, 3), str(place / "images"))
     words = (*TINY_SETTINGS, f"storage.root={place}", *_mine(place / "images"), "evaluate.rows=[condensed]")
-    launch(load_recipe("digits", words), STAGE_NAMES, Output(quiet=True))
+    launch(load_recipe("digits", words), STAGE_NAMES)
     return place / "digits"
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edc_ray.artifacts.manifest import verify_run
-from edc_ray.artifacts.store import Store, open_store
+from edc_ray.artifacts.proof.manifest import verify_run
+from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.errors import ArtifactError
 from tests.e2e.crashes import (
     check_that_a_rerun_mends,

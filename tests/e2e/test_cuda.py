@@ -12,24 +12,23 @@ import pytest
 import torch
 from fsspec.implementations.memory import MemoryFileSystem
 
-from edc_ray.artifacts.codec import arrays_from_bytes, table_from_bytes
-from edc_ray.artifacts.schema import read_images_table
+from edc_ray.artifacts.tables.codec import arrays_from_bytes, table_from_bytes
+from edc_ray.artifacts.tables.schema import read_images_table
 from edc_ray.config.load import with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
-from edc_ray.core.layout_free import LayoutFreeKernels
-from edc_ray.core.matching import LayerTarget
-from edc_ray.core.measured_input import StatisticKernels
-from edc_ray.core.moments import LayerStatistics
-from edc_ray.core.network_numerics import NetworkNumerics
-from edc_ray.core.recover_state import IterationReport, LoopState, Observer
+from edc_ray.core.layers.layout_free import LayoutFreeKernels
+from edc_ray.core.layers.measured_input import StatisticKernels
+from edc_ray.core.layers.moments import LayerStatistics
+from edc_ray.core.layers.network_numerics import NetworkNumerics
+from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
+from edc_ray.core.recover.matching import LayerTarget
+from edc_ray.core.recover.state import IterationReport, LoopState, Observer
 from edc_ray.core.seeding import Draws, draws
-from edc_ray.core.torch_kernels import TORCH_KERNELS
-from edc_ray.kernels.compiled import kernels_for
-from edc_ray.launch import Output, launch
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.network_numerics import network_numerics
-from edc_ray.stages.numerics import unit_numerics
+from edc_ray.kernels.cpu.statistics import kernels_for
+from edc_ray.launch import launch
 from edc_ray.stages.pipeline import STAGES
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.numerics import network_numerics, unit_numerics
 from tests.core.tiny_observers import SETTINGS, Bench, random_images
 from tests.e2e.stored import stored_hashes
 from tests.stages.tiny_runs import run_until, tiny_context, units_of
@@ -58,7 +57,7 @@ def outputs_on(context: StageContext, stage: StageName, device: str) -> list[byt
     there = StageContext(context.config, context.store, context.data, torch.device(device))
     shards = []
     for unit in units_of(there, stage):
-        with unit_numerics(there):
+        with unit_numerics(there.config, there.device):
             output = STAGES[stage].run_unit(there, unit)
         shards += [data for _, (data, _) in sorted(output.shards.items())]
     return shards
@@ -73,7 +72,7 @@ def test_statistics_on_cuda_equal_those_on_a_cpu_to_a_ten_thousandth(on_cpu: Sta
         expected, found = arrays_from_bytes(here, url="cpu"), arrays_from_bytes(there, url=DEVICE)
         assert found.keys() == expected.keys()
         for name, values in expected.items():
-            # A sum of products is off by its largest terms' rounding, however small it comes out itself.
+            # The error of a sum of products is that of its largest terms' rounding, even if the sum is small.
             scale = float(np.abs(values).max()) if values.size else 0.0
             np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-4 * scale, err_msg=name)
             compared += values.size
@@ -85,7 +84,7 @@ def test_images_recovered_on_cuda_equal_those_on_a_cpu_to_a_level_of_grey(on_cpu
         np.concatenate([_images(data) for data in outputs_on(on_cpu, "recover", device)])
         for device in ("cpu", DEVICE)
     )
-    # Adam divides by the size of a gradient: where that is all rounding, a pixel may go the other way.
+    # Adam divides by the size of a gradient. If that is only rounding, a pixel may go the other way.
     off = np.abs(found.astype(np.int64) - expected.astype(np.int64))
     assert np.quantile(off, 0.99) <= 1
     assert off.mean() <= 0.05
@@ -98,7 +97,7 @@ def test_two_whole_runs_on_cuda_make_the_same_bytes_with_deterministic(
 ) -> None:
     fields: dict[str, Any] = {"device": DEVICE, "deterministic": True}
     for name in ("first", "second"):
-        launch(tiny_config(tmp_path / name, **fields), STAGE_NAMES, Output(quiet=True))
+        launch(tiny_config(tmp_path / name, **fields), STAGE_NAMES)
     first, second = (stored_hashes(tmp_path / name / "digits") for name in ("first", "second"))
     assert any(path.startswith("recover/") for path in first)
     assert first == second

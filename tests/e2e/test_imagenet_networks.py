@@ -1,4 +1,4 @@
-"""Real ImageNet networks on real 224x224 images. Nightly: minutes to hours, by how much is recovered.
+"""Real ImageNet networks on real 224x224 images. Nightly: it takes minutes to hours.
 
 `EDC_RAY_IMAGENET_SAMPLE` names a Parquet file of labelled ImageNet images whose labels are ImageNet's
 indices; the tests are skipped without it. `EDC_RAY_IMAGENET_CLASSES` and `EDC_RAY_IMAGENET_ITERATIONS` make
@@ -17,17 +17,17 @@ import pytest
 import torch
 
 from edc_ray.config.load import load_recipe, with_fields
-from edc_ray.data.fake import write_parquet
-from edc_ray.data.images import DenseImages
-from edc_ray.data.undecoded import decode_pixels
+from edc_ray.data.real.fake import write_parquet
+from edc_ray.data.real.images import DenseImages
+from edc_ray.data.real.undecoded import decode_pixels
 from edc_ray.models.observers import freeze
 from edc_ray.models.pretrained import IMAGENET_CLASSES, read_pretrained, start_from
 from edc_ray.models.registry import build_network
 from edc_ray.report.grid import write_grid
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.image_shards import read_stage_images
-from edc_ray.stages.open_run import open_inputs, open_run
+from edc_ray.runs.open_run import open_inputs, open_run
 from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.image_shards import read_stage_images
 
 SAMPLE = os.environ.get("EDC_RAY_IMAGENET_SAMPLE", "")
 NUM_CLASSES = int(os.environ.get("EDC_RAY_IMAGENET_CLASSES", "8"))

@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of recover: what was finished is kept, what is remade has the bytes of a calm run."""
+"""SIGKILL in the middle of recover: finished work is kept, the rest has the bytes of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import torch
 
 from edc_ray.config.load import to_yaml
 from edc_ray.config.run import RunConfig
-from edc_ray.launch import Output, launch
-from edc_ray.stages.open_run import open_inputs, open_run
+from edc_ray.launch import launch
+from edc_ray.runs.open_run import open_inputs, open_run
 from edc_ray.stages.pipeline import run_pipeline
 from tests.e2e.stored import recover_records, stored_hashes
 
@@ -31,7 +31,7 @@ EDC_RAY = str(Path(sys.executable).with_name("edc-ray"))
 @pytest.fixture(scope="module")
 def calm_run(tiny_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("calm")
-    launch(tiny_config(root, **TEN_UNITS), UP_TO_RECOVER, Output(quiet=True))
+    launch(tiny_config(root, **TEN_UNITS), UP_TO_RECOVER)
     return root / "digits"
 
 
@@ -57,7 +57,7 @@ def kill_in_the_middle_of_recover(process: subprocess.Popen[bytes], folder: Path
 
 
 def finished_again(config: RunConfig, folder: Path) -> dict[str, int]:
-    """Runs the same config to the end of recover without Ray; what it says of the stage."""
+    """Run the same config to the end of recover without Ray; what it reports of the stage."""
     context = open_run(open_inputs(config), torch.device("cpu"))
     reports = run_pipeline(context, UP_TO_RECOVER)
     return {"done": reports[-1].units_done, "reused": reports[-1].units_reused}
@@ -124,8 +124,8 @@ def test_half_written_files_of_a_killed_run_are_never_read(
     calm_run: Path, tiny_config: Callable[..., RunConfig], tmp_path: Path
 ):
     config = tiny_config(tmp_path, **TEN_UNITS)
-    launch(config, UP_TO_RECOVER[:-1], Output(quiet=True))
-    # What a crash may leave: a shard without a record, a record whose shard was cut, a temporary file.
+    launch(config, UP_TO_RECOVER[:-1])
+    # A crash may leave a shard without a record, a record whose shard was cut, or a temporary file.
     condensed, calm = tmp_path / "digits" / "condensed", calm_run / "condensed"
     (condensed / "records").mkdir(parents=True)
     first, second, third = recover_records(calm_run)[:3]

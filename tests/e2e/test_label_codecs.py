@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.load import load_recipe, with_fields
-from edc_ray.stages.compress_labels import compress_run
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.evaluate import plan, train_student
-from edc_ray.stages.numerics import unit_numerics
+from edc_ray.sharing.compress import compress_run
+from edc_ray.stages.evaluate.stage import plan, train_student
 from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.numerics import unit_numerics
 from tests.stages.tiny_runs import context_of, manifest_of, new_root
 
 EPOCHS = 60
@@ -57,7 +57,9 @@ def accuracies_of(digits: StageContext, codec: str, epochs: int) -> list[float]:
     context = StageContext(
         with_fields(digits.config, fields), open_store(f"{root}/copy"), digits.data, digits.device
     )
-    with unit_numerics(context):  # its number of threads: the run's own students had it
+    with unit_numerics(
+        context.config, context.device
+    ):  # its number of threads: the run's own students had it
         return [train_student(context, unit).meta["result"]["top1"] for unit in plan(context)]
 
 

@@ -1,4 +1,4 @@
-"""Every method from real digits to accuracies, and the traces of what sets it apart."""
+"""Every method from real digits to accuracies, and the traces of what is special in it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from edc_ray.config.load import load_recipe, with_fields
-from edc_ray.config.methods import METHODS
+from edc_ray.config.methods.registry import METHODS
 from edc_ray.config.run import STAGE_NAMES
-from edc_ray.stages.context import StageContext
 from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import context_of, copy_root, image_hashes, manifest_of, new_root
 
 SMALL: dict[str, Any] = {
@@ -84,7 +84,7 @@ def test_a_method_runs_from_images_to_accuracies(runs: Runs, method: str) -> Non
         assert all(math.isfinite(value) for values in curves.values() for value in values)
 
 
-# What differs in students and labels only, or by less than four iterations show in 8 bits.
+# These differ in students and labels only, or by less than four iterations show in 8 bits.
 SAME_IMAGES = [{"edc_a", "gvbsm"}, {"edc_b", "edc_c", "edc_d", "edc_e"}, {"edc", "edc_g"}]
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from edc_ray.artifacts.manifest import verify_run
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.proof.manifest import verify_run
+from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.run import STAGE_NAMES, RunConfig
-from edc_ray.data.condensed import CondensedImages, CondensedViews
-from edc_ray.launch import Output, launch
+from edc_ray.data.condensed.images import CondensedImages, CondensedViews
+from edc_ray.launch import launch
 from tests.e2e.stored import stored_hashes
 
 
@@ -23,7 +23,7 @@ def test_a_run_in_a_bucket_is_the_run_in_a_folder(
     s3_url: str, tiny_config: Callable[..., RunConfig], tiny_run: Path
 ) -> None:
     root = s3_url
-    launch(tiny_config(Path("unused"), **{"storage.root": root}), STAGE_NAMES, Output(quiet=True))
+    launch(tiny_config(Path("unused"), **{"storage.root": root}), STAGE_NAMES)
     store = open_store(f"{root}/digits", writable=False)
     assert verify_run(store) == []
     assert {"report/report.html", "report/condensed.png", "events.jsonl", "run.yaml"} <= set(store.list())

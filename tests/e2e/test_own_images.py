@@ -1,4 +1,4 @@
-"""A user's own images, which nobody prepared: 28x28 grey PNGs in one folder for each class."""
+"""A user's own images without preparation: 28x28 grey PNGs in one folder for each class."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS
-from edc_ray.artifacts.manifest import read_manifest
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.proof.manifest import read_manifest
+from edc_ray.artifacts.storage.layout import stage_folder
+from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.load import load_yaml
-from edc_ray.data.condensed import CondensedImages, CondensedViews
-from edc_ray.data.fake import synthetic_images, write_image_folder
-from edc_ray.data.images import DenseImages
+from edc_ray.config.run import STAGE_NAMES
+from edc_ray.data.condensed.images import CondensedImages, CondensedViews
+from edc_ray.data.real.fake import synthetic_images, write_image_folder
+from edc_ray.data.real.images import DenseImages
 from tests.e2e.command_line import TINY_SETTINGS, CommandLine, Ended
 
 NAMES = ("ankle boot", "bag", "coat")
@@ -45,7 +46,7 @@ def test_own_grey_images_run_through_the_whole_pipeline(ended: Ended, tmp_path: 
     assert spec.class_names == NAMES
     assert len(spec.mean or ()) == len(spec.std or ()) == 1
 
-    for folder in STAGE_FOLDERS.values():
+    for folder in map(stage_folder, STAGE_NAMES):
         manifest = read_manifest(store, folder)
         assert manifest is not None
         assert manifest.dataset == {"name": "mine", "class_names": list(NAMES)}
@@ -64,7 +65,7 @@ def test_own_grey_images_run_through_the_whole_pipeline(ended: Ended, tmp_path: 
         ("init", 1, 1),
     ]
     assert {stage: made["units_reused"] for stage, made in summary["stages"].items()} == dict.fromkeys(
-        STAGE_FOLDERS, 0
+        STAGE_NAMES, 0
     )
     assert set(summary["observers"]) == {"convnet_d1"}
     assert set(summary["matching_loss"]) == {"first", "last"}

@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from edc_ray.artifacts.layout import MANIFEST_NAME, STAGE_FOLDERS
+from edc_ray.artifacts.storage.layout import MANIFEST_NAME, stage_folder
 from edc_ray.config.load import load_recipe, to_yaml
 from edc_ray.config.run import STAGE_NAMES
-from edc_ray.launch import Output, launch
+from edc_ray.launch import launch
 from tests.e2e.command_line import CommandLine
 from tests.e2e.stored import stored_hashes
 
@@ -53,7 +53,7 @@ def environment() -> dict[str, str]:
 
 
 def processes_of_session(leader: int) -> list[int]:
-    """Processes that a command started in a session of its own, and what those started."""
+    """Processes that a command started in a separate session, and what those started."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -65,7 +65,7 @@ def processes_of_session(leader: int) -> list[int]:
 
 
 def end_ray(head: subprocess.Popen[bytes]) -> None:
-    """End the head and what it started, and no other Ray of this machine, as `ray stop` would."""
+    """End the head and what it started, but no other Ray of this machine, as `ray stop` would."""
     while left := processes_of_session(head.pid):
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
@@ -130,15 +130,15 @@ def test_a_job_makes_the_bytes_of_a_run_without_ray_and_submitted_again_reuses_a
     first = submit(dashboard, *words)
     assert first.returncode == 0, first.stdout + first.stderr
     run = tmp_path / "digits"
-    manifests = {stage: run / folder / MANIFEST_NAME for stage, folder in STAGE_FOLDERS.items()}
+    manifests = {stage: run / stage_folder(stage) / MANIFEST_NAME for stage in STAGE_NAMES}
     assert all(manifest.exists() for manifest in manifests.values())
     made = summary_in(first.stdout)
-    assert made["stages"].keys() == STAGE_FOLDERS.keys()
+    assert made["stages"].keys() == set(STAGE_NAMES)
     assert all(stage["units_done"] > 0 for stage in made["stages"].values())
     before = {stage: manifest.read_bytes() for stage, manifest in manifests.items()}
     alone = tmp_path / "without_ray"
     words_alone = (*SMALL, f"storage.root={alone}", "cluster.address=none")
-    launch(load_recipe("digits", words_alone), STAGE_NAMES, Output(quiet=True))
+    launch(load_recipe("digits", words_alone), STAGE_NAMES)
     assert stored_hashes(run) == stored_hashes(alone / "digits")
 
     second = submit(dashboard, *words)
@@ -188,7 +188,7 @@ def test_the_storage_root_of_a_job_may_stand_in_its_config_file(
 ) -> None:  # fmt: skip
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     root = [f"storage.root={tmp_path}"] if has_root else []
-    # The second problem is met where the first is not: no images are needed to see which it is.
+    # Only a job without the first problem meets the second. No images are needed to tell them apart.
     config = load_recipe("digits", ["dataset.train=/no/such/images", "cluster.address=none", *root])
     (tmp_path / "run.yaml").write_text(to_yaml(config))
     words = words_of_job(f"--config={tmp_path}/run.yaml", "cluster.address=none")

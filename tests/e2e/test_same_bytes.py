@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edc_ray.config.run import STAGE_NAMES, RunConfig
-from edc_ray.launch import Output, launch
+from edc_ray.launch import launch
 from tests.e2e.stored import stored_hashes
 
 MANY_UNITS: dict[str, Any] = {
@@ -29,7 +29,7 @@ SPREAD_OVER_ACTORS = ("statistics", "init", "recover", "relabel")
 @pytest.fixture(scope="module")
 def run_without_ray(tiny_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("without_ray")
-    launch(tiny_config(root, **MANY_UNITS), STAGE_NAMES, Output(quiet=True))
+    launch(tiny_config(root, **MANY_UNITS), STAGE_NAMES)
     return root / "digits"
 
 
@@ -44,7 +44,7 @@ def test_actors_and_no_ray_make_the_same_bytes(
     # Ray Train takes half a minute to start: test_ray_job compares what it makes, and the nightly test below.
     shutil.copytree(run_without_ray / "squeeze", tmp_path / "digits" / "squeeze")
     on_ray = {"cluster.address": "local", "cluster.num_actors": num_actors}
-    launch(tiny_config(tmp_path, **MANY_UNITS, **on_ray), SPREAD_OVER_ACTORS, Output(quiet=True))
+    launch(tiny_config(tmp_path, **MANY_UNITS, **on_ray), SPREAD_OVER_ACTORS)
     made = stored_hashes(tmp_path / "digits", SPREAD_OVER_ACTORS)
     assert made == stored_hashes(run_without_ray, SPREAD_OVER_ACTORS)
 
@@ -59,7 +59,7 @@ def test_every_stage_on_ray_and_no_ray_make_the_same_bytes(
     ray_of_tests: None,
 ):
     on_ray = {"cluster.address": "local", "cluster.num_actors": num_actors}
-    launch(tiny_config(tmp_path, **MANY_UNITS, **on_ray), STAGE_NAMES, Output(quiet=True))
+    launch(tiny_config(tmp_path, **MANY_UNITS, **on_ray), STAGE_NAMES)
     assert stored_hashes(tmp_path / "digits") == stored_hashes(run_without_ray)
 
 
@@ -67,5 +67,5 @@ def test_each_stage_alone_makes_the_bytes_of_the_whole_pipeline(
     run_without_ray: Path, tiny_config: Callable[..., RunConfig], tmp_path: Path
 ):
     for stage in STAGE_NAMES:
-        launch(tiny_config(tmp_path, **MANY_UNITS), (stage,), Output(quiet=True))
+        launch(tiny_config(tmp_path, **MANY_UNITS), (stage,))
     assert stored_hashes(tmp_path / "digits") == stored_hashes(run_without_ray)

@@ -18,9 +18,9 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from edc_ray.artifacts import store as store_module
-from edc_ray.artifacts.manifest import read_record, write_manifest, write_unit
-from edc_ray.artifacts.store import Store, open_store
+from edc_ray.artifacts.proof.manifest import read_record, write_manifest, write_unit
+from edc_ray.artifacts.storage import store as store_module
+from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.errors import ArtifactError
 
 FOLDER, PRINT = "condensed", "fingerprint-1"
@@ -50,7 +50,7 @@ def write_stage(store: Store, units: int, taste: str = "") -> None:
 
 
 def whole_files(units: int, taste: str = "") -> dict[str, bytes]:
-    """Every file of the stage as it is when nothing goes wrong."""
+    """Every file of the stage after an undisturbed run."""
     store = open_store(f"memory://{uuid.uuid4().hex}", writable=False)
     write_stage(store, units, taste)
     return {path: store.read(path) for path in store.list()}

@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-# An extra of its own, which checks of types do without.
+# A separate extra, which the type check does not need.
 atheris: Any = importlib.import_module("atheris")
 
 with atheris.instrument_imports(include=["edc_ray", "zipfile", "json", "yaml", "PIL"]):

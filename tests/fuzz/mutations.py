@@ -65,7 +65,7 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
 
 @st.composite
 def with_another_value(draw: st.DrawFn, whole: bytes, *, forged: bool = True) -> bytes:
-    """JSON with one value replaced by one that does not belong there; `forged`: no hash speaks against it."""
+    """JSON with one value replaced by a wrong one; `forged`: its hash is made to fit."""
     tree = without_digest(whole) if forged else json.loads(whole)
     places = list(_places(tree))
     holder, key = places[draw(st.integers(0, len(places) - 1))]

@@ -21,7 +21,9 @@ import fsspec
 import numpy as np
 import torch
 
-from edc_ray.artifacts.codec import (
+from edc_ray.artifacts.proof.records import Manifest, Record, ShardInfo, parse_manifest, parse_record, to_json
+from edc_ray.artifacts.storage.store import Store
+from edc_ray.artifacts.tables.codec import (
     arrays_from_bytes,
     arrays_to_bytes,
     decode_image,
@@ -29,9 +31,8 @@ from edc_ray.artifacts.codec import (
     table_from_bytes,
     table_to_bytes,
 )
-from edc_ray.artifacts.official_statistics import LayerShape, read_official_statistics
-from edc_ray.artifacts.records import Manifest, Record, ShardInfo, parse_manifest, parse_record, to_json
-from edc_ray.artifacts.schema import (
+from edc_ray.artifacts.tables.official_statistics import LayerShape, read_official_statistics
+from edc_ray.artifacts.tables.schema import (
     LABEL_COLUMNS,
     LabelRows,
     build_images_table,
@@ -41,26 +42,25 @@ from edc_ray.artifacts.schema import (
     read_results_table,
     read_statistics_table,
 )
-from edc_ray.artifacts.shared_tables import SharedImage, build_shared_images_table
-from edc_ray.artifacts.store import Store
+from edc_ray.artifacts.tables.shared_tables import SharedImage, build_shared_images_table
 from edc_ray.config.load import load_recipe, load_yaml, to_yaml
-from edc_ray.data.condensed import read_label_rows
-from edc_ray.data.condensed_folders import open_condensed_folder
-from edc_ray.data.fake import synthetic_images, write_parquet
-from edc_ray.data.image_tars import images_of_tar
-from edc_ray.data.label_epochs import LabelEpochs
-from edc_ray.data.label_tables import decoded_label_rows, encoded_labels_table
-from edc_ray.data.official_images import open_official_folder
-from edc_ray.data.official_labels import OfficialBatch, batch_from_bytes, batch_to_bytes
-from edc_ray.data.parquet import read_parquet
-from edc_ray.data.shard_files import open_shard
-from edc_ray.data.undecoded import MemoryReader, decode_rows
+from edc_ray.data.condensed.images import read_label_rows
+from edc_ray.data.condensed.label_epochs import LabelEpochs
+from edc_ray.data.condensed.label_tables import decoded_label_rows, encoded_labels_table
+from edc_ray.data.condensed.shard_files import open_shard
+from edc_ray.data.real.fake import synthetic_images, write_parquet
+from edc_ray.data.real.parquet import read_parquet
+from edc_ray.data.real.undecoded import MemoryReader, decode_rows
 from edc_ray.errors import ArtifactError
 from edc_ray.models.observers import network_from_bytes, network_to_bytes
 from edc_ray.models.registry import build_network
 from edc_ray.models.weight_files import read_state
-from edc_ray.stages.event_log import read_events
-from edc_ray.stages.export_target import export_problems
+from edc_ray.sharing.export.target import export_problems
+from edc_ray.sharing.formats.folders import open_condensed_folder
+from edc_ray.sharing.formats.official_images import open_official_folder
+from edc_ray.sharing.formats.official_labels import OfficialBatch, batch_from_bytes, batch_to_bytes
+from edc_ray.sharing.formats.tars import images_of_tar
+from edc_ray.stages.units.event_log import read_events
 
 NAME = "file-of-somebody"
 NAMES = ("cat", "dog", "owl")
@@ -197,7 +197,7 @@ def _compressed(data: bytes) -> Any:
     rows = read_label_rows(store, "labels", _recorded(data))
     try:
         return table_to_bytes(encoded_labels_table(rows, NAMES[: rows.logits.shape[1]], codec="q4"))
-    except ValueError as error:  # of other classes: `compress_labels` compares before
+    except ValueError as error:  # of other classes: `compress_labels` compares them before
         raise ArtifactError(f"{NAME} is of other classes") from error
 
 
@@ -207,7 +207,7 @@ def _shard_folder() -> str:
 
 
 def _read_shard(data: bytes) -> Any:
-    """A local file under the name of another content: as soon as a bit differs it is not read."""
+    """A local file under the name of another content: if a bit differs, it is not read."""
     whole, folder = _labels_file("fp16"), _shard_folder()
     Path(folder, f"{NAME}.parquet").write_bytes(data)
     with open_shard(Store(folder), "", _recorded(whole).shards[0]) as file:

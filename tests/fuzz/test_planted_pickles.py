@@ -16,16 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from edc_ray.artifacts.garbage import find_garbage
-from edc_ray.artifacts.manifest import verify_run
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.proof.garbage import find_garbage
+from edc_ray.artifacts.proof.manifest import verify_run
+from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.dataset import DatasetSpec
-from edc_ray.data.condensed_dataset import CondensedDataset
-from edc_ray.data.condensed_folders import open_condensed_folder
-from edc_ray.data.sources import open_dataset
+from edc_ray.config.run import STAGE_NAMES
+from edc_ray.data.condensed.stream import CondensedDataset
+from edc_ray.data.real.sources import open_dataset
 from edc_ray.errors import EdcRayError
-from edc_ray.stages.compress_labels import compress_run
-from edc_ray.stages.export_target import export_problems
+from edc_ray.sharing.compress import compress_run
+from edc_ray.sharing.export.target import export_problems
+from edc_ray.sharing.formats.folders import open_condensed_folder
 from tests.data.planted import Planted
 from tests.data.written_sets import write_images, write_labels
 from tests.fuzz.mutations import vouched_for
@@ -39,7 +40,7 @@ TABLES = (
 
 @pytest.fixture
 def planted(tmp_path: Path) -> Iterator[Planted]:
-    """Unpickled by no reader: its mark is looked for at the end of the test."""
+    """No reader may unpickle it: the test ends by looking for its mark."""
     mark = tmp_path / "owned"
     yield Planted(mark)
     assert not mark.exists()
@@ -148,7 +149,7 @@ def test_a_pickle_in_the_place_of_any_file_of_a_set_is_not_unpickled(
                 list(CondensedDataset(store.url, batch_size=4, cache=None))
             with suppress(EdcRayError):
                 compress_run(store.url, str(tmp_path / "copy"), codec="q4")
-            find_garbage(store, 0)
+            find_garbage(store, 0, STAGE_NAMES)
 
 
 def test_a_pickle_in_the_place_of_any_file_of_an_import_is_not_unpickled(

@@ -1,4 +1,4 @@
-"""One file of a condensed set is changed: who reads the set gets the same numbers, or learns which it is."""
+"""One file of a condensed set is changed: a reader gets the same numbers, or learns which file it is."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edc_ray.artifacts.manifest import verify_run
-from edc_ray.artifacts.store import Store, open_store
-from edc_ray.data.condensed import CondensedImages
-from edc_ray.data.condensed_dataset import CondensedDataset
+from edc_ray.artifacts.proof.manifest import verify_run
+from edc_ray.artifacts.storage.store import Store, open_store
+from edc_ray.data.condensed.images import CondensedImages
+from edc_ray.data.condensed.stream import CondensedDataset
 from edc_ray.errors import EdcRayError
 from tests.data.written_sets import write_images, write_labels
 from tests.fuzz.mutations import damaged, vouched_for, with_another_cell, with_another_value

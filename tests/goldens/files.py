@@ -1,4 +1,4 @@
-"""The golden numbers: where they are, how they are read, and how near a result must come.
+"""The golden numbers: where they are, how they are read, and how close a result must be.
 
 `EDC_RAY_GOLDENS` names another folder of files with the same names.
 """
@@ -43,7 +43,7 @@ class Tolerance(TypedDict):
     atol: float
 
 
-# All tolerances of these tests: those of the goldens' own listing, for a torch of another version.
+# All tolerances of these tests, from the goldens' own list, for another version of torch.
 TOLERANCE: dict[str, Tolerance] = {
     "statistic": {"rtol": 1e-5, "atol": 1e-6},
     "loss": {"rtol": 1e-5, "atol": 1e-6},

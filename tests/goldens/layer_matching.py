@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edc_ray.core.matching import Layout, RunningEstimate, matching_loss, pack
-from edc_ray.core.measured_input import StatisticKernels, measure
-from edc_ray.core.moments import LayerStatistics
-from edc_ray.core.torch_kernels import TORCH_KERNELS
-from edc_ray.kernels.compiled import CompiledKernels, compiled_kernels
+from edc_ray.core.layers.measured_input import StatisticKernels, measure
+from edc_ray.core.layers.moments import LayerStatistics
+from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
+from edc_ray.core.recover.matching import Layout, RunningEstimate, matching_loss, pack
+from edc_ray.kernels.cpu.statistics import CompiledKernels, compiled_kernels
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edc_ray.core.accumulator import StatisticsAccumulator
+from edc_ray.core.layers.accumulator import StatisticsAccumulator
 from tests.goldens.files import TOLERANCE, golden_names, load_golden
 
 

@@ -11,16 +11,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edc_ray.core.fused_network import fused_network
-from edc_ray.core.matching import LayerTarget
-from edc_ray.core.measured_input import StatisticKernels
-from edc_ray.core.moments import LayerStatistics
-from edc_ray.core.network_numerics import FLOAT32
-from edc_ray.core.official_order import official_slots
+from edc_ray.core.layers.measured_input import StatisticKernels
+from edc_ray.core.layers.moments import LayerStatistics
+from edc_ray.core.layers.network_numerics import FLOAT32
 from edc_ray.core.pixels import denormalise, pixel_bounds
-from edc_ray.core.recover_loop import View, recover_images
-from edc_ray.core.recover_state import IterationReport, LoopState, Observer, RecoverSettings
+from edc_ray.core.recover.loop import View, recover_images
+from edc_ray.core.recover.matching import LayerTarget
+from edc_ray.core.recover.official_order import official_slots
+from edc_ray.core.recover.settings import RecoverSettings
+from edc_ray.core.recover.state import IterationReport, LoopState, Observer
 from edc_ray.core.seeding import Draws, draws
+from edc_ray.kernels.cpu.fused_network import fused_network
 from tests.goldens.files import TOLERANCE, load_golden
 from tests.goldens.layer_matching import all_kernels
 from tests.goldens.test_g_pixels import CONSTANTS
@@ -103,7 +104,6 @@ def _settings(data: dict[str, Any], program: str, variant: str) -> RecoverSettin
         estimate_start="zero",
         first_multiplier=float(data["first_multiplier"]),
         flatness_weight=1.0 if variant == "flatness" else 0.0,
-        patch_side=int(data["patch_size"]),
         verifier_touches_estimate=variant == "sharedverifier",
         verify_every=20 if program == "in10" else 100,
         verify_final=program == "cifar10",
@@ -148,6 +148,7 @@ def _run(
             observers,
             targets,
             settings,
+            patch_side=int(data["patch_size"]),
             mean=mean,
             std=std,
             draws=partial(draws, 0),

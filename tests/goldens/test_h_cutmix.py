@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from edc_ray.core.mixing import CutMixParams, MixUpParams, apply_cutmix_rows, apply_mix, apply_mixup_rows
-from edc_ray.core.official_draws import official_cutmix, official_cutmix_box
+from edc_ray.core.views.mixing import (
+    CutMixParams,
+    MixUpParams,
+    apply_cutmix_rows,
+    apply_mix,
+    apply_mixup_rows,
+)
+from edc_ray.core.views.official_draws import official_cutmix, official_cutmix_box
 from tests.goldens.files import TOLERANCE, load_golden
 
 FILE = "h_cutmix.npz"

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from edc_ray.core.augment import AugmentParams, apply_views
-from edc_ray.core.official_draws import (
+from edc_ray.core.views.augment import AugmentParams, apply_views
+from edc_ray.core.views.official_draws import (
     coordinates_from_views,
     official_replay,
     official_view,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edc_ray.core.student_loss import STUDENT_LOSSES
+from edc_ray.core.students.student_loss import STUDENT_LOSSES
 from tests.goldens.files import TOLERANCE, load_golden
 
 FILE = "j_losses.npz"

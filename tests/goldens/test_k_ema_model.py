@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edc_ray.core.ema import EmaParameters
+from edc_ray.core.students.ema import EmaParameters
 from tests.goldens.files import TOLERANCE, load_golden
 
 FILE = "k_ema_model.npz"

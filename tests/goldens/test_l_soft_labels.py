@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from edc_ray.core.label_codec import Fp16Codec
-from edc_ray.core.mixing import CutMixParams, apply_mix
-from edc_ray.core.official_draws import official_cutmix, official_mixup
-from edc_ray.core.soft_labels import ensemble_logits
-from edc_ray.data.official_labels import OfficialBatch, batch_to_bytes
+from edc_ray.core.labels.codec import Fp16Codec
+from edc_ray.core.labels.soft_labels import ensemble_logits
+from edc_ray.core.views.mixing import CutMixParams, apply_mix
+from edc_ray.core.views.official_draws import official_cutmix, official_mixup
+from edc_ray.sharing.formats.official_labels import OfficialBatch, batch_to_bytes
 from tests.goldens.files import TOLERANCE, load_golden
 
 FILE = "l_soft_labels.npz"

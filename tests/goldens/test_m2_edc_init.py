@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edc_ray.core.crops import (
+from edc_ray.core.views.crops import (
     assemble_mosaics,
     cross_entropy_of_each,
     lowest_losses,

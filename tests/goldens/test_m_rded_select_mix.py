@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edc_ray.core.crops import (
+from edc_ray.core.views.crops import (
     assemble_mosaics,
     best_crop_of_each,
     cross_entropy_of_each,

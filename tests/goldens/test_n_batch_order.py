@@ -1,4 +1,4 @@
-"""Which images the official programs optimise side by side, rank by rank."""
+"""Which images the official programs optimise together, rank by rank."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edc_ray.core.official_order import left_out, official_rank_batches, official_slots
+from edc_ray.core.recover.official_order import left_out, official_rank_batches, official_slots
 from tests.goldens.files import load_golden
 
 FILE = "n_batch_order.json"
@@ -29,7 +29,7 @@ def test_batches_of_every_rank_equal_the_official_ones(number: int) -> None:
         theirs[rank["gpu"]] = [
             list(zip(batch["targets"], batch["ipc_ids"], strict=True)) for batch in rank["batches"]
         ]
-    if case["batch_size"] < case["n_gpus"]:  # the official program makes nothing; ours goes on
+    if case["batch_size"] < case["n_gpus"]:  # the official program makes nothing; ours continues
         assert not any(theirs)
     else:
         assert ours(case) == theirs

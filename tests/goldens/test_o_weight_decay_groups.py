@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from edc_ray.core.weight_decay import weight_decay_groups
+from edc_ray.core.students.weight_decay import weight_decay_groups
 from tests.goldens.files import load_golden
 
 FILE = "o_weight_decay_groups.json"

@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from edc_ray.core.mixing import CutMixParams, apply_mix
-from edc_ray.core.official_draws import official_cutmix
-from edc_ray.core.soft_labels import ensemble_logits
+from edc_ray.core.labels.soft_labels import ensemble_logits
+from edc_ray.core.views.mixing import CutMixParams, apply_mix
+from edc_ray.core.views.official_draws import official_cutmix
 from tests.goldens.files import TOLERANCE, load_golden
 
 FILE = "p2_gvbsm_soft_labels.npz"
 
 
 def test_lam_and_box_drawn_from_the_official_seed_equal_the_saved_ones():
-    # Not the partners: other draws from torch, which the file does not name, came before theirs.
+    # Not the partners: before them torch made other draws, which the file does not name.
     golden = load_golden(FILE)
     batch, _, height, width = golden["images"].shape
     rng = np.random.RandomState(int(golden["numpy_seed"]))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from edc_ray.core.image_priors import total_variation
-from edc_ray.core.moments import LayerStatistics, layer_statistics
+from edc_ray.core.layers.moments import LayerStatistics, layer_statistics
+from edc_ray.core.recover.priors import total_variation
 from tests.goldens.files import TOLERANCE, load_golden
 from tests.goldens.layer_matching import follow
 

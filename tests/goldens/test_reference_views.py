@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks.reference.label_batches import Kind, Recipe, cut, paste, stored_batches, write_pictures
 from edc_ray.core.seeding import draws
-from edc_ray.core.views import ViewSettings, draw_epoch_views, render_views
+from edc_ray.core.views.views import ViewSettings, draw_epoch_views, render_views
 from tests.goldens.files import TOLERANCE, load_golden
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

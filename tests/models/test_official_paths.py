@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edc_ray.core.taps import LayerTaps
+from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.errors import ConfigError
 from edc_ray.models.official_paths import from_official_state, official_path
 from edc_ray.models.pretrained import Pretrained, start_from

@@ -172,7 +172,7 @@ def test_a_damaged_file_of_torchvision_is_not_believed(
     _hub_file("squeezenet1_1", monkeypatch, tmp_path)
     (kept,) = (tmp_path / "hub" / "checkpoints").iterdir()
     kept.write_bytes(kept.read_bytes()[:-1])
-    with pytest.raises(ArtifactError, match="cannot be read"):  # there is no network to fetch it anew
+    with pytest.raises(ArtifactError, match="cannot be read"):  # no network to fetch it again
         read_pretrained("squeezenet1_1", "torchvision", None, str(tmp_path))
 
 

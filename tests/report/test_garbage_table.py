@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from edc_ray.artifacts.garbage import Findings, Garbage
+from edc_ray.artifacts.proof.garbage import Findings, Garbage
 from edc_ray.report.garbage_table import garbage_json, print_garbage
 
 ORPHAN = Garbage("orphan", "labels/[red]e1.parquet", 7300.0)

@@ -7,7 +7,7 @@ import numpy as np
 
 from edc_ray.report.grid import write_grid
 from edc_ray.report.html import Picture, render_page
-from edc_ray.report.table import ResultRow
+from edc_ray.report.table import ResultRow, ShownTable
 
 PNG = write_grid(np.zeros((1, 3, 64, 64), np.uint8), 1)
 ROW = ResultRow("condensed", 3, "convnet", 3, 83.0, 3.61, None)
@@ -21,6 +21,7 @@ def page(**changes: object) -> str:
         "curves": [Picture("recover", PNG)],
         "config": "seed: 0\n",
         "environment": {"torch": "2.15.0"},
+        "classes": ShownTable("", [], []),
     }
     return render_page(**(arguments | changes))  # type: ignore[arg-type]
 

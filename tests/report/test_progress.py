@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from edc_ray.report import progress
-from edc_ray.report.progress import ProgressDisplay, Style
+from edc_ray.report.progress import ProgressBar, ProgressDisplay, Style
 
 Clock = Callable[[float], None]
 
@@ -91,7 +91,7 @@ def test_plain_progress_tells_units_rate_and_time_left_at_most_every_ten_seconds
         display(ended())
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
-    # Three new units in 12 s; three of ten are left. Those found count as no speed.
+    # Three new units in 12 s; three of ten are left. Units found complete do not count as speed.
     assert lines[1:] == ["recover    7/10 units, 15.0 units/min, 12 s left"]
 
 
@@ -123,3 +123,28 @@ def test_auto_is_live_on_a_terminal_and_plain_elsewhere(terminal: bool, like: St
 
 def test_an_event_of_another_kind_is_passed_over() -> None:
     assert shown("plain", [{"event": "note", "text": "hello"}]) == ""
+
+
+def bar_of(events: list[dict[str, Any]], *, terminal: bool, enabled: bool = True) -> str:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=100, color_system=None)
+    with ProgressBar(2, enabled=enabled, console=console) as bar:
+        for event in events:
+            bar(event)
+            bar._bar.refresh()
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_one_bar_shows_the_stage_its_place_and_its_units_and_is_gone_in_the_end() -> None:
+    reused = {"event": "stage_reused", "stage": "init", "units_reused": 7}
+    text = bar_of([reused, started(4, reused=1), ended(), ended("unit_failed")], terminal=True)
+    assert "init (1 of 2)" in text
+    assert "7/7" in text
+    assert "recover (2 of 2)" in text
+    assert "3/4" in text
+    assert text.endswith("\x1b[2K")
+
+
+def test_a_bar_shows_nothing_without_a_terminal_or_where_it_is_not_wanted() -> None:
+    events = [started(4), ended()]
+    assert bar_of(events, terminal=False) == bar_of(events, terminal=True, enabled=False) == ""

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edc_ray.artifacts.manifest import read_manifest
-from edc_ray.artifacts.records import to_json
-from edc_ray.artifacts.store import open_store
+from edc_ray.artifacts.proof.manifest import read_manifest
+from edc_ray.artifacts.proof.records import to_json
+from edc_ray.artifacts.storage.store import open_store
 from edc_ray.errors import ArtifactError
 from edc_ray.report import run_report
-from edc_ray.report.run_report import class_cells, result_rows, write_report
-from edc_ray.stages.event_log import read_events
+from edc_ray.report.run_report import class_table, result_rows, write_report
+from edc_ray.stages.units.event_log import read_events
 
 PICTURES = [
     "init.png", "condensed.png", "squeeze_curves.png", "recover_curves.png", "evaluate_curves.png",
@@ -62,7 +62,8 @@ def test_the_page_shows_calibration_and_the_accuracy_of_each_class(run_copy: Pat
     report(run_copy)
     page = (run_copy / "report" / "report.html").read_text()
     store = open_store(str(run_copy))
-    headings, lines = class_cells(store)
+    table = class_table(store)
+    headings, lines = table.headings, table.lines
     assert headings == ["class", *(f"{row.row}, {row.student}" for row in result_rows(store))]
     assert [line[0] for line in lines] == [str(digit) for digit in range(10)]
     for column, row in enumerate(result_rows(store), start=1):
@@ -75,7 +76,7 @@ def test_the_page_shows_calibration_and_the_accuracy_of_each_class(run_copy: Pat
 
 def test_a_run_without_results_has_no_accuracy_of_classes(run_copy: Path) -> None:
     shutil.rmtree(run_copy / "results")
-    assert class_cells(open_store(str(run_copy))) == ([], [])
+    assert class_table(open_store(str(run_copy))).lines == []
 
 
 @pytest.mark.usefixtures("without_curves")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from edc_ray.report.table import ROWS, ResultRow, aggregate, to_dicts, to_markdown, to_table
+from edc_ray.report.table import ROWS, ResultRow, ShownTable, aggregate, results_table
 
 
 def result(row: str, seed: int, top1: float, **more: Any) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def test_mean_and_sample_standard_deviation_equal_numpys(values: list[float]) ->
 def test_one_training_has_no_standard_deviation() -> None:
     (row,) = aggregate([result("full", 0, 91.0)])
     assert (row.n, row.top1_std) == (1, None)
-    assert "91.00 ± -" in to_markdown([row])
+    assert "91.00 ± -" in results_table([row]).to_markdown()
 
 
 def test_rows_come_in_the_order_of_the_table_student_after_student() -> None:
@@ -51,10 +51,10 @@ def test_top5_is_averaged_only_where_every_training_measured_it() -> None:
 def test_calibration_has_a_column_where_it_was_measured() -> None:
     measured = aggregate([result("init", 0, 1.0, ece=0.25), result("init", 1, 1.0, ece=0.5)])
     assert measured[0].ece_mean == 0.375
-    assert "| ECE |" in to_markdown(measured)
-    assert "| 0.375 |" in to_markdown(measured)
-    assert "ECE" not in to_markdown(aggregate(THREE))
-    assert "| - |\n" in to_markdown([*measured, *aggregate(THREE)])
+    assert "| ECE |" in results_table(measured).to_markdown()
+    assert "| 0.375 |" in results_table(measured).to_markdown()
+    assert "ECE" not in results_table(aggregate(THREE)).to_markdown()
+    assert "| - |\n" in results_table([*measured, *aggregate(THREE)]).to_markdown()
 
 
 def test_a_seed_that_stands_there_twice_is_refused() -> None:
@@ -69,7 +69,7 @@ def test_an_unknown_row_is_refused() -> None:
 
 def test_the_terminal_table_shows_mean_std_and_n() -> None:
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(to_table(aggregate(THREE), title="digits"))
+    console.print(results_table(aggregate(THREE), title="digits"))
     text = console.export_text()
     for shown in ("digits", "condensed", "convnet", " 3 ", "83.00 ± 3.61"):
         assert shown in text
@@ -77,7 +77,7 @@ def test_the_terminal_table_shows_mean_std_and_n() -> None:
 
 def test_markdown_has_one_line_a_row_and_escapes_bars() -> None:
     cited = ResultRow("full", None, "convnet", 0, 99.0, None, None, note="cited: a|b")
-    text = to_markdown([*aggregate(THREE), cited])
+    text = results_table([*aggregate(THREE), cited]).to_markdown()
     assert text.splitlines() == [
         "| row | ipc | student | n | top-1 (%) | top-5 (%) | note |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -86,7 +86,19 @@ def test_markdown_has_one_line_a_row_and_escapes_bars() -> None:
     ]
 
 
-def test_dicts_are_unrounded_and_keep_what_a_script_needs() -> None:
-    (row,) = to_dicts(aggregate(THREE))
-    assert {"row", "ipc", "student", "n", "top1_mean", "top1_std"} <= row.keys()
-    assert row["top1_std"] == pytest.approx(13.0**0.5)
+def test_a_table_as_text_has_its_title_and_every_cell_and_no_colour() -> None:
+    text = repr(results_table(aggregate(THREE), title="digits"))
+    assert "digits" in text.splitlines()[0]
+    assert "│ condensed │   3 │ convnet │ 3 │ 83.00 ± 3.61 │" in text
+    assert "\x1b" not in text
+
+
+def test_a_table_as_html_escapes_its_texts() -> None:
+    html = ShownTable("a<b", ["row"], [["<i>"]])._repr_html_()
+    assert "<caption>a&lt;b</caption>" in html
+    assert "<th>row</th>" in html
+    assert "<td>&lt;i&gt;</td>" in html
+
+
+def test_markup_in_a_cell_is_shown_as_it_stands() -> None:
+    assert "[red]hot" in repr(ShownTable("", ["row"], [["[red]hot"]]))

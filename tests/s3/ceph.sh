@@ -17,7 +17,7 @@ packages=(ceph-mon ceph-osd ceph-common radosgw)
 export AWS_ACCESS_KEY_ID=edcraytest AWS_SECRET_ACCESS_KEY=edcraytestsecret
 
 client_environment() {
-    # A region other than AWS's first: for that one some clients send a location that Ceph refuses.
+    # Not AWS's first region: for that one some clients send a location that Ceph refuses.
     cat <<END
 export AWS_ENDPOINT_URL=http://127.0.0.1:$port
 export AWS_ACCESS_KEY_ID=$AWS_ACCESS_KEY_ID
@@ -36,7 +36,7 @@ install_packages() {
         echo "Ceph is not installed. As root, on Debian or Ubuntu: apt-get install ${packages[*]}" >&2
         exit 1
     fi
-    # A machine without network is to learn it soon.
+    # Without network this should fail soon.
     local patience=(-o Acquire::Retries=1 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20)
     apt-get update -qq "${patience[@]}"
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${patience[@]}" \
@@ -60,7 +60,7 @@ ms bind msgr2 = false
 auth cluster required = none
 auth service required = none
 auth client required = none
-# one copy of everything: this store is thrown away
+# one copy of everything, because this store is deleted
 osd pool default size = 1
 osd pool default min size = 1
 osd pool default pg num = 8
@@ -68,7 +68,7 @@ osd pool default pgp num = 8
 osd crush chooseleaf type = 0
 mon allow pool size one = true
 mon warn on pool no redundancy = false
-# a nearly full disk is none of its business: objects live in memory
+# a nearly full disk does not matter, because objects live in memory
 mon data avail crit = 1
 mon data avail warn = 2
 osd objectstore = memstore
@@ -128,9 +128,9 @@ stop() {
     for pid_file in "$folder"/run/*.pid; do
         [ -e "$pid_file" ] || continue
         pid=$(cat "$pid_file")
-        # A pid file that outlived its process may name somebody else's.
+        # A pid file that outlived its process may name another process.
         grep -qsF "$conf" "/proc/$pid/cmdline" || continue
-        # Everything is thrown away, so nothing need be flushed; an object store whose monitor left waits for it.
+        # Nothing needs to be flushed, because everything is deleted. An object store without its monitor would wait.
         kill -KILL "$pid"
     done
     rm -rf "$folder"

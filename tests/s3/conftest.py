@@ -1,4 +1,4 @@
-"""A real S3 server (Ceph): found, never started. `make s3-server` starts one, `.ci/run` does so by itself."""
+"""A real S3 server (Ceph). Tests find it and never start it: `make s3-server` does, and so does `.ci/run`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import s3fs
 
-from edc_ray.artifacts.store import Store, open_store
+from edc_ray.artifacts.storage.store import Store, open_store
 
 SCRIPT = Path(__file__).with_name("ceph.sh")
 BUCKET = "edc-ray"
@@ -35,7 +35,7 @@ def ceph() -> dict[str, str]:
     return environment
 
 
-def _connect_anew(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def _reconnect(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
@@ -45,9 +45,9 @@ def _connect_anew(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) 
 def ceph_url(ceph: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A fresh folder of the bucket, reached as a user's would be: through the environment."""
     folder = f"s3://{BUCKET}/{uuid.uuid4().hex}"
-    _connect_anew(ceph, monkeypatch)
+    _reconnect(ceph, monkeypatch)
     yield f"{folder}/run"
-    _connect_anew(ceph, monkeypatch)  # a test may have used other credentials
+    _reconnect(ceph, monkeypatch)  # a test may have used other credentials
     store = open_store(folder, writable=False)
     for path in [*store.list(), *store.leftovers()]:  # objects lie in the server's memory
         store.delete(path)
@@ -60,7 +60,7 @@ def store(ceph_url: str) -> Store:
 
 
 class Gateway:
-    """A second door to the same server, which a test may slam. The first one stays open."""
+    """A proxy to the same server, which a test may cut off. The server stays reachable."""
 
     def __init__(self, conf: Path, folder: Path) -> None:
         with socket.socket() as probe:
@@ -90,7 +90,7 @@ class Gateway:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Storage options that lead through this door, and give up early when it is slammed."""
+        """Storage options that use this proxy, and give up early when it is cut off."""
         return {
             "endpoint_url": f"http://127.0.0.1:{self.port}",
             "config_kwargs": {"retries": {"max_attempts": 0}},

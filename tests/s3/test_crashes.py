@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from edc_ray.artifacts import store as store_module
-from edc_ray.artifacts.garbage import find_garbage, remove_garbage
-from edc_ray.artifacts.store import Store
+from edc_ray.artifacts.proof.garbage import find_garbage, remove_garbage
+from edc_ray.artifacts.storage import store as store_module
+from edc_ray.artifacts.storage.store import Store
+from edc_ray.config.run import STAGE_NAMES
 from edc_ray.errors import ArtifactError
 from tests.e2e.crashes import (
     check_that_a_rerun_mends,
@@ -63,7 +64,7 @@ def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Upload(threading.Thread):
-    """A writer of one large object through a door that is about to be slammed."""
+    """A writer of one large object through a proxy that is about to be cut off."""
 
     def __init__(self, store: Store, data: bytes) -> None:
         super().__init__()
@@ -95,9 +96,9 @@ def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_object(
     upload.join(60)
     assert upload.error is not None
     assert not store.exists("labels/large.parquet")
-    (garbage,) = find_garbage(store, 0).garbage
+    (garbage,) = find_garbage(store, 0, STAGE_NAMES).garbage
     assert (garbage.kind, garbage.path) == ("pending upload", "labels/large.parquet")
-    assert find_garbage(store, 3600).garbage == ()
+    assert find_garbage(store, 3600, STAGE_NAMES).garbage == ()
     remove_garbage(store, [garbage], 0)
     assert store.pending_uploads() == []
     assert store.publish("labels/large.parquet", b"whole")
@@ -140,7 +141,7 @@ def test_a_server_killed_at_random_times_loses_nothing_that_was_written(
 
 
 def _catch(work: Callable[[], None]) -> threading.Thread:
-    """A thread that does some work, which may fail for want of a server."""
+    """A thread that does some work, which may fail because the server is gone."""
 
     def run() -> None:
         try:

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from edc_ray.artifacts.manifest import verify_run
-from edc_ray.artifacts.store import Store, open_store
-from edc_ray.data.condensed import CondensedImages, CondensedViews, open_stage
-from edc_ray.data.condensed_dataset import CondensedDataset, ViewBatch
-from edc_ray.stages.compress_labels import compress_run
-from edc_ray.stages.export_options import FORMATS, ExportOptions, Format
-from edc_ray.stages.export_run import export_run
-from tests.artifacts.test_pending_uploads import begin
+from edc_ray.artifacts.proof.manifest import verify_run
+from edc_ray.artifacts.storage.store import Store, open_store
+from edc_ray.data.condensed.images import CondensedImages, CondensedViews, open_stage
+from edc_ray.data.condensed.stream import CondensedDataset, ViewBatch
+from edc_ray.sharing.compress import compress_run
+from edc_ray.sharing.export.options import FORMATS, ExportOptions, Format
+from edc_ray.sharing.export.run import export_run
+from tests.artifacts.storage.test_pending_uploads import begin
 from tests.e2e.command_line import CommandLine
 
 pytestmark = pytest.mark.s3

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from edc_ray.artifacts.manifest import verify_run
-from edc_ray.artifacts.store import Store, open_store
+from edc_ray.artifacts.proof.manifest import verify_run
+from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.config.load import to_yaml
 from edc_ray.config.run import RunConfig
-from edc_ray.data.condensed import CondensedImages, CondensedViews
-from tests.artifacts.test_pending_uploads import begin
+from edc_ray.data.condensed.images import CondensedImages, CondensedViews
+from tests.artifacts.storage.test_pending_uploads import begin
 from tests.e2e.command_line import CommandLine
 from tests.e2e.stored import stored_hashes
 

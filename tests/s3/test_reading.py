@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edc_ray.artifacts.store import Store
-from tests.data.test_condensed_elsewhere import run_documented
+from edc_ray.artifacts.storage.store import Store
+from tests.data.condensed.test_images_elsewhere import run_documented
 from tests.data.written_sets import SLOTS, write_images, write_labels
 
 pytestmark = pytest.mark.s3

@@ -11,13 +11,14 @@ import fsspec.config
 import pytest
 import s3fs
 
-from edc_ray.artifacts import store as store_module
-from edc_ray.artifacts.garbage import find_garbage
-from edc_ray.artifacts.manifest import manifest_is_intact, read_manifest, verify_run
-from edc_ray.artifacts.pending_uploads import PendingUpload
-from edc_ray.artifacts.store import Store, open_store
+from edc_ray.artifacts.proof.garbage import find_garbage
+from edc_ray.artifacts.proof.manifest import manifest_is_intact, read_manifest, verify_run
+from edc_ray.artifacts.storage import store as store_module
+from edc_ray.artifacts.storage.pending_uploads import PendingUpload
+from edc_ray.artifacts.storage.store import Store, open_store
+from edc_ray.config.run import STAGE_NAMES
 from edc_ray.errors import ArtifactError
-from tests.artifacts.test_pending_uploads import begin
+from tests.artifacts.storage.test_pending_uploads import begin
 from tests.e2e.unit_writer import FOLDER, UnitWriter, write_stage
 
 pytestmark = pytest.mark.s3
@@ -58,8 +59,9 @@ def test_of_eight_processes_with_other_bytes_each_one_writes_the_unit(store: Sto
     writer.start(units=1, tastes=list("abcdefgh"))
     assert 0 in writer.ended()
     writer.close()
+    # A writer that replaces a unit first removes the manifest, and may then have given up.
     if read_manifest(store, FOLDER) is None:
-        write_stage(store, 1, "a")  # who replaces a unit takes the manifest back, and may have given up then
+        write_stage(store, 1, "a")
     manifest = read_manifest(store, FOLDER)
     assert manifest is not None
     assert manifest_is_intact(store, manifest)
@@ -106,7 +108,7 @@ def test_pending_uploads_are_listed_aged_and_aborted(store: Store) -> None:
     begin(open_store(f"{store.url}-too", writable=False), "labels/b.parquet")
     (upload,) = uploads_of(store)
     assert upload.path == "labels/a.parquet"
-    assert find_garbage(store, 3600).young == 1  # moto's clock stands still, this one's does not
+    assert find_garbage(store, 3600, STAGE_NAMES).young == 1  # moto's clock stands still, this one's does not
     store.abort_upload(upload)
     store.abort_upload(upload)
     assert store.pending_uploads() == []

@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from edc_ray.data.fake import synthetic_images, write_parquet
-from edc_ray.stages.context import StageContext
+from edc_ray.data.real.fake import synthetic_images, write_parquet
+from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import new_root, tiny_context
 
 NAMES = tuple(f"class{label}" for label in range(5))
@@ -26,7 +26,7 @@ REAL: dict[str, Any] = {"init__kind": "real", "recover__enabled": False}
 
 
 def five_classes(*, darker: int | None = None) -> dict[str, str]:
-    """Where the images are, those of one label darker; made for each test, which forgets what it wrote."""
+    """URL of the images, those of one label darker; made for each test, which deletes what it wrote."""
     folder = f"memory://{uuid.uuid4().hex}"
     for seed, (name, size) in enumerate({"train": 12, "val": 8}.items()):
         images = synthetic_images(5, size, 8, 1, seed=seed)

@@ -1,4 +1,4 @@
-"""The pipeline: what is done is reused, what is damaged is made again, a failing unit stops no other."""
+"""The pipeline: finished units are reused, damaged ones are made again, a failing unit stops no other."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS, join_path, manifest_path, record_path
-from edc_ray.artifacts.manifest import read_manifest, verify_run
+from edc_ray.artifacts.proof.manifest import read_manifest, verify_run
+from edc_ray.artifacts.storage.layout import join_path, manifest_path, record_path, stage_folder
 from edc_ray.config.run import STAGE_NAMES, StageName
-from edc_ray.core.recover_loop import recover_images
-from edc_ray.core.recover_state import LoopState
+from edc_ray.core.recover.loop import recover_images
+from edc_ray.core.recover.state import LoopState
 from edc_ray.errors import ArtifactError, DataError, NumericalError, UnitsFailedError
 from edc_ray.report.run_report import result_rows
-from edc_ray.stages import recover, relabel
-from edc_ray.stages.context import StageContext
 from edc_ray.stages.pipeline import STAGES, run_pipeline, run_stage
-from edc_ray.stages.unit_work import execute_here
+from edc_ray.stages.recover import stage as recover
+from edc_ray.stages.relabel import stage as relabel
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.unit_work import execute_here
 from tests.stages.tiny_runs import (
     image_hashes,
     manifest_of,
@@ -66,7 +67,7 @@ def test_a_stage_without_what_it_needs_says_which_stage_to_run(stage: StageName)
     with pytest.raises(ArtifactError, match="squeeze: no complete artifact") as caught:
         run_pipeline(context, [stage])
     assert "edc-ray stage squeeze" in str(caught.value.next)
-    assert not context.store.list(STAGE_FOLDERS[stage])
+    assert not context.store.list(stage_folder(stage))
 
 
 @pytest.mark.parametrize(
@@ -100,12 +101,12 @@ def test_a_stage_alone_does_not_build_on_an_observer_that_is_not_trained(copied:
 def test_a_stage_alone_does_not_build_on_a_damaged_file(copied: Copied) -> None:
     context = copied("evaluate")
     shard = manifest_of(context, "relabel").shards[0]
-    path = join_path(STAGE_FOLDERS["relabel"], shard.path)
+    path = join_path(stage_folder("relabel"), shard.path)
     context.store.publish(path, context.store.read(path)[:-20], replace=True)
     with pytest.raises(ArtifactError, match=r"relabel: the artifact in .* is not complete") as caught:
         run_pipeline(context, ["evaluate"])
     assert "edc-ray verify" in str(caught.value.found)
-    assert not context.store.list(STAGE_FOLDERS["evaluate"])
+    assert not context.store.list(stage_folder("evaluate"))
 
 
 def _truncated(data: bytes) -> bytes:
@@ -123,10 +124,10 @@ def test_a_damaged_shard_is_made_again_alone_with_the_same_bytes(
     copied: Copied, finished: StageContext, stage: StageName, harm: Callable[[bytes], bytes] | None
 ) -> None:
     context = copied()
-    path = join_path(STAGE_FOLDERS[stage], manifest_of(context, stage).shards[-1].path)
+    path = join_path(stage_folder(stage), manifest_of(context, stage).shards[-1].path)
     _harm(context, path, harm)
     work = _work(context)
-    # The tables of statistics are put together anew from the sums, which are still there.
+    # The tables of statistics are built again from the sums, which are still there.
     made = 0 if stage == "statistics" else 1
     assert work.pop(stage) == (made, len(units_of(context, stage)) - made)
     assert all(done == 0 for done, _ in work.values())
@@ -141,8 +142,8 @@ def test_a_damaged_record_and_no_manifest_remake_that_unit_alone(
 ) -> None:
     context = copied()
     unit = units_of(context, stage)[0]
-    _harm(context, record_path(STAGE_FOLDERS[stage], unit.key), harm)
-    context.store.delete(manifest_path(STAGE_FOLDERS[stage]))
+    _harm(context, record_path(stage_folder(stage), unit.key), harm)
+    context.store.delete(manifest_path(stage_folder(stage)))
     work = _work(context)
     assert work.pop(stage) == (1, len(units_of(context, stage)) - 1)
     assert all(done == 0 for done, _ in work.values())
@@ -155,14 +156,14 @@ def test_a_damaged_manifest_is_written_again_from_the_records(
 ) -> None:
     context = copied()
     for stage in STAGE_NAMES:
-        _harm(context, manifest_path(STAGE_FOLDERS[stage]), harm)
+        _harm(context, manifest_path(stage_folder(stage)), harm)
     assert all(done == 0 for done, _ in _work(context).values())
     assert shard_hashes(context) == shard_hashes(finished)
 
 
 def test_a_manifest_of_a_newer_schema_is_refused_and_not_replaced(copied: Copied) -> None:
     context = copied()
-    path = manifest_path(STAGE_FOLDERS["recover"])
+    path = manifest_path(stage_folder("recover"))
     newer = context.store.read(path).replace(b'"schema_version":1', b'"schema_version":2')
     context.store.publish(path, newer, replace=True)
     with pytest.raises(ArtifactError, match="written by a newer edc-ray") as caught:
@@ -171,11 +172,11 @@ def test_a_manifest_of_a_newer_schema_is_refused_and_not_replaced(copied: Copied
     assert context.store.read(path) == newer
 
 
-def test_what_builds_on_a_stage_that_is_made_anew_no_longer_counts_as_complete(copied: Copied) -> None:
+def test_what_builds_on_a_stage_that_is_made_again_no_longer_counts_as_complete(copied: Copied) -> None:
     context = copied()
     context.store.delete(join_path("condensed", manifest_of(context, "recover").shards[0].path))
     run_pipeline(context, ["recover"])
-    complete = [stage for stage in STAGE_NAMES if read_manifest(context.store, STAGE_FOLDERS[stage])]
+    complete = [stage for stage in STAGE_NAMES if read_manifest(context.store, stage_folder(stage))]
     assert complete == ["squeeze", "statistics", "init", "recover"]
     assert result_rows(context.store) == []
     assert all(done == 0 for done, _ in _work(context).values()), "equal bytes prove the units that are there"
@@ -209,7 +210,7 @@ def test_observers_that_were_let_pass_are_refused_once_they_must_not_be_weak(cop
 
 def test_everything_after_a_deleted_observer_is_reused_when_it_comes_back_equal(copied: Copied) -> None:
     context = copied()
-    for path in context.store.list(STAGE_FOLDERS["squeeze"]):
+    for path in context.store.list(stage_folder("squeeze")):
         context.store.delete(path)
     work = _work(context)
     assert work.pop("squeeze") == (2, 0)
@@ -268,7 +269,7 @@ def test_a_poisoned_unit_is_reported_and_made_alone_by_the_next_run(
     assert sum(event["event"] == "unit_done" and event["stage"] == "recover" for event in events) == 2
     assert events[-1]["event"] == "stage_failed"
     assert not context.store.exists(manifest_path("condensed"))
-    assert not context.store.list(STAGE_FOLDERS["relabel"])
+    assert not context.store.list(stage_folder("relabel"))
 
     work = _work(context)
     assert work["recover"] == (1, 2)

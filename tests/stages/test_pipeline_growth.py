@@ -1,4 +1,4 @@
-"""A finished run grows: what is there stays where it can, and equals what a larger run makes at once."""
+"""A finished run grows: units stay if they can, and equal those of a run that begins larger."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS, join_path
-from edc_ray.artifacts.manifest import verify_run
-from edc_ray.stages.context import StageContext
+from edc_ray.artifacts.proof.manifest import verify_run
+from edc_ray.artifacts.storage.layout import join_path, stage_folder
 from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import image_hashes, manifest_of, shard_hashes, tiny_context
 
 Copied = Callable[..., StageContext]
@@ -48,7 +48,7 @@ def test_a_block_that_was_shorter_leaves_nothing_behind() -> None:
     grown = tiny_context(context.store.url.rsplit("/", 1)[0], ipc=3, recover__ipc_per_unit=5)
     assert _work(grown)["recover"] == (3, 0)
     for stage in ("init", "recover", "relabel"):
-        folder = STAGE_FOLDERS[stage]
+        folder = stage_folder(stage)
         named = {join_path(folder, shard.path) for shard in manifest_of(grown, stage).shards}
         there = {path for path in grown.store.list(folder) if path.endswith(".parquet")}
         assert there == named

@@ -1,4 +1,4 @@
-"""No stage reads or changes the random state of the process, for it is its caller's."""
+"""No stage reads or changes the random state of the process, because it belongs to the caller."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from edc_ray.config.run import STAGE_NAMES
-from edc_ray.stages.context import StageContext
 from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import shard_hashes, tiny_context
 
-# What draws most: a student with dropout, real images for local statistics, operations of RandAugment.
+# The things that draw most: dropout in a student, real images for local statistics, RandAugment.
 FIELDS: dict[str, Any] = {
     "evaluate__students": ["mobilenet_v3_small"],
     "evaluate__seeds": 1,

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from edc_ray.artifacts.layout import STAGE_FOLDERS
-from edc_ray.artifacts.manifest import Manifest, read_manifest
-from edc_ray.artifacts.store import Store, open_store
+from edc_ray.artifacts.proof.manifest import Manifest, read_manifest
+from edc_ray.artifacts.storage.layout import stage_folder
+from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
-from edc_ray.data.fake import synthetic_images, write_parquet
-from edc_ray.data.images import ImageSet
-from edc_ray.stages.completeness import planned_units
-from edc_ray.stages.context import StageContext
-from edc_ray.stages.open_run import open_inputs, open_run
+from edc_ray.data.real.fake import synthetic_images, write_parquet
+from edc_ray.data.real.images import ImageSet
+from edc_ray.runs.open_run import open_inputs, open_run
 from edc_ray.stages.pipeline import STAGES, StageReport, run_pipeline
-from edc_ray.stages.plan import WorkUnit
+from edc_ray.stages.units.completeness import planned_units
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.plan import WorkUnit
 
 OBSERVERS = ("convnet_d1", "wrn_16_2")
 
@@ -97,7 +97,7 @@ def run_until(
 
 def copy_root(store: Store, *, leave_out: Iterable[StageName] = ()) -> str:
     """The storage root of a copy of a run, without the results of some stages."""
-    root, left = new_root(), tuple(f"{STAGE_FOLDERS[stage]}/" for stage in leave_out)
+    root, left = new_root(), tuple(f"{stage_folder(stage)}/" for stage in leave_out)
     copy = open_store(f"{root}/{store.url.rsplit('/', 1)[-1]}")
     for path in store.list():
         if not path.startswith(left):
@@ -110,8 +110,8 @@ def units_of(context: StageContext, stage: StageName) -> list[WorkUnit]:
 
 
 def manifest_of(context: StageContext, stage: StageName) -> Manifest:
-    """The stored manifest, read anew."""
-    found = read_manifest(context.store, STAGE_FOLDERS[stage])
+    """The stored manifest, read again."""
+    found = read_manifest(context.store, stage_folder(stage))
     assert found is not None
     return found
 
@@ -136,7 +136,7 @@ AFTER = ("recover", "relabel", "evaluate")
 
 
 def recovered(copied: Callable[..., StageContext], **fields: Any) -> StageContext:
-    """A copy of the finished run, its images made anew with other fields."""
+    """A copy of the finished run, with its images made again with other fields."""
     context = copied(*AFTER, **fields)
     run_pipeline(context, ["recover"])
     return context

@@ -1,6 +1,6 @@
 """The pass backward over a layer's input: derivatives of statistics, of a frozen BatchNorm and its activation.
 
-The formulas are those of `core.torch_kernels.coefficients` and `core.tile_weights.TileWeights.spread`.
+The formulas are those of `core.layers.torch_kernels.coefficients` and `core.layers.tile_weights.TileWeights.spread`.
 B images, C channels, H W pixels, R S rows and columns of tiles.
 """
 

@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from edc_ray.core.tile_weights import axis_weights
+from edc_ray.core.layers.tile_weights import axis_weights
 from edc_ray.kernels.cuda.measuring_pass import NOTHING, STRETCHED, WHOLE
 
 _NUMBERS_A_PROGRAM = 2048

@@ -3,7 +3,7 @@
 A program reads some rows of some channels of a group of images, each number once. Sums are kept number by number
 over the images, and brought together in the end: of each channel the mean and the sum of squared differences
 from it over its pixels, and of each row and column of tiles the weighted sums over its channels of which
-tiles are made (`core.tile_weights`). Programs share nothing, so that no order of theirs changes a bit.
+tiles are made (`core.layers.tile_weights`). Programs share nothing, so that no order of theirs changes a bit.
 B images, C channels, H W pixels, R S rows and columns of tiles.
 """
 

@@ -1,7 +1,7 @@
 """The passes as operations of torch: each counts as one, and a capture or a compiler takes it whole.
 
-B images, C channels, H W pixels, P tiles. None of them has a derivative of its own: `core.measured_input` and
-`core.norm_activation` know the derivatives.
+B images, C channels, H W pixels, P tiles. None of them has a derivative of its own: `core.layers.measured_input` and
+`core.layers.norm_activation` know the derivatives.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The passes over the pixels (`core.pixel_kernels`) as Triton kernels."""
+"""The passes over the pixels (`core.recover.pixel_kernels`) as Triton kernels."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from edc_ray.core.pixel_kernels import ADAM_EPSILON
+from edc_ray.core.recover.pixel_kernels import ADAM_EPSILON
 from edc_ray.kernels.cuda.launches import power_of_two
 from edc_ray.kernels.cuda.pixel_step import pixel_step
 from edc_ray.kernels.cuda.registration import fake, operation

@@ -9,12 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edc_ray.core.image_statistics import image_statistics
-from edc_ray.core.layout_free import LayoutFreeKernels
-from edc_ray.core.pixel_kernels import TORCH_PIXEL_KERNELS
+from edc_ray.core.layers.image_statistics import image_statistics
+from edc_ray.core.layers.layout_free import LayoutFreeKernels
+from edc_ray.core.recover.pixel_kernels import TORCH_PIXEL_KERNELS
 
 _KERNELS = LayoutFreeKernels()
 _ACTIVATIONS = (lambda y: y, torch.relu, F.relu6, F.silu)
+_SLOPES = (
+    torch.ones_like,
+    lambda y: (y > 0).to(y),
+    lambda y: ((y > 0) & (y < 6)).to(y),
+    lambda y: torch.sigmoid(y) * (1 + y * torch.sigmoid(-y)),
+)
 
 
 def moments(x: Tensor, side: int, each: bool, dtype: torch.dtype) -> Tensor:
@@ -51,10 +57,7 @@ def norm_gradient(
     factor, constant = scale.view(-1, 1, 1), shift.view(-1, 1, 1)
     found = None
     if upstream is not None:
-        y = x.float() * factor + constant
-        with torch.enable_grad():
-            leaf = y.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(_ACTIVATIONS[activation](leaf * 1).sum(), leaf)
+        slope = _SLOPES[activation](x.float() * factor + constant)
         found = (factor * slope * upstream).to(x.dtype)
     if measured is None:
         return torch.zeros_like(x) if found is None else found

@@ -1,4 +1,4 @@
-"""The two passes over a layer's input (`core.measured_input`) as Triton kernels, for CUDA devices."""
+"""The two passes over a layer's input (`core.layers.measured_input`) as Triton kernels, for CUDA devices."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from edc_ray.core.measured_input import NormFormula, NormKernels, StatisticKernels
-from edc_ray.core.moments import LayerStatistics
-from edc_ray.core.network_numerics import HALF_TYPES
-from edc_ray.core.torch_kernels import TORCH_KERNELS
+from edc_ray.core.layers.measured_input import NormFormula, NormKernels, StatisticKernels
+from edc_ray.core.layers.moments import LayerStatistics
+from edc_ray.core.layers.network_numerics import HALF_TYPES
+from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
 from edc_ray.kernels.cuda import operations  # noqa: F401  (registers them)
 from edc_ray.kernels.cuda.measuring_pass import ACTIVATIONS
 
@@ -45,7 +45,7 @@ class TritonKernels:
         return _OPERATIONS.moments(x_BCHW.detach(), patch_side or 0, False, torch.float32)[0]
 
     def image_statistics(self, x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
-        """See `core.image_statistics.image_statistics`."""
+        """See `core.layers.image_statistics.image_statistics`."""
         found_BQ = _OPERATIONS.moments(x_BCHW.detach(), patch_side or 0, True, torch.float64)
         channels = x_BCHW.shape[1]
         tiles = found_BQ.shape[1] // 2 - channels

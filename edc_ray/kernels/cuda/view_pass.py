@@ -1,6 +1,6 @@
 """One box cut out of every image, resized to the image's size and flipped, by two taps of rows and of columns.
 
-The same numbers as `core.augment.apply_shared_view` up to rounding, but of a box that lies on the device: no size
+The same numbers as `core.views.augment.apply_shared_view` up to rounding, but of a box that lies on the device: no size
 changes from view to view, so that a captured step can show another one at each replay.
 """
 

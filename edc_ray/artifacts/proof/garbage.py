@@ -1,0 +1,197 @@
+"""What killed writers leave in a run: temporary files, shards that no record names, pending uploads.
+
+None of it is ever read; it only takes space. What a living writer has just written looks the same, and is
+told apart by its age: a writer names a shard in a record right after writing it, and writes anew what it
+finds there unnamed, so that whatever it relies on is young or named.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from edc_ray.artifacts.proof.manifest import named_paths
+from edc_ray.artifacts.proof.records import Manifest, Record, parse_manifest, parse_record
+from edc_ray.artifacts.storage import layout
+from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
+from edc_ray.artifacts.storage.local_files import refuse_linked_folder
+from edc_ray.artifacts.storage.pending_uploads import PendingUpload
+from edc_ray.artifacts.storage.store import Store
+from edc_ray.errors import ConfigError
+
+TEMPORARY, ORPHAN, PENDING = "temporary file", "orphan", "pending upload"
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """One thing that nothing names. `path` is relative to the run; `age` in seconds."""
+
+    kind: str
+    path: str
+    age: float
+    upload: PendingUpload | None = None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What lies in a run for no use.
+
+    Args:
+        garbage: older than the limit.
+        young: as many other things that no record names yet: a writer may be at work on them.
+        left_alone: stage folders of which nothing was judged, each with the reason.
+        lists_uploads: whether the store can say which uploads are pending.
+    """
+
+    garbage: tuple[Garbage, ...]
+    young: int
+    left_alone: dict[str, str]
+    lists_uploads: bool
+
+
+def parse_age(text: str) -> float:
+    """Seconds of an age such as 90s, 30m, 1h or 2d.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if found is None:
+        raise ConfigError(f"'{text}' is no age", expected="a number and s, m, h or d, such as 30m or 1h")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def find_garbage(store: Store, min_age: float, stages: Iterable[str]) -> Findings:
+    """What may be removed from a run, and from the runs of its sweep.
+
+    Args:
+        store: of the run.
+        min_age: in seconds by the store's clock; what is younger is kept. So is a file whose age the store
+            does not know.
+        stages: names of all stages.
+
+    Raises:
+        ArtifactError: the store cannot be read, a folder of a stage is a symbolic link, or something was
+            written by a newer version.
+    """
+    # What is written after this list is not in it, and what is named after it is young.
+    paths = store.list()
+    candidates = [(TEMPORARY, path) for path in store.leftovers()]
+    folders = {layout.stage_folder(stage) for stage in stages}
+    found = _stage_folders(paths, folders)
+    if store.is_local:
+        _refuse_links(store, [path for _, path in candidates], folders.union(found))
+    uploads, left_alone = store.pending_uploads(), {}
+    for folder in found:
+        try:
+            candidates += [(ORPHAN, path) for path in _orphans(store, folder, paths)]
+        except _UnknownNamesError as error:
+            left_alone[folder] = f"{error} cannot be read, so it is not known what it names"
+    now, garbage, young = time.time(), [], 0
+    for kind, path in candidates:
+        modified = store.modified(path)
+        if modified is not None and now - modified >= min_age:
+            garbage.append(Garbage(kind, path, now - modified))
+        else:
+            young += 1
+    for upload in uploads or ():
+        if now - upload.begun >= min_age:
+            garbage.append(Garbage(PENDING, upload.path, now - upload.begun, upload))
+        else:
+            young += 1
+    return Findings(tuple(garbage), young, left_alone, uploads is not None)
+
+
+def remove_garbage(store: Store, garbage: Iterable[Garbage], min_age: float) -> list[Garbage]:
+    """Remove what `find_garbage` found; what a writer has touched since then is kept. Returns what went."""
+    removed = []
+    for one in garbage:
+        if one.upload is not None:
+            store.abort_upload(one.upload)
+        elif (modified := store.modified(one.path)) is None or time.time() - modified < min_age:
+            continue
+        else:
+            store.delete(one.path)
+        removed.append(one)
+    return removed
+
+
+def _refuse_links(store: Store, leftovers: list[str], folders: set[str]) -> None:
+    """Nothing is judged by a name that stands for a file of another name."""
+    folders = folders | {layout.records_folder(folder) for folder in folders}
+    for folder in sorted(folders | {path.rpartition("/")[0] for path in leftovers} - {""}):
+        refuse_linked_folder(store.url, folder)
+
+
+class _UnknownNamesError(Exception):
+    """A manifest or record that is there and cannot be parsed."""
+
+
+def _stage_folders(paths: list[str], stages: set[str]) -> list[str]:
+    """Folders in which this program keeps the results of a stage, also where it was killed at the first."""
+    files, found = set(paths), set[str]()
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if name == layout.RUN_CONFIG and layout.join_path(folder, layout.RUN_DATA) in files:
+            found.update(layout.join_path(folder, stage) for stage in stages)
+        if name == layout.MANIFEST_NAME:
+            found.add(folder)
+        elif name.endswith(".json") and folder.rpartition("/")[2] == layout.RECORDS_FOLDER:
+            found.add(folder.rpartition("/")[0])
+    return sorted(folder for folder in found if folder.rpartition("/")[2] in stages)
+
+
+def _orphans(store: Store, folder: str, paths: list[str]) -> list[str]:
+    """Shards that no record names, and records that a later manifest left out, of one stage."""
+    manifest_path, records_folder = layout.manifest_path(folder), f"{layout.records_folder(folder)}/"
+    manifest = _parsed(store, manifest_path, parse_manifest)
+    named = _named(folder, manifest_path, manifest.records if manifest else ())
+    mine = [path for path in paths if path.startswith(f"{folder}/")]
+    records = {path for path in mine if path.startswith(records_folder) and path.endswith(".json")}
+    outdated = set()
+    for path in sorted(records - named):
+        record = _parsed(store, path, parse_record)
+        if record is None:  # it went away this moment: somebody is at work here
+            raise _UnknownNamesError(path)
+        if manifest is not None and _is_left_out(store, path, manifest_path, folder):
+            outdated.add(path)
+        else:
+            named |= _named(folder, path, (record,))
+    shards = {
+        path
+        for path in mine
+        if path.endswith(layout.SHARD_SUFFIXES) and "/" not in path.removeprefix(f"{folder}/")
+    }
+    return sorted((shards | outdated) - named)
+
+
+def _is_left_out(store: Store, record_path: str, manifest_path: str, folder: str) -> bool:
+    """Whether a record belongs to an earlier plan of a stage that keeps only what its manifest names.
+
+    A record that is younger than the manifest is a unit of a run that grows.
+    """
+    if folder.rpartition("/")[2] not in layout.READ_BY_FOLDER:
+        return False
+    record, manifest = store.modified(record_path), store.modified(manifest_path)
+    return record is not None and manifest is not None and record < manifest
+
+
+def _parsed(store: Store, path: str, parse: Any) -> Any:
+    data = store.read_if_there(path, limit=MAX_JSON_BYTES)
+    if data is None:
+        return None
+    found: Manifest | Record | None = parse(data, store.join(path))
+    if found is None:
+        raise _UnknownNamesError(path)
+    return found
+
+
+def _named(folder: str, path: str, records: Iterable[Record]) -> set[str]:
+    try:
+        return {layout.manifest_path(folder), *named_paths(folder, records)}
+    except ValueError:  # a unit key that is no file name: nobody but a forger writes it
+        raise _UnknownNamesError(path) from None

@@ -1,0 +1,381 @@
+"""Bytes under names, anywhere fsspec reaches. A name holds its whole content or does not exist.
+
+Local files are written under a temporary name, synced and then linked or renamed, because fsspec's own
+exclusive write is not safe against a crash there. Object stores take the whole content in one call, and S3 in
+one request as long as that is possible: some servers (Ceph 16) do not look at the condition of an upload in
+parts and let a second writer replace the first, and a writer that is killed between two parts leaves them
+behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.implementations.cache_mapper import AbstractCacheMapper
+from fsspec.implementations.cached import SimpleCacheFileSystem
+
+from edc_ray.artifacts.storage.layout import is_inside
+from edc_ray.artifacts.storage.local_files import TEMPORARY_SUFFIX, publish_local, refuse_way_out
+from edc_ray.artifacts.storage.pending_uploads import PendingUpload, abort_upload, pending_uploads
+from edc_ray.artifacts.storage.redaction import without_secrets
+from edc_ray.errors import ArtifactError, ConfigError
+
+_PROBE_PREFIX = ".edc-ray-probe-"
+# At an exclusive creation that was refused for a file that then is not there.
+_TRIES = 3
+# Of S3: the largest content sent in one request (5 GiB would be allowed), and the parts of a larger one.
+_ONE_REQUEST = 2**30
+_PART = 50 * 2**20
+_EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "az": "azure",
+    "abfs": "azure",
+    "abfss": "azure",
+}
+
+
+class _Named(AbstractCacheMapper):
+    """Gives the copy of any file this name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, path: str) -> str:
+        return self._name
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder at a URL. Picklable: a worker opens the file system again.
+
+    Args:
+        url: made by `open_store`: an absolute path for local files, else a URL.
+        options: fsspec's storage options; never shown, stored or logged.
+    """
+
+    url: str
+    options: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.url
+
+    def join(self, path: str) -> str:
+        """Full URL of a relative path."""
+        return f"{self.url.rstrip('/')}/{_checked(path)}"
+
+    def read(self, path: str, *, limit: int | None = None) -> bytes:
+        """Whole content of a file.
+
+        Raises:
+            ArtifactError: it is missing, cannot be read, or has more than `limit` bytes.
+        """
+        data = self.read_if_there(path, limit=limit)
+        if data is None:
+            raise ArtifactError(f"{self.join(path)} is missing")
+        return data
+
+    def read_if_there(self, path: str, *, limit: int | None = None) -> bytes | None:
+        """Whole content of a file; None if it is missing, also where it went away this moment.
+
+        Args:
+            path: relative to the store.
+            limit: bytes; of a larger file no more than one byte beyond is fetched.
+
+        Raises:
+            ArtifactError: it cannot be read, or has more than `limit` bytes.
+        """
+        if self.is_local:
+            info = self._info(path)
+            if info is None:
+                return None  # a pipe or device too: reading it might never end
+            _refuse_large(self.join(path), int(info["size"]), limit)
+        fs, full = self._locate(path)
+        try:
+            data = fs.cat_file(full, end=None if limit is None or self.is_local else limit + 1)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+        except Exception as error:  # each file system has exceptions of its own
+            if limit is not None and not self.is_local and self.exists(path) and self.size(path) == 0:
+                return b""  # S3 refuses a range of an empty file
+            raise self._failure("read", path, error) from error
+        _refuse_large(self.join(path), len(data), limit)
+        return data
+
+    def holds(self, path: str, data: bytes) -> bool:
+        """Whether a file is there and has this content; of one of another size nothing is read.
+
+        Raises:
+            ArtifactError: it cannot be read.
+        """
+        info = self._info(path)
+        return (
+            info is not None
+            and int(info["size"]) == len(data)
+            and self.read_if_there(path, limit=len(data)) == data
+        )
+
+    def copy(self, path: str, folder: str, name: str) -> str:
+        """Path of a local copy, `name` in `folder`; fetched unless there is one. Nobody checked its bytes.
+
+        By fsspec's simplecache: its filecache keeps an index, which it may unpickle.
+
+        Raises:
+            ArtifactError: it is missing or cannot be read.
+        """
+        fs, full = self._locate(path)
+        options: dict[str, Any] = {"fs": fs, "cache_storage": folder, "cache_mapper": _Named(name)}
+        try:
+            SimpleCacheFileSystem(**options, skip_instance_cache=True).open(full).close()
+        except FileNotFoundError as error:
+            raise ArtifactError(f"{self.join(path)} is missing") from error
+        except Exception as error:
+            raise self._failure("read", path, error) from error
+        return os.path.join(folder, name)
+
+    def exists(self, path: str) -> bool:
+        """Whether a file (not a folder) has this name."""
+        return self._info(path) is not None
+
+    def size(self, path: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            ArtifactError: it is missing or cannot be read.
+        """
+        info = self._info(path)
+        if info is None:
+            raise ArtifactError(f"{self.join(path)} is missing")
+        return int(info["size"])
+
+    def list(self, folder: str = "") -> list[str]:
+        """Sorted relative paths of all files below a folder but temporary ones; [] if there is no folder."""
+        return [path for path in self._walk(folder) if not _is_temporary(path)]
+
+    def leftovers(self, folder: str = "") -> list[str]:
+        """Temporary files that killed writers left behind. A living writer's files are among them."""
+        return [path for path in self._walk(folder) if _is_temporary(path)]
+
+    def pending_uploads(self) -> list[PendingUpload] | None:
+        """Uploads in parts below this folder that have not ended; None: the store has no such thing.
+
+        Raises:
+            ArtifactError: they cannot be listed.
+        """
+        fs = self._file_system()
+        try:
+            return pending_uploads(fs, fs._strip_protocol(self.url))
+        except Exception as error:
+            raise self._failure("list the pending uploads of", "", error) from error
+
+    def abort_upload(self, upload: PendingUpload) -> None:
+        """Give up a pending upload and the parts that it holds; nothing happens if it has ended."""
+        fs, full = self._locate(upload.path)
+        try:
+            abort_upload(fs, full, upload)
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise self._failure("abort the upload of", upload.path, error) from error
+
+    def modified(self, path: str) -> float | None:
+        """When a file got its content, in seconds since 1970; None: it is missing, or the store does not say.
+
+        The store's clock, which may differ from this machine's.
+        """
+        fs, full = self._locate(path)
+        fs.invalidate_cache()
+        try:
+            return fs.modified(full).timestamp()
+        except (FileNotFoundError, NotImplementedError):
+            return None
+        except Exception as error:
+            raise self._failure("look for", path, error) from error
+
+    def delete(self, path: str) -> None:
+        """Remove a file; nothing happens if it is missing."""
+        fs, full = self._locate(path)
+        try:
+            fs.rm_file(full)
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise self._failure("delete", path, error) from error
+
+    def publish(self, path: str, data: bytes, *, replace: bool = False) -> bool:
+        """Give `path` its whole content at once.
+
+        Args:
+            path: relative to the store.
+            data: the content.
+            replace: take the place of a file of this name; otherwise an existing one is left as it is. Of
+                several writers at once exactly one writes; above 1 GiB on S3, only where the server heeds
+                the condition of an upload in parts, as AWS does.
+
+        Returns:
+            Whether it was written; False: a file of this name exists, with whatever content.
+
+        Raises:
+            ArtifactError: it cannot be written.
+        """
+        for tries_left in reversed(range(_TRIES)):
+            if not replace and self.exists(path):
+                return False
+            try:
+                return self._put(path, data, replace=replace)
+            except Exception as error:
+                if not replace and isinstance(error, OSError) and self.exists(path):
+                    return False
+                # What stood in the way may have been deleted since.
+                if replace or not _is_refusal(error) or not tries_left:
+                    raise self._failure("write", path, error) from error
+        raise AssertionError("the last try returns or raises")
+
+    def _put(self, path: str, data: bytes, *, replace: bool) -> bool:
+        fs, full = self._locate(path)
+        if self.is_local:
+            return publish_local(full, data, replace=replace)
+        fs.pipe_file(full, data, mode="overwrite" if replace else "create", **self._request_size(len(data)))
+        return True
+
+    def check_writable(self) -> None:
+        """Write, read and delete a tiny file.
+
+        Raises:
+            ArtifactError: one of the three does not work.
+        """
+        probe = f"{_PROBE_PREFIX}{uuid.uuid4().hex}"
+        self.publish(probe, b"probe")
+        if not self.holds(probe, b"probe"):
+            raise ArtifactError(
+                f"{self.url} does not give back what was written", next="choose another storage.root"
+            )
+        self.delete(probe)
+
+    def _file_system(self) -> Any:
+        try:
+            return fsspec.url_to_fs(self.url, **self.options)[0]
+        except ImportError as error:
+            extra = _EXTRAS.get(urlsplit(self.url).scheme)
+            hint = f"pip install 'edc-ray[{extra}]'" if extra else "install fsspec's file system for it"
+            raise ConfigError(
+                f"storage {self.url} needs a library that is not installed", next=hint
+            ) from error
+        except ValueError as error:
+            expected = "a path, s3://, gs://, az:// or another URL that fsspec knows"
+            raise ConfigError(f"storage {self.url} cannot be opened", expected=expected) from error
+
+    def _request_size(self, size: int) -> dict[str, int]:
+        if _EXTRAS.get(urlsplit(self.url).scheme) != "s3":
+            return {}
+        # s3fs sends less than two chunks in one request.
+        return {"chunksize": _ONE_REQUEST if size <= _ONE_REQUEST else _PART}
+
+    def _locate(self, path: str) -> tuple[Any, str]:
+        fs = self._file_system()
+        full = fs._strip_protocol(self.join(path))
+        if self.is_local:
+            refuse_way_out(self.url, full)
+        return fs, full
+
+    def _info(self, path: str) -> dict[str, Any] | None:
+        fs, full = self._locate(path)
+        fs.invalidate_cache()  # other processes write too
+        try:
+            info = fs.info(full)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except Exception as error:
+            raise self._failure("look for", path, error) from error
+        return info if info["type"] == "file" else None
+
+    def _walk(self, folder: str) -> list[str]:
+        fs = self._file_system()
+        start = fs._strip_protocol(self.join(folder) if folder else self.url)
+        root = fs._strip_protocol(self.url).rstrip("/") + "/"
+        fs.invalidate_cache()
+        try:
+            found = fs.find(start)
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            raise self._failure("list", folder, error) from error
+        return sorted(full.removeprefix(root) for full in found if not full.endswith("/"))
+
+    def _failure(self, verb: str, path: str, error: Exception) -> ArtifactError:
+        where = self.join(path) if path else self.url
+        # s3fs gives Python's error the server's own words, which may be none; its cause names what is wrong.
+        wordless = error.__cause__ is not None and str(error).rpartition("] ")[2] in ("", "None")
+        told = f"{type(error).__name__}: {error.__cause__ if wordless else error}"
+        found = without_secrets(told, self.url, self.options)
+        return ArtifactError(
+            f"cannot {verb} {where}", found=found, next="check storage.root and the access to it"
+        )
+
+
+def open_store(root: str, options: dict[str, Any] | None = None, *, writable: bool = True) -> Store:
+    """Open a folder of artifacts.
+
+    Args:
+        root: a URL or a local path; a relative path is made absolute here.
+        options: fsspec's storage options.
+        writable: prove it by writing and deleting a tiny file; False for readers.
+
+    Raises:
+        ConfigError: not a URL that can be used.
+        ArtifactError: it cannot be written.
+    """
+    store = Store(_normalised(root), dict(options or {}))
+    if writable:
+        store.check_writable()
+    else:
+        store._file_system()
+    return store
+
+
+def _normalised(root: str) -> str:
+    if "::" in root:
+        raise ConfigError("a chained URL cannot be a storage root", expected="one protocol")
+    if not root or "\0" in root:
+        raise ConfigError("the storage root is empty or holds a zero byte", next="set storage.root")
+    if root.startswith(("file://", "local://")):
+        root = root.split("://", 1)[1]
+    elif "://" in root:
+        if urlsplit(root).password is not None:  # the URL would end up in logs and manifests
+            raise ConfigError(
+                "the storage root holds a password", next="put it in the environment of the nodes"
+            )
+        return root.rstrip("/") if not root.endswith("://") else root
+    return os.path.abspath(os.path.expanduser(root))
+
+
+def _checked(path: str) -> str:
+    """The relative path itself; paths also come from manifests, which anyone may have written."""
+    if not is_inside(path):
+        raise ArtifactError(
+            f"{path!r} is not a path inside the store", expected="a relative path without '..'"
+        )
+    return path
+
+
+def _refuse_large(url: str, size: int, limit: int | None) -> None:
+    if limit is not None and size > limit:
+        raise ArtifactError(f"{url} is too large", found=f"{size} bytes or more", expected=f"at most {limit}")
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether an exclusive creation failed for a file of that name: some S3 servers make it OSError 22."""
+    return isinstance(error, FileExistsError) or getattr(error, "errno", None) == errno.EINVAL
+
+
+def _is_temporary(path: str) -> bool:
+    return path.endswith(TEMPORARY_SUFFIX) or path.rpartition("/")[2].startswith(_PROBE_PREFIX)

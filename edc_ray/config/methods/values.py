@@ -1,0 +1,73 @@
+"""How a method's values get into a config: tables of `section.field -> value`, laid over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edc_ray.config.run import RunConfig
+
+Values = Mapping[str, Any]
+"""`section.field` -> value."""
+Row = Callable[[int], Values]
+"""ipc -> the values of one dataset."""
+
+
+@dataclass(frozen=True)
+class MethodValues:
+    """What a method sets.
+
+    Args:
+        everywhere: on every dataset.
+        datasets: name of the dataset -> values that depend on it, which win over `everywhere`.
+    """
+
+    everywhere: Values
+    datasets: Mapping[str, Row] = field(default_factory=dict)
+
+    def of(self, dataset: str, ipc: int) -> dict[str, Any]:
+        """All values for one dataset and ipc."""
+        row = self.datasets.get(dataset)
+        return {**self.everywhere, **(row(ipc) if row else {})}
+
+    def fields(self) -> set[str]:
+        """The fields that it sets on any dataset."""
+        return set(self.everywhere).union(*(row(1) for row in self.datasets.values()))
+
+
+def with_values(config: RunConfig, method: str, values: Values) -> RunConfig:
+    """A copy of `config` under the method's name with these values."""
+    sections: dict[str, dict[str, Any]] = {}
+    for path, value in values.items():
+        section, name = path.split(".")
+        sections.setdefault(section, {})[name] = value
+    update: dict[str, Any] = {
+        name: getattr(config, name).model_copy(update=fields) for name, fields in sections.items()
+    }
+    return config.model_copy(update={"method": method, **update})
+
+
+def laid_over(config: RunConfig, method: str, *layers: MethodValues) -> RunConfig:
+    """A copy of `config` under the method's name with the values of the layers, of which the last wins."""
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values |= layer.of(config.dataset.name, config.ipc)
+    return with_values(config, method, values)
+
+
+def defaults_of(config: RunConfig, paths: set[str]) -> dict[str, Any]:
+    """The default of each field, where it has one."""
+    values = {}
+    for path in sorted(paths):
+        section, name = path.split(".")
+        info = type(getattr(config, section)).model_fields[name]
+        if not info.is_required():
+            values[path] = info.get_default(call_default_factory=True)
+    return values
+
+
+def field_value(config: RunConfig, path: str) -> Any:
+    """The value of `section.field`."""
+    section, name = path.split(".")
+    return getattr(getattr(config, section), name)

@@ -1,0 +1,247 @@
+"""Statistics of the real data, summed over batches so that partial sums merge by addition.
+
+K classes present in the partial sums, D the columns of all layers side by side: per layer its C
+channels and, for a convolution, its P patches. Sums are float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edc_ray.core.layers.image_statistics import image_statistics
+from edc_ray.core.layers.moments import LayerStatistics
+
+LayerKind = Literal["bn", "conv"]
+
+# Sums per class, of each image's own quantities.
+_CLASS_SUMS = ("mean", "mean_square", "variance")
+_IMAGES = "*|images|"
+
+
+class StatisticsAccumulator:
+    """Sums of one observer's statistics over real images, and the two definitions made of them.
+
+    Official: the global variance is the mean over data batches of the variance within the batch, the
+    class variance is the mean over images of the variance within the image. Pooled: the variance
+    of all pixels of all images. The means agree.
+
+    Args:
+        kinds: tapped layers and their kinds, in module order (`LayerTaps.kinds`).
+        patch_side: side of a patch, for convolutions.
+
+    Deviations:
+        the official code has its own definition only, whose class variance no batch of images can have, since
+        it leaves out what differs between them; `edc` matches the pooled one. It divides by a size of
+        the training set that is written into it; here images are counted.
+    """
+
+    def __init__(self, kinds: Mapping[str, LayerKind], patch_side: int) -> None:
+        self.kinds = dict(kinds)
+        self.patch_side = patch_side
+        self._widths: dict[str, tuple[int, int]] = {}  # layer -> (channels, patches)
+        self._class_ids = torch.zeros(0, dtype=torch.int64)
+        self._counts = torch.zeros(0, dtype=torch.float64)
+        # quantity -> [K, D]
+        self._sums = {name: torch.zeros(0, 0, dtype=torch.float64) for name in _CLASS_SUMS}
+        self._batch_variance = torch.zeros(0, dtype=torch.float64)  # [D], weighted by images
+
+    @property
+    def class_ids(self) -> Tensor:
+        """Classes seen, int64 [K], ascending."""
+        return self._class_ids
+
+    @property
+    def counts(self) -> Tensor:
+        """Images seen of each of `class_ids`, float64 [K]."""
+        return self._counts
+
+    def add(self, activations: Mapping[str, Tensor], labels_B: Tensor) -> None:
+        """Adds one data batch.
+
+        Args:
+            activations: layer name to the layer's input [B, C, H, W]. Sizes must stay the same.
+            labels_B: int class of each image.
+        """
+        rows = {
+            name: image_statistics(activations[name], self.patch_side if kind == "conv" else None)
+            for name, kind in self.kinds.items()
+        }
+        self.add_measured(rows, labels_B)
+
+    # Sums made in inference mode could not be added to outside of it.
+    @torch.inference_mode(mode=False)
+    @torch.no_grad()
+    def add_measured(self, measured: Mapping[str, LayerStatistics], labels_B: Tensor) -> None:
+        """Adds one data batch of which the images' own statistics are known.
+
+        Args:
+            measured: layer name to one row per image, see `image_statistics`.
+            labels_B: int class of each image.
+
+        On CUDA the last bits of the class sums are fixed only under
+        `torch.use_deterministic_algorithms(True)`.
+        """
+        rows = {name: measured[name] for name in self.kinds}
+        widths = {name: _widths(statistics) for name, statistics in rows.items()}
+        # Rounded first: sums of float32 numbers in float64 are all but exact, however batches are dealt.
+        mean_BD, variance_BD = (
+            torch.cat([part for each in rows.values() for part in each.quantities[kind::2]], 1)
+            .float()
+            .double()
+            for kind in (0, 1)
+        )
+        mean_square_BD = mean_BD.square()
+        class_ids, positions = torch.unique(labels_B.to(mean_BD.device), return_inverse=True)
+
+        partial = StatisticsAccumulator(self.kinds, self.patch_side)
+        partial._widths = widths
+        partial._class_ids = class_ids.cpu()
+        partial._counts = torch.bincount(positions, minlength=len(class_ids)).cpu().double()
+        empty = mean_BD.new_zeros(len(class_ids), mean_BD.shape[1])
+        values = (mean_BD, mean_square_BD, variance_BD)
+        partial._sums = {
+            name: empty.index_add(0, positions, value)
+            for name, value in zip(_CLASS_SUMS, values, strict=True)
+        }
+        # Moments of the batch follow from those of its images, all of one size.
+        partial._batch_variance = variance_BD.sum(0) + mean_BD.var(0, correction=0) * len(mean_BD)
+        self.merge(partial)
+
+    def merge(self, other: StatisticsAccumulator) -> None:
+        """Adds the sums of another part of the data. The order of merging fixes the last bits.
+
+        Raises:
+            ValueError: the layers or their sizes differ.
+        """
+        # The columns lie in the order of the layers, so that the order counts too.
+        if list(other.kinds.items()) != list(self.kinds.items()) or other.patch_side != self.patch_side:
+            raise ValueError("statistics of different layers or patch sides cannot be merged")
+        if not other._widths:
+            return
+        if not self._widths:
+            self._widths = dict(other._widths)
+            self._batch_variance = torch.zeros_like(other._batch_variance)
+            self._sums = {name: total.new_zeros(0, total.shape[1]) for name, total in other._sums.items()}
+        if self._widths != other._widths:
+            different = next(name for name in self._widths if self._widths[name] != other._widths[name])
+            raise ValueError(
+                f"layer {different!r} had (channels, patches) {self._widths[different]} "
+                f"and now {other._widths[different]}; images must be of one size"
+            )
+        self._make_room(torch.unique(torch.cat([self._class_ids, other._class_ids])))
+        rows = torch.searchsorted(self._class_ids, other._class_ids)
+        self._counts.index_add_(0, rows, other._counts)
+        for name, total in self._sums.items():
+            total.index_add_(0, rows.to(total.device), other._sums[name].to(total.device))
+        self._batch_variance += other._batch_variance.to(self._batch_variance.device)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Everything as float64 arrays under "layer|kind|quantity"; classes under "*|images|..."."""
+        arrays = {
+            f"{_IMAGES}class_id": self._class_ids.double().numpy(),
+            f"{_IMAGES}count": self._counts.numpy().copy(),
+            f"{_IMAGES}patch_side": np.array(self.patch_side, dtype=np.float64),
+        }
+        columns = {**self._sums, "batch_variance": self._batch_variance}
+        for name, kind in self.kinds.items():
+            for part, where in self._columns(name).items():
+                for quantity, total in columns.items():
+                    arrays[f"{name}|{kind}|{part}_{quantity}"] = total[..., where].cpu().numpy().copy()
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> StatisticsAccumulator:
+        """Inverse of `to_arrays`; the order of the keys is the order of the layers."""
+        kinds: dict[str, LayerKind] = {}
+        for key in arrays:
+            name, kind, _ = key.rsplit("|", 2)
+            if kind == "bn" or kind == "conv":
+                kinds[name] = kind
+        made = cls(kinds, int(arrays[f"{_IMAGES}patch_side"]))
+        made._class_ids = torch.tensor(arrays[f"{_IMAGES}class_id"]).long()
+        made._counts = torch.tensor(arrays[f"{_IMAGES}count"])
+        if not len(made._class_ids):
+            return made
+        parts = [(name, part) for name, kind in kinds.items() for part in _parts(kind)]
+
+        def joined(quantity: str) -> Tensor:
+            found = [arrays[f"{name}|{kinds[name]}|{part}_{quantity}"] for name, part in parts]
+            return torch.tensor(np.concatenate(found, axis=-1))
+
+        made._sums = {quantity: joined(quantity) for quantity in _CLASS_SUMS}
+        made._batch_variance = joined("batch_variance")
+        sizes = {key: arrays[f"{key[0]}|{kinds[key[0]]}|{key[1]}_batch_variance"].size for key in parts}
+        made._widths = {name: (sizes[name, "channel"], sizes.get((name, "patch"), 0)) for name in kinds}
+        return made
+
+    def official_global(self, layer: str) -> LayerStatistics:
+        """Mean over images, and mean over data batches (weighted by images) of the variance within each.
+
+        For a BatchNorm the official code matches the layer's running buffers instead
+        (`LayerTaps.running_statistics`).
+        """
+        total = self._counts.sum().item()
+        return self._split(layer, self._sums["mean"].sum(0) / total, self._batch_variance / total)
+
+    def pooled_global(self, layer: str) -> LayerStatistics:
+        """Mean and variance of all pixels of all images."""
+        total = self._counts.sum().item()
+        mean, mean_square, variance = (self._sums[name].sum(0) / total for name in _CLASS_SUMS)
+        return self._split(layer, mean, variance + _between(mean, mean_square))
+
+    def official_class(self, layer: str) -> LayerStatistics:
+        """Per class [K, ...], in the order of `class_ids`: mean, and mean variance within an image."""
+        mean, _, variance = self._class_means()
+        return self._split(layer, mean, variance)
+
+    def pooled_class(self, layer: str) -> LayerStatistics:
+        """Per class [K, ...], in the order of `class_ids`: mean and variance of all its images' pixels."""
+        mean, mean_square, variance = self._class_means()
+        return self._split(layer, mean, variance + _between(mean, mean_square))
+
+    def _class_means(self) -> list[Tensor]:
+        return [
+            self._sums[name] / self._counts.to(self._sums[name].device).unsqueeze(1) for name in _CLASS_SUMS
+        ]
+
+    def _make_room(self, class_ids: Tensor) -> None:
+        if len(class_ids) == len(self._class_ids):
+            return
+        rows = torch.searchsorted(class_ids, self._class_ids)
+        self._class_ids = class_ids
+        self._counts = self._counts.new_zeros(len(class_ids)).index_copy_(0, rows, self._counts)
+        for name, total in self._sums.items():
+            wider = total.new_zeros(len(class_ids), total.shape[1])
+            self._sums[name] = wider.index_copy_(0, rows.to(total.device), total)
+
+    def _columns(self, layer: str) -> dict[str, slice]:
+        names = list(self.kinds)
+        widths = [self._widths.get(name, (0, 0)) for name in names[: names.index(layer) + 1]]
+        channels, patches = widths.pop()
+        start = sum(map(sum, widths))
+        middle = start + channels
+        where = {"channel": slice(start, middle), "patch": slice(middle, middle + patches)}
+        return {part: where[part] for part in _parts(self.kinds[layer])}
+
+    def _split(self, layer: str, mean: Tensor, variance: Tensor) -> LayerStatistics:
+        pieces = [part[..., where] for where in self._columns(layer).values() for part in (mean, variance)]
+        return LayerStatistics(*pieces)
+
+
+def _parts(kind: LayerKind) -> tuple[str, ...]:
+    return ("channel", "patch") if kind == "conv" else ("channel",)
+
+
+def _widths(statistics: LayerStatistics) -> tuple[int, int]:
+    patches = 0 if statistics.patch_mean is None else statistics.patch_mean.shape[-1]
+    return statistics.channel_mean.shape[-1], patches
+
+
+def _between(mean: Tensor, mean_square: Tensor) -> Tensor:
+    """Variance between images; rounding must not make it negative."""
+    return (mean_square - mean.square()).clamp(min=0)

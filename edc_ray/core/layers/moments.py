@@ -1,0 +1,79 @@
+"""Means and variances of activations, per channel and per patch position.
+
+B images, C channels, H W pixels, K classes, P patches. Every variance is biased (divisor N) and made
+of differences from a mean near by: stable for means far from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from edc_ray.core.layers.measured_input import measure
+from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and biased variance of `count` values, elementwise over any shape."""
+
+    mean: Tensor
+    variance: Tensor
+    count: int | Tensor
+
+    def merge(self, other: Moments) -> Moments:
+        """Moments of both sets of values together (Chan, Golub and LeVeque 1979)."""
+        count = self.count + other.count
+        share = other.count / count
+        difference = other.mean - self.mean
+        mean = self.mean + difference * share
+        within = self.variance + (other.variance - self.variance) * share
+        return Moments(mean, within + difference.square() * share * (1 - share), count)
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """What one layer's input is matched on; patches are None for a BatchNorm.
+
+    channel_mean, channel_variance [..., C]; patch_mean, patch_variance [..., P]. A leading K means
+    one row per class, a leading B one row per image.
+    """
+
+    channel_mean: Tensor
+    channel_variance: Tensor
+    patch_mean: Tensor | None = None
+    patch_variance: Tensor | None = None
+
+    @property
+    def quantities(self) -> tuple[Tensor, ...]:
+        """The two or four tensors, in the order of the fields."""
+        return tuple(
+            each for each in (self.channel_mean, self.channel_variance, *self._patches) if each is not None
+        )
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> LayerStatistics:
+        """The same statistics with every tensor changed."""
+        return LayerStatistics(*(change(each) for each in self.quantities))
+
+    def mean_over(self, labels: Tensor) -> LayerStatistics:
+        """Rows [K, ...] averaged over labels [B], each as often as it occurs."""
+        return self.map(lambda rows: rows[labels.to(rows.device)].mean(0))
+
+    @property
+    def _patches(self) -> tuple[Tensor | None, Tensor | None]:
+        return self.patch_mean, self.patch_variance
+
+
+def layer_statistics(x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
+    """Statistics of one batch: channels, and patches unless `patch_side` is None. Differentiable.
+
+    Patches are square tiles of `patch_side`, over images, channels and the tile's pixels, of the
+    activations stretched bilinearly to the next multiples of it; P = ceil(H / side) * ceil(W / side),
+    row-major. float32 for 16-bit activations.
+
+    Source:
+        G-VBSM, Shao et al., CVPR 2024, arXiv:2311.17950, and the official code of EDC.
+    """
+    return LayerStatistics(*measure(x_BCHW, patch_side, TORCH_KERNELS)[1])

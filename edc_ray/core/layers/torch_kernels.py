@@ -1,0 +1,209 @@
+"""The two passes of `measured_input` in torch's own operations, on any device.
+
+Activations are taken as planes [N, H * W], N = images * channels, a few at a time, so that what is
+computed in between stays in a cache instead of going through memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from edc_ray.core.layers.measured_input import NormKernels, split_quantities, wide
+from edc_ray.core.layers.tile_weights import TileWeights, tile_weights
+
+# Numbers of one part: half a megabyte on a CPU. An accelerator wants few launches instead.
+_PART_ON_A_CPU, _PART_ELSEWHERE = 1 << 17, 1 << 25
+
+
+class TorchKernels:
+    """See `StatisticKernels`."""
+
+    name = "torch"
+    norms: NormKernels | None = None
+    memory_format = torch.contiguous_format
+
+    def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:
+        """Two looks at each part while it is in the cache: the planes' means, then what differs from them."""
+        images, channels, height, width = x_BCHW.shape
+        planes = _planes(x_BCHW.detach())
+        weights = (
+            None
+            if patch_side is None
+            else tile_weights(height, width, patch_side, x_BCHW.device, wide(x_BCHW))
+        )
+        shifts = () if weights is None else (0,) if weights.whole else _shifts(width)
+        mean_N = planes.new_empty(len(planes), dtype=wide(x_BCHW))
+        square_N = torch.empty_like(mean_N)
+        centre = _in_full(planes[:1]).mean().to(mean_N)
+        values = mean_N.new_zeros(2, height * width)  # sums of differences, and times the plane's mean
+        products = mean_N.new_zeros(len(shifts), height * width)
+        for part, part_planes in _parts(planes):
+            mean = part_planes.mean(1)
+            mean_N[part] = mean
+            difference = part_planes - mean.unsqueeze(1)
+            buffer = difference.square()
+            square_N[part] = buffer.mean(1)
+            if weights is not None:
+                products[0] += buffer.sum(0)
+                for index, shift in enumerate(shifts[1:], start=1):
+                    products[index] += _product_sums(difference, shift, buffer)
+                # No matrix product: a device may round the factors of one to fewer bits.
+                values[0] += difference.sum(0)
+                away = (mean - centre.to(mean)).unsqueeze(1)
+                values[1] += torch.mul(difference, away, out=buffer).sum(0)
+        moments = channel_moments(mean_N.view(images, channels), square_N.view(images, channels))
+        if weights is not None:
+            maps = (values.view(2, height, width), _by_neighbour(products).view(-1, height, width))
+            moments += patch_moments(weights, *maps, mean_N - centre, centre)
+        return torch.cat(moments)
+
+    def add_gradient(
+        self,
+        x_BCHW: Tensor,
+        patch_side: int | None,
+        measured: Tensor,
+        by_quantity: Sequence[Tensor | None],
+        upstream: Tensor | None,
+        *,
+        in_place: bool,
+    ) -> Tensor:
+        """Adds term after term to one part while it is in the cache."""
+        constant_C, slope_C, maps = coefficients(x_BCHW, patch_side, measured, by_quantity)
+        images, _, _, width = x_BCHW.shape
+        planes = _planes(x_BCHW.detach())
+        if upstream is None:
+            target = torch.zeros_like(planes)
+        else:
+            target = _planes(upstream)
+            if not in_place and target.data_ptr() == upstream.data_ptr():
+                target = target.clone()
+        numbers = torch.float32 if x_BCHW.dtype in (torch.float16, torch.bfloat16) else x_BCHW.dtype
+        constant_N, slope_N = (each.to(numbers).repeat(images).unsqueeze(1) for each in (constant_C, slope_C))
+        maps = None if maps is None else maps.to(numbers).flatten(1)
+        for part, part_planes in _parts(planes):
+            result = _in_full(target[part])
+            constant, slope = constant_N[part], slope_N[part]
+            if maps is not None:
+                constant, slope = constant + maps[0], slope + maps[1]
+            result.add_(constant).addcmul_(part_planes, slope)
+            if maps is not None and len(maps) > 2:
+                for shift, factor in zip(_shifts(width)[1:], _shifted_maps(maps), strict=True):
+                    _add_neighbours(result, part_planes, shift, factor)
+            if result.dtype != target.dtype:
+                target[part] = result
+        return target.view(x_BCHW.shape)
+
+
+TORCH_KERNELS = TorchKernels()
+
+
+def _planes(x_BCHW: Tensor) -> Tensor:
+    return x_BCHW.contiguous().view(-1, x_BCHW.shape[-2] * x_BCHW.shape[-1])
+
+
+def _in_full(part: Tensor) -> Tensor:
+    return part.float() if part.dtype in (torch.float16, torch.bfloat16) else part
+
+
+def _parts(planes: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    size = _PART_ON_A_CPU if planes.device.type == "cpu" else _PART_ELSEWHERE
+    step = max(1, size // planes.shape[1])
+    for first in range(0, len(planes), step):
+        part = slice(first, first + step)
+        yield part, _in_full(planes[part])
+
+
+def _shifts(width: int) -> tuple[int, ...]:
+    """From a pixel to itself, its right, lower, lower right and lower left neighbour in a flat plane."""
+    return 0, 1, width, width + 1, width - 1
+
+
+def _product_sums(planes: Tensor, shift: int, buffer: Tensor) -> Tensor:
+    """Sums over planes of each pixel times the one `shift` further, 0 where the plane ends.
+
+    Pairs that reach from one row's end into the next row have no weight in any tile.
+    """
+    length = planes.shape[1]
+    sums = planes.new_zeros(length)
+    if shift < length:
+        products = torch.mul(planes[:, : length - shift], planes[:, shift:], out=buffer[:, : length - shift])
+        torch.sum(products, 0, out=sums[: length - shift])
+    return sums
+
+
+def _by_neighbour(products: Tensor) -> Tensor:
+    """Sums [1 or 5, H * W] in the order of `_shifts` as [1 or 4, H * W], both diagonals together."""
+    if len(products) == 1:
+        return products
+    # The product with the lower left neighbour stands at the right pixel; tiles weigh it at the left.
+    both_diagonals = products[3] + products[4].roll(-1)
+    return torch.cat([products[:3], both_diagonals.unsqueeze(0)])
+
+
+def channel_moments(mean_BC: Tensor, square_BC: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of channels, from those of their planes."""
+    mean = mean_BC.mean(0)
+    return mean, square_BC.mean(0) + (mean_BC - mean).square().mean(0)
+
+
+def patch_moments(
+    weights: TileWeights, values: Tensor, products: Tensor, away_N: Tensor, centre: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance [P] of the tiles, from sums over planes of differences from the plane's mean.
+
+    With x - centre = difference + away, and away one number in a plane, what is mixed in the squares is
+    twice the tile's mean of away * difference.
+
+    Args:
+        weights: of the tiles.
+        values: sums over planes [2, H, W] of the differences, and of away * difference.
+        products: sums [1 or 4, H, W] of products of differences, in the order of `TileWeights`.
+        away_N: each plane's mean minus the centre.
+        centre: a number near the mean.
+    """
+    value, second = weights.moments(values, products)
+    mean = (value[0] + away_N.sum()) / len(away_N)
+    variance = (second + 2 * value[1] + away_N.square().sum()) / len(away_N) - mean.square()
+    return mean.flatten() + centre, variance.clamp(min=0).flatten()
+
+
+def coefficients(
+    x_BCHW: Tensor, patch_side: int | None, measured: Tensor, by_quantity: Sequence[Tensor | None]
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What the derivative of a loss by pixels is made of, from its derivatives by the statistics.
+
+    Returns:
+        A constant and a slope of each channel [C], and of each place a constant, its own factor, and
+        (unless tiles are whole) its neighbours' [2 or 5, H, W] as `TileWeights.spread` orders them.
+    """
+    images, channels, height, width = x_BCHW.shape
+    quantities = split_quantities(measured, channels)
+    by = [
+        torch.zeros_like(quantity) if each is None else each.to(quantity.dtype)
+        for quantity, each in zip(quantities, by_quantity, strict=True)
+    ]
+    slope = by[1] * (2 / (images * height * width))
+    constant = by[0] / (images * height * width) - slope * quantities[0]
+    if patch_side is None:
+        return constant, slope, None
+    weights = tile_weights(height, width, patch_side, x_BCHW.device, measured.dtype)
+    tiles = (len(weights.rows), len(weights.columns))
+    by_mean = (by[2] - 2 * quantities[2] * by[3]).view(tiles) / (images * channels)
+    return constant, slope, weights.spread(by_mean, by[3].view(tiles) / (images * channels))
+
+
+def _shifted_maps(maps: Tensor) -> tuple[Tensor, ...]:
+    """KR, KV, KX and KX again as the lower left neighbour's factor: that of the pixel before."""
+    return maps[2], maps[3], maps[4], maps[4].roll(1)
+
+
+def _add_neighbours(result: Tensor, planes: Tensor, shift: int, factor: Tensor) -> None:
+    """Adds factor * neighbour to both pixels of each pair."""
+    length = planes.shape[1] - shift
+    if length > 0:
+        near, far = slice(0, length), slice(shift, None)
+        result[:, near].addcmul_(planes[:, far], factor[near])
+        result[:, far].addcmul_(planes[:, near], factor[near])

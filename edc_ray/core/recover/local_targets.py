@@ -1,0 +1,54 @@
+"""Class targets measured on a few real images of the batch's own classes ("local" category awareness)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from edc_ray.core.layers.moments import LayerStatistics, Moments
+from edc_ray.core.recover.state import Observer
+
+
+def local_class_targets(
+    observers: Sequence[Observer], real_images_BCHW: Tensor, patch_side: int, *, chunk: int = 256
+) -> dict[str, dict[str, LayerStatistics]]:
+    """Statistics of real images of the batch's classes, as every observer's class target ("local").
+
+    Args:
+        observers: as for `recover_images`.
+        real_images_BCHW: normalised, of the labels of the batch (each label R times).
+        patch_side: as in `recover_images`.
+        chunk: images a forward; the result does not depend on it up to rounding.
+
+    Returns:
+        observer name -> layer name -> statistics of all the images as one batch.
+    """
+    return {
+        observer.name: _statistics_of(observer, real_images_BCHW, patch_side, chunk) for observer in observers
+    }
+
+
+@torch.no_grad()
+def _statistics_of(
+    observer: Observer, images: Tensor, patch_side: int, chunk: int
+) -> dict[str, LayerStatistics]:
+    total: dict[str, list[Moments]] = {}
+    for part in images.split(chunk):
+        _, statistics = observer.measured(part, patch_side)
+        for name in observer.taps.names:
+            moments = _as_moments(statistics[name], len(part))
+            before = total.get(name)
+            total[name] = (
+                moments if before is None else [a.merge(b) for a, b in zip(before, moments, strict=True)]
+            )
+    return {
+        name: LayerStatistics(*(quantity for each in moments for quantity in (each.mean, each.variance)))
+        for name, moments in total.items()
+    }
+
+
+def _as_moments(statistics: LayerStatistics, count: int) -> list[Moments]:
+    quantities = statistics.quantities
+    return [Moments(*pair, count) for pair in zip(quantities[0::2], quantities[1::2], strict=True)]

@@ -1,0 +1,98 @@
+"""What an image is optimised for: a weighted sum of the terms in `TERMS`.
+
+To add a term: its function in a file of this folder, its row in `TERMS`, and its weight as a field of
+`RecoverSettings`. Its curve then stands with the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edc_ray.core.recover.flatness import flatness_loss
+from edc_ray.core.recover.priors import TotalVariation, diversity_loss, mean_norm, total_variation
+from edc_ray.core.recover.settings import RecoverSettings
+
+
+@dataclass
+class Seen:
+    """What one iteration shows its terms. B images, K classes.
+
+    images [B, C, H, W]: the view, with gradient. labels: int64 [B]. logits [B, K]: the observer's.
+    match: gives the matching loss, and the distances it is made of; None where that has no weight.
+    average_logits: gives the logits [B, K] of the same view of the images' running average.
+    """
+
+    images: Tensor
+    labels: Tensor
+    logits: Tensor
+    settings: RecoverSettings
+    match: Callable[[], tuple[Tensor, Tensor]] | None
+    average_logits: Callable[[], Tensor]
+
+    @cached_property
+    def matching(self) -> tuple[Tensor, Tensor]:
+        assert self.match is not None
+        return self.match()
+
+    @cached_property
+    def variation(self) -> TotalVariation:
+        return total_variation(self.images)
+
+
+class Term(NamedTuple):
+    """A term of the objective.
+
+    name: of its curve. weight: its field of `RecoverSettings`. value: gives the scalar, not weighted.
+    """
+
+    name: str
+    weight: Callable[[RecoverSettings], float]
+    value: Callable[[Seen], Tensor]
+
+
+def _flatness(seen: Seen) -> Tensor:
+    return flatness_loss(seen.logits, seen.average_logits(), seen.settings.flatness_temperature)
+
+
+def _diversity(seen: Seen) -> Tensor:
+    return diversity_loss(seen.images, seen.labels, seen.settings.diversity_temperature)
+
+
+# In the order in which they are computed and added up.
+TERMS = (
+    Term("cross_entropy", lambda _: 1.0, lambda seen: F.cross_entropy(seen.logits, seen.labels)),
+    Term("matching", lambda settings: settings.matching_weight, lambda seen: seen.matching[0]),
+    Term("flatness", lambda settings: settings.flatness_weight, _flatness),
+    Term("tv_l1", lambda settings: settings.tv_l1_weight, lambda seen: seen.variation.l1),
+    Term("tv_l2", lambda settings: settings.tv_l2_weight, lambda seen: seen.variation.l2),
+    Term("l2", lambda settings: settings.l2_weight, lambda seen: mean_norm(seen.images)),
+    Term("diversity", lambda settings: settings.diversity_weight, _diversity),
+)
+
+
+def objective(seen: Seen) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum, and the terms that have a weight, not weighted."""
+    weights = {term.name: term.weight(seen.settings) for term in TERMS}
+    terms = {term.name: term.value(seen) for term in TERMS if weights[term.name]}
+    return weighted_objective(terms, weights), terms
+
+
+def weighted_objective(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """The sum of weight * term over the terms given.
+
+    Args:
+        terms: scalars, not yet weighted.
+        weights: at least the names of `terms`; a term of weight 1 is added as it is.
+
+    Returns:
+        Scalar, differentiable in every term.
+    """
+    parts = [term if weights[name] == 1 else term * weights[name] for name, term in terms.items()]
+    return torch.stack(parts).sum() if len(parts) > 1 else parts[0]

@@ -1,0 +1,193 @@
+"""What the recover loop takes and returns beside its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from edc_ray.core.layers.accumulator import LayerKind
+from edc_ray.core.layers.measured_input import StatisticKernels
+from edc_ray.core.layers.measured_network import MeasuredNetwork
+from edc_ray.core.layers.moments import LayerStatistics
+from edc_ray.core.layers.network_numerics import FLOAT32, NetworkNumerics
+from edc_ray.core.layers.taps import LayerTaps
+from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
+from edc_ray.core.recover.matching import LayerTarget
+from edc_ray.core.recover.settings import Carry
+
+# Terms that a report has under names of their own.
+_OWN_NAMES = ("cross_entropy", "matching", "flatness")
+
+ObserverTargets = Mapping[str, LayerTarget]
+Estimates = dict[str, dict[str, LayerStatistics]]  # observer -> layer -> running estimate
+
+
+@dataclass
+class Observer:
+    """A network in eval mode that is never changed, its tapped layers, and how its forwards are computed."""
+
+    name: str
+    network: nn.Module
+    taps: LayerTaps
+    numerics: NetworkNumerics = FLOAT32
+    _measured: dict[tuple[int, torch.Size], Callable[..., tuple[Tensor, tuple[tuple[Tensor, ...], ...]]]] = (
+        field(default_factory=dict, repr=False)
+    )
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        network: nn.Module,
+        kinds: Sequence[LayerKind] = ("bn", "conv"),
+        kernels: StatisticKernels = TORCH_KERNELS,
+        numerics: NetworkNumerics = FLOAT32,
+    ) -> Observer:
+        """An observer with its layers of some kinds tapped.
+
+        Args:
+            name, network: a network that `fused_network` made of "gradients", or any in eval mode.
+            kinds: of layers.
+            kernels, numerics: as the network was made for.
+        """
+        return cls(name, network, LayerTaps(network, kinds, kernels), numerics)
+
+    def logits(self, images_BCHW: Tensor) -> Tensor:
+        """One forward, on images in the memory format that suits the kernels of the taps."""
+        return self._forward(self._laid_out(images_BCHW))
+
+    def measured(
+        self, images_BCHW: Tensor, patch_side: int, leave_out: Collection[str] = ()
+    ) -> tuple[Tensor, dict[str, LayerStatistics]]:
+        """Logits, and what the layers saw, all differentiable: see `LayerTaps.measuring`.
+
+        Args:
+            images_BCHW: normalised.
+            patch_side: side of a patch, for convolutions.
+            leave_out: names of layers whose statistics are not given.
+        """
+        if self.numerics.compiler is None:
+            with self.taps.measuring(patch_side, leave_out) as statistics:
+                logits_BK = self.logits(images_BCHW)
+            return logits_BK, statistics
+        images_BCHW = self._laid_out(images_BCHW)
+        key = patch_side, images_BCHW.shape[1:]
+        if key not in self._measured:
+            network = MeasuredNetwork(self.network, self.taps.kinds, patch_side, images_BCHW)
+            self._measured[key] = self.numerics.compiled(network)
+        with self.numerics.autocast(images_BCHW.device):
+            logits_BK, found = self._measured[key](images_BCHW)
+        own = self.numerics.own
+        return own(logits_BK), {
+            name: LayerStatistics(*map(own, quantities))
+            for name, quantities in zip(self.taps.names, found, strict=True)
+            if name not in leave_out
+        }
+
+    @cached_property
+    def _forward(self) -> Callable[[Tensor], Tensor]:
+        return self.numerics.forward(self.network)
+
+    def _laid_out(self, images_BCHW: Tensor) -> Tensor:
+        return images_BCHW.contiguous(memory_format=self.taps.kernels.memory_format)
+
+
+@dataclass
+class LoopState:
+    """All that an iteration depends on besides its draws: the loop can stop anywhere and go on.
+
+    images [B, C, H, W] float32, normalised. `estimates` holds the layers seen so far.
+    `observer_counter` counts iterations over all batches of a chain: its remainder picks the observer.
+    `gradient_scales` are those of the observers of float16, see `scaled_gradient`.
+    """
+
+    images: Tensor
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+    adam_step: int = 0
+    ema_images: Tensor | None = None
+    estimates: Estimates = field(default_factory=dict)
+    observer_counter: int = 0
+    iteration: int = 0
+    gradient_scales: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, images: Tensor) -> LoopState:
+        """Iteration 0 of the first batch."""
+        return cls(images.detach().clone(), torch.zeros_like(images), torch.zeros_like(images))
+
+    def next_batch(self, images: Tensor, carry: Carry = "reset") -> LoopState:
+        """Iteration 0 of the next batch.
+
+        Args:
+            images: where it starts.
+            carry: "reset" forgets this batch; "chain" goes on with its running estimates and its turn
+                of the observers (as the official code). The optimiser starts afresh in both.
+
+        Raises:
+            ValueError: unknown carry.
+        Deviations:
+            `edc` resets, since otherwise an image depends on the classes made before it; `edc_official`
+            chains.
+        """
+        if carry not in ("reset", "chain"):
+            raise ValueError(f"unknown carry {carry!r}: use 'reset' or 'chain'")
+        state = LoopState.start(images)
+        if carry == "chain":
+            state.estimates = {name: dict(layers) for name, layers in self.estimates.items()}
+            state.observer_counter = self.observer_counter
+        return state
+
+
+@dataclass(frozen=True)
+class IterationReport:
+    """One finished iteration. Loss terms are not weighted; `loss` is the weighted sum.
+
+    The numbers stay on the device until one of them is read, which waits for it.
+
+    Args:
+        iteration, observer, learning_rate: of this iteration.
+        images: after the step, clipped: the loop's own tensor, to be cloned if kept.
+        term_names: of the terms that have a weight.
+        values: the loss and the terms, on the device.
+    """
+
+    iteration: int
+    observer: str
+    learning_rate: float
+    images: Tensor = field(repr=False)
+    term_names: tuple[str, ...]
+    values: Tensor = field(repr=False)
+
+    @property
+    def loss(self) -> float:
+        return self._numbers[0]
+
+    @property
+    def cross_entropy(self) -> float:
+        return self._terms["cross_entropy"]
+
+    @property
+    def matching_loss(self) -> float:
+        return self._terms.get("matching", 0.0)
+
+    @property
+    def flatness_loss(self) -> float:
+        return self._terms.get("flatness", 0.0)
+
+    @property
+    def pixel_terms(self) -> Mapping[str, float]:
+        """The terms beside those three that have a weight."""
+        return {name: value for name, value in self._terms.items() if name not in _OWN_NAMES}
+
+    @cached_property
+    def _numbers(self) -> list[float]:
+        return self.values.tolist()
+
+    @property
+    def _terms(self) -> dict[str, float]:
+        return dict(zip(self.term_names, self._numbers[1:], strict=True))

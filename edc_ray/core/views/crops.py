@@ -1,0 +1,224 @@
+"""Initial images made of crops of real ones: RDED and EDC's variant of it.
+
+M source images, N crops of each, C channels, H W pixels, K classes, I images per class, S cells of a mosaic.
+
+RDED: crop each image, keep its best crop, keep the best of those, put factor^2 of them into each image.
+EDC: keep the images a class's observers know best, cut shared crops out of groups of them, let all crops
+compete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edc_ray.core.labels.soft_labels import ensemble_logits
+from edc_ray.core.pixels import from_uint8
+from edc_ray.core.seeding import Draws
+from edc_ray.core.views.augment import AugmentParams, apply_shared_view, sample_shared_view, sample_views
+from edc_ray.core.views.eight_bit_resize import resize_8_bit
+
+MosaicOrder = Literal["edc", "rded"]
+SQUARE_RATIO = (1.0, 1.0)
+
+
+def sample_crops(
+    draws: Draws, num_crops: int, image_size: tuple[int, int], scale: tuple[float, float] = (0.08, 1.0)
+) -> AugmentParams:
+    """Square crops of one image, not flipped (RDED)."""
+    return sample_views(draws, num_crops, image_size, scale, SQUARE_RATIO, flip_probability=0.0)
+
+
+def cut_crops(image_CHW: Tensor, crops: AugmentParams, size: int) -> Tensor:
+    """Cut boxes out of one image and resize each to a square, with antialiasing.
+
+    Args:
+        image_CHW: float.
+        crops: N boxes; flips are not applied.
+        size: side of the crops, input size // factor.
+
+    Returns:
+        [N, C, size, size].
+    """
+    boxes = zip(*(getattr(crops, name).tolist() for name in ("top", "left", "height", "width")), strict=True)
+    cut = [image_CHW[None, :, top : top + height, left : left + width] for top, left, height, width in boxes]
+    return torch.cat([_resize(box, (size, size), "bilinear") for box in cut])
+
+
+def cut_out_of_picture(picture_CHW: Tensor, crops: AugmentParams, size: int) -> Tensor:
+    """As `cut_crops` of 8-bit pixels, of which only the boxes become floats; flips are applied.
+
+    Args:
+        picture_CHW: uint8, of any height and width.
+        crops: N boxes and flips.
+        size: side of the crops.
+
+    Returns:
+        float32 [N, C, size, size] in [0, 1].
+
+    Deviations:
+        Programs that crop with Pillow round twice to 8 bits: up to a grey level.
+    """
+    cut = []
+    for top, left, height, width, flip in zip(
+        *(getattr(crops, name).tolist() for name in ("top", "left", "height", "width", "flip")), strict=True
+    ):
+        box = from_uint8(picture_CHW[None, :, top : top + height, left : left + width])
+        crop = _resize(box, (size, size), "bilinear")
+        cut.append(crop.flip(-1) if flip else crop)
+    return torch.cat(cut)
+
+
+def pad_to_size(crops_NCHW: Tensor, size: int) -> Tensor:
+    """Zeros around normalised crops up to an observer's input size; an odd rest goes below and right."""
+    height, width = crops_NCHW.shape[-2:]
+    top, left = (size - height) // 2, (size - width) // 2
+    return F.pad(crops_NCHW, (left, size - width - left, top, size - height - top))
+
+
+@torch.no_grad()
+def cross_entropy_of_each(
+    images_NCHW: Tensor,
+    labels_N: Tensor,
+    observers: Sequence[Callable[[Tensor], Tensor]],
+    input_size: int | None = None,
+) -> Tensor:
+    """Cross entropy of the observers' mean logits, for each image: how well they know it.
+
+    Args:
+        images_NCHW: normalised.
+        labels_N: int64.
+        observers: forwards of networks in eval mode, on the images' device.
+        input_size: zero-pad to it first (RDED); None gives the images as they are (EDC).
+
+    Returns:
+        [N], no gradient.
+    """
+    inputs = images_NCHW if input_size is None else pad_to_size(images_NCHW, input_size)
+    logits_NK = ensemble_logits([observer(inputs) for observer in observers])
+    return F.cross_entropy(logits_NK, labels_N, reduction="none")
+
+
+def best_crop_of_each(crops_MNCHW: Tensor, losses_MN: Tensor) -> tuple[Tensor, Tensor]:
+    """Each image's crop of least loss, the first of equals: crops [M, C, H, W] and losses [M]."""
+    best_M = losses_MN.argmin(1)
+    rows_M = torch.arange(len(best_M), device=best_M.device)
+    return crops_MNCHW[rows_M, best_M], losses_MN[rows_M, best_M]
+
+
+def lowest_losses(losses_M: Tensor, count: int) -> Tensor:
+    """Indices of the `count` smallest losses, ascending, the first of equals first; fewer if M is less."""
+    return losses_M.argsort(stable=True)[:count]
+
+
+def lowest_losses_of_classes(
+    losses_M: Tensor, labels_M: Tensor, num_classes: int, count: int
+) -> list[Tensor]:
+    """For each class the indices of its `count` smallest losses, ascending in loss; fewer where it has fewer.
+
+    Deviations:
+        The official program fails where a class has fewer than `count` images.
+    """
+    order_M = losses_M.argsort(stable=True)
+    return [order_M[labels_M[order_M] == label][:count] for label in range(num_classes)]
+
+
+def shared_crop_candidates(
+    images_MCHW: Tensor,
+    draws: Draws,
+    *,
+    group_size: int = 64,
+    num_crops: int = 4,
+    scale: tuple[float, float] = (0.08, 1.0),
+    flip_probability: float = 0.5,
+    keep_last: bool = False,
+) -> Iterator[Tensor]:
+    """Candidates of one class: each group of images is cropped and flipped `num_crops` times, a draw a group.
+
+    Args:
+        images_MCHW: float, in the order of `lowest_losses_of_classes`.
+        draws: of the class; taken in the order of groups, then crops.
+        group_size: images that share a draw.
+        num_crops: crops of each group.
+        scale: smallest and largest share of the area.
+        flip_probability: that a group is mirrored, crop by crop.
+        keep_last: also crop the last, smaller group.
+
+    Yields:
+        [group, C, H, W], one for each crop of each group.
+
+    Source:
+        EDC, official code; it leaves the last M mod 64 images out.
+    Deviations:
+        none but `keep_last`; the official code stores each crop under its rounded loss, so that of two with
+        the same the second replaces the first, which is not reproduced. `edc` cuts each image by itself
+        and keeps its best crop, for more variety.
+    """
+    height, width = images_MCHW.shape[-2:]
+    for group in images_MCHW.split(group_size):
+        if len(group) < group_size and not keep_last:
+            return
+        for _ in range(num_crops):
+            view = sample_shared_view(draws, (height, width), scale, flip_probability=flip_probability)
+            yield apply_shared_view(group, view)
+
+
+def mosaic_ranks(images_per_class: int, num_cells: int, order: MosaicOrder) -> Tensor:
+    """Rank of the crop of each cell, [I, S]: S*i + j ("edc") or j*I + i ("rded") in cell j of image i."""
+    ranks = torch.arange(images_per_class * num_cells)
+    if order == "edc":
+        return ranks.reshape(images_per_class, num_cells)
+    if order == "rded":
+        return ranks.reshape(num_cells, images_per_class).T
+    raise ValueError(f"order must be 'edc' or 'rded', got {order!r}")
+
+
+def assemble_mosaics(
+    crops_NCHW: Tensor,
+    images_per_class: int,
+    size: int,
+    *,
+    factor: int = 2,
+    order: MosaicOrder = "edc",
+    resize: Literal["nearest", "bilinear"] = "bilinear",
+) -> Tensor:
+    """Put factor^2 crops into each image, row by row.
+
+    Args:
+        crops_NCHW: crops of one class, best first; float or uint8. N >= images_per_class * factor^2.
+        images_per_class: I.
+        size: side of the images. The first size mod factor rows and columns of cells are one pixel larger.
+        factor: cells on a side.
+        order: see `mosaic_ranks`.
+        resize: "bilinear" with antialiasing (EDC; 8-bit crops give Pillow's bytes) or "nearest" (RDED).
+
+    Returns:
+        [I, C, size, size] of the crops' dtype.
+
+    Raises:
+        ValueError: too few crops, or an unknown order.
+    """
+    if len(crops_NCHW) < images_per_class * factor**2:
+        raise ValueError(f"{len(crops_NCHW)} crops for {images_per_class} mosaics of {factor**2}")
+    ranks_IS = mosaic_ranks(images_per_class, factor**2, order).to(crops_NCHW.device)
+    sides = [size // factor + (cell < size % factor) for cell in range(factor)]
+    rows = []
+    for row, height in enumerate(sides):
+        cells = [crops_NCHW[ranks_IS[:, row * factor + column]] for column in range(factor)]
+        resized = [_resize(cell, (height, width), resize) for cell, width in zip(cells, sides, strict=True)]
+        rows.append(torch.cat(resized, dim=3))
+    return torch.cat(rows, dim=2)
+
+
+def _resize(images_NCHW: Tensor, size: tuple[int, int], mode: Literal["nearest", "bilinear"]) -> Tensor:
+    if images_NCHW.shape[-2:] == size:
+        return images_NCHW
+    if mode == "nearest":
+        return F.interpolate(images_NCHW, size, mode="nearest")
+    if images_NCHW.dtype == torch.uint8:
+        return resize_8_bit(images_NCHW, size)
+    return F.interpolate(images_NCHW, size, mode="bilinear", align_corners=False, antialias=True)

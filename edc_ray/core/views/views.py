@@ -1,0 +1,261 @@
+"""The augmented, mixed views of one epoch, as parameters that are drawn once and replayed anywhere.
+
+N images, one view each; a row pastes or blends in the un-mixed view of another row of its mixing group.
+Relabelling draws and renders; training only renders. Both see the same bits, whatever their batches are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edc_ray.core.seeding import Draws, draws, draws_of_each
+from edc_ray.core.views.augment import AugmentParams, sample_views
+from edc_ray.core.views.cut_views import ViewCutter, Window
+from edc_ray.core.views.mixing import apply_cutmix_rows, apply_mixup_rows, sample_cutmix, sample_mixup
+from edc_ray.core.views.official_draws import official_relabel_orders
+from edc_ray.core.views.patch_shuffle import BandOrders, sample_band_orders
+from edc_ray.core.views.rand_augment import RandAugmentParams, apply_rand_augment, sample_rand_augment
+
+Mix = Literal["none", "cutmix", "mixup"]
+_FEW_MORE = 1.3
+"""Where rows and partners together are at most so many times the rows, each is made once and kept."""
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """How views are drawn.
+
+    crop_scale: smallest and largest share of the image's area.
+    flip_probability: of mirroring; 0 where a mirrored image is another class.
+    mix_alpha: both parameters of the Beta distribution of lam.
+    mix_group: images that share one box or lam, and among which partners are chosen.
+    patch_shuffle: bands of rows and of columns that change places before the crop; 1 shuffles none.
+    rand_augment: two operations of RandAugment on the image, before anything else.
+    order_seed: images are dealt into groups in the order of the official relabelling with this seed, class
+        after class before it; None: in an order of our own.
+    """
+
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    flip_probability: float = 0.5
+    mix: Mix = "cutmix"
+    mix_alpha: float = 1.0
+    mix_group: int = 100
+    patch_shuffle: int = 1
+    rand_augment: bool = False
+    order_seed: int | None = None
+
+
+@dataclass(frozen=True)
+class EpochViews:
+    """Parameters of one epoch's views, in the order of mixing groups.
+
+    image: int64 [N], which image a row shows. group: int64 [N].
+    crops: N boxes and flips. partner: int64 [N], the row that is mixed in.
+    box: int64 [N, 4], (row0, row1, column0, column1) pasted of the partner; empty without CutMix.
+    lam: float64 [N], share of the own view in a blend; as drawn with CutMix; 1 without mixing.
+    bands, changes: orders of the bands and operations of RandAugment; None where there are none.
+    """
+
+    image: np.ndarray
+    crops: AugmentParams
+    mix: Mix
+    group: np.ndarray
+    partner: np.ndarray
+    box: np.ndarray
+    lam: np.ndarray
+    bands: BandOrders | None = None
+    changes: RandAugmentParams | None = None
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+def draw_epoch_views(
+    seed: int, epoch: int, keys: Sequence[tuple[int, int]], image_size: int, settings: ViewSettings
+) -> EpochViews:
+    """Draw the views of one epoch.
+
+    Args:
+        seed: root seed.
+        epoch: from 0.
+        keys: (class, ipc_id) of each image: its crop is drawn from the key and the epoch alone, so that more
+            images or epochs change no other view's crop. Groups are dealt over all images.
+        image_size: side of the images.
+        settings: how.
+    """
+    count = len(keys)
+    if settings.order_seed is None:
+        order = draws(seed, "views", "groups", epoch).permutation(count)
+    else:
+        order = _official_order(keys, settings.order_seed, epoch)
+
+    def streams(purpose: str) -> list[Draws]:
+        return draws_of_each(seed, "views", purpose, epoch, keys=[keys[image] for image in order])
+
+    crops = sample_views(
+        streams("crop"), count, image_size, settings.crop_scale, flip_probability=settings.flip_probability
+    )
+    bands = changes = None
+    if settings.patch_shuffle > 1:
+        bands = sample_band_orders(streams("bands"), settings.patch_shuffle)
+    if settings.rand_augment:
+        changes = sample_rand_augment(streams("rand_augment"), (image_size, image_size))
+    partner, box, lam = _draw_mixing(seed, epoch, count, image_size, settings)
+    return EpochViews(
+        image=order.astype(np.int64),
+        crops=crops,
+        mix=settings.mix,
+        group=np.arange(count, dtype=np.int64) // settings.mix_group,
+        partner=partner,
+        box=box,
+        lam=lam,
+        bands=bands,
+        changes=changes,
+    )
+
+
+def _official_order(keys: Sequence[tuple[int, int]], seed: int, epoch: int) -> np.ndarray:
+    """The images as the official sampler has them in an epoch, by torch's permutations of the sorted files.
+
+    torch promises its streams for one release only. All epochs before are drawn, too.
+    """
+    files = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+    orders = official_relabel_orders(len(keys), seed)
+    return files[next(islice(orders, epoch, None)).numpy()]
+
+
+def _draw_mixing(
+    seed: int, epoch: int, count: int, image_size: int, settings: ViewSettings
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Partner, box and lam of every row, drawn group by group."""
+    partner = np.arange(count, dtype=np.int64)
+    box, lam = np.zeros((count, 4), dtype=np.int64), np.ones(count)
+    for number, first in enumerate(range(0, count, settings.mix_group) if settings.mix != "none" else ()):
+        rows = slice(first, min(first + settings.mix_group, count))
+        stream, size = draws(seed, "views", "mix", epoch, number), rows.stop - first
+        if settings.mix == "cutmix":
+            mixing = sample_cutmix(stream, size, image_size, image_size, settings.mix_alpha)
+            box[rows] = mixing.box
+        else:
+            mixing = sample_mixup(stream, size, settings.mix_alpha)
+        partner[rows] = first + mixing.partner.numpy()
+        lam[rows] = mixing.lam
+    return partner, box, lam
+
+
+class ViewKernel(Protocol):
+    """Cuts and mixes views: another form of what `render_views` does, with the same bits."""
+
+    def __call__(
+        self, own: ViewCutter, partners: ViewCutter | None, box_B4: Tensor | None, lam_B: Tensor | None
+    ) -> Tensor:
+        """The views, pasted into by `box_B4` or blended by `lam_B` with their partners."""
+        ...
+
+    def change(self, images_BCHW: Tensor, changes: RandAugmentParams) -> Tensor:
+        """As `apply_rand_augment`."""
+        ...
+
+
+def render_views(
+    images_MCHW: Tensor,
+    views: EpochViews,
+    rows: np.ndarray,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    kernel: ViewKernel | None = None,
+) -> Tensor:
+    """The mixed views of some rows.
+
+    In the order of EDC's and RDED's transforms: operations of RandAugment on the bytes, bands shuffled, then
+    cropped and flipped as pixels in [0, 1], normalised, mixed.
+
+    Args:
+        images_MCHW: uint8, any device; `views.image` indexes them.
+        views: parameters.
+        rows: int64 [B] rows of `views`.
+        mean, std: per channel, of pixels in [0, 1].
+        kernel: makes the same bits faster, where there is one.
+
+    Returns:
+        float32 [B, C, S, S]. On a CPU a row's bits do not depend on the other rows.
+    """
+    shown = np.unique(rows if views.mix == "none" else np.concatenate([rows, views.partner[rows]]))
+    source, image = images_MCHW, views.image[shown]
+    if views.changes is not None:
+        chosen = torch.from_numpy(image).to(images_MCHW.device)
+        change = apply_rand_augment if kernel is None else kernel.change
+        source, image = change(images_MCHW[chosen], views.changes[shown]), np.arange(len(shown))
+
+    def cutter(places: np.ndarray) -> ViewCutter:
+        chosen = shown[places]
+        bands = None if views.bands is None else views.bands[chosen]
+        crops = views.crops[torch.from_numpy(chosen)]
+        return ViewCutter(source, image[places], crops, bands=bands, mean=mean, std=std)
+
+    if views.mix == "none":
+        every = cutter(np.searchsorted(shown, rows))
+        return _cut_all(every) if kernel is None else kernel(every, None, None, None)
+    places, partners = (np.searchsorted(shown, each) for each in (rows, views.partner[rows]))
+    if kernel is not None:
+        box, lam = torch.from_numpy(views.box[rows]), torch.from_numpy(views.lam[rows])
+        mixing = (box, None) if views.mix == "cutmix" else (None, lam)
+        return kernel(cutter(places), cutter(partners), *mixing)
+    if len(shown) <= _FEW_MORE * len(rows):
+        return _mix_shown(_cut_all(cutter(np.arange(len(shown)))), places, partners, views, rows)
+    return _cut_mixed(cutter(places), cutter(partners), views, rows)
+
+
+def _cut_all(cutter: ViewCutter) -> Tensor:
+    views_BCHW = cutter.empty()
+    for part in cutter.parts():
+        cutter.cut(part, out=views_BCHW[part])
+    return views_BCHW
+
+
+def _mix_shown(
+    shown_NCHW: Tensor, places: np.ndarray, partners: np.ndarray, views: EpochViews, rows: np.ndarray
+) -> Tensor:
+    """Mixes views that were made once each, for those of a whole group are their own partners."""
+    own, other = (torch.from_numpy(each).to(shown_NCHW.device) for each in (places, partners))
+    return _mixed(shown_NCHW[own], shown_NCHW[other], views, rows, Window(0, 0, 0, 0))
+
+
+def _cut_mixed(own: ViewCutter, partners: ViewCutter, views: EpochViews, rows: np.ndarray) -> Tensor:
+    """Mixes part by part; of the partners only the window is made that the boxes of a part lie in."""
+    views_BCHW = own.empty()
+    height, width = views_BCHW.shape[-2:]
+    for part in own.parts():
+        own.cut(part, out=views_BCHW[part])
+        window = Window(0, height, 0, width)
+        if views.mix == "cutmix":
+            window = _window_of(views.box[rows[part]])
+        if not window.is_empty:
+            inside = views_BCHW[part, :, window.row0 : window.row1, window.column0 : window.column1]
+            inside.copy_(_mixed(inside, partners.cut(part, window), views, rows[part], window))
+    return views_BCHW
+
+
+def _mixed(own: Tensor, other: Tensor, views: EpochViews, rows: np.ndarray, window: Window) -> Tensor:
+    """A window of views, mixed; only where it begins is asked for."""
+    if views.mix == "mixup":
+        return apply_mixup_rows(own, other, views.lam[rows])
+    shift = np.array([window.row0, window.row0, window.column0, window.column0])
+    return apply_cutmix_rows(own, other, torch.from_numpy(views.box[rows] - shift))
+
+
+def _window_of(box_B4: np.ndarray) -> Window:
+    """The smallest window that holds all boxes which are not empty."""
+    box_B4 = box_B4[(box_B4[:, 0] < box_B4[:, 1]) & (box_B4[:, 2] < box_B4[:, 3])]
+    if not len(box_B4):
+        return Window(0, 0, 0, 0)
+    low, high = box_B4.min(axis=0), box_B4.max(axis=0)
+    return Window(int(low[0]), int(high[1]), int(low[2]), int(high[3]))

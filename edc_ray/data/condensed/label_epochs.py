@@ -1,0 +1,157 @@
+"""The stored labels of one epoch after another, read by row groups: never a whole file, never all epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from edc_ray.artifacts.proof.manifest import Manifest, Record
+from edc_ray.artifacts.proof.records import ShardInfo
+from edc_ray.artifacts.storage import layout
+from edc_ray.artifacts.storage.store import Store
+from edc_ray.artifacts.tables.logit_columns import SHARED
+from edc_ray.artifacts.tables.parquet_footer import Footer, ReadAt, read_footer
+from edc_ray.artifacts.tables.parquet_pages import check_pages
+from edc_ray.artifacts.tables.schema import LabelRows
+from edc_ray.data.condensed.label_tables import decoded_label_rows
+from edc_ray.data.condensed.shard_files import open_shard
+from edc_ray.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class _OpenFile:
+    """A file of labels; `shared` is its first row, of what all have in common."""
+
+    shard: ShardInfo
+    parquet: pq.ParquetFile
+    read_at: ReadAt
+    footer: Footer
+    shared: pa.Table | None
+
+
+class LabelEpochs:
+    """Label rows of a complete relabel by epoch, whatever codec they are stored with.
+
+    One file is open, and one of its row groups is kept as it is stored; the rows of an epoch are decoded
+    when it is asked for. Threads must not share one; another process may use a copy.
+
+    Args:
+        store, folder, manifest: of the stage.
+        cache: see `open_shard`.
+
+    Attributes:
+        numbers: of the stored epochs, ascending.
+    """
+
+    def __init__(self, store: Store, folder: str, manifest: Manifest, cache: str | None = None) -> None:
+        self._store, self._folder, self._cache = store, folder, cache
+        self._records = {number: record for record in manifest.records for number in epochs_of(record)}
+        self.numbers = sorted(self._records)
+        self._open: _OpenFile | None = None
+        self._group: tuple[ShardInfo, int, pa.Table] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": None, "_group": None}
+
+    def count(self, epoch: int) -> int:
+        """Rows of a stored epoch, by its record."""
+        record = self._records[epoch]
+        return sum(shard.rows for shard in record.shards) // len(epochs_of(record))
+
+    def urls(self, epoch: int) -> str:
+        """The files that hold a stored epoch, for errors."""
+        paths = [layout.join_path(self._folder, shard.path) for shard in self._records[epoch].shards]
+        return ", ".join(map(self._store.join, paths))
+
+    def read(self, epoch: int) -> LabelRows:
+        """All rows of a stored epoch, in their order.
+
+        Raises:
+            ArtifactError: a file is missing or damaged, or holds fewer or more rows than its record says.
+        """
+        parts = [rows for shard in self._records[epoch].shards for rows in self._parts(shard, epoch)]
+        found, expected = sum(map(len, parts)), self.count(epoch)
+        if not found or found != expected:
+            raise ArtifactError(
+                f"{self.urls(epoch)}: a part of the labels of epoch {epoch}",
+                found=f"{found} rows", expected=f"{expected or 'some'} rows", next="run relabel again",
+            )  # fmt: skip
+        return LabelRows.concatenate(parts)  # a copy: the row group can go
+
+    def _parts(self, shard: ShardInfo, epoch: int) -> Iterator[LabelRows]:
+        url = self._store.join(layout.join_path(self._folder, shard.path))
+        try:
+            tables = list(self._tables(shard, epoch))
+        except ArtifactError:
+            raise
+        except Exception as error:  # Arrow raises TypeError, KeyError and others besides its own
+            hint = "run relabel again; edc-ray verify lists all damaged files"
+            raise ArtifactError(
+                f"{url} is damaged", found=str(error), expected="a Parquet file of labels", next=hint
+            ) from error
+        return (decoded_label_rows(table, url=url) for table in tables)
+
+    def _tables(self, shard: ShardInfo, epoch: int) -> Iterator[pa.Table]:
+        """The rows of an epoch as they are stored, of each row group that holds some."""
+        file = self._file(shard)
+        for index in file.footer.groups_with("epoch", epoch):
+            table = _rows_of(self._table(file, index), epoch)
+            if table.num_rows:
+                yield _with_shared(table, file.shared)
+
+    def _file(self, shard: ShardInfo) -> _OpenFile:
+        if self._open is None or self._open.shard != shard:
+            self._open = self._group = None  # the old one goes before the new one comes
+            self._open = _opened(shard, open_shard(self._store, self._folder, shard, self._cache))
+        return self._open
+
+    def _table(self, file: _OpenFile, index: int) -> pa.Table:
+        if self._group is None or self._group[:2] != (file.shard, index):
+            self._group = None
+            check_pages(file.read_at, file.footer, [index])
+            table = file.parquet.read_row_group(index, use_threads=False)
+            table.validate(full=True)
+            self._group = (file.shard, index, table)
+        return self._group[2]
+
+
+def epochs_of(record: Record) -> range:
+    """The epochs that a unit of relabel labels."""
+    first, last = record.meta["epochs"]
+    return range(first, last + 1)
+
+
+def _opened(shard: ShardInfo, source: pa.NativeFile) -> _OpenFile:
+    def read_at(offset: int, size: int) -> bytes:
+        return source.read_at(size, offset)
+
+    footer = read_footer(read_at, source.size())
+    file, shared = pq.ParquetFile(source), None
+    if SHARED in file.schema_arrow.names and footer.groups:
+        check_pages(read_at, footer, [0], [SHARED])
+        shared = file.read_row_group(0, columns=[SHARED], use_threads=False).slice(0, 1)
+    return _OpenFile(shard, file, read_at, footer, shared)
+
+
+def _rows_of(table: pa.Table, epoch: int) -> pa.Table:
+    if "epoch" not in table.column_names:
+        return table  # refused by who reads its columns
+    places = np.flatnonzero(table.column("epoch").to_numpy() == epoch)
+    if not len(places) or places[-1] - places[0] + 1 == len(places):
+        return table.slice(places[0] if len(places) else 0, len(places))
+    return table.take(pa.array(places))
+
+
+def _with_shared(table: pa.Table, shared: pa.Table | None) -> pa.Table:
+    """What all labels of a file have in common stands in its first row; here in the first row of a part."""
+    if shared is None or not pa.types.is_binary(shared.column(SHARED).type):
+        return table  # refused by who decodes it
+    column = shared.column(SHARED).combine_chunks()
+    rest = pa.nulls(table.num_rows - 1, column.type)
+    place = table.column_names.index(SHARED)
+    return table.set_column(place, table.schema.field(SHARED), pa.chunked_array([column, rest]))

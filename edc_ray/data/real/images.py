@@ -1,0 +1,214 @@
+"""Sets of real images: one interface, held decoded in memory or decoded when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from edc_ray.config.dataset import Resize
+from edc_ray.data.real.undecoded import ItemReader, Made, decode_rows, map_rows
+
+
+class ImageSet(ABC):
+    """Labelled square images of one size.
+
+    Attributes:
+        labels: int64 [N].
+        class_names: name of each label.
+        channels: 1 or 3.
+        image_size: side S in pixels.
+        whole: whether `map_pictures` gives whole pictures, rather than the squares that `fetch` gives.
+    """
+
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    channels: int
+    image_size: int
+    whole: bool = False
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def fetch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The images of some indices, in the order asked for, as a new uint8 array [n, C, S, S]."""
+
+    def map_pictures(
+        self, indices: Sequence[int] | np.ndarray, work: Callable[[int, np.ndarray], Made]
+    ) -> list[Made]:
+        """What `work` makes of the pictures of some indices, one after the other or in threads.
+
+        Args:
+            indices: in any order.
+            work: called with a position in `indices` and a picture, uint8 [C, H, W]: as it was before it
+                became square, where `whole`.
+        """
+        return [work(position, picture) for position, picture in enumerate(self.fetch(indices))]
+
+    @abstractmethod
+    def subset(self, indices: Sequence[int] | np.ndarray) -> ImageSet:
+        """The set of some images, in the order asked for, with the same class names."""
+
+    @abstractmethod
+    def _content_digest(self) -> bytes: ...
+
+    def class_indices(self, label: int) -> np.ndarray:
+        """Indices of the images of one class, ascending."""
+        return np.flatnonzero(self.labels == label)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 (hex) of images, labels and class names. Computed once; a pickled set carries it along."""
+        sha = hashlib.sha256()
+        sha.update(repr((self.channels, self.image_size, self.class_names)).encode())
+        sha.update(np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
+        sha.update(self._content_digest())
+        return sha.hexdigest()
+
+    @cached_property
+    def class_hashes(self) -> tuple[str, ...]:
+        """SHA-256 (hex) of each class's images in their order, by label; not of the label or the name.
+
+        Computed once, as `content_hash`, and covers as much of the images as that does.
+        """
+        return tuple(self._class_hash(label) for label in range(len(self.class_names)))
+
+    def _class_hash(self, label: int) -> str:
+        own = self.subset(self.class_indices(label))
+        sha = hashlib.sha256(repr((self.channels, self.image_size, len(own))).encode())
+        sha.update(own._content_digest())
+        return sha.hexdigest()
+
+
+class DenseImages(ImageSet):
+    """Images decoded into one array. Picklable as plain numpy, so that processes can share the memory.
+
+    Args:
+        images_NCSS: uint8.
+        labels: integers [N], each the index of a class name.
+        class_names: names in label order.
+
+    Raises:
+        ValueError: shapes or types do not fit each other.
+    """
+
+    def __init__(
+        self, images_NCSS: np.ndarray, labels: np.ndarray | Sequence[int], class_names: Sequence[str]
+    ) -> None:
+        if images_NCSS.dtype != np.uint8 or images_NCSS.ndim != 4 or len(set(images_NCSS.shape[2:])) != 1:
+            raise ValueError(
+                f"images must be uint8 [N, C, S, S], not {images_NCSS.dtype} {images_NCSS.shape}"
+            )
+        if len(labels) != len(images_NCSS):
+            raise ValueError(f"{len(images_NCSS)} images but {len(labels)} labels")
+        self.images = images_NCSS
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.class_names = tuple(class_names)
+        self.channels = int(images_NCSS.shape[1])
+        self.image_size = int(images_NCSS.shape[2])
+
+    def fetch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """See ImageSet."""
+        return self.images[_as_indices(indices)]
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> DenseImages:
+        """See ImageSet; the pixels are copied."""
+        chosen = _as_indices(indices)
+        return DenseImages(self.images[chosen], self.labels[chosen], self.class_names)
+
+    def _content_digest(self) -> bytes:
+        return hashlib.sha256(np.ascontiguousarray(self.images).data).digest()
+
+
+class EncodedImages(ImageSet):
+    """Images decoded each time they are asked for, for sets too large to hold decoded.
+
+    Args:
+        reader: where the undecoded images are.
+        rows: row of the reader for each image.
+        labels: integers [N].
+        class_names: names in label order.
+        channels: 1 or 3; images are converted.
+        image_size: side of the square to which images are resized and cropped.
+        resize: how, see `decode_pixels`.
+        whole: crops may be cut out of the pictures as they are.
+
+    Notes:
+        The content hash covers what the reader can vouch for without decoding: bytes where they are in
+        memory, else names and sizes of the files.
+    """
+
+    def __init__(
+        self,
+        reader: ItemReader,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        class_names: Sequence[str],
+        *,
+        channels: int,
+        image_size: int,
+        resize: Resize = "shorter_side",
+        whole: bool = False,
+    ) -> None:
+        self.reader = reader
+        self.rows = _as_indices(rows)
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.class_names = tuple(class_names)
+        self.channels = channels
+        self.image_size = image_size
+        self.resize: Resize = resize
+        self.whole = whole
+
+    def fetch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """See ImageSet.
+
+        Raises:
+            DataError: an image is corrupt; the error names it.
+        """
+        rows = self.rows[_as_indices(indices)]
+        return decode_rows(
+            self.reader, rows, channels=self.channels, image_size=self.image_size, resize=self.resize
+        )
+
+    def map_pictures(
+        self, indices: Sequence[int] | np.ndarray, work: Callable[[int, np.ndarray], Made]
+    ) -> list[Made]:
+        """See ImageSet; in threads.
+
+        Raises:
+            DataError: an image is corrupt; the error names it.
+        """
+        if not self.whole:
+            return super().map_pictures(indices, work)
+        return map_rows(self.reader, self.rows[_as_indices(indices)], work, channels=self.channels)
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> EncodedImages:
+        """See ImageSet; nothing is read."""
+        chosen = _as_indices(indices)
+        return EncodedImages(
+            self.reader,
+            self.rows[chosen],
+            self.labels[chosen],
+            self.class_names,
+            channels=self.channels,
+            image_size=self.image_size,
+            resize=self.resize,
+            whole=self.whole,
+        )
+
+    def _content_digest(self) -> bytes:
+        digest = self.reader.digest(self.rows)
+        # The bytes are undecoded: what is made of them is not in them.
+        made = "whole" if self.whole else self.resize
+        return digest if made == "shorter_side" else digest + made.encode()
+
+
+def _as_indices(indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    array = np.asarray(indices)
+    if array.dtype == bool:
+        raise ValueError("indices must be integers; make them of a mask with np.flatnonzero")
+    return array.astype(np.int64).reshape(-1)

@@ -1,0 +1,152 @@
+"""What images look like: side, channels, mean and standard deviation."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from edc_ray.data.real.images import DenseImages, ImageSet
+from edc_ray.data.real.undecoded import (
+    NUM_THREADS,
+    Item,
+    MemoryReader,
+    UndecodedImages,
+    corrupt_image,
+    is_grey,
+    open_image,
+)
+from edc_ray.errors import DataError
+
+MAX_PROBED = 2000
+"""Images whose headers are read where they are not in memory already, evenly spaced over the set."""
+MAX_MEASURED = 5000
+"""Images from which mean and std are taken where a set is decoded on demand."""
+
+_log = logging.getLogger(__name__)
+
+
+def infer_shape(images: UndecodedImages, image_size: int | None, channels: int | None) -> tuple[int, int]:
+    """Side and channels that a set will have once decoded.
+
+    Args:
+        images: undecoded; headers are read, of all images in memory or of a sample.
+        image_size: given side; None: the shorter side of more than half of the images, else the median
+            rounded to a multiple of 8.
+        channels: given; None: 1 where all images are grey, else 3.
+
+    Raises:
+        DataError: a header is corrupt, images are coloured though channels=1 is given, or too small.
+    """
+    sides, grey = _probe(images)
+    if channels == 1 and not all(grey):
+        raise DataError(
+            f"{images.source}: images are coloured",
+            found=f"{grey.count(False)} of {len(grey)} images with colour",
+            expected="grey images, for the dataset has one channel",
+            next="set dataset.channels=3",
+        )
+    if image_size is None:
+        image_size = _common_side(sides, images.source)
+    return image_size, channels or (1 if all(grey) else 3)
+
+
+def mean_and_std(
+    images: ImageSet, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Per-channel mean and standard deviation of pixels in [0, 1]: as given, else measured, to 6 digits.
+
+    Measured over all pixels from a histogram of the 256 values, hence exact; of a set that is decoded on
+    demand, over a sample.
+
+    Raises:
+        DataError: a given tuple does not have one positive number for each channel, or a channel is constant.
+    """
+    for field, given in (("mean", mean), ("std", std)):
+        if given is not None and len(given) != images.channels:
+            raise DataError(
+                f"dataset.{field} contradicts the images",
+                found=f"{len(given)} numbers",
+                expected=f"{images.channels}, one for each channel",
+            )
+    if std is not None and min(std) <= 0:
+        raise DataError("dataset.std must be positive", found=std)
+    if mean is not None and std is not None:
+        return mean, std
+    measured_mean, measured_std = _measure(images)
+    if std is None and min(measured_std) == 0:
+        raise DataError(
+            "a channel has the same value in every pixel of the training images",
+            found=f"std {measured_std}",
+            next="check the images, or give dataset.std",
+        )
+    return mean or measured_mean, std or measured_std
+
+
+def known_to_be_squares(images: UndecodedImages, image_size: int) -> bool:
+    """Whether all images are in memory and have the size already, so that nothing is made of them."""
+    if not isinstance(images.reader, MemoryReader):
+        return False
+    items = images.reader.read(images.rows)
+    return all(open_image(item).size == (image_size, image_size) for item in items)
+
+
+def _measure(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    total = len(images)
+    chosen = np.arange(total)
+    if not isinstance(images, DenseImages) and total > MAX_MEASURED:
+        chosen = np.linspace(0, total - 1, MAX_MEASURED).astype(np.int64)
+        _log.info("mean and std are measured on %d of %d images", MAX_MEASURED, total)
+    counts = np.zeros((images.channels, 256), dtype=np.int64)
+    for start in range(0, len(chosen), 1024):
+        block = images.fetch(chosen[start : start + 1024])
+        for channel in range(images.channels):
+            counts[channel] += np.bincount(block[:, channel].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    weights = counts / counts.sum(axis=1, keepdims=True)
+    mean = weights @ values
+    variance = (weights * (values - mean[:, None]) ** 2).sum(axis=1)
+    return (
+        tuple(round(float(value), 6) for value in mean),
+        tuple(round(float(value), 6) for value in np.sqrt(variance)),
+    )
+
+
+def _probe(images: UndecodedImages) -> tuple[np.ndarray, list[bool]]:
+    """Shorter sides, and whether each image is grey."""
+    rows = images.rows
+    if not isinstance(images.reader, MemoryReader) and len(rows) > MAX_PROBED:
+        rows = rows[np.linspace(0, len(rows) - 1, MAX_PROBED).astype(np.int64)]
+
+    def look(row: int, item: Item) -> tuple[int, bool]:
+        try:
+            image = open_image(item)
+        except Exception as error:  # Pillow shows damage in many ways
+            raise corrupt_image(images.reader.name(row), error) from error
+        return min(image.size), is_grey(image)
+
+    seen: list[tuple[int, bool]] = []
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        for start in range(0, len(rows), 512):
+            block = [int(row) for row in rows[start : start + 512]]
+            seen += pool.map(look, block, images.reader.read(block))
+    return np.asarray([side for side, _ in seen]), [grey for _, grey in seen]
+
+
+def _common_side(sides: np.ndarray, source: str) -> int:
+    values, counts = np.unique(sides, return_counts=True)
+    side = int(values[counts.argmax()])
+    if 2 * counts.max() <= len(sides):
+        side = max(8, 8 * round(float(np.median(sides)) / 8))
+    side = min(side, 1024)
+    if len(values) > 1:
+        _log.info(
+            "%s: images have shorter sides of %d to %d pixels; all become %dx%d (dataset.image_size)",
+            source, values[0], values[-1], side, side,
+        )  # fmt: skip
+    if side < 4:
+        raise DataError(
+            f"{source}: images are too small", found=f"{side} pixels", expected="4 pixels or more"
+        )
+    return side

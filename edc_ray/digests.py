@@ -1,0 +1,16 @@
+"""Short hashes of values: what fingerprints are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+
+def digest_of(value: object) -> str:
+    """16 hexadecimal digits of the SHA-256 of a JSON value in canonical form.
+
+    Raises:
+        ValueError: the value holds a number that is not finite.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,4 @@
+"""The public face: what `import edc_ray` offers, and all that the command line needs of a run.
+
+May import every layer but the command line. Where a module imports torch, `edc_ray` imports it on first use.
+"""

@@ -1,0 +1,78 @@
+"""Configs by name: recipes, methods, files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from edc_ray.config.load import load_yaml, recipe_with_fields, with_fields
+from edc_ray.config.methods.registry import METHODS
+from edc_ray.config.recipes import RECIPES
+from edc_ray.config.run import RunConfig
+from edc_ray.errors import ConfigError
+
+
+def recipe(
+    name: str, *, ipc: int | None = None, method: str | None = None, seed: int | None = None, **fields: Any
+) -> RunConfig:
+    """The config of a recipe.
+
+    Args:
+        name: one of `recipes()`.
+        ipc: condensed images per class; None: the recipe's own number.
+        method: one of `methods()`; None: edc.
+        seed: root of every draw; None: 0.
+        fields: other fields, as `**{"recover.iterations": 100}` or `recover={"iterations": 100}`.
+
+    Raises:
+        ConfigError: an unknown recipe, method or field, with the nearest name; or a value that does not fit.
+    """
+    given = {"ipc": ipc, "method": method, "seed": seed}
+    stated = {field: value for field, value in given.items() if value is not None}
+    return recipe_with_fields(name, stated | _by_path(fields))
+
+
+def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = (), **fields: Any) -> RunConfig:
+    """The config in a YAML file, such as the `run.yaml` of a run, with other values for some fields.
+
+    Args:
+        path: of a local file.
+        overrides: as the command line takes them: `section.field=value`.
+        fields: as for `recipe`.
+
+    Raises:
+        ConfigError: the file cannot be read or holds no config, or as for `recipe`.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} cannot be read", found=str(error)) from error
+    config = load_yaml(text, overrides, source=str(path))
+    return with_fields(config, _by_path(fields)) if fields else config
+
+
+def recipes() -> dict[str, str]:
+    """Names of the recipes, each with its dataset and the published result it aims at."""
+    return {name: _first_line(recipe) for name, recipe in RECIPES.items()}
+
+
+def methods() -> dict[str, str]:
+    """Names of the methods, each in one line."""
+    return {name: _first_line(method) for name, method in METHODS.items()}
+
+
+def _first_line(documented: object) -> str:
+    return (documented.__doc__ or "").partition("\n")[0]
+
+
+def _by_path(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields by their dotted names: `recover={"iterations": 100}` is `recover.iterations`."""
+    paths: dict[str, Any] = {}
+    for name, value in fields.items():
+        if "." not in name and isinstance(value, Mapping):
+            paths |= {f"{name}.{field}": each for field, each in value.items()}
+        else:
+            paths[name] = value
+    return paths

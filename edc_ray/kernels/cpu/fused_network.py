@@ -1,0 +1,178 @@
+"""The one place that decides which layers of a frozen network are computed together, and how."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from edc_ray.core.layers.measured_input import StatisticKernels
+from edc_ray.core.layers.network_numerics import HALF_TYPES, NetworkNumerics
+from edc_ray.core.layers.norm_activation import ACTIVATIONS, NormActivation
+from edc_ray.kernels.cpu.layer_chains import sole_readers
+from edc_ray.kernels.cpu.packed_convolution import PackedConvolution, packable
+
+Wanted = Literal["gradients", "inputs", "results"]
+"""What is wanted of a network: gradients of its images, the inputs of its layers, or nothing but results."""
+
+_TOLERANCE = 1e-3
+"""Relative to the largest number of a result; rounding is a thousandth of it."""
+_Readers = Mapping[nn.Module, nn.Module]
+_Places = dict[nn.Module, list[tuple[nn.Module, str]]]
+
+
+def fused_network(
+    network: nn.Module,
+    wanted: Wanted,
+    kernels: StatisticKernels,
+    numerics: NetworkNumerics,
+    images_BCHW: Tensor,
+) -> nn.Module:
+    """A frozen network as it is computed fastest, with the results of its layers up to rounding.
+
+    gradients   each BatchNorm with the activation behind it and the statistics of its input, one pass;
+                weights laid out as the kernels compute
+    inputs      the same, and convolutions with weights that oneDNN has in order
+    results     moreover a BatchNorm that alone reads a convolution is part of its weights, and the
+                activation behind part of the writing of the result
+
+    An activation goes with what it reads only where nothing else reads that: see `sole_readers`. What becomes
+    of it is tried on the same images; a network that then gives another result, or none (its code reaches its
+    layers past their places, or depends on their attributes or layout; its weights are no numbers), stays as
+    it was. Code that does another thing for other images than these is not seen through.
+
+    Args:
+        network: in eval mode, without gradients of its parameters.
+        wanted: what it is for; the inputs of layers that go with others are not to be had.
+        kernels: those of the run, here.
+        numerics: those of the run. Other numbers than the kernels' norms are for and networks that a compiler
+            makes are left to torch, which puts plain layers together by itself.
+        images_BCHW: `trial_images` of the size that will come.
+
+    Returns:
+        A copy, whose layers have their names, but for those that are part of others; or the network itself
+        where nothing is to be gained. For inputs and results it shares the network's tensors.
+    """
+    norms = kernels.norms
+    fuses = norms is not None and numerics.dtype in norms.dtypes and numerics.compiler is None
+    # First, for what weight norms make anew in each forward can be copied only without its history.
+    expected = _results(network, images_BCHW) if fuses else None
+    if wanted == "gradients" and kernels.memory_format != torch.contiguous_format:
+        # What other holders of the network compute depends in its last bits on how its weights lie.
+        network = copy.deepcopy(network).to(memory_format=kernels.memory_format)
+    if not fuses:
+        return network
+    tensors = (*network.parameters(), *network.buffers())
+    fused = copy.deepcopy(network, {id(each): each for each in tensors})
+    places = _places(fused)
+    readers = _readers(fused, images_BCHW, places)
+    if wanted != "gradients" and images_BCHW.device.type == "cpu":
+        _pack_convolutions(fused, readers, places, folds=wanted == "results")
+    _fuse_norms(fused, readers, places, kernels)
+    try:
+        found = _results(fused, images_BCHW)
+    except Exception:  # of the network's own code
+        return network
+    if not all(map(_is_close, tree_leaves(expected), tree_leaves(found))):
+        return network
+    if images_BCHW.device.type == "cuda" and numerics.dtype in HALF_TYPES:
+        _round_weights(fused, places, numerics.dtype)
+    return fused
+
+
+def _round_weights(network: nn.Module, places: _Places, dtype: torch.dtype) -> None:
+    """Weights as autocast rounds them, once: those that take no gradient it rounds anew in each forward."""
+    for layer in list(network.modules()):
+        if type(layer) in (nn.Conv2d, nn.Linear) and _is_replaceable(layer, places):
+            for name, tensor in list(layer.named_parameters(recurse=False)):
+                setattr(layer, name, nn.Parameter(tensor.to(dtype), requires_grad=False))
+
+
+def trial_images(channels: int, image_size: int, device: torch.device) -> Tensor:
+    """Two images of noise [2, C, S, S] to try a network with."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, channels, image_size, image_size, generator=generator).to(device)
+
+
+@torch.no_grad()
+def _results(network: nn.Module, images_BCHW: Tensor) -> Any:
+    if images_BCHW.device.type != "cuda":
+        return network(images_BCHW)
+    # What TF32 rounds away differs with the algorithm: two ways are compared without it.
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, products.allow_tf32
+    try:
+        cudnn.allow_tf32 = products.allow_tf32 = False
+        return network(images_BCHW)
+    finally:
+        cudnn.allow_tf32, products.allow_tf32 = before
+
+
+def _is_close(expected: Tensor, found: Tensor) -> bool:
+    finite = expected[expected.isfinite()].abs()
+    margin = _TOLERANCE * float(finite.max()) if len(finite) else 0.0
+    return torch.allclose(found, expected, rtol=_TOLERANCE, atol=margin, equal_nan=True)
+
+
+def _readers(network: nn.Module, images_BCHW: Tensor, places: _Places) -> _Readers:
+    """`sole_readers`, of layers that can be replaced."""
+    found = sole_readers(network, images_BCHW, (nn.Conv2d, nn.BatchNorm2d, *ACTIVATIONS))
+    return {
+        layer: reader
+        for layer, reader in found.items()
+        if _is_replaceable(layer, places) and _is_replaceable(reader, places)
+    }
+
+
+def _pack_convolutions(network: nn.Module, readers: _Readers, places: _Places, *, folds: bool) -> None:
+    for layer in list(network.modules()):
+        if not isinstance(layer, nn.Conv2d) or not packable(layer) or not _is_replaceable(layer, places):
+            continue
+        norm = activation = None
+        if folds:
+            reader = readers.get(layer)
+            norm = reader if isinstance(reader, nn.BatchNorm2d) and _is_frozen(reader) else None
+            activation = _activation(reader if norm is None else readers.get(norm))
+        _replace(places, layer, PackedConvolution(layer, norm, activation), norm, activation)
+
+
+def _fuse_norms(network: nn.Module, readers: _Readers, places: _Places, kernels: StatisticKernels) -> None:
+    for norm in list(network.modules()):
+        if type(norm) is nn.BatchNorm2d and norm.running_mean is not None and _is_replaceable(norm, places):
+            behind = _activation(readers.get(norm))
+            _replace(places, norm, NormActivation(norm, behind, kernels), behind)
+
+
+def _is_replaceable(layer: nn.Module, places: _Places) -> bool:
+    """Whether it stands in one place and nobody does anything before or after it, as old weight norms do."""
+    return len(places[layer]) == 1 and not layer._forward_pre_hooks and not layer._forward_hooks
+
+
+def _is_frozen(norm: nn.BatchNorm2d) -> bool:
+    learns = norm.training or any(each.requires_grad for each in norm.parameters())
+    return norm.running_mean is not None and not learns
+
+
+def _activation(reader: nn.Module | None) -> nn.Module | None:
+    return reader if type(reader) in ACTIVATIONS else None
+
+
+def _replace(places: _Places, layer: nn.Module, new: nn.Module, *done: nn.Module | None) -> None:
+    """Puts a layer into the place of another that does the work of those behind it, too."""
+    for each, stand_in in ((layer, new), *((one, nn.Identity()) for one in done if one is not None)):
+        for parent, name in places[each]:
+            parent._modules[name] = stand_in
+
+
+def _places(network: nn.Module) -> _Places:
+    """Where in a network each layer stands."""
+    found: _Places = {}
+    for parent in network.modules():
+        for name, child in parent._modules.items():
+            if child is not None:
+                found.setdefault(child, []).append((parent, name))
+    return found

@@ -1,0 +1,78 @@
+"""A ConvNet's norm, ReLU and pooling (`core.layers.norm_pool`) as a compiled kernel, for float32 on a CPU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edc_ray.core.layers.norm_pool import TORCH_NORM_POOL, NormPoolKernels
+from edc_ray.kernels.cpu.library import KernelLibrary, kernel_library
+from edc_ray.kernels.cpu.statistics import CompiledKernels, kernels_for
+
+
+def norm_pool_kernels_for(device: torch.device) -> NormPoolKernels | None:
+    """The fastest implementation for a device; None where torch's own layers are as good, or better.
+
+    Chosen as `kernels_for` does. The two differ in the last bits.
+
+    Raises:
+        ConfigError: as `kernels_for`.
+    """
+    if device.type != "cpu":
+        return None
+    if not isinstance(kernels_for(device), CompiledKernels):
+        return TORCH_NORM_POOL
+    library = kernel_library("norm_pool")
+    return TORCH_NORM_POOL if isinstance(library, str) else CompiledNormPool(library)
+
+
+class CompiledNormPool:
+    """See `NormPoolKernels`. What the library does not take, torch's operations do.
+
+    Results do not depend on the number of threads, nor an image's on the other images.
+    """
+
+    memory_format = torch.channels_last
+
+    def __init__(self, library: KernelLibrary) -> None:
+        self._library = library
+
+    def forward(
+        self, x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, epsilon: float
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if x_BCHW.dtype != torch.float32:
+            return TORCH_NORM_POOL.forward(x_BCHW, weight_C, bias_C, epsilon)
+        images, channels, height, width = x_BCHW.shape
+        result = x_BCHW.new_empty(images, height // 2, width // 2, channels)
+        mean, inverse = x_BCHW.new_empty(2, images, channels)
+        self._library.call(
+            "norm_pool_forward",
+            _pixels(x_BCHW), weight_C.contiguous(), bias_C.contiguous(), result, mean, inverse,
+            *x_BCHW.shape, epsilon,
+        )  # fmt: skip
+        return result.permute(0, 3, 1, 2), (mean, inverse)
+
+    def backward(
+        self,
+        x_BCHW: Tensor,
+        kept: tuple[Tensor, ...],
+        weight_C: Tensor,
+        bias_C: Tensor,
+        by_result: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if x_BCHW.dtype != torch.float32:
+            return TORCH_NORM_POOL.backward(x_BCHW, kept, weight_C, bias_C, by_result)
+        x_BHWC = _pixels(x_BCHW)
+        by_x = torch.empty_like(x_BHWC)
+        by_weight, by_bias = x_BCHW.new_empty(2, *x_BCHW.shape[:2])
+        self._library.call(
+            "norm_pool_backward",
+            x_BHWC, _pixels(by_result), weight_C.contiguous(), bias_C.contiguous(), *kept,
+            by_x, by_weight, by_bias, *x_BCHW.shape,
+        )  # fmt: skip
+        return by_x.permute(0, 3, 1, 2), by_weight.sum(0), by_bias.sum(0)
+
+
+def _pixels(x_BCHW: Tensor) -> Tensor:
+    """Pixel after pixel, [B, H, W, C]; no copy of what lies so."""
+    return x_BCHW.permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,129 @@
+"""A convolution of a network that gives no gradients: oneDNN's own, the layers behind it in the same pass.
+
+Torch brings the weights of a convolution into oneDNN's order anew in each call, and on one thread leaves
+those of single pixels (1x1) to another library. A network that never learns again can keep them in order.
+There a frozen BatchNorm is part of the weights, and an activation part of the writing of the result.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edc_ray.core.layers.norm_activation import frozen_formula
+
+# oneDNN's names and numbers.
+_ACTIVATIONS: dict[type[nn.Module] | None, tuple[str, list[float]]] = {
+    None: ("none", []), nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0.0, 6.0]), nn.SiLU: ("swish", [])
+}  # fmt: skip
+
+
+class PackedConvolution(nn.Conv2d):
+    """A Conv2d and what follows it, forward only; the same weights under the same names.
+
+    What oneDNN does not take (another device, other numbers, a gradient that is wanted) runs layer by layer.
+
+    Args:
+        layer: whose place it takes; its tensors are shared. `packable` must hold.
+        norm: a BatchNorm2d behind it, in eval mode, or None.
+        activation: the module behind that, ReLU, ReLU6 or SiLU, or None.
+
+    Deviations:
+        up to rounding the result is that of the layers one after the other, but that ReLU and ReLU6 give 0
+        for what is no number.
+    """
+
+    def __init__(self, layer: nn.Conv2d, norm: nn.BatchNorm2d | None, activation: nn.Module | None) -> None:
+        # They are pairs; torch says no more than that they are tuples.
+        size, stride, padding, dilation = _sides(layer)
+        super().__init__(
+            layer.in_channels, layer.out_channels, size, stride, padding, dilation, layer.groups,
+            layer.bias is not None, device="meta",
+        )  # fmt: skip
+        self.weight, self.bias = layer.weight, layer.bias
+        # Not registered: the network keeps the names of its tensors.
+        self._behind = tuple(each for each in (norm, activation) if each is not None)
+        self._norm, self._written = (norm,), _ACTIVATIONS[None if activation is None else type(activation)]
+        self._packed: tuple[Tensor, Tensor | None] | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C', H', W'], channels last where oneDNN computes."""
+        if not self._takes(input):
+            result = super().forward(input)
+            for module in self._behind:
+                result = module(result)
+            return result
+        if self._packed is None:
+            self._packed = self._pack(input.shape)
+        return _convolution(input, *self._packed, _places(self), *self._written)
+
+    def _takes(self, input: Tensor) -> bool:
+        known = input.device.type == "cpu" and input.dtype == self.weight.dtype == torch.float32
+        return known and input.dim() == 4 and input.numel() > 0 and not torch.is_grad_enabled()
+
+    def _pack(self, shape: torch.Size) -> tuple[Tensor, Tensor | None]:
+        weight, bias, (norm,) = self.weight.detach(), self.bias, self._norm
+        if norm is not None:
+            formula = frozen_formula(norm)
+            scale = formula.scale.double()
+            weight = (weight.double() * scale.view(-1, 1, 1, 1)).float()
+            before = 0 if bias is None else bias.detach().double() * scale
+            bias = (formula.shift.double() + before).float()
+        return _reordered(weight, _places(self), list(shape)), None if bias is None else bias.detach()
+
+
+def packable(layer: nn.Module) -> bool:
+    """Whether a layer can be a `PackedConvolution` here."""
+    if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        return False
+    here = layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32
+    return here and not layer.weight.requires_grad and _computes()
+
+
+def _places(layer: nn.Conv2d) -> tuple[Any, ...]:
+    return layer.padding, layer.stride, layer.dilation, layer.groups
+
+
+def _sides(layer: nn.Conv2d) -> tuple[Any, ...]:
+    return layer.kernel_size, layer.stride, layer.padding, layer.dilation
+
+
+def _convolution(
+    x_BCHW: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    places: tuple[Any, ...],
+    activation: str,
+    numbers: list[float],
+) -> Tensor:
+    operation = torch.ops.mkldnn._convolution_pointwise
+    return operation(x_BCHW, weight, bias, *places, activation, numbers, "")
+
+
+def _reordered(weight: Tensor, places: tuple[Any, ...], shape: list[int]) -> Tensor:
+    return torch.ops.mkldnn._reorder_convolution_weight(weight, *places, shape)
+
+
+@cache
+@torch.no_grad()
+def _computes() -> bool:
+    """Whether this torch has these operations and they compute what they are taken for.
+
+    They are those that torch's own compiler calls, and no release promises them to anybody else.
+    """
+    x = torch.linspace(-1, 1, 2 * 4 * 5 * 6).view(2, 4, 5, 6)
+    weight, bias = torch.linspace(-9, 9, 6 * 2 * 9).view(6, 2, 3, 3), torch.linspace(-1, 1, 6)
+    places = ([1, 1], [2, 2], [1, 1], 2)
+    plain = nn.functional.conv2d(x, weight, bias, (2, 2), (1, 1), (1, 1), 2)
+    try:
+        packed = _reordered(weight, places, list(x.shape))
+        for module, written in _ACTIVATIONS.items():
+            expected = plain if module is None else module()(plain)
+            if not torch.allclose(_convolution(x, packed, bias, places, *written), expected, 1e-4, 1e-5):
+                return False
+    except Exception:  # a torch without oneDNN, or where they have other names or arguments
+        return False
+    return True

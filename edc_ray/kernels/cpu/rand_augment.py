@@ -1,0 +1,84 @@
+"""RandAugment as a compiled kernel, for uint8 images on a CPU."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from edc_ray.core.views.rand_augment import (
+    OPERATIONS,
+    RandAugmentParams,
+    apply_rand_augment,
+    is_moving,
+    moved_from,
+)
+from edc_ray.kernels.cpu.library import KernelLibrary, kernel_of_the_same_bits
+
+_LARGEST = 1 << 16
+"""Pixels up to which a mean grey is exact in float32, in whatever order it is summed."""
+_KINDS = (
+    "Identity", "moving", "Brightness", "Color", "Contrast", "Sharpness", "Posterize", "Solarize",
+    "AutoContrast", "Equalize",
+)  # fmt: skip
+"""In the order of the kernel's numbers."""
+
+
+@cache
+def compiled_rand_augment() -> CompiledRandAugment | str:
+    """The kernel, or why there is none. Compiled once, tried once in a process."""
+    return kernel_of_the_same_bits("rand_augment", CompiledRandAugment, _makes_the_same_bytes)
+
+
+class CompiledRandAugment:
+    """See `apply_rand_augment`. What the library does not take, torch's operations do."""
+
+    def __init__(self, library: KernelLibrary) -> None:
+        self._library = library
+
+    def __call__(self, images_BCHW: Tensor, params: RandAugmentParams) -> Tensor:
+        if not _takes(images_BCHW) or len(images_BCHW) != len(params):
+            return apply_rand_augment(images_BCHW, params)
+        height, width = images_BCHW.shape[2:]
+        maps = {
+            (operation, strength): moved_from(OPERATIONS[operation].name, strength, height, width)
+            for operation, strength in set(zip(params.operation.flat, params.magnitude.flat, strict=True))
+            if is_moving(OPERATIONS[operation].name)
+        }
+        drawn = zip(params.operation.flat, params.magnitude.flat, strict=True)
+        pointers = [maps[each].data_ptr() if each in maps else 0 for each in drawn]
+        changed = images_BCHW.clone(memory_format=torch.contiguous_format)
+        arguments = [
+            changed, _kind_of_each()[torch.from_numpy(params.operation)],
+            torch.from_numpy(params.magnitude).contiguous(), torch.tensor(pointers, dtype=torch.int64),
+        ]  # fmt: skip
+        self._library.call("change_images", *arguments, *changed.shape, params.operation.shape[1])
+        return changed
+
+
+def _takes(images_BCHW: Tensor) -> bool:
+    shape = images_BCHW.shape
+    known = images_BCHW.device.type == "cpu" and images_BCHW.dtype == torch.uint8
+    return known and shape[1] in (1, 3) and math.prod(shape[2:]) <= _LARGEST
+
+
+@cache
+def _kind_of_each() -> Tensor:
+    """The kernel's number of each of OPERATIONS."""
+    names = ["moving" if is_moving(each.name) else each.name for each in OPERATIONS]
+    return torch.tensor([_KINDS.index(name) for name in names])
+
+
+def _makes_the_same_bytes(kernel: CompiledRandAugment) -> bool:
+    count = 2 * len(OPERATIONS)
+    pixels = (torch.arange(count * 3 * 23 * 19) ** 2 % 257).to(torch.uint8).view(count, 3, 23, 19)
+    operation = torch.arange(count).remainder(len(OPERATIONS))[:, None].numpy()
+    strengths = [
+        OPERATIONS[row % len(OPERATIONS)].strength(0.3, (23, 19))
+        * (-1 if OPERATIONS[row % len(OPERATIONS)].signed and row >= len(OPERATIONS) else 1)
+        for row in range(count)
+    ]
+    params = RandAugmentParams(operation, torch.tensor(strengths, dtype=torch.float64)[:, None].numpy())
+    return torch.equal(kernel(pixels, params), apply_rand_augment(pixels, params))

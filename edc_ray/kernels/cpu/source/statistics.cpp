@@ -1,0 +1,10 @@
+// The two passes over a layer's input on a CPU: see edc_ray/core/layers/measured_input.py for what they compute, and
+// edc_ray/kernels/cpu/statistics.py for who calls them.
+//
+// float32 data, B images of C channels of HW pixels in rows of W. Work is cut by the sizes alone and partial sums are
+// added in one order, so results do not depend on the number of threads. Every function returns 0, or 1 where memory
+// is missing.
+
+#include "norms.h"
+#include "pixels.h"
+#include "planes.h"

@@ -1,0 +1,233 @@
+"""Both passes over a layer's input (`core.layers.measured_input`) as compiled kernels: float32 on a CPU."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from edc_ray.core.layers.layout_free import LayoutFreeKernels
+from edc_ray.core.layers.measured_input import Activation, NormFormula, NormKernels, StatisticKernels
+from edc_ray.core.layers.network_numerics import HALF_TYPES
+from edc_ray.core.layers.tile_weights import axis_weights
+from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
+from edc_ray.errors import ConfigError
+from edc_ray.kernels.cpu.library import KernelLibrary, kernel_library
+from edc_ray.kernels.cuda.availability import triton_kernels
+
+CHOICE_VARIABLE = "EDC_RAY_KERNELS"
+
+_ACTIVATIONS: dict[Activation | None, int] = {None: 0, "relu": 1, "relu6": 2, "silu": 3}  # as in norms.h
+
+
+def kernels_for(device: torch.device, memory_format: torch.memory_format | None = None) -> StatisticKernels:
+    """The fastest kernels that this machine has for a device.
+
+    Args:
+        device: where the activations are.
+        memory_format: in which a network has them there, where it is no matter of the kernels.
+
+    The environment variable EDC_RAY_KERNELS chooses: "torch" takes torch's operations although there is
+    a compiler, "compiled" refuses to go on without one, "auto" (the default) warns once.
+
+    Raises:
+        ConfigError: the variable holds something else, or asks for a compiler where there is none.
+    """
+    choice = os.environ.get(CHOICE_VARIABLE, "auto")
+    if choice not in ("auto", "torch", "compiled"):
+        raise ConfigError(
+            f"{CHOICE_VARIABLE} names no kernels", found=repr(choice), expected="auto, torch or compiled"
+        )
+    if device.type == "cuda" and choice != "torch":
+        own = triton_kernels()
+        if not isinstance(own, str):
+            return own
+        _warn(own)
+    if memory_format == torch.channels_last:
+        return LayoutFreeKernels()
+    if choice == "torch" or device.type != "cpu":
+        return TORCH_KERNELS
+    found = compiled_kernels()
+    if isinstance(found, CompiledKernels):
+        return found
+    if choice == "compiled":
+        raise ConfigError(
+            f"{CHOICE_VARIABLE}=compiled, and the kernels cannot be compiled here",
+            found=found,
+            next="install a C++ compiler",
+        )
+    _warn(found)
+    return TORCH_KERNELS
+
+
+@cache
+def compiled_kernels() -> CompiledKernels | str:
+    """The compiled kernels, or why there are none. Compiled once, looked up once in a process."""
+    library = kernel_library("statistics")
+    return library if isinstance(library, str) else CompiledKernels(library)
+
+
+@cache
+def _warn(why: str) -> None:
+    warnings.warn(
+        f"no compiled kernels ({why}): torch's operations are taken, which are slower", stacklevel=3
+    )
+
+
+class CompiledKernels:
+    """See `StatisticKernels`. What the library does not take, torch's operations do.
+
+    Maps of 16 bits are widened for it: one more copy is far cheaper than torch's passes.
+
+    Results do not depend on the number of threads. Their last bits differ from torch's.
+    """
+
+    name = "compiled"
+    memory_format = torch.channels_last
+
+    def __init__(self, library: KernelLibrary) -> None:
+        self._library = library
+        self.norms: NormKernels | None = CompiledNorms(library)
+
+    def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:
+        x_BCHW = _widened(x_BCHW)
+        if not _takes(x_BCHW):
+            return TORCH_KERNELS.statistics(x_BCHW, patch_side)
+        kind, x_BCHW = _laid_out(x_BCHW.detach())
+        sizes = _sizes(x_BCHW, patch_side)
+        out = torch.empty(2 * x_BCHW.shape[1] + 2 * sizes[4] * sizes[5], dtype=torch.float64)
+        self._library.call(f"{kind}_statistics", x_BCHW, *sizes, *_weights(x_BCHW, patch_side), out)
+        return out
+
+    def add_gradient(
+        self,
+        x_BCHW: Tensor,
+        patch_side: int | None,
+        measured: Tensor,
+        by_quantity: Sequence[Tensor | None],
+        upstream: Tensor | None,
+        *,
+        in_place: bool,
+    ) -> Tensor:
+        if x_BCHW.dtype in HALF_TYPES and x_BCHW.device.type == "cpu":
+            # The widened gradient is a copy that nobody else holds.
+            wide = None if upstream is None else upstream.float()
+            owned = in_place or wide is not upstream
+            return self.add_gradient(
+                x_BCHW.float(), patch_side, measured, by_quantity, wide, in_place=owned
+            ).to(x_BCHW.dtype)
+        if not _takes(x_BCHW) or (upstream is not None and upstream.dtype != x_BCHW.dtype):
+            return TORCH_KERNELS.add_gradient(
+                x_BCHW, patch_side, measured, by_quantity, upstream, in_place=in_place
+            )
+        kind, x_BCHW = _laid_out(x_BCHW.detach())
+        layout = torch.channels_last if kind == "pixels" else torch.contiguous_format
+        if upstream is not None:
+            upstream = upstream.contiguous(memory_format=layout)
+        target = upstream if upstream is not None and in_place else torch.empty_like(x_BCHW)
+        by = [None if each is None else each.contiguous() for each in by_quantity]
+        self._library.call(
+            f"{kind}_gradient",
+            x_BCHW, upstream, target, *_sizes(x_BCHW, patch_side), *_weights(x_BCHW, patch_side),
+            *by, *[None] * (4 - len(by)), measured,
+        )  # fmt: skip
+        return target
+
+
+class CompiledNorms:
+    """See `core.layers.measured_input.NormKernels`. Results do not depend on the number of threads."""
+
+    dtypes = (torch.float32,)
+
+    def __init__(self, library: KernelLibrary) -> None:
+        self._library = library
+
+    def take(self, x_BCHW: Tensor) -> bool:
+        return _takes(x_BCHW) and x_BCHW.is_contiguous(memory_format=torch.channels_last)
+
+    def normalised(
+        self, x_BCHW: Tensor, formula: NormFormula, *, measured: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        result = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
+        found = torch.empty(2 * x_BCHW.shape[1], dtype=torch.float64) if measured else None
+        self._library.call("norms_forward", x_BCHW, *_words(formula), result, *_places(x_BCHW), 0, found)
+        return result, found
+
+    def normalised_images(self, x_BCHW: Tensor, formula: NormFormula) -> tuple[Tensor, Tensor, Tensor]:
+        result = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
+        mean, variance = found = torch.empty(2, *x_BCHW.shape[:2], dtype=torch.float64)
+        self._library.call("norms_forward", x_BCHW, *_words(formula), result, *_places(x_BCHW), 1, found)
+        return result, mean, variance
+
+    def gradient(
+        self,
+        x_BCHW: Tensor,
+        formula: NormFormula,
+        upstream: Tensor | None,
+        measured: Tensor | None,
+        by_quantity: Sequence[Tensor | None],
+    ) -> Tensor:
+        result = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
+        if upstream is not None:
+            upstream = upstream.contiguous(memory_format=torch.channels_last)
+        by = [None if each is None else each.contiguous() for each in by_quantity]
+        self._library.call(
+            "norms_gradient",
+            x_BCHW, upstream, *_words(formula), result, *_places(x_BCHW), *by, measured,
+        )  # fmt: skip
+        return result
+
+
+def _words(formula: NormFormula) -> tuple[Tensor, Tensor, int]:
+    """Scale, shift, and the activation's number."""
+    return formula.scale, formula.shift, _ACTIVATIONS[formula.activation]
+
+
+def _places(x_BCHW: Tensor) -> tuple[int, int, int]:
+    """Images, channels, pixels."""
+    images, channels, height, width = x_BCHW.shape
+    return images, channels, height * width
+
+
+def _takes(x_BCHW: Tensor) -> bool:
+    return x_BCHW.device.type == "cpu" and x_BCHW.dtype == torch.float32 and x_BCHW.numel() > 0
+
+
+def _widened(x_BCHW: Tensor) -> Tensor:
+    half = x_BCHW.device.type == "cpu" and x_BCHW.dtype in HALF_TYPES
+    return x_BCHW.detach().float() if half else x_BCHW
+
+
+def _laid_out(x_BCHW: Tensor) -> tuple[str, Tensor]:
+    """How the kernels call the way in which an input lies, and the input; copied if it lies in none.
+
+    Single pixels lie both ways: as pixels, their channels are one long row.
+    """
+    if x_BCHW.shape[1] > 1 and x_BCHW.is_contiguous(memory_format=torch.channels_last):
+        return "pixels", x_BCHW
+    return "planes", x_BCHW.contiguous()
+
+
+def _sizes(x_BCHW: Tensor, patch_side: int | None) -> tuple[int, ...]:
+    """Images, channels, height, width, rows and columns of tiles."""
+    if patch_side is None:
+        return *x_BCHW.shape, 0, 0
+    return *x_BCHW.shape, *(-(-length // patch_side) for length in x_BCHW.shape[-2:])
+
+
+def _weights(x_BCHW: Tensor, patch_side: int | None) -> tuple[Tensor | None, Tensor | None]:
+    """Of rows and of columns: those of values, of squares, and of products with the next."""
+    if patch_side is None:
+        return None, None
+    return axis_of(x_BCHW.shape[-2], patch_side), axis_of(x_BCHW.shape[-1], patch_side)
+
+
+@cache
+def axis_of(length: int, side: int) -> Tensor:
+    """Weights of an axis as kernels take them: of values, of squares, and of products with the next."""
+    axis = axis_weights(length, side)
+    return torch.stack([axis.value, axis.square, axis.product])

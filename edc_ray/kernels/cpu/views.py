@@ -1,0 +1,85 @@
+"""Cutting and mixing views as a compiled kernel, for uint8 images on a CPU."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from edc_ray.core.views.augment import AugmentParams, Taps
+from edc_ray.core.views.cut_views import ViewCutter
+from edc_ray.core.views.rand_augment import RandAugmentParams, apply_rand_augment
+from edc_ray.core.views.views import EpochViews, Mix, ViewKernel, render_views
+from edc_ray.kernels.cpu.library import KernelLibrary, kernel_of_the_same_bits
+from edc_ray.kernels.cpu.rand_augment import compiled_rand_augment
+
+
+def view_kernel_for(device: torch.device) -> ViewKernel | None:
+    """The kernel for a device, or None where torch's operations are to do it.
+
+    EDC_RAY_KERNELS=torch asks for torch's operations. Both make the same bits, so nothing is said where there
+    is no compiler.
+    """
+    if device.type != "cpu" or os.environ.get("EDC_RAY_KERNELS", "auto") == "torch":
+        return None
+    found = compiled_views()
+    return None if isinstance(found, str) else found
+
+
+@cache
+def compiled_views() -> CompiledViews | str:
+    """The compiled kernel, or why there is none. Compiled once, tried once in a process."""
+    return kernel_of_the_same_bits("views", CompiledViews, _makes_the_same_bits)
+
+
+class CompiledViews:
+    """See `core.views.views.ViewKernel`. Bits do not depend on the number of threads."""
+
+    def __init__(self, library: KernelLibrary) -> None:
+        self._library = library
+
+    def __call__(
+        self, own: ViewCutter, partners: ViewCutter | None, box_B4: Tensor | None, lam_B: Tensor | None
+    ) -> Tensor:
+        views_BCHW = own.empty()
+        box = None if box_B4 is None else box_B4.long().contiguous()
+        lam = None if lam_B is None else torch.stack([lam_B, 1.0 - lam_B], dim=1).float()
+        arguments = [
+            own.images, *_sources(own), *(_sources(partners) if partners is not None else [None] * 7),
+            box, lam, own.mean, own.std, views_BCHW,
+        ]  # fmt: skip
+        self._library.call("cut_views", *arguments, *own.shape)
+        return views_BCHW
+
+    def change(self, images_BCHW: Tensor, changes: RandAugmentParams) -> Tensor:
+        kernel = compiled_rand_augment()
+        return (apply_rand_augment if isinstance(kernel, str) else kernel)(images_BCHW, changes)
+
+
+def _sources(cutter: ViewCutter) -> list[Tensor]:
+    def positions(taps: Taps) -> list[Tensor]:
+        return [taps.first.int().contiguous(), taps.second.int().contiguous()]
+
+    weights = [taps.weight.contiguous() for taps in (cutter.rows, cutter.columns)]
+    return [cutter.image, *positions(cutter.rows), *positions(cutter.columns), *weights]
+
+
+def _makes_the_same_bits(kernel: ViewKernel) -> bool:
+    pixels = (torch.arange(6 * 3 * 19 * 19) ** 2 % 257).to(torch.uint8).view(6, 3, 19, 19)
+    lengths, rows = torch.arange(6), torch.arange(6).numpy()
+    crops = AugmentParams(lengths % 3, lengths % 4, 15 - lengths, 13 - lengths // 2, lengths % 2 == 0)
+    mixes: tuple[Mix, ...] = ("none", "cutmix", "mixup")
+    for mix in mixes:
+        views = EpochViews(
+            image=rows, crops=crops, mix=mix, group=rows // 6, partner=5 - rows,
+            box=torch.tensor([[3, 11, 2, 15]] * 6).numpy(), lam=torch.full((6,), 0.37).double().numpy(),
+        )  # fmt: skip
+        made = [
+            render_views(pixels, views, rows, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3), kernel=each)
+            for each in (None, kernel)
+        ]
+        if not torch.equal(*made):
+            return False
+    return True

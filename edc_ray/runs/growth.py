@@ -1,0 +1,212 @@
+"""Growing a run: what stays as it began, what may change, and why a folder does not take another size.
+
+By ipc where the method's values follow ipc: images that are there stay only in the blocks they were made in,
+so the block sizes of a run that began with fewer images are kept. Labels and students are made anew from all
+images, so they get the values of the new ipc.
+
+By classes behind those that are there, whose labels stay. Units of images in which no other class has a say
+stay (`kept_units`); what does not, and why, says `added_classes`. It is much: an observer ends in one output
+for each class, pretrained ones too (`squeeze.head_classes`), and cross entropy, statistics of the whole set,
+soft labels and the scores of crops are over all classes. Where no complete image would stay, the folder is
+refused: nothing would be gained but the loss of the smaller set. Classes in between, gone or in another order
+would give images that are there other labels: they are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from edc_ray.artifacts.storage.layout import RUN_CONFIG, join_path, network_name
+from edc_ray.config.methods.registry import with_method
+from edc_ray.config.methods.values import field_value
+from edc_ray.config.run import RunConfig
+from edc_ray.errors import ConfigError
+
+_BLOCK_SIZES = ("recover.classes_per_unit", "recover.ipc_per_unit")
+_NAMES_SHOWN = 5
+_MADE_ANEW = ("relabel.", "evaluate.")
+_OF_CLASSES = (
+    "dataset.class_names", "dataset.num_classes", "dataset.mean", "dataset.std", "squeeze.head_classes"
+)  # fmt: skip
+_MOST_LISTED = 100
+
+
+def with_blocks_of(earlier: RunConfig, config: RunConfig) -> RunConfig:
+    """`config` with the block sizes in which a run began, where its method chose both sizes by ipc.
+
+    Sizes that a user chose, then or now, are left alone.
+    """
+    theirs = _values(earlier, _BLOCK_SIZES)
+    if earlier.method != config.method or _values(config, _BLOCK_SIZES) != _by_method(config, config.ipc):
+        return config
+    if not any(_by_method(config, ipc) == theirs for ipc in range(1, config.ipc)):
+        return config
+    sizes = {path.partition(".")[2]: value for path, value in theirs.items()}
+    return config.model_copy(update={"recover": config.recover.model_copy(update=sizes)})
+
+
+def follows_ipc(earlier: RunConfig, config: RunConfig, field: str) -> bool:
+    """Whether a field of what is made anew has its method's value for the ipc, both before and after."""
+    if earlier.method != config.method or earlier.ipc >= config.ipc or not field.startswith(_MADE_ANEW):
+        return False
+    return all(
+        field_value(one, field) == field_value(_of_method(one, one.ipc), field) for one in (earlier, config)
+    )
+
+
+def added_names(earlier: RunConfig, config: RunConfig) -> tuple[str, ...]:
+    """Classes that stand behind those of a run that is there, which keep their labels.
+
+    () where there are none, or the earlier classes change too.
+    """
+    old, new = _names(earlier), _names(config)
+    if not old or new[: len(old)] != old or not _outputs_stay(earlier, config):
+        return ()
+    return new[len(old) :]
+
+
+def follows_classes(earlier: RunConfig, config: RunConfig, field: str) -> bool:
+    """Whether a field may differ because classes were added; all that it changes is then made anew."""
+    return field in _OF_CLASSES and bool(added_names(earlier, config))
+
+
+def refuse_to_lose_images(earlier: RunConfig, config: RunConfig, url: str) -> None:
+    """Refuse classes that would be added to a folder of complete images of which none could stay.
+
+    Raises:
+        ConfigError: observers chose or made the images.
+    """
+    if added_names(earlier, config) and (config.recover.enabled or observers_choose(config)):
+        raise ConfigError(
+            f"recover: all condensed images of {url} would be made anew for the added classes",
+            found=f"complete images of {len(_names(earlier))} classes",
+            expected=f"{len(_names(config))} classes",
+            next=_why_nothing_stays(earlier, url),
+        )
+
+
+def observers_choose(config: RunConfig) -> bool:
+    """Whether observers say which initial images there are."""
+    return config.init.kind == "mosaic" and config.init.source is None
+
+
+def advice(earlier: RunConfig, config: RunConfig, url: str, *, complete: bool = True) -> str | None:
+    """What to do instead where a folder is asked for classes it cannot take, fewer images or fewer epochs.
+
+    Args:
+        earlier: the config that made the folder.
+        config: the one that is asked for.
+        url: of the folder.
+        complete: whether all its condensed images are there.
+
+    Returns:
+        None where none of these differs.
+    """
+    if _names(earlier) != _names(config) and not added_names(earlier, config):
+        return _advice_on_classes(earlier, config, url, complete)
+    source = f"init.source={url} recover.enabled=false"
+    if config.ipc < earlier.ipc:
+        return (
+            f"nothing needs to be made for fewer images: edc-ray export {url} DEST --ipc {config.ipc} takes "
+            f"the first {config.ipc} of each class; to label them and train students on them, another "
+            f"run.name with {source} ipc={config.ipc}"
+        )
+    if config.relabel.epochs < earlier.relabel.epochs:
+        return (
+            f"nothing needs to be made for fewer epochs: edc-ray export or compress takes the first "
+            f"{config.relabel.epochs}; to train students on them, another run.name with {source} "
+            f"relabel.source={url} relabel.epochs={config.relabel.epochs} ipc={earlier.ipc}"
+        )
+    return None
+
+
+def _advice_on_classes(earlier: RunConfig, config: RunConfig, url: str, complete: bool) -> str:
+    """Where the names could be added, how; else why nothing could stay, and what would serve again."""
+    old, new = _names(earlier), _names(config)
+    if new[: len(old)] == old:
+        return (
+            "added classes leave the outputs of those that are there alone: let squeeze.head_classes "
+            f"begin with {list(earlier.squeeze.head_classes or ())}"
+        )
+    changed = _classes_changed(old, new)
+    if not set(old) - set(new) and len(new) > len(old):
+        added = [name for name in new if name not in old]
+        listed = [*old, *added] if len(new) <= _MOST_LISTED else None
+        where = (
+            "[" + ",".join(listed) + "]" if listed else f"those of {join_path(url, RUN_CONFIG)}, then the new"
+        )
+        return (
+            f"classes: {changed}, in between. To add them here, list them last: dataset.class_names={where}"
+        )
+    if not set(new) - set(old) and len(new) < len(old):
+        if not complete:
+            return (
+                f"the images of {len(old)} classes are not complete: finish them with the class names that "
+                f"{join_path(url, RUN_CONFIG)} lists"
+            )
+        return (
+            "nothing needs to be made for fewer classes: edc_ray.data.condensed.CondensedImages("
+            f"'{url}', classes=[...]) shows them; to label them and train students on them, another run.name "
+            f"with init.source={url} recover.enabled=false ipc={earlier.ipc}"
+        )
+    return f"classes: {changed}. {_why_nothing_stays(earlier, url)}"
+
+
+def _classes_changed(old: Sequence[str], new: Sequence[str]) -> str:
+    """How the classes differ, in words."""
+    added = [name for name in new if name not in old]
+    gone = [name for name in old if name not in new]
+    words = [
+        f"{len(added)} added ({some(added)})" if added else "",
+        f"{len(gone)} gone ({some(gone)})" if gone else "",
+    ]
+    return " and ".join(word for word in words if word) or "the same in another order"
+
+
+def _why_nothing_stays(earlier: RunConfig, url: str) -> str:
+    fixed = [name for name in earlier.squeeze.observers if name in earlier.squeeze.weights]
+    trained = [name for name in earlier.squeeze.observers if name not in fixed]
+    text = (
+        "Kept: nothing; made anew: every observer, statistic, image, label and student, because observers, "
+        "cross entropy, statistics of the whole set and soft labels are over all classes, and images that "
+        "are there would have other labels. Give another run.name"
+    )
+    if trained:
+        text += (
+            f"; trained observers can start from here, with a fresh head: squeeze.weights.{trained[0]}="
+            f"{{url: {url}/squeeze/{network_name(trained[0])}, sha256: ...}}, the sha256 as in "
+            f"{url}/squeeze/manifest.json"
+        )
+    if fixed:
+        text += (
+            f"; the weight files of {some(fixed)} serve again, with squeeze.head_classes of the new classes"
+        )
+    return text
+
+
+def _outputs_stay(earlier: RunConfig, config: RunConfig) -> bool:
+    """Whether the pretrained heads' outputs of the earlier classes are the same."""
+    old, new = earlier.squeeze.head_classes, config.squeeze.head_classes
+    return old == (new if old is None or new is None else new[: len(old)])
+
+
+def _names(config: RunConfig) -> tuple[str, ...]:
+    return config.dataset.class_names or ()
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of some names."""
+    return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
+
+
+def _by_method(config: RunConfig, ipc: int) -> dict[str, Any]:
+    return _values(_of_method(config, ipc), _BLOCK_SIZES)
+
+
+def _of_method(config: RunConfig, ipc: int) -> RunConfig:
+    return with_method(config.model_copy(update={"ipc": ipc}), config.method)
+
+
+def _values(config: RunConfig, fields: tuple[str, ...]) -> dict[str, Any]:
+    return {field: field_value(config, field) for field in fields}

@@ -1,0 +1,158 @@
+"""Whether a config and images belong to what a run's folder holds, and what to do where they do not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from edc_ray.artifacts.proof.records import parse_manifest
+from edc_ray.artifacts.storage.layout import (
+    RUN_CONFIG,
+    RUN_DATA,
+    manifest_path,
+    records_folder,
+    stage_folder,
+)
+from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES, MAX_JSON_BYTES
+from edc_ray.artifacts.storage.store import Store
+from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
+from edc_ray.data.real.sources import OpenedDataset
+from edc_ray.errors import ConfigError
+from edc_ray.runs.growth import (
+    advice,
+    follows_classes,
+    follows_ipc,
+    refuse_to_lose_images,
+    with_blocks_of,
+)
+from edc_ray.stages.pipeline import STAGES
+from edc_ray.stages.units.fingerprint import stage_inputs
+from edc_ray.stages.units.stored_runs import stored_config
+
+_MAX_SHOWN = 1000
+
+
+def check_same_run(store: Store, config: RunConfig) -> None:
+    """Refuse to mix results of two configs in one folder.
+
+    A higher `ipc` or more `relabel.epochs` are no other config, unless another `ipc` changes every image:
+    whole blocks stay, a last, shorter one and what was made of all images (labels of mixed images, students)
+    are made anew, with the method's values for the new `ipc`. Classes may be added behind those that are
+    there: units in which they have a say are made anew, and where that is all of the complete images, the
+    folder is refused. Where weights lie and what a *.source names are no difference: their content is in the
+    units' fingerprints.
+
+    Raises:
+        ConfigError: a stage has results that this config would make otherwise; names the fields that differ.
+    """
+    earlier = earlier_config(store)
+    if earlier is None:
+        return
+    complete = store.exists(manifest_path(stage_folder("recover")))
+    for stage in STAGE_NAMES:
+        different = _differences(stage_inputs(earlier, STAGES[stage]), stage_inputs(config, STAGES[stage]))
+        different |= _dropped(store, stage, config)
+        grows = _growing_fields(config)
+        different = {
+            name: values
+            for name, values in different.items()
+            if not (name in grows and _is_growth(*values))
+            and not follows_ipc(earlier, config, name)
+            and not follows_classes(earlier, config, name)
+        }
+        if different and _has_results(store, stage):
+            raise ConfigError(
+                f"{stage}: the run folder {store.url} was made by another config",
+                found="; ".join(f"{name}={old!r}" for name, (old, _) in different.items()),
+                expected="; ".join(f"{name}={new!r}" for name, (_, new) in different.items()),
+                next=advice(earlier, config, store.url, complete=complete)
+                or "give another run.name, or the same values",
+            )
+    if complete:
+        refuse_to_lose_images(earlier, config, store.url)
+
+
+def _growing_fields(config: RunConfig) -> set[str]:
+    """Fields that may rise in a folder with results: that adds units, and makes what builds on all again."""
+    fields = {field for stage in STAGES.values() for field in stage.growing}
+    return fields if STAGES["recover"].ipc_matters(config) else fields | {"ipc"}
+
+
+def _dropped(store: Store, stage: StageName, config: RunConfig) -> dict[str, tuple[int, int]]:
+    """Complete images or labels that would be removed as no part of the run."""
+    if stage not in ("recover", "relabel"):
+        return {}
+    path = manifest_path(stage_folder(stage))
+    manifest = (
+        parse_manifest(store.read(path, limit=MAX_JSON_BYTES), store.join(path))
+        if store.exists(path)
+        else None
+    )
+    kind, field = ("ipc", "ipc") if stage == "recover" else ("epochs", "relabel.epochs")
+    held = manifest.meta.get(kind) if manifest else None
+    wanted = config.ipc if stage == "recover" else config.relabel.epochs
+    return {field: (held, wanted)} if isinstance(held, int) and wanted < held else {}
+
+
+def earlier_config(store: Store) -> RunConfig | None:
+    """The resolved config that a run's folder holds; None in a new one.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    if not store.exists(RUN_CONFIG):
+        return None
+    return stored_config(store)
+
+
+def as_it_began(store: Store, config: RunConfig) -> RunConfig:
+    """The config with the block sizes of a folder that began with fewer images and has some."""
+    if not _has_results(store, "recover"):
+        return config
+    earlier = earlier_config(store)
+    return config if earlier is None else with_blocks_of(earlier, config)
+
+
+def check_same_data(store: Store, data: OpenedDataset) -> None:
+    """Refuse to mix results of other images in one folder, also where no field of the config differs.
+
+    Raises:
+        ConfigError: the folder has results of other training or validation images.
+    """
+    stored = store.read_if_there(RUN_DATA, limit=MAX_CONFIG_BYTES)
+    if stored is None or stored == data_facts(data):
+        return
+    if has_any_results(store):
+        raise ConfigError(
+            f"the run folder {store.url} was made from other images",
+            found=stored.decode(errors="replace")[:_MAX_SHOWN],
+            expected=data_facts(data).decode(),
+            next="give another run.name, or the same dataset fields and files: observers and statistics are "
+            "those of all images, so nothing that was made from others could stay",
+        )
+
+
+def data_facts(data: OpenedDataset) -> bytes:
+    """Number and hash of training and validation images, as `data.json` holds them."""
+    sets = {"train": data.train, "val": data.val}
+    facts = {name: {"images": len(images), "sha256": images.content_hash} for name, images in sets.items()}
+    return json.dumps(facts, sort_keys=True).encode()
+
+
+def _has_results(store: Store, stage: StageName) -> bool:
+    folder = stage_folder(stage)
+    return store.exists(manifest_path(folder)) or bool(store.list(records_folder(folder)))
+
+
+def has_any_results(store: Store) -> bool:
+    """Whether some unit of some stage is in the folder."""
+    return any(_has_results(store, stage) for stage in STAGE_NAMES)
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    names = sorted(old.keys() | new.keys())
+    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
+
+
+def _is_growth(old: Any, new: Any) -> bool:
+    return old is not None and new is not None and new > old

@@ -1,0 +1,236 @@
+"""A condensed set with its soft labels encoded anew, in a folder of its own: `edc-ray compress`.
+
+The copy holds the condensed images as they are and the labels, proven by manifests, so it reads like a run:
+by `edc_ray.data.condensed`, `edc-ray verify` and `export`, and by another run through init.source and
+relabel.source. A call that was interrupted goes on where it was: whole units are kept, and the manifest of
+the labels is written last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from edc_ray.artifacts.proof.manifest import read_record, read_shard, write_manifest, write_unit
+from edc_ray.artifacts.proof.records import Manifest, Record, parse_record
+from edc_ray.artifacts.storage.layout import epochs_key, records_folder, stage_folder, table_name
+from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
+from edc_ray.artifacts.storage.store import Store, open_store
+from edc_ray.artifacts.tables.codec import table_to_bytes
+from edc_ray.artifacts.tables.schema import LabelRows
+from edc_ray.config.run import StageName
+from edc_ray.core.labels.specification import label_codec
+from edc_ray.data.condensed.images import open_stage, read_label_rows, refuse_no_labels
+from edc_ray.data.condensed.label_tables import encoded_labels_table
+from edc_ray.digests import digest_of
+from edc_ray.errors import ArtifactError, ConfigError
+from edc_ray.sharing.run_facts import ORIGIN, facts_of
+from edc_ray.stages.units.provenance import environment_facts
+
+UNIT_ROWS = 1 << 16
+"""Labels that are encoded together at least, where there are so many: small units of a run are joined, for
+what a table's labels have in common is stored once for each."""
+GROUP_ROWS = 1 << 14
+"""Labels of one row group at most, but always whole epochs."""
+
+
+class _Opened(NamedTuple):
+    """A stage: the store, its folder there and its manifest."""
+
+    store: Store
+    folder: str
+    manifest: Manifest
+
+
+class _Part(NamedTuple):
+    """A unit to write: some records of the source, and their first and last epoch that are kept."""
+
+    records: list[Record]
+    first: int
+    last: int
+
+
+def compress_run(url: str, dest: str | None, *, codec: str, keep_epochs: int | None = None) -> str:
+    """Write a condensed set with its labels in another codec, or of fewer epochs, or both.
+
+    Args:
+        url: of a run, or of what was imported or compressed.
+        dest: URL of the folder to write; by default `url` with the codec, and the epochs, appended.
+        codec: see `core.labels.specification`.
+        keep_epochs: the first so many; their views are as random as any. None: all.
+
+    Returns:
+        What was written, as a sentence.
+
+    Raises:
+        ConfigError: no such codec, more epochs than there are, or the folder holds something else.
+        ArtifactError: there are no labels, or a file is missing or damaged.
+    """
+    label_codec(codec)
+    images, labels = (_Opened(*open_stage(url, None, stage)) for stage in ("recover", "relabel"))
+    refuse_no_labels(labels.store, labels.manifest)
+    stored = _epochs(labels)
+    if keep_epochs is not None and keep_epochs > stored:
+        raise ConfigError(
+            f"{labels.store.url} holds labels of fewer epochs than are to be kept",
+            found=f"{stored} epochs", expected=f"--keep-epochs of at most {stored}",
+        )  # fmt: skip
+    kept = keep_epochs or stored
+    target = _target(dest or _default_dest(labels.store.url, codec, kept, stored), labels.store)
+    parts = _parts(labels.manifest, kept)
+    fingerprints = [_fingerprint(part, codec) for part in parts]
+    _refuse_other(target, images.manifest, fingerprints)
+    _copy_images(images, target)
+    records = [
+        _encoded(labels, target, part, fingerprint, codec)
+        for part, fingerprint in zip(parts, fingerprints, strict=True)
+    ]
+    size = sum(shard.bytes for record in records for shard in record.shards)
+    meta = labels.manifest.meta | {"codec": codec, "epochs": kept, "bytes": size, "source": _source(labels)}
+    _finish(target, "relabel", labels.manifest, records, meta, digest_of(fingerprints))
+    return _told(target, labels, records, codec, kept)
+
+
+def _target(dest: str, source: Store) -> Store:
+    url = open_store(dest, writable=False).url
+    if url == source.url or url.startswith(f"{source.url.rstrip('/')}/"):
+        raise ConfigError(
+            "compress writes a copy and does not change what it reads",
+            found=f"--dest {url}",
+            next="give a folder outside of the run's",
+        )
+    return open_store(dest)
+
+
+def _default_dest(url: str, codec: str, kept: int, stored: int) -> str:
+    return f"{url}-{codec}" + (f"-e{kept}" if kept < stored else "")
+
+
+def _parts(manifest: Manifest, kept: int) -> list[_Part]:
+    """The units to write, in order of epochs, of UNIT_ROWS labels or more but for the last."""
+    parts, taken, count = [], list[Record](), 0
+    for record in sorted(manifest.records, key=lambda one: one.meta["epochs"]):
+        if record.meta["epochs"][0] >= kept:
+            break
+        taken.append(record)
+        count += sum(shard.rows for shard in record.shards)
+        if count >= UNIT_ROWS:
+            parts.append(_part(taken, kept))
+            taken, count = [], 0
+    return [*parts, _part(taken, kept)] if taken else parts
+
+
+def _part(records: list[Record], kept: int) -> _Part:
+    last = min(records[-1].meta["epochs"][1], kept - 1)
+    return _Part(records, records[0].meta["epochs"][0], last)
+
+
+def _fingerprint(part: _Part, codec: str) -> str:
+    shards = [shard.sha256 for record in part.records for shard in record.shards]
+    return digest_of(["compressed", codec, part.first, part.last, shards])
+
+
+def _refuse_other(target: Store, images: Manifest, fingerprints: Sequence[str]) -> None:
+    """Refuse a folder that holds other images or labels than a call like this one would write."""
+    wanted: dict[StageName, Sequence[str]] = {
+        "recover": [record.fingerprint for record in images.records],
+        "relabel": fingerprints,
+    }
+    for stage, expected in wanted.items():
+        for path in target.list(records_folder(stage_folder(stage))):
+            record = parse_record(target.read(path, limit=MAX_JSON_BYTES), target.join(path))
+            if record is not None and record.fingerprint not in expected:
+                raise ConfigError(
+                    f"{target.url} is not empty",
+                    found=f"{path} of other {'images' if stage == 'recover' else 'labels'}",
+                    expected="nothing, or what the same command has begun",
+                    next="give another folder to write with --dest",
+                )
+
+
+def _copy_images(images: _Opened, target: Store) -> None:
+    folder = stage_folder("recover")
+    records = []
+    for record in images.manifest.records:
+        held = read_record(target, folder, record.unit, record.fingerprint)
+        if held is None:
+            shards = {
+                shard.path: (read_shard(images.store, images.folder, shard), shard.rows)
+                for shard in record.shards
+            }
+            held = write_unit(
+                target, folder, record.unit, record.fingerprint, shards, record.meta, record.seconds,
+                environment=record.environment,
+            )  # fmt: skip
+        records.append(held)
+    manifest = images.manifest
+    meta = manifest.meta | {ORIGIN: facts_of(images.store, manifest)}
+    _finish(target, "recover", manifest, records, meta, manifest.fingerprint)
+
+
+def _encoded(labels: _Opened, target: Store, part: _Part, fingerprint: str, codec: str) -> Record:
+    folder, key = stage_folder("relabel"), epochs_key(part.first, part.last)
+    if held := read_record(target, folder, key, fingerprint):
+        return held
+    rows = LabelRows.concatenate(
+        [read_label_rows(labels.store, labels.folder, record) for record in part.records]
+    )
+    rows = rows.take(np.flatnonzero(rows.epoch <= part.last))
+    table = encoded_labels_table(
+        rows, labels.manifest.dataset["class_names"], codec=codec, dataset=labels.manifest.dataset["name"]
+    )
+    per_epoch = len(rows) // (part.last - part.first + 1)
+    data = table_to_bytes(table, rows_per_group=per_epoch * max(1, GROUP_ROWS // per_epoch))
+    shards = {table_name(key): (data, len(rows))}
+    return write_unit(target, folder, key, fingerprint, shards, {"epochs": [part.first, part.last]})
+
+
+def _finish(
+    target: Store,
+    stage: StageName,
+    source: Manifest,
+    records: Sequence[Record],
+    meta: dict[str, Any],
+    fingerprint: str,
+) -> None:
+    write_manifest(
+        target, stage_folder(stage), records, fingerprint=fingerprint, dataset=source.dataset, meta=meta,
+        config_digest=source.config_digest,
+        environment=source.environment if stage == "recover" else environment_facts(torch.device("cpu")),
+    )  # fmt: skip
+
+
+def _source(labels: _Opened) -> dict[str, Any]:
+    manifest = labels.manifest
+    return {
+        "url": labels.store.url, "fingerprint": manifest.fingerprint, "epochs": _epochs(labels),
+        "codec": manifest.meta.get("codec", "fp16"), "bytes": _bytes(manifest.records),
+    }  # fmt: skip
+
+
+def _told(target: Store, source: _Opened, records: Sequence[Record], codec: str, kept: int) -> str:
+    before, after = _bytes(source.manifest.records), _bytes(records)
+    count = sum(shard.rows for record in records for shard in record.shards)
+    return (
+        f"{target.url}: labels of {kept} of {_epochs(source)} epochs as {codec}, {after} bytes instead of "
+        f"{before} ({before / after:.1f}x); {after / count:.1f} bytes a label with its view"
+    )
+
+
+def _epochs(labels: _Opened) -> int:
+    ranges = sorted(record.meta["epochs"] for record in labels.manifest.records)
+    first = 0
+    for begin, last in ranges:
+        if begin != first:
+            raise ArtifactError(
+                f"{labels.store.url}: the epochs of the labels are not numbered from 0 on", found=ranges
+            )
+        first = last + 1
+    return first
+
+
+def _bytes(records: Sequence[Record]) -> int:
+    return sum(shard.bytes for record in records for shard in record.shards)

@@ -1,0 +1,67 @@
+"""Condensed images as plain files: one folder a class, or tar files of samples."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable
+
+from edc_ray.sharing.export.images import ImagesToExport, encoded_images, parts_of
+from edc_ray.sharing.export.options import ExportOptions
+from edc_ray.sharing.export.target import ExportTarget
+from edc_ray.sharing.formats.folders import CLASS_NAMES
+from edc_ray.sharing.formats.official_images import Slot, image_suffix, official_image_path
+
+IMAGE_TREE = "train"
+"""The folder of the class folders: what is given to torchvision.datasets.ImageFolder."""
+
+
+def write_image_tree(source: ImagesToExport, target: ExportTarget, options: ExportOptions) -> None:
+    """train/00000/class00000_id00000.png: zeros in front keep the order of names that of labels."""
+    for images in encoded_images(source, options.image_format):
+        target.put_all(
+            (f"{IMAGE_TREE}/{official_image_path(slot, 'rded', image_suffix(data))}", data)
+            for slot, data in images.items()
+        )
+    _put_class_names(source, target)
+
+
+def write_tars(source: ImagesToExport, target: ExportTarget, options: ExportOptions) -> None:
+    """data-000000.tar: for each image KEY.png (or jpg), KEY.cls with its label and KEY.json."""
+    ends = parts_of(len(source.hashes), source.stored_bytes, options.shard_bytes)
+    samples, done, number = dict[Slot, bytes](), 0, 0
+    for images in encoded_images(source, options.image_format):
+        for slot, data in images.items():
+            samples[slot] = data
+            if done + len(samples) == ends[number]:
+                target.put(f"data-{number:06d}.tar", _tar(samples, source.class_names))
+                done, number, samples = ends[number], number + 1, {}
+    _put_class_names(source, target)
+
+
+def _put_class_names(source: ImagesToExport, target: ExportTarget) -> None:
+    text = json.dumps(source.class_names, indent=1, ensure_ascii=False)
+    target.put(CLASS_NAMES, f"{text}\n".encode())
+
+
+def _tar(samples: dict[Slot, bytes], class_names: list[str]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.TarFile(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for (label, ipc_id), data in samples.items():
+            about = {"label": label, "class_name": class_names[label], "ipc_id": ipc_id}
+            key = f"{label:05d}_{ipc_id:05d}"
+            _add(archive, [
+                (f"{key}.{image_suffix(data)}", data),
+                (f"{key}.cls", str(label).encode()),
+                (f"{key}.json", json.dumps(about, ensure_ascii=False).encode()),
+            ])  # fmt: skip
+    return buffer.getvalue()
+
+
+def _add(archive: tarfile.TarFile, members: Iterable[tuple[str, bytes]]) -> None:
+    """Members without date and owner: the same images give the same bytes."""
+    for name, data in members:
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))

@@ -1,0 +1,106 @@
+"""What a condensed set was made of and how: told by its run, or kept by a copy that lies elsewhere.
+
+Nothing secret and no path of the machine: of the config only what determines results, of files only hashes.
+A copy (imported or compressed) has no config of its own; the manifest of its images holds the facts of its
+origin under "origin". An import takes them from edc_ray.json, which anyone may have written.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from edc_ray.artifacts.proof.manifest import read_manifest
+from edc_ray.artifacts.proof.records import Manifest
+from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, stage_folder
+from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES, MAX_JSON_BYTES
+from edc_ray.artifacts.storage.store import Store
+from edc_ray.config.run import STAGE_NAMES, RunConfig
+from edc_ray.sharing.export.target import ABOUT
+from edc_ray.sharing.told_facts import checked_facts
+from edc_ray.stages.units.stored_runs import stored_config
+
+ORIGIN = "origin"
+_SOURCES = ("statistics", "init", "relabel")
+_PLACES = {"train", "val", "cache", "download"}
+
+
+def facts_of(store: Store, manifest: Manifest) -> dict[str, Any]:
+    """The facts of a set, as JSON values: method, seed, config, data, observers, made_by, results.
+
+    Args:
+        store: of a run or a copy.
+        manifest: of its images.
+    """
+    if not store.exists(RUN_CONFIG):
+        kept = manifest.meta.get(ORIGIN)
+        return checked_facts(kept) or _UNKNOWN | {
+            "made_by": _environments(store) or {manifest.stage: manifest.environment}
+        }
+    config = stored_config(store)
+    return {
+        "method": config.method, "seed": config.seed, "config": _shown(config),
+        "data": json.loads(store.read(RUN_DATA, limit=MAX_CONFIG_BYTES)) if store.exists(RUN_DATA) else None,
+        "observers": _observers(store), "made_by": _environments(store), "results": _results(store),
+    }  # fmt: skip
+
+
+def facts_beside(store: Store) -> dict[str, Any]:
+    """{"origin": facts} of the edc_ray.json of an export, for a manifest; {} where none are told.
+
+    Besides the facts of the set: license, exported_by, and whether it is the whole of what was made.
+    """
+    text = store.read_if_there(ABOUT, limit=MAX_JSON_BYTES)
+    try:
+        told = checked_facts(json.loads(text or b"null"))
+    except (ValueError, RecursionError):
+        told = None
+    return {} if told is None or len(json.dumps(told)) > MAX_CONFIG_BYTES else {ORIGIN: told}
+
+
+_UNKNOWN: dict[str, Any] = {
+    "method": None, "seed": None, "config": None, "data": None, "observers": {}, "made_by": {},
+    "results": None,
+}  # fmt: skip
+
+
+def _shown(config: RunConfig) -> dict[str, Any]:
+    """The settings that determine results; of files and other runs, no place."""
+    tree = config.model_dump(mode="json")
+    numerics = ("device", "precision", "compile", "deterministic")
+    shown = {name: tree[name] for name in ("ipc", *numerics, *STAGE_NAMES)}
+    shown["dataset"] = {name: value for name, value in tree["dataset"].items() if name not in _PLACES}
+    shown["cluster"] = {"threads_per_unit": config.cluster.threads_per_unit}
+    shown["squeeze"]["weights"] = {
+        name: source if isinstance(source, str) else {"sha256": source.sha256}
+        for name, source in config.squeeze.weights.items()
+    }
+    for section in _SOURCES:
+        shown[section]["source"] = shown[section]["source"] is not None
+    return shown
+
+
+def _observers(store: Store) -> dict[str, Any]:
+    """Hash of the weights of each observer, and its accuracy on validation images in percent."""
+    manifest = read_manifest(store, stage_folder("squeeze"))
+    return {
+        record.meta["observer"]: {"sha256": shard.sha256, "top1": record.meta.get("top1")}
+        for record in (manifest.records if manifest else ())
+        for shard in record.shards
+    }
+
+
+def _environments(store: Store) -> dict[str, Any]:
+    manifests = {stage: read_manifest(store, stage_folder(stage)) for stage in STAGE_NAMES}
+    return {stage: manifest.environment for stage, manifest in manifests.items() if manifest is not None}
+
+
+def _results(store: Store) -> dict[str, Any] | None:
+    manifest = read_manifest(store, stage_folder("evaluate"))
+    if manifest is None:
+        return None
+    return {
+        "students": manifest.meta["results"],
+        "full_cited": manifest.meta.get("full_cited"),
+        "hardware": manifest.environment.get("hardware"),
+    }

@@ -1,0 +1,274 @@
+"""evaluate: train students on the condensed set and on its control rows, judge them on real images.
+
+One unit is one student: a row, a network and a seed. Every row has the same number of images per
+epoch, of epochs and of optimiser steps, the same recipe and the same observers' labels; only the
+images differ (and random_hard has hard labels).
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edc_ray.artifacts.proof.records import Record
+from edc_ray.artifacts.storage.layout import network_key, student_name, table_name
+from edc_ray.artifacts.tables.codec import table_to_bytes
+from edc_ray.artifacts.tables.schema import build_results_table
+from edc_ray.config.stages import EvaluateConfig
+from edc_ray.core.seeding import draws
+from edc_ray.core.students.ema import EmaParameters
+from edc_ray.core.students.student_loss import NEEDS_EMA_LOGITS, STUDENT_LOSSES
+from edc_ray.digests import digest_of
+from edc_ray.models.observers import network_to_bytes
+from edc_ray.models.registry import build_network
+from edc_ray.stages.evaluate.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, row_digest, row_of
+from edc_ray.stages.init import stage as init
+from edc_ray.stages.recover import stage as recover
+from edc_ray.stages.relabel import stage as relabel
+from edc_ray.stages.relabel.stage import rendered
+from edc_ray.stages.squeeze import stage as squeeze
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.numerics import TrainingSteps, placed
+from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks
+from edc_ray.stages.units.training import (
+    batches_of,
+    check_loss,
+    judge,
+    make_optimizer,
+    mean_over_group,
+    set_rate,
+    wrapped_for_group,
+)
+
+FULL_LIMIT = 200_000  # real images up to which evaluate.full=auto trains the row itself
+
+
+def plan(context: StageContext) -> list[WorkUnit]:
+    """All rows, students and seeds."""
+    section = context.config.evaluate
+    return [
+        WorkUnit(
+            "evaluate",
+            f"{row}_{network_key(student)}_seed-{seed:03d}",
+            f"row {row}, student {student}, seed {seed}",
+            _work_of(section, row, student, seed),
+        )
+        for row in section.rows
+        if row != "full" or trains_full(context)
+        for student in section.students
+        for seed in range(section.seeds)
+    ]
+
+
+def _work_of(section: EvaluateConfig, row: str, student: str, seed: int) -> dict[str, Any]:
+    """What a row or student does otherwise than the recipe is in its unit, and so in its fingerprint."""
+    work: dict[str, Any] = {"row": row, "student": student, "seed": seed}
+    if row in HARD_ROWS:
+        work["mix"] = "none"
+    if student in section.learning_rates:
+        work["learning_rate"] = section.learning_rates[student]
+    return work
+
+
+def trains_full(context: StageContext) -> bool:
+    """Whether the row `full` is trained here rather than cited or left out."""
+    full = context.config.evaluate.full
+    return full == "train" or (full == "auto" and len(context.data.train) <= FULL_LIMIT)
+
+
+def inputs(context: StageContext, unit: WorkUnit) -> Any:
+    observers = context.observer_digests(context.config.observers_of("relabel"))
+    return digest_of([row_digest(context, unit.work["row"]), observers, context.data.val.content_hash])
+
+
+def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
+    """Trains one student and judges it, with averaged parameters where ema_decay is not 0."""
+    section, train, seed = context.config.evaluate, context.data.train, context.config.seed
+    row_name, student, student_seed = unit.work["row"], unit.work["student"], unit.work["seed"]
+    built = build_network(
+        student,
+        num_classes=len(train.class_names),
+        image_size=train.image_size,
+        channels=train.channels,
+        # The same initial weights for all rows of a seed: the rows then differ by their images alone.
+        seed=draws(seed, "evaluate", "weights", student, student_seed).torch_seed(),
+    )
+    network = placed(built, context.config, context.device)
+    torch.manual_seed(draws(seed, "evaluate", "dropout", student, student_seed).torch_seed())
+    row = row_of(context, row_name, student_seed)
+    ema = None
+    if section.ema_decay:
+        ema = EmaParameters(network, section.ema_decay, buffers=section.ema_buffers)
+    rate = unit.work.get("learning_rate", section.learning_rate)
+    section = section.model_copy(update={"learning_rate": rate})
+    losses = _train(context, section, network, ema, row, student_seed, unit.title)
+    shards, meta = {}, {}
+    if section.save_students:
+        shards[student_name(unit.key, "live")] = _stored(context, student, network)
+    with ema.swapped() if ema is not None else nullcontext():
+        judgement = judge(network, context.data.val, context, section.val_batch_size)
+        if section.save_students and ema is not None:
+            shards[student_name(unit.key, "averaged")] = _stored(context, student, network)
+    if section.save_students:
+        meta["students"] = {"weights": sorted(shards), "judged": list(shards)[-1]}
+    result = {
+        "row": row_name, "ipc": None if row_name == "full" else context.config.ipc,
+        "student": student, "seed": student_seed,
+        "top1": judgement.top1, "top5": judgement.top5, "ece": judgement.ece,
+    }  # fmt: skip
+    if "learning_rate" in unit.work:
+        result["learning_rate"] = rate
+    table = build_results_table(
+        [result],
+        train.class_names,
+        dataset=context.config.dataset.name,
+        metadata={"per_class": judgement.per_class},
+    )
+    shards = {table_name(unit.key): (table_to_bytes(table), 1)} | shards
+    facts = {"result": result, "curves": {"loss": losses}, "kernels": context.kernels_name()}
+    return UnitOutput(shards, meta | facts)
+
+
+def _stored(context: StageContext, student: str, network: nn.Module) -> tuple[bytes, int]:
+    """A student's state dict under its library's own keys."""
+    train = context.data.train
+    size, names = train.image_size, train.class_names
+    return network_to_bytes(
+        network, name=student, image_size=size, channels=train.channels, class_names=names
+    ), 1
+
+
+def _train(
+    context: StageContext,
+    section: EvaluateConfig,
+    network: nn.Module,
+    ema: EmaParameters | None,
+    row: Row,
+    student_seed: int,
+    title: str,
+) -> list[float]:
+    epochs = context.config.training_epochs
+    trained = wrapped_for_group(network, context)
+    optimizer, steps = (
+        make_optimizer(trained, section),
+        TrainingSteps(trained, context.numerics(), context.device),
+    )
+    losses: list[float] = []
+    for number, epoch in enumerate(epochs_of(row, epochs)):
+        trained.train()
+        set_rate(optimizer, section, number, epochs, losses)
+        order = _order_of(context, student_seed, number, len(epoch.views))
+        total = torch.zeros((), device=context.device)
+        num_batches = 0
+        for step in steps_of(order, context):
+            for rows, share in step:
+                loss = _loss(context, steps, network, ema, row.hard, epoch, rows)
+                steps.backward(loss * share)
+                total += loss.detach()
+            num_batches += len(step)
+            steps.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
+            if ema is not None:
+                ema.update()
+        mean = mean_over_group(total / num_batches, context)
+        losses.append(check_loss(mean, f"evaluate: {title}", number))
+    return [round(value, 5) for value in losses[:: max(1, epochs // 50)]]
+
+
+def _order_of(context: StageContext, student_seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of an epoch's views; that of the mixing groups is the order in which they are stored.
+
+    Deviations:
+        the official programs show the stored batches one after the other; by default ours mixes the groups,
+        so that which images share a step differs between students and is free of the labels' batches.
+    """
+    if context.config.evaluate.order == "groups":
+        return np.arange(count)
+    return draws(context.config.seed, "evaluate", "order", student_seed, epoch).permutation(count)
+
+
+def steps_of(order: np.ndarray, context: StageContext) -> list[list[tuple[np.ndarray, float]]]:
+    """An epoch's optimiser steps: the batches of each, with the weight of a batch's loss in its step.
+
+    Batches of a step weigh as many images as they have. With drop_remainder each weighs 1 / accumulation, as
+    in the official code, where the last step of an epoch, of fewer batches, is so much weaker.
+    """
+    section = context.config.evaluate
+    batches = list(batches_of(order, section.batch_size, context, drop_remainder=section.drop_remainder))
+    steps = []
+    for first, end in blocks(len(batches), section.accumulation):
+        images = sum(len(rows) for rows in batches[first:end])
+        steps.append(
+            [
+                (rows, 1 / section.accumulation if section.drop_remainder else len(rows) / images)
+                for rows in batches[first:end]
+            ]
+        )
+    return steps
+
+
+def _loss(
+    context: StageContext,
+    steps: TrainingSteps,
+    network: nn.Module,
+    ema: EmaParameters | None,
+    hard: bool,
+    epoch: EpochOfRow,
+    rows: np.ndarray,
+) -> Tensor:
+    section = context.config.evaluate
+    views = rendered(context, epoch.images, epoch.views, rows)
+    chosen = torch.from_numpy(rows).to(context.device)
+    name = "ce" if hard else section.loss
+    ema_logits = None
+    if name in NEEDS_EMA_LOGITS and ema is not None:
+        ema_logits = _ema_logits(context, network, ema, views)
+    return STUDENT_LOSSES[name](
+        steps.forward(views),
+        epoch.logits[chosen],
+        epoch.labels[chosen],
+        temperature=section.temperature,
+        ce_weight=section.ce_weight,
+        ema_logits=ema_logits,
+    )
+
+
+@torch.no_grad()
+def _ema_logits(context: StageContext, network: nn.Module, ema: EmaParameters, views: Tensor) -> Tensor:
+    network.eval()
+    with ema.swapped(buffers=context.config.evaluate.flat_buffers):
+        logits = context.numerics().forward(network)(views)
+    network.train()
+    return logits
+
+
+def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
+    """All results, and the cited figure of `full` where it was not trained."""
+    section = context.config.evaluate
+    meta: dict[str, Any] = {"results": [record.meta["result"] for record in records]}
+    if "full" in section.rows and not trains_full(context) and section.full_accuracy is not None:
+        meta["full_cited"] = section.full_accuracy
+    return records, meta
+
+
+STAGE = Stage(
+    name="evaluate",
+    version=3,
+    needs=(squeeze.STAGE, recover.STAGE, init.STAGE, relabel.STAGE),
+    choices_of_units=frozenset(
+        f"evaluate.{field}"
+        for field in ("students", "rows", "seeds", "full", "full_accuracy", "learning_rates")
+    ),
+    sees_ipc=lambda config: True,
+    plan=plan,
+    inputs=inputs,
+    run_unit=train_student,
+    finish=finish,
+    finish_inputs=lambda context: context.config.evaluate.full_accuracy,
+    spread="train",
+    num_workers=lambda context: context.config.evaluate.num_workers,
+)

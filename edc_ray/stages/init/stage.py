@@ -1,0 +1,175 @@
+"""init: the images from which recover starts. One unit is a block of classes times a block of ipc ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edc_ray.artifacts.proof.records import Record
+from edc_ray.artifacts.storage.layout import block_key
+from edc_ray.config.run import RunConfig
+from edc_ray.core.pixels import denormalise, to_uint8
+from edc_ray.core.seeding import draws
+from edc_ray.core.views.choices import choices_preferring_unused, uniform_choices
+from edc_ray.data.real.sources import OpenedDataset
+from edc_ray.errors import DataError
+from edc_ray.stages.init.mosaics import mosaics_of_class
+from edc_ray.stages.squeeze import stage as squeeze
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.image_shards import Slot, images_output
+from edc_ray.stages.units.kept_units import own_facts
+from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks, span
+from edc_ray.stages.units.stored_runs import stored_hashes, stored_images
+from edc_ray.stages.units.training import mean_and_std
+
+
+def plan(context: StageContext) -> list[WorkUnit]:
+    """Blocks whose sizes do not depend on the number of classes or of images per class."""
+    section, num_classes = context.config.init, len(context.data.train.class_names)
+    return [
+        WorkUnit(
+            "init",
+            block_key(first, end - 1, first_ipc, end_ipc - 1),
+            f"{span('classes', first, end)}, {span('ipc', first_ipc, end_ipc)}",
+            {"classes": [first, end], "ipc": [first_ipc, end_ipc]},
+        )
+        for first, end in blocks(num_classes, section.classes_per_unit)
+        for first_ipc, end_ipc in blocks(context.config.ipc, section.ipc_per_unit)
+    ]
+
+
+def inputs(context: StageContext, unit: WorkUnit) -> Any:
+    if context.config.init.source is not None:
+        return stored_hashes(context.config.init.source, _slots_of(unit), context.data.train.class_names)
+    if context.config.init.kind != "mosaic":
+        return context.data.train.content_hash
+    return [context.data.train.content_hash, context.observer_digests(context.config.observers_of("init"))]
+
+
+def content(context: StageContext, unit: WorkUnit, inputs: Any) -> Any:
+    """What the images of a block depend on where no observer scores them; scores are over all classes."""
+    section, dataset = context.config.init, context.config.dataset
+    if section.source is not None:
+        own = inputs
+    elif section.kind == "mosaic":
+        return None
+    elif section.kind == "real":
+        own = [context.data.train.class_hashes[label] for label in range(*unit.work["classes"])]
+    else:
+        own = [dataset.mean, dataset.std]
+    return own_facts(context, _slots_of(unit), STAGE), own
+
+
+def make_images(context: StageContext, unit: WorkUnit) -> UnitOutput:
+    """Initial images of one block."""
+    slots, source = _slots_of(unit), context.config.init.source
+    if source is not None:
+        images = stored_images(source, slots, context.data.train.class_names)
+        return images_output(context, unit.key, images, slots, {})
+    ipc_ids = range(*unit.work["ipc"])
+    images = np.concatenate(
+        [_images_of_class(context, label, ipc_ids) for label in range(*unit.work["classes"])]
+    )
+    if context.config.init.kind != "mosaic":
+        return images_output(context, unit.key, images, slots, {})
+    # Which crops are best may depend on the last bits of their scores.
+    facts = {"kernels": context.kernels_name(compiled=False)}
+    return images_output(context, unit.key, images, slots, facts, section=context.config.init)
+
+
+def _slots_of(unit: WorkUnit) -> list[Slot]:
+    return [(label, ipc_id) for label in range(*unit.work["classes"]) for ipc_id in range(*unit.work["ipc"])]
+
+
+def _images_of_class(context: StageContext, label: int, ipc_ids: range) -> np.ndarray:
+    wanted = slice(ipc_ids.start, ipc_ids.stop)
+    if context.config.init.kind == "mosaic":
+        mosaics = mosaics_of_class(context, label)
+        if context.config.init.replacement:
+            mosaics = mosaics[_with_replacement(context, label, len(mosaics))]
+        return _mirrored(context, mosaics[wanted], label, ipc_ids)
+    if context.config.init.kind == "real":
+        chosen = real_choice(context, label)[wanted]
+        return _mirrored(context, context.data.train.fetch(chosen), label, ipc_ids)
+    noise = noise_images(context, [(label, ipc_id) for ipc_id in ipc_ids])
+    # As a picture: what lies outside black and white is lost here, recover starts from the noise itself.
+    return to_uint8(denormalise(noise, *mean_and_std(context)), "round").cpu().numpy()
+
+
+def _mirrored(context: StageContext, images: np.ndarray, label: int, ipc_ids: range) -> np.ndarray:
+    """Half of the images mirrored, where that is asked for and keeps the class."""
+    if not (context.config.init.mirror and context.config.dataset.flip):
+        return images
+    chances = [
+        float(draws(context.config.seed, "init", "mirror", label, ipc_id).uniform()) for ipc_id in ipc_ids
+    ]
+    turned = np.array([chance < 0.5 for chance in chances])[:, None, None, None]
+    return np.where(turned, images[..., ::-1], images)
+
+
+def _with_replacement(context: StageContext, label: int, pool_size: int) -> np.ndarray:
+    stream = draws(context.config.seed, "init", "real", label)
+    choose = choices_preferring_unused if context.config.init.prefer_unused else uniform_choices
+    return choose(stream, pool_size, context.config.ipc)
+
+
+def real_choice(context: StageContext, label: int) -> np.ndarray:
+    """Indices of the real images of one class that start recover, one for each ipc id."""
+    members, ipc = context.data.train.class_indices(label), context.config.ipc
+    if context.config.init.replacement:
+        return members[_with_replacement(context, label, len(members))]
+    stream = draws(context.config.seed, "init", "real", label)
+    return members[stream.permutation(len(members))[:ipc]]
+
+
+def noise_images(context: StageContext, slots: list[Slot]) -> Tensor:
+    """Standard normal noise in normalised pixels, drawn for each slot by itself: float32 [N, C, S, S]."""
+    size, channels = context.data.train.image_size, context.data.train.channels
+    drawn = [
+        draws(context.config.seed, "init", "noise", *slot).normal(channels, size, size) for slot in slots
+    ]
+    return torch.from_numpy(np.stack(drawn).astype(np.float32)).to(context.device)
+
+
+def check_class_sizes(config: RunConfig, data: OpenedDataset) -> None:
+    """Real initial images without replacement need enough images in each class.
+
+    Raises:
+        DataError: a class is smaller than ipc.
+    """
+    if config.init.source is not None or config.init.kind != "real" or config.init.replacement:
+        return
+    sizes = np.bincount(data.train.labels, minlength=len(data.train.class_names))
+    label = int(sizes.argmin())
+    if sizes[label] < config.ipc:
+        raise DataError(
+            f"init: class '{data.train.class_names[label]}' has fewer images than ipc",
+            found=f"{sizes[label]} training images",
+            expected=f"at least ipc = {config.ipc}",
+            next="lower ipc, raise dataset.max_per_class, or set init.replacement=true or init.kind=mosaic",
+        )
+
+
+def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
+    return records, {"kind": context.config.init.kind}
+
+
+def _mosaics_are_dealt_by_ipc(config: RunConfig) -> bool:
+    by_rank = config.init.mosaic_order == "rded" or config.init.replacement
+    return config.init.source is None and config.init.kind == "mosaic" and by_rank
+
+
+STAGE = Stage(
+    name="init",
+    version=3,
+    needs=(squeeze.STAGE,),
+    sees_ipc=_mosaics_are_dealt_by_ipc,
+    plan=plan,
+    inputs=inputs,
+    run_unit=make_images,
+    finish=finish,
+    content=content,
+)

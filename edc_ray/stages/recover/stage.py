@@ -1,0 +1,200 @@
+"""recover: optimise pixels until the observers recognise them and see real statistics in them.
+
+One unit is a block of classes times a block of ipc ids (orders "blocks" and "ipc_major"), or all
+sub-batches of one virtual rank (order "official"). Units exchange nothing, so where they run cannot
+change them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edc_ray.artifacts.proof.records import Record
+from edc_ray.core.layers.moments import LayerStatistics
+from edc_ray.core.pixels import denormalise, to_uint8
+from edc_ray.core.recover.local_targets import local_class_targets
+from edc_ray.core.recover.loop import recover_images
+from edc_ray.core.recover.state import LoopState, Observer
+from edc_ray.core.seeding import Draws, draws
+from edc_ray.digests import digest_of
+from edc_ray.errors import ArtifactError
+from edc_ray.kernels.cpu.statistics import kernels_for
+from edc_ray.stages.init import stage as init
+from edc_ray.stages.init.stage import noise_images
+from edc_ray.stages.recover.curves import matching_facts
+from edc_ray.stages.recover.plan import batches_of, plan
+from edc_ray.stages.recover.settings import settings_of_unit
+from edc_ray.stages.squeeze import stage as squeeze
+from edc_ray.stages.statistics import stage as statistics
+from edc_ray.stages.statistics.stage import load_targets
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.image_shards import Slot, images_output, read_stage_images, slot_hashes
+from edc_ray.stages.units.kept_units import own_facts
+from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit
+from edc_ray.stages.units.training import mean_and_std, normalised
+
+
+def inputs(context: StageContext, unit: WorkUnit) -> Any:
+    """Initial pixels of the unit's own slots, the observers and their statistics."""
+    hashes = slot_hashes(context, "init")
+    slots = slots_of(unit)
+    if missing := [slot for slot in slots if slot not in hashes]:
+        raise ArtifactError(
+            f"init: initial images are missing in {context.store.url}",
+            found=f"no image of class {missing[0][0]}, ipc id {missing[0][1]}",
+            expected=f"ipc = {context.config.ipc} images of each class",
+            next="edc-ray stage init with the same config, or edc-ray run",
+        )
+    own = [hashes[slot] for slot in slots]
+    if not context.config.recover.enabled:
+        return _as_they_came(context, own)
+    names = context.config.observers_of("recover")
+    statistics = [shard.sha256 for shard in context.manifest("statistics").shards]
+    local = context.data.train.content_hash if context.config.recover.category_aware == "local" else ""
+    return digest_of([own, context.observer_digests(names), statistics, local])
+
+
+def content(context: StageContext, unit: WorkUnit, inputs: Any) -> Any:
+    """Images that are kept as they came depend on them alone; those that are made, on all classes."""
+    if context.config.recover.enabled:
+        return None
+    return own_facts(context, slots_of(unit), STAGE), inputs
+
+
+def content_before_init(context: StageContext, unit: WorkUnit, hashes: dict[Slot, str]) -> Any:
+    """`content` of a unit whose initial pixels are known by their hashes before init is complete."""
+    own = [hashes[slot] for slot in slots_of(unit)]
+    return content(context, unit, _as_they_came(context, own))
+
+
+def slots_of(unit: WorkUnit) -> list[Slot]:
+    """All of a unit's (label, ipc id), in the order in which they are made."""
+    return [slot for batch in batches_of(unit) for slot in batch]
+
+
+def _as_they_came(context: StageContext, own: list[str]) -> list[str]:
+    # Images that are taken are stored in another way than made ones.
+    return own if context.config.init.source is None else [*own, "taken"]
+
+
+def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
+    """Optimises the unit's images, one batch after the other."""
+    batches = batches_of(unit)
+    slots, section = [slot for batch in batches for slot in batch], context.config.recover
+    if not section.enabled:
+        kept = read_stage_images(context, "init", set(slots))
+        in_order = sorted(slots)
+        # Images of another run or program are promised as they were, down to the last pixel.
+        format = section if context.config.init.source is None else None
+        return images_output(
+            context, unit.key, kept.images, in_order, {"matching_loss": None}, section=format
+        )
+    mean_std = mean_and_std(context)
+    observers = load_observers(context)
+    targets = {observer.name: load_targets(context, observer.name) for observer in observers}
+    settings = settings_of_unit(context.config, unit)
+    state: LoopState | None = None
+    images, reports = [], []
+    for number, batch in enumerate(batches):
+        start = _start_images(context, batch)
+        state = LoopState.start(start) if state is None else state.next_batch(start, section.carry)
+        state = recover_images(
+            state,
+            torch.tensor([label for label, _ in batch], device=context.device),
+            observers,
+            targets,
+            settings,
+            patch_side=context.config.statistics.patch_side,
+            mean=mean_std[0],
+            std=mean_std[1],
+            draws=partial(_draws_of, context.config.seed, batch),
+            local_targets=_local_targets(context, observers, batch),
+            on_iteration=reports.append if number == 0 else None,
+        )
+        images.append(state.images)
+    pixels = to_uint8(denormalise(torch.cat(images), *mean_std), section.image_rounding).cpu().numpy()
+    # Compiled kernels and torch's operations round differently in the last bits.
+    facts = {**matching_facts(reports, len(observers)), "kernels": context.kernels_name()}
+    return images_output(context, unit.key, pixels, slots, facts, section=section)
+
+
+def _draws_of(seed: int, batch: list[Slot], iteration: int) -> Draws:
+    """A batch shares one view an iteration: keyed by the slots at its ends."""
+    return draws(seed, "recover", *batch[0], *batch[-1], iteration)
+
+
+def load_observers(context: StageContext) -> list[Observer]:
+    """The frozen observers of recover with their taps, in the order of turns."""
+    kinds = context.config.recover.layers
+    numerics = context.numerics()
+    kernels = kernels_for(context.device, numerics.memory_format)
+    names = context.config.observers_of("recover")
+    networks = {name: context.fused_observer(name, "gradients") for name in names}
+    return [Observer.of(name, network, kinds, kernels, numerics) for name, network in networks.items()]
+
+
+def _start_images(context: StageContext, batch: list[Slot]) -> Tensor:
+    if context.config.init.kind == "noise":
+        return noise_images(context, batch)
+    rows = read_stage_images(context, "init", set(batch))
+    by_slot = {
+        (int(a), int(b)): row for row, (a, b) in enumerate(zip(rows.labels, rows.ipc_ids, strict=True))
+    }
+    return normalised(rows.images[[by_slot[slot] for slot in batch]], context)
+
+
+def _local_targets(
+    context: StageContext, observers: list[Observer], batch: list[Slot]
+) -> dict[str, dict[str, LayerStatistics]] | None:
+    """Class targets from real images of the batch's classes, half of them mirrored.
+
+    Each slot has its own draws.
+    """
+    section, train = context.config.recover, context.data.train
+    if section.category_aware != "local":
+        return None
+    chosen, mirrored = [], []
+    for label, ipc_id in batch:
+        members = train.class_indices(label)
+        stream = draws(context.config.seed, "recover", "local", label, ipc_id)
+        chosen.append(members[stream.integers(len(members), section.local_images_per_slot)])
+        mirrored.append(stream.uniform(section.local_images_per_slot) < 0.5)
+    pixels_NCHW = train.fetch(np.concatenate(chosen))
+    if context.config.dataset.flip:
+        mirrored_N = np.concatenate(mirrored)
+        pixels_NCHW = np.where(mirrored_N[:, None, None, None], pixels_NCHW[..., ::-1], pixels_NCHW)
+    images = normalised(pixels_NCHW, context)
+    return local_class_targets(observers, images, context.config.statistics.patch_side)
+
+
+def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
+    """Mean matching loss of all units at the beginning and at the end; what a reader of the images needs."""
+    ends = [record.meta["matching_loss"] for record in records if record.meta["matching_loss"]]
+    matching = (
+        {end: float(np.mean([one[end] for one in ends])) for end in ("first", "last")} if ends else None
+    )
+    mean, std = mean_and_std(context)
+    return records, {
+        "matching_loss": matching,
+        "mean": list(mean),
+        "std": list(std),
+        "ipc": context.config.ipc,
+    }
+
+
+STAGE = Stage(
+    name="recover",
+    version=4,
+    needs=(squeeze.STAGE, statistics.STAGE, init.STAGE),
+    sees_ipc=lambda config: config.recover.enabled and config.recover.order == "official",
+    plan=plan,
+    inputs=inputs,
+    run_unit=recover_unit,
+    finish=finish,
+    content=content,
+)

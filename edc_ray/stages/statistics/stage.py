@@ -1,0 +1,322 @@
+"""statistics: what the real images look like in every layer of every observer.
+
+One unit is a range of data batches: each is decoded once, in a thread while the networks are at work on the
+one before, and shown to all observers. Each observer's sums are merged in plan order, so that the result does
+not depend on where or in which order units ran. Both definitions of the variance are kept. In memory are two
+batches of images, one layer's input, and the sums: 24 bytes for each class and statistic of every observer.
+Where nothing has to be collected a unit is one observer: with `statistics.source` its statistics are taken
+from there, and where recover matches nothing but running estimates of BatchNorms, from the observer itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edc_ray.artifacts.proof.manifest import read_shard, write_unit
+from edc_ray.artifacts.proof.records import Record
+from edc_ray.artifacts.storage.layout import arrays_name, batches_key, network_key, stage_folder, table_name
+from edc_ray.artifacts.tables.codec import (
+    arrays_from_bytes,
+    arrays_to_bytes,
+    table_from_bytes,
+    table_to_bytes,
+)
+from edc_ray.artifacts.tables.schema import StatisticKey, build_statistics_table, read_statistics_table
+from edc_ray.config.run import RunConfig
+from edc_ray.core.layers.accumulator import StatisticsAccumulator
+from edc_ray.core.layers.moments import LayerStatistics
+from edc_ray.core.layers.taps import LayerTaps
+from edc_ray.core.recover.matching import LayerTarget
+from edc_ray.core.seeding import draws
+from edc_ray.data.real.ahead import one_ahead
+from edc_ray.digests import digest_of
+from edc_ray.errors import ArtifactError, NumericalError
+from edc_ray.kernels.cpu.image_statistics import image_statistics_for
+from edc_ray.kernels.cpu.statistics import kernels_for
+from edc_ray.stages.squeeze import stage as squeeze
+from edc_ray.stages.squeeze.stage import augmented
+from edc_ray.stages.statistics.source import Wanted, open_source, wanted_of
+from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks, span
+
+FOLDER = stage_folder("statistics")
+BUFFERS_ONLY = "buffers_only"
+"""Key in the manifest's meta where the tables hold nothing but BatchNorms' running estimates."""
+
+
+def plan(context: StageContext) -> list[WorkUnit]:
+    """All training images are seen once, in one fixed order, in batches of one fixed size."""
+    section = context.config.statistics
+    if section.source is not None or buffers_suffice(context.config):
+        return [
+            WorkUnit("statistics", network_key(name), f"observer {name}", {"observer": name})
+            for name in _observers(context)
+        ]
+    if not (names := _observers(context)):
+        return []
+    num_batches = -(-len(context.data.train) // section.batch_size)
+    return [
+        WorkUnit(
+            "statistics",
+            batches_key(first, end - 1),
+            span("data batches", first, end),
+            {"observers": list(names), "first": first, "end": end},
+        )
+        for first, end in blocks(num_batches, section.batches_per_unit)
+    ]
+
+
+def inputs(context: StageContext, unit: WorkUnit) -> Any:
+    """The observers' weights, and the images or the files that their statistics are taken from."""
+    if "observers" in unit.work:
+        return [context.data.train.content_hash, context.observer_digests(unit.work["observers"])]
+    name, url = unit.work["observer"], context.config.statistics.source
+    weights = context.observer_digests([name])
+    if url is None:
+        return [weights]
+    source = open_source(context.config.statistics)
+    known = source.weights(name)
+    if known not in (None, weights[name]):
+        raise ArtifactError(
+            f"statistics: those of observer '{name}' in {url} are of other weights",
+            found=known,
+            expected=weights[name],
+            next="take statistics of the same observers, or unset statistics.source to collect them",
+        )
+    return [source.read(_wanted(context, name))[1], weights]
+
+
+def collect(context: StageContext, unit: WorkUnit) -> UnitOutput:
+    """Statistics of one unit, collected or taken."""
+    if context.config.statistics.source is not None:
+        return take_statistics(context, unit)
+    return (
+        take_buffers(context, unit) if buffers_suffice(context.config) else accumulate_batches(context, unit)
+    )
+
+
+def buffers_suffice(config: RunConfig) -> bool:
+    """Whether all targets are BatchNorms' running estimates, as in SRe2L and CDA: no image has to be seen."""
+    section = config.recover
+    return section.layers == ("bn",) and section.variance == "official" and section.category_aware != "global"
+
+
+def take_statistics(context: StageContext, unit: WorkUnit) -> UnitOutput:
+    """One observer's statistics from `statistics.source`.
+
+    The official global target of a BatchNorm is not in any file: it is the observer's own running estimate.
+    """
+    name, wanted = unit.work["observer"], _wanted(context, unit.work["observer"])
+    found, _ = open_source(context.config.statistics).read(wanted)
+    taps, rows = LayerTaps(context.observer(name)), dict[StatisticKey, dict[str, np.ndarray | None]]()
+    for layer in wanted.layers:
+        key = layer.name, layer.kind
+        if layer.kind == "bn":
+            found[*key, "official", "global"] = _arrays(taps.running_statistics(layer.name))
+        rows |= {full: values for full, values in found.items() if full[:2] == key}
+    return _output(context, unit, rows)
+
+
+def take_buffers(context: StageContext, unit: WorkUnit) -> UnitOutput:
+    """The running estimates of one observer's BatchNorms."""
+    taps = LayerTaps(context.observer(unit.work["observer"]), ("bn",))
+    rows: dict[StatisticKey, dict[str, np.ndarray | None]] = {
+        (layer, "bn", "official", "global"): _arrays(taps.running_statistics(layer)) for layer in taps.names
+    }
+    return _output(context, unit, rows)
+
+
+def _output(
+    context: StageContext, unit: WorkUnit, rows: dict[StatisticKey, dict[str, np.ndarray | None]]
+) -> UnitOutput:
+    class_names = context.data.train.class_names
+    table = build_statistics_table(rows, class_names, dataset=context.config.dataset.name)
+    shards = {table_name(unit.key): (table_to_bytes(table), table.num_rows)}
+    return UnitOutput(shards, _facts(context, unit.work["observer"]))
+
+
+def _wanted(context: StageContext, name: str) -> Wanted:
+    return wanted_of(context.config, name, context.observer(name), context.data.train.class_names)
+
+
+def _facts(context: StageContext, name: str) -> dict[str, str]:
+    return {"observer": name, "weights": context.observer_digests([name])[name]}
+
+
+class _ObserverPass:
+    """Sums of one observer's statistics, and the observer, which adds to them whatever it is shown."""
+
+    def __init__(self, context: StageContext, name: str) -> None:
+        self.name = name
+        network = context.fused_observer(name, "inputs", compiled=False)
+        numerics = context.numerics(compiled=False)
+        self._forward = numerics.forward(network)
+        self.taps = LayerTaps(network, kernels=kernels_for(context.device, numerics.memory_format))
+        self.sums = StatisticsAccumulator(self.taps.kinds, context.config.statistics.patch_side)
+        self._measure = image_statistics_for(context.device)
+
+    def add(self, images: Tensor, labels: Tensor) -> None:
+        """Add one data batch."""
+        with self.taps.measuring_images(self._measure, self.sums.patch_side) as measured:
+            self._forward(images.contiguous(memory_format=self.taps.kernels.memory_format))
+        self.sums.add_measured(measured, labels)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The sums.
+
+        Raises:
+            NumericalError: one of them is NaN or Inf.
+        """
+        arrays = self.sums.to_arrays()
+        for key, values in arrays.items():
+            if not np.isfinite(values).all():
+                layer = key.split("|")[0]
+                raise NumericalError(
+                    f"statistics: observer '{self.name}', layer '{layer}' has NaN or Inf activations",
+                    next="train the observer anew with a lower squeeze.learning_rate",
+                )
+        return arrays
+
+
+@torch.no_grad()
+def accumulate_batches(context: StageContext, unit: WorkUnit) -> UnitOutput:
+    """Sums of every observer's statistics over a range of data batches."""
+    passes = [_ObserverPass(context, name) for name in unit.work["observers"]]
+    for images, labels in _data_batches(context, range(unit.work["first"], unit.work["end"])):
+        for each in passes:
+            each.add(images, labels)
+    shards = {}
+    for each in passes:
+        arrays = each.to_arrays()
+        shards[arrays_name(each.name, unit.key)] = (arrays_to_bytes(arrays), len(arrays))
+    # Compiled kernels and torch's operations round differently in the last bits.
+    return UnitOutput(shards, {"kernels": passes[0].taps.kernels.name})
+
+
+def _data_batches(context: StageContext, numbers: range) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalised images and labels of some data batches; the next is decoded while one is used."""
+    section, train = context.config.statistics, context.data.train
+    order = draws(context.config.seed, "statistics", "order").permutation(len(train))
+
+    def batch(number: int) -> tuple[Tensor, Tensor]:
+        chosen = order[number * section.batch_size : (number + 1) * section.batch_size]
+        images = augmented(context, chosen, section, ("statistics", number))
+        return images, torch.from_numpy(np.asarray(train.labels)[chosen])
+
+    return one_ahead(batch, numbers)
+
+
+def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
+    """Merges the sums of each observer in plan order and stores one table for each."""
+    meta = {"patch_side": context.config.statistics.patch_side}
+    if context.config.statistics.source is not None:
+        return records, meta
+    if buffers_suffice(context.config):
+        return records, meta | {BUFFERS_ONLY: True}
+    tables = [_merge_observer(context, name, records) for name in _observers(context)]
+    return tables, meta
+
+
+def _merge_observer(context: StageContext, name: str, records: list[Record]) -> Record:
+    sums: StatisticsAccumulator | None = None
+    for record in records:
+        (shard,) = (shard for shard in record.shards if shard.path == arrays_name(name, record.unit))
+        data = read_shard(context.store, FOLDER, shard)
+        part = StatisticsAccumulator.from_arrays(
+            arrays_from_bytes(data, url=context.store.join(f"{FOLDER}/{shard.path}"))
+        )
+        if sums is None:
+            sums = part
+        else:
+            sums.merge(part)
+    assert sums is not None
+    # The driver puts the sums together, and its machine may have no GPU.
+    on_cpu = StageContext(context.config, context.store, context.data, torch.device("cpu"))
+    table = build_statistics_table(
+        _rows(sums, LayerTaps(on_cpu.observer(name))),
+        context.data.train.class_names,
+        dataset=context.config.dataset.name,
+    )
+    shards = {table_name(network_key(name)): (table_to_bytes(table), table.num_rows)}
+    fingerprint = digest_of([record.fingerprint for record in records])
+    return write_unit(context.store, FOLDER, network_key(name), fingerprint, shards, _facts(context, name))
+
+
+def _rows(sums: StatisticsAccumulator, taps: LayerTaps) -> dict[StatisticKey, dict[str, np.ndarray | None]]:
+    rows: dict[StatisticKey, dict[str, np.ndarray | None]] = {}
+    for layer, kind in sums.kinds.items():
+        # The official target of a BatchNorm is its own running estimate, not a statistic of the pass.
+        official = taps.running_statistics(layer) if kind == "bn" else sums.official_global(layer)
+        rows[layer, kind, "pooled", "global"] = _arrays(sums.pooled_global(layer))
+        rows[layer, kind, "official", "global"] = _arrays(official)
+        rows[layer, kind, "pooled", "class"] = _arrays(sums.pooled_class(layer))
+        rows[layer, kind, "official", "class"] = _arrays(sums.official_class(layer))
+    return rows
+
+
+def _arrays(statistics: LayerStatistics) -> dict[str, np.ndarray | None]:
+    names = ("channel_mean", "channel_variance", "patch_mean", "patch_variance")
+    values = (getattr(statistics, name) for name in names)
+    return {
+        name: None if value is None else value.cpu().numpy()
+        for name, value in zip(names, values, strict=True)
+    }
+
+
+def load_targets(context: StageContext, name: str) -> dict[str, LayerTarget]:
+    """Targets of recover for one observer, by layer, in the definition that recover.variance asks for.
+
+    Deviations:
+        the official program matches patch means with class variances and the reverse, because its writer
+        exchanges their keys; `recover.class_patch_swapped` does so, for collected statistics too.
+    """
+    manifest = context.manifest("statistics")
+    shard = next(shard for shard in manifest.shards if shard.path == table_name(network_key(name)))
+    url = context.store.join(f"{FOLDER}/{shard.path}")
+    rows = read_statistics_table(table_from_bytes(read_shard(context.store, FOLDER, shard), url=url), url=url)
+    variance = context.config.recover.variance
+    by_class = context.config.recover.category_aware == "global"
+    targets = {}
+    for layer, kind, definition, scope in rows:
+        if definition != variance or scope != "global":
+            continue
+        whole = _tensors(rows[layer, kind, definition, "global"], context)
+        classes = _tensors(rows[layer, kind, definition, "class"], context) if by_class else None
+        if classes is not None and context.config.recover.class_patch_swapped:
+            # The official class files hold the two under each other's key, and its recovery never knew.
+            classes = replace(classes, patch_mean=classes.patch_variance, patch_variance=classes.patch_mean)
+        targets[layer] = LayerTarget(whole, classes)
+    return targets
+
+
+def _tensors(arrays: dict[str, np.ndarray | None], context: StageContext) -> LayerStatistics:
+    moved = {
+        name: None if values is None else torch.from_numpy(values).to(context.device)
+        for name, values in arrays.items()
+    }
+    mean, variance = moved["channel_mean"], moved["channel_variance"]
+    assert mean is not None
+    assert variance is not None
+    return LayerStatistics(mean, variance, moved["patch_mean"], moved["patch_variance"])
+
+
+def _observers(context: StageContext) -> tuple[str, ...]:
+    """Only observers that recover uses need statistics."""
+    return context.config.observers_of("recover") if context.config.recover.enabled else ()
+
+
+STAGE = Stage(
+    name="statistics",
+    version=4,
+    needs=(squeeze.STAGE,),
+    plan=plan,
+    inputs=inputs,
+    run_unit=collect,
+    finish=finish,
+)

@@ -1,0 +1,169 @@
+"""What every unit of a run shares within one process: config, storage, data, device, loaded networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edc_ray.artifacts.proof.manifest import read_manifest, read_shard
+from edc_ray.artifacts.proof.records import Manifest, ShardInfo
+from edc_ray.artifacts.storage.layout import join_path, manifest_path, network_name, stage_folder
+from edc_ray.artifacts.storage.store import Store
+from edc_ray.config.run import RunConfig, StageName
+from edc_ray.core.layers.network_numerics import NetworkNumerics
+from edc_ray.data.real.sources import OpenedDataset
+from edc_ray.errors import ArtifactError
+from edc_ray.kernels.cpu.fused_network import Wanted, fused_network, trial_images
+from edc_ray.kernels.cpu.statistics import kernels_for
+from edc_ray.models.observers import network_from_bytes
+from edc_ray.stages.relabel.labelled_epochs import LabelledEpochs
+from edc_ray.stages.units.numerics import network_numerics, placed
+
+
+@dataclass(frozen=True)
+class Group:
+    """Processes that train one network together: this one's rank and how many there are."""
+
+    rank: int = 0
+    size: int = 1
+
+
+@dataclass
+class StageContext:
+    """Built once per process; holds what units share, so that nothing is loaded twice.
+
+    Args:
+        config: resolved: every inferred field of the dataset is filled.
+        store: the run's folder.
+        data: the opened training and validation images.
+        device: where tensors live.
+        group: the DDP group this process is in while it trains.
+        labelled: epochs that were labelled for one student and are shown to others.
+    """
+
+    config: RunConfig
+    store: Store
+    data: OpenedDataset
+    device: torch.device
+    group: Group = Group()
+    labelled: LabelledEpochs = field(default_factory=LabelledEpochs)
+    _networks: dict[str, nn.Module] = field(default_factory=dict)
+    _fused: dict[tuple[Any, ...], tuple[nn.Module, nn.Module]] = field(default_factory=dict)
+    _manifests: dict[str, Manifest] = field(default_factory=dict)
+
+    def manifest(self, stage: StageName) -> Manifest:
+        """Manifest of a stage that this one builds on; read once.
+
+        Raises:
+            ArtifactError: that stage is not complete.
+        """
+        if stage not in self._manifests:
+            found = read_manifest(self.store, stage_folder(stage))
+            if found is None:
+                raise ArtifactError(
+                    f"{stage}: no complete artifact in {self.store.url}",
+                    found="no manifest",
+                    expected=f"{stage_folder(stage)}/manifest.json",
+                    next=f"edc-ray stage {stage} with the same config, or edc-ray run",
+                )
+            self._manifests[stage] = found
+        return self._manifests[stage]
+
+    def forget_manifest(self, stage: StageName) -> None:
+        """Read the stage's manifest anew the next time; networks trained by it too."""
+        self._manifests.pop(stage, None)
+        if stage == "squeeze":
+            self._networks.clear()
+            self._fused.clear()
+
+    def withdraw_manifest(self, stage: StageName) -> None:
+        """Take back that a stage is complete; its units and their records stay."""
+        self.store.delete(manifest_path(stage_folder(stage)))
+        self.forget_manifest(stage)
+
+    def numerics(self, *, compiled: bool = True) -> NetworkNumerics:
+        """How networks compute here; `compiled`: whether the stage compiles them where `compile` says so."""
+        return network_numerics(self.config, self.device, compiled=compiled)
+
+    def kernels_name(self, *, compiled: bool = True) -> str:
+        """Who computes the layers of networks, on which their last bits depend: for the record of a unit."""
+        compiler = self.numerics(compiled=compiled).compiler
+        return kernels_for(self.device).name if compiler is None else "inductor"
+
+    def observer_digests(self, names: Iterable[str]) -> dict[str, str]:
+        """SHA-256 of the weights of the named observers.
+
+        Raises:
+            ArtifactError: one of them is not trained.
+        """
+        return {name: self._weights_of(name).sha256 for name in names}
+
+    def observer(self, name: str) -> nn.Module:
+        """A trained observer: frozen, in eval mode, on the device."""
+        if name not in self._networks:
+            train = self.data.train
+            folder = stage_folder("squeeze")
+            shard = self._weights_of(name)
+            network = network_from_bytes(
+                read_shard(self.store, folder, shard),
+                name=name,
+                image_size=train.image_size,
+                channels=train.channels,
+                class_names=train.class_names,
+                source=self.store.join(join_path(folder, shard.path)),
+            )
+            self._networks[name] = placed(network, self.config, self.device)
+        return self._networks[name]
+
+    def fused_observer(self, name: str, wanted: Wanted, *, compiled: bool = True) -> nn.Module:
+        """An observer as it is computed fastest, see `fused_network`.
+
+        Kept until another is wanted for something else: some have weights of their own.
+
+        Args:
+            name: of the observer.
+            wanted: what it is for.
+            compiled: whether the stage compiles networks where `compile` says so.
+        """
+        network, train = self.observer(name), self.data.train
+        numerics = self.numerics(compiled=compiled)
+        kernels = kernels_for(self.device, numerics.memory_format)
+        for key in [key for key in self._fused if key[0] != wanted]:
+            del self._fused[key]
+        key = wanted, name, kernels.name, numerics.dtype, numerics.compiler is None
+        if key not in self._fused or self._fused[key][0] is not network:
+            images = trial_images(train.channels, train.image_size, self.device)
+            self._fused[key] = network, fused_network(network, wanted, kernels, numerics, images)
+        return self._fused[key][1]
+
+    def observer_forward(self, name: str, *, compiled: bool = True) -> Callable[[Tensor], Tensor]:
+        """From float32 images to float32 logits of an observer in the run's precision, without gradients."""
+        return self.numerics(compiled=compiled).forward(
+            self.fused_observer(name, "results", compiled=compiled)
+        )
+
+    def _weights_of(self, name: str) -> ShardInfo:
+        for shard in self.manifest("squeeze").shards:
+            if shard.path == network_name(name):
+                return shard
+        raise ArtifactError(
+            f"squeeze: observer '{name}' is not trained in {self.store.url}",
+            found=", ".join(shard.path for shard in self.manifest("squeeze").shards),
+            expected=network_name(name),
+            next="edc-ray stage squeeze with the same config, or edc-ray run",
+        )
+
+
+def choose_device(wanted: str, *, gpus: float | None = None) -> torch.device:
+    """The device of `wanted`: auto prefers cuda, then mps, then cpu. `gpus=0` keeps a worker on the CPU."""
+    if wanted != "auto":
+        return torch.device(wanted)
+    if gpus != 0 and torch.cuda.is_available():
+        return torch.device("cuda")
+    if gpus != 0 and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")

@@ -1,0 +1,71 @@
+"""events.jsonl: what happened in a run, one JSON object a line, kept beside its artifacts."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from typing import Any
+
+from edc_ray.artifacts.storage.layout import EVENT_LOG
+from edc_ray.artifacts.storage.limits import MAX_LOG_BYTES
+from edc_ray.artifacts.storage.store import Store
+from edc_ray.errors import ArtifactError
+
+_SECONDS_BETWEEN_WRITES = 5.0
+
+
+class EventLog:
+    """Collects events and stores them, after those of earlier calls.
+
+    An object store cannot append, so the whole file is written: at most every few seconds, and at the
+    end of each stage. A crash loses the last seconds of the log and nothing else.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        stored = store.read_if_there(EVENT_LOG, limit=MAX_LOG_BYTES) or b""
+        # A damaged log stops no run.
+        self._lines = stored.decode(errors="replace").splitlines()
+        self._written = time.monotonic()
+        self.events: list[dict[str, Any]] = []
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Note an event."""
+        stamped = {"time": round(time.time(), 3), **event}
+        self.events.append(stamped)
+        self._lines.append(json.dumps(stamped, separators=(",", ":")))
+        due = time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES
+        if due or not event["event"].startswith("unit_"):
+            (self.write_if_possible if event["event"].endswith("_failed") else self.write)()
+
+    def write_if_possible(self) -> None:
+        """Store all events now; on a full disk go on: what failed there is told next, and says more."""
+        with suppress(ArtifactError):
+            self.write()
+
+    def write(self) -> None:
+        """Store all events now.
+
+        Raises:
+            ArtifactError: they cannot be written.
+        """
+        self._store.publish(EVENT_LOG, ("\n".join(self._lines) + "\n").encode(), replace=True)
+        self._written = time.monotonic()
+
+
+def read_events(store: Store) -> list[dict[str, Any]]:
+    """All events of a run, of all calls; a damaged line is left out.
+
+    Raises:
+        ArtifactError: the log cannot be read, or is larger than MAX_LOG_BYTES.
+    """
+    events = []
+    for line in (
+        (store.read_if_there(EVENT_LOG, limit=MAX_LOG_BYTES) or b"").decode(errors="replace").splitlines()
+    ):
+        try:
+            events.append(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+    return [event for event in events if isinstance(event, dict)]

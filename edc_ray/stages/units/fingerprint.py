@@ -1,0 +1,60 @@
+"""What the results of a stage depend on, and its hash: the same fingerprint, the same results.
+
+It covers the sections of the stage and of all that it builds on, the versions of their code, and what every
+number depends on: seed, device, precision, threads of a unit, the images' form. Where things lie, and how
+many actors work, is not in it. What a unit reads (weights, images, labels) is in the unit's own fingerprint.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edc_ray.config.run import RunConfig
+from edc_ray.digests import digest_of
+from edc_ray.stages.units.plan import Stage
+
+# Where the pixels come from; what they are is covered by the hash of their content.
+_DATASET_LOCATION = {
+    "name", "train", "val", "val_fraction", "max_per_class", "max_val_per_class", "download", "cache",
+    "allow_weak_observers",
+}  # fmt: skip
+
+
+def stage_fingerprint(config: RunConfig, stage: Stage) -> str:
+    """Hash of `stage_inputs`: 16 hexadecimal digits."""
+    return digest_of(stage_inputs(config, stage))
+
+
+def stage_inputs(config: RunConfig, stage: Stage) -> dict[str, Any]:
+    """All of a config that changes the results of a stage, as flat `section.field -> JSON value`."""
+    fields: dict[str, Any] = {
+        "seed": config.seed,
+        "device": config.device,
+        "precision": config.precision,
+        "deterministic": config.deterministic,
+        "cluster.threads_per_unit": config.cluster.threads_per_unit,
+        "code_version": [one.version for one in stage.lineage],
+    }
+    for name, value in config.dataset.model_dump(mode="json").items():
+        if name not in _DATASET_LOCATION:
+            fields[f"dataset.{name}"] = value
+    for one in stage.lineage:
+        fields |= _section_inputs(config, one)
+    if config.compile != "none":  # as if the field had always been there
+        fields["compile"] = config.compile
+    if stage.ipc_matters(config):
+        fields["ipc"] = config.ipc
+    return {name: value for name, value in fields.items() if name not in stage.growing}
+
+
+def _section_inputs(config: RunConfig, stage: Stage) -> dict[str, Any]:
+    section = getattr(config, stage.name, None)
+    if section is None:
+        return {}
+    fields: dict[str, Any] = section.model_dump(mode="json")
+    if "source" in fields:  # what is there, and not where, is in the units' fingerprints
+        fields["source"] = fields["source"] is not None
+    if "observers" in fields:
+        fields["observers"] = list(section.observers or config.squeeze.observers)
+    named = {f"{stage.name}.{name}": value for name, value in fields.items()}
+    return {name: value for name, value in named.items() if name not in stage.choices_of_units}

@@ -1,0 +1,49 @@
+"""What made a result: versions, hardware, commit. Nothing secret and no path of the machine.
+
+Each unit says what made it: a run goes on on other machines, and with other versions of the code.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from edc_ray.version import __version__, commit
+
+_PACKAGES = ("torch", "torchvision", "numpy", "pyarrow", "fsspec", "ray", "pillow")
+
+
+@cache
+def environment_facts(device: torch.device) -> dict[str, str]:
+    """Versions of what computes, the hardware, and the commit of the code (with '+dirty' if changed).
+
+    Looked up once in a process. Call it before the first unit: the code on disk may change while it runs.
+    """
+    facts = {"edc_ray": __version__, "commit": commit(), "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = "absent"
+    facts["hardware"] = _hardware(device)
+    return facts
+
+
+def joined_facts(environments: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Facts of several makers as one: where they differ, all values in order, separated by '; '."""
+    joined: dict[str, dict[str, None]] = {}
+    for environment in environments:
+        for name, value in environment.items():
+            joined.setdefault(name, {})[value] = None
+    return {name: "; ".join(sorted(values)) for name, values in joined.items()}
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda" and torch.cuda.is_available():  # the driver's own node may have no GPU
+        return torch.cuda.get_device_name(device)
+    return f"{os.cpu_count()} x {platform.machine()} cores, {device.type}"

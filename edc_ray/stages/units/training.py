@@ -1,0 +1,187 @@
+"""What trainings of observers and of students share: optimiser, rate, batches, accuracy on real images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from edc_ray.config.stages import Schedule
+from edc_ray.core.pixels import from_uint8, normalise
+from edc_ray.core.schedules import SCHEDULES, adaptive_factor
+from edc_ray.core.students.accuracy import expected_calibration_error, per_class_accuracy, topk_correct
+from edc_ray.core.students.weight_decay import weight_decay_groups
+from edc_ray.data.real.images import ImageSet
+from edc_ray.errors import NumericalError
+from edc_ray.stages.units.context import StageContext
+
+
+class OptimizerConfig(Protocol):
+    """The fields that SqueezeConfig and EvaluateConfig have in common."""
+
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def schedule(self) -> Schedule: ...
+    @property
+    def smoothing_factor(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Accuracy of a network on real validation images, in percent; `ece` in [0, 1].
+
+    `per_class` holds None for a class without validation images.
+    """
+
+    top1: float
+    top5: float
+    ece: float
+    per_class: tuple[float | None, ...]
+    images: int
+
+
+def make_optimizer(network: nn.Module, section: OptimizerConfig) -> torch.optim.Optimizer:
+    """SGD or AdamW whose weight decay leaves biases and norm scales alone; one pass over the parameters."""
+    decay, no_decay = weight_decay_groups(network.named_parameters())
+    groups = [
+        {"params": list(decay.values()), "weight_decay": section.weight_decay},
+        {"params": list(no_decay.values()), "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if section.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=section.learning_rate, fused=True)
+    return torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum, fused=True)
+
+
+def set_rate(
+    optimizer: torch.optim.Optimizer,
+    section: OptimizerConfig,
+    epoch: int,
+    epochs: int,
+    losses: Sequence[float] = (),
+) -> float:
+    """Learning rate of an epoch by the section's schedule; set in the optimiser and returned.
+
+    Args:
+        optimizer: all of its groups follow.
+        section: of the schedule.
+        epoch: from 0.
+        epochs: of the whole training.
+        losses: mean training losses of the epochs before; "alrs" goes by them alone.
+
+    Deviations:
+        The official ALRS changes the group with weight decay only, and crashes after its first epoch.
+    """
+    factor = 1.0
+    if section.schedule == "alrs":
+        factor = adaptive_factor(losses)
+    elif section.schedule != "constant":
+        factor = SCHEDULES[section.schedule](epoch, epochs, section.smoothing_factor)
+    for group in optimizer.param_groups:
+        group["lr"] = section.learning_rate * factor
+    return section.learning_rate * factor
+
+
+def wrapped_for_group(network: nn.Module, context: StageContext) -> nn.Module:
+    """The network itself, or under DDP where several processes train it."""
+    if context.group.size == 1:
+        return network
+    devices = [context.device] if context.device.type == "cuda" else None
+    return DistributedDataParallel(network, device_ids=devices)
+
+
+def batches_of(
+    order: np.ndarray, batch_size: int, context: StageContext, *, drop_remainder: bool = False
+) -> Iterator[np.ndarray]:
+    """Cuts an order into batches; each process of a DDP group gets its share of every batch.
+
+    A last batch too small for BatchNorm (fewer than two images a process) joins the one before it; with
+    drop_remainder it is left out instead, and so is what does not divide among the processes.
+    """
+    size = context.group.size
+    cuts = list(range(0, len(order), batch_size))
+    if len(cuts) > 1 and len(order) - cuts[-1] < 2 * size:
+        last = cuts.pop()
+        order = order[:last] if drop_remainder else order
+    for first, end in zip(cuts, [*cuts[1:], len(order)], strict=True):
+        if drop_remainder:
+            end -= (end - first) % size
+        yield order[first:end][context.group.rank :: size]
+
+
+def pixels_of(images: np.ndarray, context: StageContext) -> Tensor:
+    """float32 pixels in [0, 1] on the device, from uint8 [N, C, S, S]."""
+    return from_uint8(torch.from_numpy(np.array(images)).to(context.device))
+
+
+def normalised(images: np.ndarray, context: StageContext) -> Tensor:
+    """Normalised images on the device, from uint8 [N, C, S, S]."""
+    return normalise(pixels_of(images, context), *mean_and_std(context))
+
+
+def mean_and_std(context: StageContext) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The dataset's mean and std, which an opened dataset always has."""
+    spec = context.config.dataset
+    assert spec.mean is not None
+    assert spec.std is not None
+    return spec.mean, spec.std
+
+
+def mean_over_group(loss: Tensor, context: StageContext) -> Tensor:
+    """Mean of a loss over the processes that train one network, so that a schedule may go by it."""
+    if context.group.size > 1:  # workers that train networks of their own have a process group too
+        loss = loss.detach().clone()
+        torch.distributed.all_reduce(loss)
+        loss /= context.group.size
+    return loss
+
+
+def check_loss(loss: Tensor, what: str, epoch: int) -> float:
+    """The loss as a number.
+
+    Raises:
+        NumericalError: it is NaN or Inf.
+    """
+    value = float(loss.detach())
+    if not np.isfinite(value):
+        raise NumericalError(
+            f"{what}: the training loss is {value} in epoch {epoch}",
+            next="lower the learning rate, or look at the images with edc-ray report",
+        )
+    return value
+
+
+@torch.no_grad()
+def judge(network: nn.Module, images: ImageSet, context: StageContext, batch_size: int) -> Judgement:
+    """Accuracy and calibration of a network on real images. Leaves the network in eval mode."""
+    network.eval()
+    logits = []
+    for first in range(0, len(images), batch_size):
+        batch = images.fetch(np.arange(first, min(first + batch_size, len(images))))
+        logits.append(network(normalised(batch, context)).float().cpu())
+    logits_BK, labels_B = torch.cat(logits), torch.from_numpy(np.array(images.labels))
+    correct_B = topk_correct(logits_BK, labels_B)
+    return Judgement(
+        top1=100 * float(correct_B.double().mean()),
+        top5=100 * float(topk_correct(logits_BK, labels_B, 5).double().mean()),
+        ece=expected_calibration_error(logits_BK, labels_B),
+        per_class=tuple(
+            None if math.isnan(value) else round(100 * value, 4)
+            for value in per_class_accuracy(correct_B, labels_B, logits_BK.shape[1]).tolist()
+        ),
+        images=len(images),
+    )

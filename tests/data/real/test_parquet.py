@@ -1,0 +1,196 @@
+import json
+import pickle
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from edc_ray.data.real import parquet
+from edc_ray.data.real.fake import synthetic_images, write_parquet
+from edc_ray.data.real.parquet import choose_split, read_parquet
+from edc_ray.errors import DataError
+from tests.artifacts.parquet_files import written
+
+
+def _read(*paths: object):
+    return read_parquet(fsspec.filesystem("file"), [str(path) for path in paths], "here")
+
+
+def _write(path: object, columns: dict, names: object = None) -> None:
+    table = pa.table(columns)
+    if names is not None:
+        info = {"info": {"features": {"fine_label": {"names": names}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+    pq.write_table(table, str(path))
+
+
+def test_scattered_rows_of_several_files_come_in_the_order_asked_for(tmp_path) -> None:
+    images = synthetic_images(3, 4, 8)
+    write_parquet(images, f"{tmp_path}/a.parquet", row_group_size=2)
+    write_parquet(images, f"{tmp_path}/b.parquet", row_group_size=5)
+    read = _read(tmp_path / "a.parquet", tmp_path / "b.parquet")
+    assert read.labels.tolist() == [*images.labels, *images.labels]
+    assert read.class_names == images.class_names
+    everything = read.reader.read(read.rows)
+    rows = np.random.default_rng(0).permutation(24)
+    again = pickle.loads(pickle.dumps(read.reader))
+    assert again.read(rows) == [everything[row] for row in rows]
+    assert everything[:12] == everything[12:]
+    assert again.name(13) == f"{tmp_path}/b.parquet row 1"
+
+
+def test_columns_of_the_cifar_files_and_old_class_names_are_known(tmp_path) -> None:
+    _write(
+        tmp_path / "a.parquet",
+        {"img": [b"x", b"y"], "fine_label": [1, 0], "coarse_label": [5, 5]},
+        {"1": "dog", "0": "cat"},
+    )
+    read = _read(tmp_path / "a.parquet")
+    assert read.labels.tolist() == [1, 0]
+    assert read.class_names == ("cat", "dog")
+    assert read.reader.read([1]) == [b"y"]
+
+
+def test_labels_that_are_names_are_numbered_in_sorted_order(tmp_path) -> None:
+    _write(tmp_path / "a.parquet", {"image": [b"x", b"y", b"z"], "label": ["dog", "cat", "dog"]})
+    read = _read(tmp_path / "a.parquet")
+    assert read.class_names == ("cat", "dog")
+    assert read.labels.tolist() == [1, 0, 1]
+
+
+def test_integers_without_names_stay_without(tmp_path) -> None:
+    _write(tmp_path / "a.parquet", {"image": [b"x"], "label": [3]})
+    assert _read(tmp_path / "a.parquet").class_names is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"image": [b"x"]}, "columns image"),
+        ({"pixels": [b"x"], "label": [0]}, "columns pixels, label"),
+        ({"image": ["a.png"], "label": [0]}, "holds no encoded images"),
+        ({"image": [b"x"], "label": [0.5]}, "neither integers nor names"),
+        ({"image": [b"x", b"y"], "label": [0, None]}, "1 rows of .* have no label"),
+    ],
+)
+def test_other_layouts_are_refused(tmp_path, columns: dict, message: str) -> None:
+    _write(tmp_path / "a.parquet", columns)
+    with pytest.raises(DataError, match=message):
+        _read(tmp_path / "a.parquet")
+
+
+def test_an_image_that_is_not_in_the_file_is_named(tmp_path) -> None:
+    _write(tmp_path / "a.parquet", {"image": [b"x", None], "label": [0, 1]})
+    with pytest.raises(DataError, match=r"no image bytes in .*a\.parquet row 1"):
+        _read(tmp_path / "a.parquet").reader.read([0, 1])
+
+
+def test_a_truncated_file_is_named(tmp_path) -> None:
+    write_parquet(synthetic_images(2, 2, 8), f"{tmp_path}/a.parquet")
+    data = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(data[:-20])
+    with pytest.raises(DataError, match=r"(?s)cannot read .*a\.parquet.*next: +fetch or write it anew$"):
+        _read(tmp_path / "a.parquet")
+
+
+def test_only_labels_and_bytes_of_images_are_looked_at(tmp_path) -> None:
+    images = [{"bytes": bytes([row] * 9), "path": f"images/{row}.png"} for row in range(6)]
+    table = pa.table({"image": images, "label": [0] * 6, "caption": [f"a cat {row}" for row in range(6)]})
+    for columns, read in ((["caption", "image.path"], True), (["image.bytes"], False)):
+        encodings = dict.fromkeys(columns, "DELTA_BYTE_ARRAY")
+        (tmp_path / "a.parquet").write_bytes(written(table, use_dictionary=False, column_encoding=encodings))
+        reader = _read(tmp_path / "a.parquet").reader
+        if read:
+            assert reader.read([5, 0]) == [bytes([5] * 9), bytes(9)]
+            continue
+        with pytest.raises(DataError, match=r"(?s)cannot read .*next: +write it anew with another encoding"):
+            reader.read([0])
+
+
+def test_an_image_column_has_one_form_in_each_file(tmp_path) -> None:
+    _write(tmp_path / "a.parquet", {"image": [b"x"], "label": [0]})
+    _write(tmp_path / "b.parquet", {"image": [{"path": "y.png", "bytes": b"y"}], "label": [0]})
+    assert _read(tmp_path / "a.parquet", tmp_path / "b.parquet").reader.read([1, 0]) == [b"y", b"x"]
+
+
+def test_files_that_name_other_classes_are_refused(tmp_path) -> None:
+    for name, classes in (("a", ["cat", "dog"]), ("b", ["dog", "cat"])):
+        _write(tmp_path / f"{name}.parquet", {"image": [b"x"], "fine_label": [0]}, classes)
+    with pytest.raises(DataError, match="name different classes"):
+        _read(tmp_path / "a.parquet", tmp_path / "b.parquet")
+
+
+def test_a_folder_of_splits_gives_each_role_its_own() -> None:
+    paths = [
+        "d/test-00000-of-00001.parquet",
+        "d/train-00001-of-00002.parquet",
+        "d/train-00000-of-00002.parquet",
+    ]
+    assert choose_split(paths, "train") == sorted(paths)[1:]
+    assert choose_split(paths, "val") == paths[:1]
+    assert choose_split(["d/validation-0.parquet", *paths], "val") == ["d/validation-0.parquet"]
+    assert choose_split(["d/b.parquet", "d/a.parquet"], "val") == ["d/a.parquet", "d/b.parquet"]
+
+
+class _Counting(MemoryFileSystem):
+    """Tells how many bytes were asked for, as an asynchronous storage is asked; opens no files."""
+
+    cachable = False
+    async_impl = True
+    fetched = 0
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: object) -> bytes:
+        data = super().cat_file(path, start=start, end=end)
+        self.fetched += len(data)
+        return data
+
+    def _open(self, *args: object, **kwargs: object) -> object:
+        raise AssertionError("a file that reads ahead")
+
+
+def _many_groups(tmp_path: Path, groups: int) -> bytes:
+    images = [np.random.default_rng(n).bytes(4000) for n in range(groups * 4)]
+    table = {"image": [{"bytes": data, "path": None} for data in images], "label": [0] * len(images)}
+    pq.write_table(pa.table(table), tmp_path / "many.parquet", row_group_size=4, write_statistics=False)
+    return (tmp_path / "many.parquet").read_bytes()
+
+
+def test_no_more_is_fetched_of_a_remote_file_than_what_is_read(tmp_path) -> None:
+    data, filesystem = _many_groups(tmp_path, 300), _Counting()
+    MemoryFileSystem().pipe_file("/counted/many.parquet", data)
+    images = read_parquet(filesystem, ["/counted/many.parquet"], "here")
+    assert len(images.labels) == 1200
+    group = pq.read_metadata(tmp_path / "many.parquet").row_group(0)
+    stored = sum(group.column(place).total_compressed_size for place in range(2))
+    footer = int.from_bytes(data[-8:-4], "little")
+    assert filesystem.fetched < 2**16 + footer + 300 * 200
+    filesystem.fetched = 0
+    images.reader.read([0])  # and the footer, for the first time
+    assert filesystem.fetched < 2**16 + footer + 1.1 * stored
+    filesystem.fetched = 0
+    assert images.reader.read([600, 603])[0] == np.random.default_rng(600).bytes(4000)
+    assert filesystem.fetched < 1.1 * stored
+
+
+def test_the_footer_is_read_once_for_all_row_groups(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "many.parquet").write_bytes(_many_groups(tmp_path, 20))
+    reader, calls = _read(tmp_path / "many.parquet").reader, []
+    once = parquet.read_footer
+    monkeypatch.setattr(parquet, "read_footer", lambda *given: calls.append(1) or once(*given))
+    everything = reader.read(range(80))
+    assert len(calls) == 1
+    again = pickle.loads(pickle.dumps(reader))
+    assert again.read(range(80)) == everything
+    assert len(calls) == 2
+
+
+def test_files_of_an_object_storage_are_never_opened(tmp_path, s3_url: str, monkeypatch) -> None:
+    filesystem, path = fsspec.core.url_to_fs(f"{s3_url}/many.parquet")
+    filesystem.pipe_file(path, _many_groups(tmp_path, 5))
+    monkeypatch.setattr(type(filesystem), "_open", lambda *_, **__: pytest.fail("a file that reads ahead"))
+    images = read_parquet(filesystem, [path], "there")
+    assert images.reader.read([19, 3]) == [np.random.default_rng(row).bytes(4000) for row in (19, 3)]

@@ -3,7 +3,7 @@
     python benchmarks/bench_launches.py [--observers NAME ...] [--stages NAME ...] [--json]
 
 Nothing is timed and no GPU is needed: the operations are counted while a CPU runs them, with two images and
-random weights; their number depends on neither. Views start nothing and are not counted. An operation of our own
+random weights; their number depends on neither. Views start nothing and are not counted. An operation of ours
 counts as the kernels that are declared for it (edc_ray/kernels/cuda/launch_counts.py).
 
     squeeze     one optimiser step of an observer; plain is the same without gradient clipping or scales
@@ -12,13 +12,12 @@ counts as the kernels that are declared for it (edc_ray/kernels/cuda/launch_coun
     relabel     one batch of one observer; plain is its forward
     evaluate    one step of a student of that architecture; plain is a training step without averages
 
-`captured` says what the host starts where the step is captured. The JSON object holds stage -> network -> plain,
-ours, layers (measured ones; 0 where there are none), and the operations of ours by name under "operations".
+The JSON object holds stage -> network -> plain, ours, layers (measured ones; 0 where there are none), and the
+operations of ours by name under "operations".
 """
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -26,10 +25,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from edc_ray.stages.network_numerics import TrainingSteps
-from edc_ray.stages.training import make_optimizer
-from harness import base_parser, chosen_context, print_facts, print_json, print_note, print_table, provenance
+from harness import base_parser, print_facts, print_json, print_note, print_table, provenance
 from launches import launches_of
+from reference.torch_layers import by_torch_layers
 from torch import Tensor, nn
 
 from edc_ray.config.stages import EvaluateConfig, SqueezeConfig
@@ -45,11 +43,13 @@ from edc_ray.core.recover.state import LoopState, Observer
 from edc_ray.core.seeding import draws
 from edc_ray.core.students.ema import EmaParameters
 from edc_ray.core.students.student_loss import mse_ce
-from edc_ray.kernels.cpu.fused_network import fused_network, trial_images
+from edc_ray.kernels.cpu.fused_network import Wanted, fused_network, trial_images
 from edc_ray.kernels.cuda.pixels import TritonPixelKernels
 from edc_ray.kernels.cuda.statistics import TritonKernels
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
+from edc_ray.stages.units.numerics import TrainingSteps
+from edc_ray.stages.units.training import make_optimizer
 
 LARGE = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet")
 SMALL = (
@@ -71,7 +71,9 @@ def patch_side_of(name: str) -> int:
 
 
 def network_of(name: str) -> nn.Module:
-    return build_network(name, num_classes=CLASSES, image_size=size_of(name), channels=3, seed=0)
+    """Of torch's layers: a ConvNet's compiled pass is a CPU's."""
+    sizes = {"num_classes": CLASSES, "image_size": size_of(name), "channels": 3, "seed": 0}
+    return by_torch_layers(build_network(name, **sizes))
 
 
 def images_of(name: str) -> tuple[Tensor, Tensor]:
@@ -84,15 +86,21 @@ def kernels_of_cuda() -> TritonKernels:
     return TritonKernels("cpu")
 
 
+def fused_of(network: nn.Module, name: str, wanted: Wanted, kernels: TritonKernels) -> nn.Module:
+    """As a stage has an observer on a CUDA device."""
+    trial = trial_images(3, size_of(name), torch.device("cpu"))
+    return fused_network(network, wanted, kernels, FLOAT32, trial)
+
+
 def recover_counts(name: str) -> Counts:
     """One iteration, captured or not: the operations are the same."""
     network, (images, labels), kernels = freeze(network_of(name)), images_of(name), kernels_of_cuda()
-    fused = fused_network(network, "gradients", kernels, FLOAT32, trial_images(3, size_of(name), images.device))
+    fused = fused_of(network, name, "gradients", kernels)
     observer = Observer.of(name, fused, kernels=kernels)
-    settings = RecoverSettings(patch_side=patch_side_of(name), iterations=10)
-    local = local_class_targets([observer], images, settings.patch_side)
+    settings, side = RecoverSettings(iterations=10), patch_side_of(name)
+    local = local_class_targets([observer], images, side)
     targets = {name: {layer: LayerTarget(each) for layer, each in local[name].items()}}
-    captured, states = CapturedRecover(TritonPixelKernels()), [LoopState.start(images)]
+    states = [LoopState.start(images)]
 
     def counted(step: Callable[[], None], *_: object) -> Callable[[], None]:
         return step
@@ -101,13 +109,15 @@ def recover_counts(name: str) -> Counts:
 
     def iteration() -> None:
         states[0] = recover_images(
-            states[0], labels, [observer], targets, settings, mean=(0.5,) * 3, std=(0.25,) * 3,
-            draws=partial(draws, 0), local_targets=local, until=states[0].iteration + 1, captured=captured,
+            states[0], labels, [observer], targets, settings, patch_side=side, mean=(0.5,) * 3,
+            std=(0.25,) * 3, draws=partial(draws, 0), local_targets=local,
+            until=states[0].iteration + 1, captured=captured,
         )  # fmt: skip
 
     iteration()
     ours = launches_of(captured.step_of(name))
-    return _counts(launches_of(partial(_image_gradient, network, images, labels)), ours, len(observer.taps.kinds))
+    plain = launches_of(partial(_image_gradient, network, images, labels))
+    return _counts(plain, ours, len(observer.taps.kinds))
 
 
 def _image_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -118,7 +128,7 @@ def _image_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tenso
 @torch.no_grad()
 def statistics_counts(name: str) -> Counts:
     network, (images, labels), kernels = freeze(network_of(name)), images_of(name), kernels_of_cuda()
-    fused = fused_network(network, "inputs", kernels, FLOAT32, trial_images(3, size_of(name), images.device))
+    fused = fused_of(network, name, "inputs", kernels)
     taps = LayerTaps(fused, kernels=kernels)
     sums = StatisticsAccumulator(taps.kinds, patch_side_of(name))
 
@@ -133,21 +143,20 @@ def statistics_counts(name: str) -> Counts:
 @torch.no_grad()
 def relabel_counts(name: str) -> Counts:
     network, (images, _), kernels = freeze(network_of(name)), images_of(name), kernels_of_cuda()
-    fused = fused_network(network, "results", kernels, FLOAT32, trial_images(3, size_of(name), images.device))
+    fused = fused_of(network, name, "results", kernels)
     laid_out = images.contiguous(memory_format=torch.channels_last)
     return _counts(launches_of(partial(network, images)), launches_of(partial(fused, laid_out)), 0)
 
 
-def squeeze_counts(name: str, options: argparse.Namespace) -> Counts:
+def squeeze_counts(name: str) -> Counts:
     images, labels = images_of(name)
     section = SqueezeConfig(observers=(name,))
 
     def plain_loss(network: nn.Module) -> Tensor:
         return F.cross_entropy(network(images), labels)
 
-    context = chosen_context(options)
     network = network_of(name).train()
-    optimizer, steps = make_optimizer(network, section), TrainingSteps(network, context)
+    optimizer, steps = make_optimizer(network, section), TrainingSteps(network, FLOAT32, images.device)
 
     def step() -> None:
         loss = F.cross_entropy(steps.forward(images), labels)
@@ -158,7 +167,7 @@ def squeeze_counts(name: str, options: argparse.Namespace) -> Counts:
     return _counts(launches_of(_plain_training(network_of(name), plain_loss, section)), launches_of(step), 0)
 
 
-def evaluate_counts(name: str, options: argparse.Namespace) -> Counts:
+def evaluate_counts(name: str) -> Counts:
     images, labels = images_of(name)
     section, logits = EvaluateConfig(students=(name,)), torch.randn(IMAGES, CLASSES)
 
@@ -166,8 +175,8 @@ def evaluate_counts(name: str, options: argparse.Namespace) -> Counts:
         return mse_ce(network(images), logits, labels, ce_weight=section.ce_weight)
 
     network = network_of(name).train()
-    optimizer = make_optimizer(network, section)
-    steps, ema = TrainingSteps(network, chosen_context(options)), EmaParameters(network, section.ema_decay)
+    optimizer, steps = make_optimizer(network, section), TrainingSteps(network, FLOAT32, images.device)
+    ema = EmaParameters(network, section.ema_decay)
 
     def step() -> None:
         loss = mse_ce(steps.forward(images), logits, labels, ce_weight=section.ce_weight)
@@ -200,28 +209,26 @@ def _counts(plain: Counter[str], ours: Counter[str], layers: int) -> Counts:
     }  # fmt: skip
 
 
-def stages_of(options: argparse.Namespace) -> dict[str, Callable[[str], Counts]]:
-    """In the order of the pipeline."""
-    return {
-        "squeeze": partial(squeeze_counts, options=options),
-        "statistics": statistics_counts,
-        "recover": recover_counts,
-        "relabel": relabel_counts,
-        "evaluate": partial(evaluate_counts, options=options),
-    }
+COUNTS: dict[str, Callable[[str], Counts]] = {
+    "squeeze": squeeze_counts,
+    "statistics": statistics_counts,
+    "recover": recover_counts,
+    "relabel": relabel_counts,
+    "evaluate": evaluate_counts,
+}
+"""In the order of the pipeline."""
 
 
 def main() -> None:
     parser = base_parser(__doc__)
     parser.add_argument("--observers", nargs="+", default=[*LARGE, *SMALL])
-    parser.add_argument("--stages", nargs="+", default=list(stages_of(argparse.Namespace())))
+    parser.add_argument("--stages", nargs="+", choices=COUNTS, default=list(COUNTS))
     parser.set_short(observers=["resnet18_small", "convnet_w128"])
     options = parser.parse_args()
-    options.precision, options.compile = "float32", "none"
     facts = {**provenance(options.device), "images": IMAGES, "classes": CLASSES}
     found: dict[str, dict[str, Counts]] = {}
     for stage in options.stages:
-        count = stages_of(options)[stage]
+        count = COUNTS[stage]
         found[stage] = {name: count(name) for name in options.observers}
         rows = [
             [name, each["plain"], each["ours"], each["ours"] - each["plain"], each["layers"]]

@@ -1,11 +1,12 @@
 """Counts the operations that start a kernel on a GPU, on any machine.
 
-On a GPU the host starts every operation by itself, at some 13 microseconds each (measured on an H100): where an
-operation computes for less, their number is the time.
+On a GPU the host starts every operation by itself, at some 13 microseconds each (measured on an H100): where
+operations compute for less, their number is the time.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from edc_ray.kernels.cuda.launch_counts import LAUNCHES
 
 _STARTS_NOTHING = frozenset(
-    ["view", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "detach", "alias", "as_strided", "_unsafe_view", "reshape", "split", "split_with_sizes", "unbind", "diagonal", "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "lift_fresh", "is_same_size", "narrow", "sym_size", "real", "unfold", "_local_scalar_dense", "_reshape_alias", "resolve_conj", "resolve_neg"]
+    re.findall(
+        r"\w+",
+        """view t transpose permute expand slice select unsqueeze squeeze detach alias as_strided _unsafe_view
+        reshape split split_with_sizes unbind diagonal empty empty_like new_empty empty_strided
+        new_empty_strided lift_fresh is_same_size narrow sym_size real unfold _local_scalar_dense
+        _reshape_alias resolve_conj resolve_neg""",
+    )
 )
 """Views, and memory that nobody fills."""
 

@@ -1,4 +1,4 @@
-"""A step that is recorded once as a CUDA graph and replayed: the host then starts one thing instead of hundreds."""
+"""A step that is recorded once as a CUDA graph and replayed: the host then starts one thing, not hundreds."""
 
 from __future__ import annotations
 

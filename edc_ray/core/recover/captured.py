@@ -119,9 +119,7 @@ class CapturedRecover:
             matcher = matchers.get(observer.name)
             step = self._steps.get(observer.name)
             if step is None:
-                step = ObserverStep(
-                    observer, matcher, settings, patch_side, buffers, self._kernels, bounds
-                )
+                step = ObserverStep(observer, matcher, settings, patch_side, buffers, self._kernels, bounds)
                 self._steps[observer.name] = step
                 self._calls[observer.name] = self._captures(step, images.device, self._pool)
             elif matcher is not None:
@@ -143,7 +141,8 @@ class CapturedRecover:
         for count, iteration in enumerate(range(state.iteration, stop)):
             if count % _ROWS_AHEAD == 0:
                 some = range(iteration, min(stop, iteration + _ROWS_AHEAD))
-                rows = [_row(draws(each), each, state.adam_step + each - iteration + 1, size, settings) for each in some]
+                first_step = state.adam_step + 1 - iteration
+                rows = [_row(draws(each), each, first_step + each, size, settings) for each in some]
                 ahead = torch.from_numpy(np.stack(rows)).to(buffers.drawn.device, non_blocking=True)
             assert ahead is not None
             observer = observers[state.observer_counter % len(observers)]
@@ -254,8 +253,6 @@ def _row(
     view = sample_shared_view(draws, size, scale, flip_probability=flip_probability)
     first, second = settings.betas
     rate = settings.learning_rate * recover_cosine(iteration, settings.iterations)
-    rates = np.array(
-        [rate / (1 - first**adam_step), (1 - second**adam_step) ** 0.5], dtype=np.float32
-    )
+    rates = np.array([rate / (1 - first**adam_step), (1 - second**adam_step) ** 0.5], dtype=np.float32)
     box = [int(each) for each in (view.top, view.left, view.height, view.width, view.flip)]
     return np.concatenate([np.array(box, dtype=np.int32), rates.view(np.int32)])

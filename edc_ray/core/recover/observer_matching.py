@@ -116,8 +116,8 @@ class ObserverMatcher:
     def adopt(self, other: ObserverMatcher) -> None:
         """Takes the targets and the running estimates of another batch, in its own memory.
 
-        From then on it computes with weights of history that lie on the device. Nothing of it depends on which
-        layers were seen by then, so that a captured step goes on with the next batch.
+        From then on it computes with weights of history that lie on the device, whatever layers were seen by
+        then, so that a captured step goes on with the next batch.
         """
         self._targets_DT.copy_(other._targets_DT)
         self._estimate_D.copy_(other._estimate_D)

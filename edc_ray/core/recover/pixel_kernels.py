@@ -92,7 +92,7 @@ def view_taps_of_box(box_5: Tensor, image_size: tuple[int, int]) -> tuple[AxisTa
 def shared_view(
     images_BCHW: Tensor, box_5: Tensor, kernels: PixelKernels, memory_format: torch.memory_format
 ) -> Tensor:
-    """The same numbers as `augment.apply_shared_view`, up to rounding, of a box on the device. Differentiable."""
+    """The numbers of `augment.apply_shared_view`, up to rounding, of a box on the device. Differentiable."""
     return _SharedView.apply(images_BCHW, box_5, kernels, memory_format)  # pyright: ignore[reportReturnType]
 
 

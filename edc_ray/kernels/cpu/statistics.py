@@ -42,7 +42,7 @@ def kernels_for(device: torch.device, memory_format: torch.memory_format | None 
         raise ConfigError(
             f"{CHOICE_VARIABLE} names no kernels", found=repr(choice), expected="auto, torch or compiled"
         )
-    if device.type == "cuda" and choice != "torch":
+    if device.type == "cuda" and choice != "torch" and torch.cuda.is_available():
         own = triton_kernels()
         if not isinstance(own, str):
             return own

@@ -10,9 +10,18 @@ import triton.language as tl
 
 @triton.jit(
     do_not_specialize=[
-        "images", "C", "H", "W", "R", "S", "group_images", "groups", "row_blocks", "channel_blocks",
+        "images",
+        "C",
+        "H",
+        "W",
+        "R",
+        "S",
+        "group_images",
+        "groups",
+        "row_blocks",
+        "channel_blocks",
         "channel_programs",
-    ]  # fmt: skip
+    ]
 )
 def adding_up(
     channel_parts, tile_parts, centres, row_weights, measured,

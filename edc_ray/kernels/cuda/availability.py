@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
+    from edc_ray.core.recover.captured import CapturedRecover
     from edc_ray.kernels.cuda.statistics import TritonKernels
 
 _OLDEST = (8, 0)
@@ -33,3 +34,13 @@ def triton_kernels() -> TritonKernels | str:
     from edc_ray.kernels.cuda.statistics import TritonKernels
 
     return TritonKernels()
+
+
+def captured_recover_for(device: torch.device) -> CapturedRecover | None:
+    """Captured iterations of recover for a device; None where its kernels are not to be had."""
+    if device.type != "cuda" or isinstance(triton_kernels(), str):
+        return None
+    from edc_ray.core.recover.captured import CapturedRecover
+    from edc_ray.kernels.cuda.pixels import TritonPixelKernels
+
+    return CapturedRecover(TritonPixelKernels())

@@ -1,6 +1,6 @@
-"""The pass backward over a layer's input: derivatives of statistics, of a frozen BatchNorm and its activation.
+"""The pass backward over an input: derivatives of statistics, of a frozen BatchNorm and its activation.
 
-The formulas are those of `core.layers.torch_kernels.coefficients` and `core.layers.tile_weights.TileWeights.spread`.
+The formulas are those of `core.layers.torch_kernels.coefficients` and of `TileWeights.spread`.
 B images, C channels, H W pixels, R S rows and columns of tiles.
 """
 
@@ -17,7 +17,7 @@ def spreading(
     C, H, W, R, S, planes,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """What a pixel's derivative is made of where tiles are stretched: maps [5, H, W], see `TileWeights.spread`.
+    """What a pixel's derivative is made of where tiles are stretched: [5, H, W], see `TileWeights.spread`.
 
     by_mean, by_variance [R S]: derivatives by the tiles' moments, which `measured` holds behind 2 C numbers.
     """
@@ -58,29 +58,42 @@ def spreading(
 
 @triton.jit
 def _neighbour(x, factors, place, factor_place, in_channels, there):
-    """What a neighbour adds: the pair's factor, which stands at the upper left corner of both, times itself."""
+    """What a neighbour adds: the pair's factor, which stands at both's upper left corner, times itself."""
     factor = tl.load(factors + factor_place, mask=there, other=0.0)
     return factor[None, :] * read(x, place, in_channels & there[None, :])
 
 
 @triton.jit(
     do_not_specialize=[
-        "C", "H", "W", "S", "side", "image_step", "pixel_step", "row_blocks", "channel_blocks"
-    ]  # fmt: skip
+        "C",
+        "H",
+        "W",
+        "S",
+        "side",
+        "image_step",
+        "pixel_step",
+        "row_blocks",
+        "channel_blocks",
+    ]
 )
 def gradient_pass(
     x, upstream, result, scale, shift, measured, by_mean, by_variance, by_tile_mean, by_tile_variance, maps,
     C, H, W, S, side, image_step, pixel_step, count, planes, row_blocks, channel_blocks,
     BC: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr, LAST: tl.constexpr, VECTOR: tl.constexpr,
-    NORM: tl.constexpr, ACTIVATION: tl.constexpr, GIVEN: tl.constexpr, BY_MEAN: tl.constexpr, BY_VARIANCE: tl.constexpr,
-    TILES: tl.constexpr,
+    NORM: tl.constexpr, ACTIVATION: tl.constexpr, GIVEN: tl.constexpr, BY_MEAN: tl.constexpr,
+    BY_VARIANCE: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
     """Derivatives of a loss by x [B, C, H, W]; without tiles a map comes as H = pixels, W = 1.
 
-    x as in `measuring_pass`; upstream and result lie as x, but dense. count: numbers of a channel in the batch; planes: B C. GIVEN, BY_MEAN and
-    BY_VARIANCE say which of the derivatives by the result and by the channels' moments are there.
+    x as in `measuring_pass`; upstream and result lie as x, but dense. count: numbers of a channel in the
+    batch; planes: B C. GIVEN, BY_MEAN and BY_VARIANCE say which of the derivatives by the result and by the
+    channels' moments are there.
     """
-    C, image_step, pixel_step = C // VECTOR * VECTOR, image_step // VECTOR * VECTOR, pixel_step // VECTOR * VECTOR
+    C, image_step, pixel_step = (
+        C // VECTOR * VECTOR,
+        image_step // VECTOR * VECTOR,
+        pixel_step // VECTOR * VECTOR,
+    )
     program = tl.program_id(0)
     block = program % channel_blocks
     rows = program // channel_blocks % row_blocks
@@ -103,10 +116,7 @@ def gradient_pass(
     place = (channel * channel_step)[:, None] + (pixel * pixel_step)[None, :]
     dense_place = place if not LAST else channel[:, None] + (pixel * C)[None, :]
     here = read(x, place, mask)
-    if GIVEN:
-        found = read(upstream, dense_place, mask)
-    else:
-        found = tl.zeros([BC, BR * BW], tl.float32)
+    found = read(upstream, dense_place, mask) if GIVEN else tl.zeros([BC, BR * BW], tl.float32)
     if NORM:
         factor = tl.load(scale + channel, mask=is_channel, other=0.0)[:, None]
         constant = tl.load(shift + channel, mask=is_channel, other=0.0)[:, None]

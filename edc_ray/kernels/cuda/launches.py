@@ -14,8 +14,8 @@ from edc_ray.kernels.cuda.measuring_pass import NOTHING, STRETCHED, WHOLE
 
 _NUMBERS_A_PROGRAM = 2048
 _NUMBERS_A_WARP = 256
-_PROGRAMS = 2048
-"""Enough for every multiprocessor to have several at once."""
+_OVERHEAD, _OVERHEAD_IN_TILES = 3, 6
+"""What a program's beginning and end cost, in images of its loop (estimated from times on an H100)."""
 
 
 def power_of_two(number: int) -> int:
@@ -91,11 +91,20 @@ class Cut:
 
 @cache
 def cut_of(
-    images: int, channels: int, height: int, width: int, last: bool, *, in_tiles: bool, each: bool = False
+    images: int,
+    channels: int,
+    height: int,
+    width: int,
+    last: bool,
+    *,
+    in_tiles: bool,
+    each: bool = False,
+    processors: int = 132,
 ) -> Cut:
     """How an input [B, C, H, W] is cut; `each` leaves every image by itself.
 
-    Channels last, whole sectors of memory of them go together; else few planes and long rows.
+    Channels last, whole sectors of memory of them go together; else few planes and long rows. Images are
+    grouped so that programs begin seldom and all multiprocessors end at about the same time.
     """
     if not in_tiles:
         height, width = height * width, 1
@@ -103,12 +112,23 @@ def cut_of(
     block_channels = min(power_of_two(channels), 32 if last else 8)
     block_rows = max(1, _NUMBERS_A_PROGRAM // (block_channels * block_width))
     block_rows = min(power_of_two(height), block_rows)
-    programs = -(-height // block_rows) * -(-channels // block_channels)
-    groups = images if each else min(images, max(1, -(-_PROGRAMS // programs)))
-    group_images = -(-images // groups)
-    return Cut(
-        images, channels, height, width, block_channels, block_rows, block_width, group_images
-    )
+    blocks = -(-height // block_rows) * -(-channels // block_channels)
+    at_once, overhead = processors * (2 if in_tiles else 4), _OVERHEAD_IN_TILES if in_tiles else _OVERHEAD
+
+    def cost(group_images: int) -> int:
+        programs = blocks * -(-images // group_images)
+        return -(-programs // at_once) * (overhead + group_images)
+
+    group_images = 1 if each else min(range(1, images + 1), key=cost)
+    return Cut(images, channels, height, width, block_channels, block_rows, block_width, group_images)
+
+
+@cache
+def processors_of(device: torch.device) -> int:
+    """Multiprocessors of a device; some number on a CPU."""
+    if device.type != "cuda":
+        return 132
+    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The pass forward over a layer's input: partial sums, and a frozen BatchNorm with its activation.
 
-A program reads some rows of some channels of a group of images, each number once. Sums are kept number by number
-over the images, and brought together in the end: of each channel the mean and the sum of squared differences
-from it over its pixels, and of each row and column of tiles the weighted sums over its channels of which
-tiles are made (`core.layers.tile_weights`). Programs share nothing, so that no order of theirs changes a bit.
+A program reads some rows of some channels of a group of images, each number once. Sums are kept place by
+place over the images, and brought together in the end: of each channel the mean and the sum of squared
+differences from it over its pixels, and of each row and column of tiles the weighted sums over its channels
+of which tiles are made (`core.layers.tile_weights`). Programs share nothing, so that no order changes a bit.
 B images, C channels, H W pixels, R S rows and columns of tiles.
 """
 
@@ -59,15 +59,24 @@ def _centre(x, C, channel_step, COUNT: tl.constexpr):
 # One kernel for all sizes: VECTOR alone, which divides C and the steps, decides how memory is read.
 @triton.jit(
     do_not_specialize=[
-        "images", "C", "H", "W", "S", "image_step", "pixel_step", "group_images", "row_blocks",
+        "images",
+        "C",
+        "H",
+        "W",
+        "S",
+        "image_step",
+        "pixel_step",
+        "group_images",
+        "row_blocks",
         "channel_blocks",
-    ]  # fmt: skip
+    ]
 )
 def measuring_pass(
     x, result, scale, shift, channel_parts, tile_parts, centres, column_weights,
     images, C, H, W, S, image_step, pixel_step, group_images, row_blocks, channel_blocks,
     BC: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr, LAST: tl.constexpr, VECTOR: tl.constexpr,
     NORM: tl.constexpr, ACTIVATION: tl.constexpr, MEASURED: tl.constexpr, TILES: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     """See the file. Without tiles a map comes as H = pixels, W = 1.
 
@@ -77,7 +86,11 @@ def measuring_pass(
     BC channels, BR rows of BW >= W pixels at a time.
     """
     # Written so that Triton sees what divides them.
-    C, image_step, pixel_step = C // VECTOR * VECTOR, image_step // VECTOR * VECTOR, pixel_step // VECTOR * VECTOR
+    C, image_step, pixel_step = (
+        C // VECTOR * VECTOR,
+        image_step // VECTOR * VECTOR,
+        pixel_step // VECTOR * VECTOR,
+    )
     program = tl.program_id(0)
     block = program % channel_blocks
     row_block = program // channel_blocks % row_blocks
@@ -120,27 +133,28 @@ def measuring_pass(
         crossed = tl.zeros([BC, BR * BW], tl.float32)
     source = first
     target = result + first_image.to(tl.int64) * C * pixels
-    for _ in range(first_image, end_image):
+    for _ in tl.range(first_image, end_image, num_stages=STAGES):
         here = read(source, place, mask)
         if MEASURED:
-            difference = tl.where(mask, here - near, 0.0)
+            difference = here - near
             sums += difference
             squares += difference * difference
         if NORM:
             shown = activated(here * factor + constant, ACTIVATION)
             tl.store(target + shown_place, shown.to(result.dtype.element_ty), mask=mask)
         if TILES == 2:
-            moved = tl.where(mask, here - centre, 0.0)
-            right = tl.where(has_right, read(source, place + pixel_step, has_right) - centre, 0.0)
-            lower = tl.where(has_lower, read(source, place + W * pixel_step, has_lower) - centre, 0.0)
-            diagonal = read(source, place + (W + 1) * pixel_step, has_both)
-            diagonal = tl.where(has_both, diagonal - centre, 0.0)
+            moved = here - centre
+            right = read(source, place + pixel_step, has_right) - centre
+            lower = read(source, place + W * pixel_step, has_lower) - centre
+            diagonal = read(source, place + (W + 1) * pixel_step, has_both) - centre
             by_right += moved * right
             by_lower += moved * lower
             crossed += moved * diagonal + right * lower
         source += image_step
         target += C * pixels
+    # What was summed where there is no pixel, or no neighbour, counts for nothing.
     if MEASURED:
+        sums, squares = tl.where(mask, sums, 0.0), tl.where(mask, squares, 0.0)
         count = ((end_image - first_image) * rows * W).to(tl.float32)
         total = tl.sum(sums, 1)
         spread = tl.sum(squares, 1) - total * total / count
@@ -154,7 +168,9 @@ def measuring_pass(
         values = tl.sum(sums + shown_images * away, 0)
         own = tl.sum(squares + 2 * away * sums + shown_images * away * away, 0)
         if TILES == 2:
-            right_sums, lower_sums, crossed_sums = tl.sum(by_right, 0), tl.sum(by_lower, 0), tl.sum(crossed, 0)
+            right_sums = tl.sum(tl.where(has_right, by_right, 0.0), 0)
+            lower_sums = tl.sum(tl.where(has_lower, by_lower, 0.0), 0)
+            crossed_sums = tl.sum(tl.where(has_both, crossed, 0.0), 0)
         out_row = row_block * BR + tl.arange(0, BR)
         tile_parts += (group.to(tl.int64) * channel_blocks + block) * H * 3 * S
         for tile in range(S):

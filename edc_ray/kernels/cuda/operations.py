@@ -1,7 +1,7 @@
 """The passes as operations of torch: each counts as one, and a capture or a compiler takes it whole.
 
-B images, C channels, H W pixels, P tiles. None of them has a derivative of its own: `core.layers.measured_input` and
-`core.layers.norm_activation` know the derivatives.
+B images, C channels, H W pixels, P tiles. None of them has a derivative of its own: who calls them
+(`core.layers.measured_input`, `core.layers.norm_activation`) knows the derivatives.
 """
 
 from __future__ import annotations
@@ -15,11 +15,22 @@ from torch import Tensor
 
 from edc_ray.kernels.cuda.adding_up import adding_up
 from edc_ray.kernels.cuda.gradient_pass import gradient_pass, spreading
-from edc_ray.kernels.cuda.launches import Cut, Lie, Tiles, cut_of, lie_of, power_of_two, tiles_of
+from edc_ray.kernels.cuda.launches import (
+    Cut,
+    Lie,
+    Tiles,
+    cut_of,
+    lie_of,
+    power_of_two,
+    processors_of,
+    tiles_of,
+)
 from edc_ray.kernels.cuda.measuring_pass import STRETCHED, measuring_pass
 from edc_ray.kernels.cuda.registration import fake, operation
 
 _SPREAD_AT_A_TIME = 128
+STAGES = 3
+"""Images of which numbers are on their way at once in a measuring pass."""
 
 
 def _laid_out(x_BCHW: Tensor) -> tuple[Tensor, Lie]:
@@ -61,7 +72,10 @@ def _pass(
     x, lie = _laid_out(x)
     images, channels, height, width = x.shape
     tiles = tiles_of(height, width, side, x.device)
-    cut = cut_of(images, channels, height, width, lie.last, in_tiles=bool(tiles.kind), each=each)
+    cut = cut_of(
+        images, channels, height, width, lie.last,
+        in_tiles=bool(tiles.kind), each=each, processors=processors_of(x.device),
+    )  # fmt: skip
     result = None if norm is None else _dense_like(x, lie)
     new = partial(torch.empty, dtype=torch.float32, device=x.device)
     sums = None
@@ -77,9 +91,9 @@ def _pass(
         x, _or(result, x), scale, shift, *(_or(each_part, x) for each_part in parts),
         _or(tiles.column_weights, x), images, channels, cut.height, cut.width, tiles.columns,
         lie.image_step, lie.pixel_step, cut.group_images, cut.row_blocks, cut.channel_blocks,
-        BC=cut.block_channels, BR=cut.block_rows, BW=cut.block_width, LAST=lie.last, VECTOR=lie.vector(channels),
-        NORM=norm is not None, ACTIVATION=activation, MEASURED=measured, TILES=tiles.kind,
-        num_warps=cut.warps,
+        BC=cut.block_channels, BR=cut.block_rows, BW=cut.block_width, LAST=lie.last,
+        VECTOR=lie.vector(channels), NORM=norm is not None, ACTIVATION=activation, MEASURED=measured,
+        TILES=tiles.kind, STAGES=STAGES, num_warps=cut.warps,
     )  # fmt: skip
     return result, sums
 
@@ -192,9 +206,10 @@ def _gradient(
         x, _or(upstream, x), result, scale, shift, _or(measured, x),
         _or(by[0], x), _or(by[1], x), _or(by[2], x), _or(by[3], x), _or(maps, x),
         channels, cut.height, cut.width, tiles.columns if tiles else 0, side or 1,
-        lie.image_step, lie.pixel_step, float(images * height * width), float(images * channels), cut.row_blocks, cut.channel_blocks,
-        BC=cut.block_channels, BR=cut.block_rows, BW=cut.block_width, LAST=lie.last, VECTOR=lie.vector(channels),
-        NORM=norm is not None, ACTIVATION=activation, GIVEN=upstream is not None,
+        lie.image_step, lie.pixel_step, float(images * height * width), float(images * channels),
+        cut.row_blocks, cut.channel_blocks,
+        BC=cut.block_channels, BR=cut.block_rows, BW=cut.block_width, LAST=lie.last,
+        VECTOR=lie.vector(channels), NORM=norm is not None, ACTIVATION=activation, GIVEN=upstream is not None,
         BY_MEAN=by[0] is not None, BY_VARIANCE=by[1] is not None, TILES=kind, num_warps=cut.warps,
     )  # fmt: skip
     return result

@@ -10,7 +10,7 @@ def pixel_step(
     images, first_moment, second_moment, gradient, rates, low, high, total, channels, pixels,
     KEEP_FIRST: tl.constexpr, KEEP_SECOND: tl.constexpr, EPSILON: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """torch.optim.Adam's arithmetic. rates [2] float32: the step's size, and the root of the second correction.
+    """torch.optim.Adam's arithmetic. rates [2] float32: step size, and the root of the second correction.
 
     low, high [C]: bounds of pixels. All else [B, C, H, W] float32, contiguous.
     """

@@ -45,9 +45,7 @@ def moments_gradient(
     by_tile_mean: Tensor | None, by_tile_variance: Tensor | None, upstream: Tensor | None,
 ) -> Tensor:  # fmt: skip
     by = [by_mean, by_variance, by_tile_mean, by_tile_variance]
-    return _KERNELS.add_gradient(
-        x, side or None, measured, by if side else by[:2], upstream, in_place=False
-    )
+    return _KERNELS.add_gradient(x, side or None, measured, by if side else by[:2], upstream, in_place=False)
 
 
 def norm_gradient(
@@ -77,6 +75,4 @@ def pixel_step(
     images: Tensor, first: Tensor, second: Tensor, gradient: Tensor, rates: Tensor, low: Tensor, high: Tensor,
     keep_first: float, keep_second: float,
 ) -> None:  # fmt: skip
-    TORCH_PIXEL_KERNELS.step(
-        images, (first, second), gradient, rates, (low, high), (keep_first, keep_second)
-    )
+    TORCH_PIXEL_KERNELS.step(images, (first, second), gradient, rates, (low, high), (keep_first, keep_second))

@@ -106,9 +106,7 @@ class TritonNorms:
         measured: Tensor | None,
         by_quantity: Sequence[Tensor | None],
     ) -> Tensor:
-        return _OPERATIONS.norm_gradient(
-            x_BCHW.detach(), *_words(formula), upstream, measured, *by_quantity
-        )
+        return _OPERATIONS.norm_gradient(x_BCHW.detach(), *_words(formula), upstream, measured, *by_quantity)
 
 
 def _words(formula: NormFormula) -> tuple[Tensor, Tensor, int]:

@@ -1,7 +1,7 @@
-"""One box cut out of every image, resized to the image's size and flipped, by two taps of rows and of columns.
+"""One box cut out of every image, resized to the image's size and flipped, by two taps an axis.
 
-The same numbers as `core.views.augment.apply_shared_view` up to rounding, but of a box that lies on the device: no size
-changes from view to view, so that a captured step can show another one at each replay.
+The numbers of `core.views.augment.apply_shared_view` up to rounding, but of a box that lies on the device: no
+size changes from view to view, so that a captured step can show another one at each replay.
 """
 
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false
@@ -11,7 +11,7 @@ import triton.language as tl
 
 @triton.jit
 def _taps(output, begin, extent, length, flip):
-    """Of output places: the two source places and the weight of the second, as torch's interpolation has them."""
+    """Of output places: the two source places and the weight of the second, as in torch's interpolation."""
     step = tl.where(flip != 0, length - 1 - output, output).to(tl.float32)
     position = tl.maximum((extent.to(tl.float32) / length) * (step + 0.5) - 0.5, 0.0)
     first = tl.minimum(position.to(tl.int32), extent - 1)
@@ -73,8 +73,8 @@ def view_gradient_pass(
 ):  # fmt: skip
     """The transpose of `view_pass` along rows or along columns; one after the other they are all of it.
 
-    Each pixel gathers from the outputs that read it, in their order. by_view and by_images [B, C, H, W], each in
-    steps of its own; box as there.
+    Each pixel gathers from the outputs that read it, in their order. by_view and by_images [B, C, H, W], each
+    in steps of its own; box as there.
     """
     image = tl.program_id(1).to(tl.int64) * C * H * W
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)

@@ -40,7 +40,7 @@ def stage_inputs(config: RunConfig, stage: Stage) -> dict[str, Any]:
             fields[f"dataset.{name}"] = value
     for one in stage.lineage:
         fields |= _section_inputs(config, one)
-    if config.compile != "none":  # as if the field had always been there
+    if config.compile not in ("auto", "none"):  # as if the field had always been there
         fields["compile"] = config.compile
     if stage.ipc_matters(config):
         fields["ipc"] = config.ipc

@@ -46,7 +46,8 @@ def _batches(settings: RecoverSettings, captured: CapturedRecover | None) -> lis
         state = LoopState.start(start) if state is None else state.next_batch(start, "chain")
         state = recover_images(
             state, LABELS + number % 2, observers, targets, settings,
-            patch_side=PATCH_SIDE, mean=(0.5,) * 3, std=(0.25,) * 3, draws=partial(draws, 0, number), local_targets=local,
+            patch_side=PATCH_SIDE, mean=(0.5,) * 3, std=(0.25,) * 3,
+            draws=partial(draws, 0, number), local_targets=local,
             captured=captured,
         )  # fmt: skip
         ends.append(state)

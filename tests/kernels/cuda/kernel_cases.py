@@ -22,7 +22,7 @@ from tests.core.layer_cases import ACTIVATIONS, Case, assert_equals_plain_formul
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
-# Sides that are multiples of the tile's or not, single pixels, a row, one image, channels that 8 divides or not.
+# Sides that are multiples of the tile's or not, single pixels, a row, one image, channels that 8 divides.
 SHAPES = [(2, 3, 7, 7), (3, 5, 1, 1), (3, 17, 4, 10), (2, 1, 5, 1), (1, 40, 8, 8)]
 
 
@@ -121,7 +121,9 @@ def test_norms_pass_on_what_is_no_number(kernels: TritonKernels) -> None:
 
 @pytest.mark.parametrize("size", [(9, 9), (20, 14)])
 def test_a_view_and_its_gradient_are_those_of_torchs_interpolation(size: tuple[int, int]) -> None:
-    one_pixel = AugmentParams(*(torch.tensor([each]) for each in (size[0] - 1, 2, 1, 1)), torch.tensor([True]))
+    one_pixel = AugmentParams(
+        *(torch.tensor([each]) for each in (size[0] - 1, 2, 1, 1)), torch.tensor([True])
+    )
     sampled = [sample_shared_view(draws(0, index), size, (0.08, 1.0)) for index in range(3)]
     images, upstream = (random_input((2, 3, *size), seed=seed).to(DEVICE) for seed in (0, 1))
     images.requires_grad_()
@@ -145,7 +147,9 @@ def test_a_step_of_pixels_is_adams_within_the_bounds() -> None:
     for number in range(1, 4):
         gradient = random_input((2, 3, 5, 5), seed=number).to(DEVICE)
         rates = torch.tensor([0.05 / (1 - 0.5**number), (1 - 0.9**number) ** 0.5], device=DEVICE)
-        for kernels, (images, *moments) in zip((TORCH_PIXEL_KERNELS, TritonPixelKernels()), states, strict=True):
+        for kernels, (images, *moments) in zip(
+            (TORCH_PIXEL_KERNELS, TritonPixelKernels()), states, strict=True
+        ):
             kernels.step(images, (moments[0], moments[1]), gradient, rates, (low, high), (0.5, 0.9))
     for one, other in zip(*states, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)

@@ -31,8 +31,8 @@ LABELS = torch.tensor([0, 1])
 class Traced:
     """In place of a capture: a step's third call is traced, and the trace is run from then on.
 
-    A number or a draw that the step took from the host would be the same in all runs of the trace, and asking the
-    device for one raises while it is traced.
+    A number or a draw that the step took from the host would be the same in all runs of the trace, and asking
+    the device for one raises while it is traced.
     """
 
     def __init__(self, step: Callable[[], None], *_: object) -> None:
@@ -57,7 +57,9 @@ def _observers() -> list[Observer]:
     for name in NAMES:
         network = make_observer(name, len(made)).network
         kernels = TritonKernels("cpu")
-        fused = fused_network(network, "gradients", kernels, FLOAT32, trial_images(3, SIDE, torch.device("cpu")))
+        fused = fused_network(
+            network, "gradients", kernels, FLOAT32, trial_images(3, SIDE, torch.device("cpu"))
+        )
         made.append(Observer.of(name, fused, kernels=kernels))
     return made
 
@@ -72,15 +74,15 @@ def _made(observers: list[Observer], captured: CapturedRecover | None) -> list[L
     for number in range(2):
         local = local_class_targets(observers, _noise(10 + number), 4)
         targets: Any = {
-            name: {layer: LayerTarget(each) for layer, each in layers.items()} for name, layers in local.items()
+            name: {layer: LayerTarget(each) for layer, each in layers.items()}
+            for name, layers in local.items()
         }
-        ends.append(
-            recover_images(
-                LoopState.start(_noise(number)), LABELS + number, observers, targets, settings, patch_side=4,
-                mean=(0.5,) * 3, std=(0.25,) * 3, draws=partial(draws, 0, number), local_targets=local,
-                captured=captured,
-            )  # fmt: skip
-        )
+        state = recover_images(
+            LoopState.start(_noise(number)), LABELS + number, observers, targets, settings, patch_side=4,
+            mean=(0.5,) * 3, std=(0.25,) * 3, draws=partial(draws, 0, number), local_targets=local,
+            captured=captured,
+        )  # fmt: skip
+        ends.append(state)
     return ends
 
 

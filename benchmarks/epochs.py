@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edc_ray.core.seeding import draws
 from edc_ray.core.views.views import EpochViews, ViewSettings, draw_epoch_views
-from edc_ray.data.real.fake import synthetic_images
+from tests.data.made_images import synthetic_images
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -1,9 +1,9 @@
-"""Checks what the Markdown files say that a program can know. Status 1 and a line for each mistake.
+"""Checks what a program can check in the Markdown files. Status 1 and a line for each mistake.
 
-Every relative link leads to a file, and to a heading of it; every `edc-ray` command is understood by the
-command line, and its recipe and overrides by the config; every `section.field` is a field, and
-`section.field=value` gives it a value that it can have; every `make` target exists. Links to the web are
-not followed.
+- Every relative link leads to a file, and to a heading in it. Links to the web are not followed.
+- The command line understands every `edc-ray` command, and the config its recipe and overrides.
+- Every `section.field` is a field, and every `section.field=value` gives it a valid value.
+- Every `make` target exists.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def documents() -> list[Path]:
 
 def mistakes_in(path: Path) -> Iterator[str]:
     """A sentence for each mistake of a document."""
-    # A command that goes on in the next line is one command.
+    # A command that continues on the next line is one command.
     text = re.sub(r"\\\n\s*", "", path.read_text(encoding="utf-8"))
     for link in _LINK.findall(text):
         target, _, heading = link.partition("#")
@@ -62,7 +62,10 @@ def _headings(path: Path) -> set[str]:
 
 def _mistakes_of_command(command: str) -> Iterator[str]:
     _, name, *words = shlex.split(command.partition(" > ")[0])
-    commands = getattr(typer.main.get_command(app), "commands", {})
+    program = typer.main.get_command(app)
+    if any(name in option.opts for option in program.params):
+        return
+    commands = getattr(program, "commands", {})
     if name not in commands:
         yield f"`{command}`: there is no such command"
         return
@@ -70,7 +73,7 @@ def _mistakes_of_command(command: str) -> Iterator[str]:
         return
     try:
         parsed = commands[name].make_context(name, list(words)).params
-    except Exception as error:  # click's, of which typer may carry a copy of its own
+    except Exception as error:  # click's, of which typer may carry its own copy
         yield f"`{command}`: {error}"
         return
     given = parsed.get("words") or []
@@ -101,7 +104,7 @@ def _mistakes_of_field(code: str) -> Iterator[str]:
         try:
             load_recipe(_ANY_RECIPE, [code])
         except ConfigError as error:
-            # What the value needs of other fields is not said of it alone.
+            # A value may be valid only beside other fields, which the code does not state.
             if f"'{found[1]}.{found[2]}" in error.summary:
                 yield f"`{code}`: {error}"
 

@@ -1,4 +1,7 @@
-"""Ray: where units run and how many at once. The only package that imports ray."""
+"""Ray: where units run and how many at once. The only package that imports ray.
+
+May import errors, digests, config, artifacts, data, stages and runs.
+"""
 
 import os
 

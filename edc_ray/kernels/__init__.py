@@ -1,1 +1,4 @@
-"""Kernels that a C++ compiler makes on first use; without one the torch form of `core` computes."""
+"""Kernels that are faster than the torch form of `core`, which computes where there is none.
+
+May import errors and core.
+"""

@@ -35,9 +35,14 @@ def imported_modules(path: Path) -> set[str]:
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = _absolute(path, node)
-            # `from edc_ray import core` imports the layer that it names.
-            modules |= {f"{module}.{alias.name}" for alias in node.names} if module == "edc_ray" else {module}
+            modules |= {_file_or_folder(module, alias.name) for alias in node.names}
     return modules
+
+
+def _file_or_folder(module: str, name: str) -> str:
+    """`from edc_ray.runs import same_run` imports the file that it names, other names the module alone."""
+    below = ROOT / Path(*module.split("."), name)
+    return f"{module}.{name}" if below.is_dir() or below.with_suffix(".py").is_file() else module
 
 
 def imported_names(path: Path) -> set[str]:

@@ -16,9 +16,9 @@ from PIL import Image
 from edc_ray.artifacts.storage.layout import MANIFEST_NAME
 from edc_ray.config.load import load_recipe
 from edc_ray.config.run import STAGE_NAMES
-from edc_ray.data.real.fake import synthetic_images, write_image_folder, write_parquet
 from edc_ray.data.real.images import DenseImages
 from edc_ray.launch import launch
+from tests.data.made_images import synthetic_images, write_image_folder, write_parquet
 from tests.data.planted import Planted
 from tests.e2e.command_line import TINY_SETTINGS, CommandLine, Ended
 

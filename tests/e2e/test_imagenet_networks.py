@@ -17,7 +17,6 @@ import pytest
 import torch
 
 from edc_ray.config.load import load_recipe, with_fields
-from edc_ray.data.real.fake import write_parquet
 from edc_ray.data.real.images import DenseImages
 from edc_ray.data.real.undecoded import decode_pixels
 from edc_ray.models.observers import freeze
@@ -28,6 +27,7 @@ from edc_ray.runs.open_run import open_inputs, open_run
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import read_stage_images
+from tests.data.made_images import write_parquet
 
 SAMPLE = os.environ.get("EDC_RAY_IMAGENET_SAMPLE", "")
 NUM_CLASSES = int(os.environ.get("EDC_RAY_IMAGENET_CLASSES", "8"))

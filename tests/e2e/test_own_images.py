@@ -13,8 +13,8 @@ from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.load import load_yaml
 from edc_ray.config.run import STAGE_NAMES
 from edc_ray.data.condensed.images import CondensedImages, CondensedViews
-from edc_ray.data.real.fake import synthetic_images, write_image_folder
 from edc_ray.data.real.images import DenseImages
+from tests.data.made_images import synthetic_images, write_image_folder
 from tests.e2e.command_line import TINY_SETTINGS, CommandLine, Ended
 
 NAMES = ("ankle boot", "bag", "coat")

@@ -48,7 +48,6 @@ from edc_ray.data.condensed.images import read_label_rows
 from edc_ray.data.condensed.label_epochs import LabelEpochs
 from edc_ray.data.condensed.label_tables import decoded_label_rows, encoded_labels_table
 from edc_ray.data.condensed.shard_files import open_shard
-from edc_ray.data.real.fake import synthetic_images, write_parquet
 from edc_ray.data.real.parquet import read_parquet
 from edc_ray.data.real.undecoded import MemoryReader, decode_rows
 from edc_ray.errors import ArtifactError
@@ -61,6 +60,7 @@ from edc_ray.sharing.formats.official_images import open_official_folder
 from edc_ray.sharing.formats.official_labels import OfficialBatch, batch_from_bytes, batch_to_bytes
 from edc_ray.sharing.formats.tars import images_of_tar
 from edc_ray.stages.units.event_log import read_events
+from tests.data.made_images import synthetic_images, write_parquet
 
 NAME = "file-of-somebody"
 NAMES = ("cat", "dog", "owl")

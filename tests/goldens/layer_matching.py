@@ -13,8 +13,9 @@ from torch import Tensor
 from edc_ray.core.layers.measured_input import StatisticKernels, measure
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
-from edc_ray.core.recover.matching import Layout, RunningEstimate, matching_loss, pack
+from edc_ray.core.recover.matching import Layout, RunningEstimate, pack
 from edc_ray.kernels.cpu.statistics import CompiledKernels, compiled_kernels
+from tests.core.one_layer import matching_loss
 
 
 @dataclass

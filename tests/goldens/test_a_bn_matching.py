@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from edc_ray.core.layers.moments import LayerStatistics, layer_statistics
+from edc_ray.core.layers.moments import LayerStatistics
+from tests.core.one_layer import layer_statistics
 from tests.goldens.files import TOLERANCE, golden_names, load_golden
 from tests.goldens.layer_matching import Step, all_kernels, follow, momenta, rows_of_targets
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from edc_ray.core.layers.moments import layer_statistics
+from tests.core.one_layer import layer_statistics
 from tests.goldens.files import TOLERANCE, load_golden
 
 

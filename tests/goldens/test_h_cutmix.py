@@ -6,15 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from edc_ray.core.views.mixing import (
-    CutMixParams,
-    MixUpParams,
-    apply_cutmix_rows,
-    apply_mix,
-    apply_mixup_rows,
-)
-from edc_ray.core.views.official_draws import official_cutmix, official_cutmix_box
+from edc_ray.core.views.mixing import CutMixParams, MixUpParams
+from tests.core.mixed_groups import mixed_group
 from tests.goldens.files import TOLERANCE, load_golden
+from tests.goldens.official_draws import official_cutmix, official_cutmix_box
 
 FILE = "h_cutmix.npz"
 
@@ -43,25 +38,21 @@ def test_boxes_drawn_from_numpy_equal_the_official_ones():
 
 
 @pytest.mark.parametrize("shape", shapes("load_", "|out"))
-def test_replayed_cutmix_equals_the_official_paste_in_both_forms(shape):
+def test_replayed_cutmix_equals_the_official_paste(shape):
     golden, case = load_golden(FILE), f"load_{shape}"
     images, expected = (torch.from_numpy(golden[f"{case}|{name}"]) for name in ("x", "out"))
     partner, box = torch.from_numpy(golden[f"{case}|index"]), box_from_file(golden[f"{case}|bbox"])
-    assert torch.equal(apply_mix(images, CutMixParams(partner, box, 1.0)), expected)
-    boxes = torch.tensor([box] * len(images))
-    assert torch.equal(apply_cutmix_rows(images, images[partner], boxes), expected)
+    assert torch.equal(mixed_group(images, CutMixParams(partner, box, 1.0)), expected)
 
 
 @pytest.mark.parametrize("shape", shapes("mixup_", "|out"))
-def test_mixup_equals_the_official_blend_in_both_forms(shape):
+def test_mixup_equals_the_official_blend(shape):
     golden = load_golden(FILE)
     images = torch.from_numpy(golden[f"load_{shape}|x"])
     partner = torch.from_numpy(golden[f"load_{shape}|index"])
     lam, expected = float(golden[f"mixup_{shape}|lam"]), torch.from_numpy(golden[f"mixup_{shape}|out"])
-    mixed = apply_mix(images, MixUpParams(partner, lam))
+    mixed = mixed_group(images, MixUpParams(partner, lam))
     torch.testing.assert_close(mixed, expected, **TOLERANCE["image"])
-    rows = apply_mixup_rows(images, images[partner], torch.full((len(images),), lam, dtype=torch.float64))
-    assert torch.equal(mixed, rows)
 
 
 @pytest.mark.parametrize("saved", shapes("save_", "|bbox"))
@@ -75,4 +66,4 @@ def test_cutmix_drawn_from_the_official_seeds_equals_the_saved_one(saved):
     assert params.partner.tolist() == golden[f"{case}|index"].tolist()
     assert params.lam == golden[f"{case}|lam"]
     assert params.box == box_from_file(golden[f"{case}|bbox"])
-    assert torch.equal(apply_mix(images, params), torch.from_numpy(golden[f"{case}|out"]))
+    assert torch.equal(mixed_group(images, params), torch.from_numpy(golden[f"{case}|out"]))

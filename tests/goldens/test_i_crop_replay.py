@@ -7,13 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from edc_ray.core.views.augment import AugmentParams, apply_views
-from edc_ray.core.views.official_draws import (
-    coordinates_from_views,
-    official_replay,
-    official_view,
-    views_from_coordinates,
-)
+from edc_ray.core.views.official_views import coordinates_from_views, views_from_coordinates
 from tests.goldens.files import TOLERANCE, load_golden
+from tests.goldens.official_draws import official_replay, official_view
 
 FILE = "i_crop_replay.npz"
 IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1)
@@ -42,9 +38,7 @@ def boxes() -> list[int]:
 
 def view_of(box: int, flip: bool) -> AugmentParams:
     golden, (_, size, _) = load_golden(FILE), image_and_size()
-    return views_from_coordinates(
-        torch.from_numpy(golden[f"coords{box}"])[None], torch.tensor([flip]), size, "crossed"
-    )
+    return views_from_coordinates(torch.from_numpy(golden[f"coords{box}"])[None], torch.tensor([flip]), size)
 
 
 @pytest.mark.parametrize("box", boxes())

@@ -12,10 +12,11 @@ from torch import nn
 
 from edc_ray.core.labels.codec import Fp16Codec
 from edc_ray.core.labels.soft_labels import ensemble_logits
-from edc_ray.core.views.mixing import CutMixParams, apply_mix
-from edc_ray.core.views.official_draws import official_cutmix, official_mixup
+from edc_ray.core.views.mixing import CutMixParams
 from edc_ray.sharing.formats.official_labels import OfficialBatch, batch_to_bytes
+from tests.core.mixed_groups import mixed_group
 from tests.goldens.files import TOLERANCE, load_golden
+from tests.goldens.official_draws import official_cutmix, official_mixup
 
 FILE = "l_soft_labels.npz"
 
@@ -65,7 +66,7 @@ def test_labels_of_views_mixed_from_the_official_seeds_equal_the_official_ones(c
         row0, row1, column0, column1 = params.box
         assert [row0, column0, row1, column1] == golden[f"{case}|bbox"].tolist()
     # The CIFAR programs label the un-mixed images under MixUp; see the deviations of the relabel stage.
-    labelled = images if (kind == "mixup" and source != "in1k") else apply_mix(images, params)
+    labelled = images if (kind == "mixup" and source != "in1k") else mixed_group(images, params)
     labels = ensemble_logits([network(labelled) for network in observers(golden, source)])
     expected = golden[f"{case}|soft_label"]
     if expected.dtype == np.float16:

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from edc_ray.core.labels.soft_labels import ensemble_logits
-from edc_ray.core.views.mixing import CutMixParams, apply_mix
-from edc_ray.core.views.official_draws import official_cutmix
+from edc_ray.core.views.mixing import CutMixParams
+from tests.core.mixed_groups import mixed_group
 from tests.goldens.files import TOLERANCE, load_golden
+from tests.goldens.official_draws import official_cutmix
 
 FILE = "p2_gvbsm_soft_labels.npz"
 
@@ -29,7 +30,7 @@ def test_norm_balanced_labels_of_mixed_images_equal_the_official_ones():
     golden = {name: torch.as_tensor(array) for name, array in load_golden(FILE).items()}
     row0, column0, row1, column1 = golden["bbox"].tolist()
     params = CutMixParams(golden["mix_index"], (row0, row1, column0, column1), float(golden["lam"]))
-    features = apply_mix(golden["images"], params).flatten(1)
+    features = mixed_group(golden["images"], params).flatten(1)
     num_observers = sum(name.endswith("|1.weight") for name in golden)
     logits = [
         nn.functional.linear(features, golden[f"net{i}|1.weight"], golden[f"net{i}|1.bias"])

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from edc_ray.core.layers.moments import LayerStatistics, layer_statistics
+from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.recover.priors import total_variation
+from tests.core.one_layer import layer_statistics
 from tests.goldens.files import TOLERANCE, load_golden
 from tests.goldens.layer_matching import follow
 

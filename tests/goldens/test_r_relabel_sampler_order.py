@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from edc_ray.core.views.official_draws import official_relabel_orders
+from edc_ray.core.views.official_views import official_relabel_orders
 from tests.goldens.files import load_golden
 
 FILE = "r_relabel_sampler_order.npz"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edc_ray.core.views.official_draws import official_counted_choices, official_uniform_choices
 from tests.goldens.files import load_golden
+from tests.goldens.official_draws import official_counted_choices, official_uniform_choices
 
 FILE = "s_init_sampling.json"
 

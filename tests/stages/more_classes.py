@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from edc_ray.data.real.fake import synthetic_images, write_parquet
 from edc_ray.stages.units.context import StageContext
+from tests.data.made_images import synthetic_images, write_parquet
 from tests.stages.tiny_runs import new_root, tiny_context
 
 NAMES = tuple(f"class{label}" for label in range(5))

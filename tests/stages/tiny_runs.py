@@ -16,13 +16,13 @@ from edc_ray.artifacts.storage.layout import stage_folder
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
-from edc_ray.data.real.fake import synthetic_images, write_parquet
 from edc_ray.data.real.images import ImageSet
 from edc_ray.runs.open_run import open_inputs, open_run
 from edc_ray.stages.pipeline import STAGES, StageReport, run_pipeline
 from edc_ray.stages.units.completeness import planned_units
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import WorkUnit
+from tests.data.made_images import synthetic_images, write_parquet
 
 OBSERVERS = ("convnet_d1", "wrn_16_2")
 

@@ -1,1 +1,4 @@
-"""One file for each method: its values, and its function from a config to a config. Imports `config` only."""
+"""Methods: one file for each, with its values and its function from a config to a config.
+
+May import config.run.
+"""

@@ -25,7 +25,7 @@ _PART_ON_A_CPU, _PART_ELSEWHERE = 1 << 17, 1 << 26
 def image_statistics(x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
     """Statistics of every image by itself, one row per image: [B, C] and, with a side, [B, P].
 
-    The same quantities as `layer_statistics` of each image, in `wide` numbers.
+    The quantities of `LayerStatistics` of each image, in `wide` numbers.
     """
     _, channels, height, width = x_BCHW.shape
     weights = None

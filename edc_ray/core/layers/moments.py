@@ -11,9 +11,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from edc_ray.core.layers.measured_input import measure
-from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
-
 
 @dataclass(frozen=True)
 class Moments:
@@ -64,16 +61,3 @@ class LayerStatistics:
     @property
     def _patches(self) -> tuple[Tensor | None, Tensor | None]:
         return self.patch_mean, self.patch_variance
-
-
-def layer_statistics(x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
-    """Statistics of one batch: channels, and patches unless `patch_side` is None. Differentiable.
-
-    Patches are square tiles of `patch_side`, over images, channels and the tile's pixels, of the
-    activations stretched bilinearly to the next multiples of it; P = ceil(H / side) * ceil(W / side),
-    row-major. float32 for 16-bit activations.
-
-    Source:
-        G-VBSM, Shao et al., CVPR 2024, arXiv:2311.17950, and the official code of EDC.
-    """
-    return LayerStatistics(*measure(x_BCHW, patch_side, TORCH_KERNELS)[1])

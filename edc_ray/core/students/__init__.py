@@ -1,0 +1,4 @@
+"""Training and judging students: losses, averages of weights, weight decay, accuracy.
+
+May import nothing more.
+"""

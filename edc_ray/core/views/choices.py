@@ -16,7 +16,7 @@ def choices_preferring_unused(draws: Draws, pool_size: int, count: int) -> np.nd
     """As `uniform_choices`, but with probability softmax(-times of use so far).
 
     Source:
-        the official EDC program for ImageNet-10 (`official_counted_choices` has its draws).
+        the official EDC program for ImageNet-10, with draws of ours.
     """
     used, choices = np.zeros(pool_size), np.empty(count, dtype=np.int64)
     for slot, chance in enumerate(draws.uniform(count)):

@@ -115,18 +115,6 @@ def lowest_losses(losses_M: Tensor, count: int) -> Tensor:
     return losses_M.argsort(stable=True)[:count]
 
 
-def lowest_losses_of_classes(
-    losses_M: Tensor, labels_M: Tensor, num_classes: int, count: int
-) -> list[Tensor]:
-    """For each class the indices of its `count` smallest losses, ascending in loss; fewer where it has fewer.
-
-    Deviations:
-        The official program fails where a class has fewer than `count` images.
-    """
-    order_M = losses_M.argsort(stable=True)
-    return [order_M[labels_M[order_M] == label][:count] for label in range(num_classes)]
-
-
 def shared_crop_candidates(
     images_MCHW: Tensor,
     draws: Draws,
@@ -140,7 +128,7 @@ def shared_crop_candidates(
     """Candidates of one class: each group of images is cropped and flipped `num_crops` times, a draw a group.
 
     Args:
-        images_MCHW: float, in the order of `lowest_losses_of_classes`.
+        images_MCHW: float, the one of lowest loss first.
         draws: of the class; taken in the order of groups, then crops.
         group_size: images that share a draw.
         num_crops: crops of each group.

@@ -1,8 +1,7 @@
 """CutMix and MixUp as data: parameters are drawn on the CPU, stored with the labels and replayed.
 
-B images, C channels, H W pixels. Images of one epoch are dealt into mixing groups; a group shares one draw
-(`apply_mix`). A training batch may cross groups, then each image brings its own parameters
-(`apply_cutmix_rows`, `apply_mixup_rows`). Both forms give the same bits.
+B images, C channels, H W pixels. Images of one epoch are dealt into mixing groups; a group shares one draw.
+A training batch may cross groups: each image brings its own parameters.
 """
 
 from __future__ import annotations
@@ -78,35 +77,6 @@ def cutmix_box(height: int, width: int, lam: float, centre: tuple[int, int]) -> 
         max(column - half_width, 0),
         min(column + half_width, width),
     )
-
-
-def apply_mix(
-    images_BCHW: Tensor, params: CutMixParams | MixUpParams, partner_images_BCHW: Tensor | None = None
-) -> Tensor:
-    """Mix one group.
-
-    Args:
-        images_BCHW: float, any device; not changed.
-        params: of the whole group.
-        partner_images_BCHW: the un-mixed partners; default: taken from the group by `params.partner`.
-
-    Returns:
-        [B, C, H, W].
-
-    Raises:
-        ValueError: partners are to be taken from the group and its size is not the images' number.
-    """
-    if partner_images_BCHW is None:
-        if len(params.partner) != len(images_BCHW):
-            raise ValueError(f"{len(images_BCHW)} images and {len(params.partner)} partners")
-        partner_images_BCHW = images_BCHW[params.partner.to(images_BCHW.device)]
-    if isinstance(params, MixUpParams):
-        lam_B = np.full(len(images_BCHW), params.lam)
-        return apply_mixup_rows(images_BCHW, partner_images_BCHW, lam_B)
-    row0, row1, column0, column1 = params.box
-    mixed = images_BCHW.clone()
-    mixed[..., row0:row1, column0:column1] = partner_images_BCHW[..., row0:row1, column0:column1]
-    return mixed
 
 
 def apply_cutmix_rows(images_BCHW: Tensor, partner_images_BCHW: Tensor, box_B4: Tensor) -> Tensor:

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from edc_ray.core.seeding import Draws, word_rows
 
@@ -36,35 +34,6 @@ def sample_band_orders(streams: Sequence[Draws], factor: int) -> BandOrders:
     words_B2F = word_rows(streams, 2 * factor).reshape(-1, 2, factor)
     drawn_B2F = np.argsort(words_B2F, axis=2, kind="stable").astype(np.int64)  # as Draws.permutation
     return BandOrders(rows=drawn_B2F[:, 1], columns=drawn_B2F[:, 0])
-
-
-def shuffle_bands(images_BCHW: Tensor, orders: BandOrders) -> Tensor:
-    """Put the bands of each image into its own order.
-
-    Args:
-        images_BCHW: any dtype and device.
-        orders: one for each image; F is at most H and W.
-
-    Returns:
-        [B, C, H, W]: every pixel of the image at another place, and none lost. Where F does not divide a
-        side, the last band is wider by the rest, wherever it then stands.
-
-    Raises:
-        ValueError: the number of orders is not the number of images, or there are more bands than pixels.
-
-    Source:
-        RDED, Sun et al., CVPR 2024: training shuffles the cells of the mosaics.
-    Deviations:
-        The official code re-uses a loop variable and so loses what a side leaves over; EDC's copy of it
-        shuffles nothing.
-    """
-    if len(orders) != len(images_BCHW):
-        raise ValueError(f"{len(images_BCHW)} images and {len(orders)} orders of their bands")
-    height, width = images_BCHW.shape[-2:]
-    columns_BW = torch.from_numpy(band_sources(orders.columns, width)).to(images_BCHW.device)
-    rows_BH = torch.from_numpy(band_sources(orders.rows, height)).to(images_BCHW.device)
-    shuffled = images_BCHW.gather(3, columns_BW[:, None, None, :].expand(images_BCHW.shape))
-    return shuffled.gather(2, rows_BH[:, None, :, None].expand(images_BCHW.shape))
 
 
 def band_sources(order_BF: np.ndarray, side: int) -> np.ndarray:

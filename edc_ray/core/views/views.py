@@ -19,7 +19,7 @@ from edc_ray.core.seeding import Draws, draws, draws_of_each
 from edc_ray.core.views.augment import AugmentParams, sample_views
 from edc_ray.core.views.cut_views import ViewCutter, Window
 from edc_ray.core.views.mixing import apply_cutmix_rows, apply_mixup_rows, sample_cutmix, sample_mixup
-from edc_ray.core.views.official_draws import official_relabel_orders
+from edc_ray.core.views.official_views import official_relabel_orders
 from edc_ray.core.views.patch_shuffle import BandOrders, sample_band_orders
 from edc_ray.core.views.rand_augment import RandAugmentParams, apply_rand_augment, sample_rand_augment
 

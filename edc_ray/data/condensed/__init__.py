@@ -1,6 +1,6 @@
 """The condensed set: its images, its stored views and their soft labels, for PyTorch.
 
-May import errors, config, core and artifacts. Cards of published sets name the classes below by this path.
+Cards of published sets name the classes below by this path. May import nothing more.
 """
 
 from __future__ import annotations

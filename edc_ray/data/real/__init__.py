@@ -1,0 +1,4 @@
+"""Real images: folders, Parquet files and named datasets, by URL, decoded when they are asked for.
+
+May import nothing more.
+"""

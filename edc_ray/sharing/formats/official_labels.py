@@ -25,7 +25,7 @@ from edc_ray.artifacts.storage.store import Store
 from edc_ray.artifacts.tables.schema import LabelRows
 from edc_ray.core.labels.codec import Fp16Codec
 from edc_ray.core.views.augment import AugmentParams
-from edc_ray.core.views.official_draws import coordinates_from_views, views_from_coordinates
+from edc_ray.core.views.official_views import coordinates_from_views, views_from_coordinates
 from edc_ray.core.views.views import EpochViews, Mix
 from edc_ray.data.condensed.label_rows import crops_of_rows, rows_of_views
 from edc_ray.errors import ArtifactError, DataError

@@ -26,10 +26,10 @@ from edc_ray.core.views.views import EpochViews, draw_epoch_views
 from edc_ray.data.condensed.images import CondensedViews
 from edc_ray.data.condensed.label_tables import rounded_by
 from edc_ray.data.real.ahead import one_ahead
-from edc_ray.stages.relabel.labelled_epochs import shown_epoch
 from edc_ray.stages.relabel.stage import label_views, slots_of, view_settings
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot, read_stage_images, slot_hashes
+from edc_ray.stages.units.labelled_epochs import shown_epoch
 
 HARD_ROWS = frozenset({"random_hard"})
 

@@ -1,0 +1,4 @@
+"""Init: the images that recovery starts from.
+
+May import stages.units and stages.squeeze.
+"""

@@ -1,0 +1,4 @@
+"""Squeeze: the real images train observers.
+
+May import stages.units.
+"""

@@ -20,7 +20,7 @@ from edc_ray.errors import ArtifactError
 from edc_ray.kernels.cpu.fused_network import Wanted, fused_network, trial_images
 from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.models.observers import network_from_bytes
-from edc_ray.stages.relabel.labelled_epochs import LabelledEpochs
+from edc_ray.stages.units.labelled_epochs import LabelledEpochs
 from edc_ray.stages.units.numerics import network_numerics, placed
 
 

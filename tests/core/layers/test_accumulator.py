@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from edc_ray.core.layers.accumulator import LayerKind, StatisticsAccumulator
-from edc_ray.core.layers.moments import LayerStatistics, layer_statistics
+from edc_ray.core.layers.moments import LayerStatistics
+from tests.core.one_layer import layer_statistics
 
 KINDS: dict[str, LayerKind] = {"stem": "conv", "norm": "bn"}
 LABELS = torch.tensor([7, 2, 2, 9, 7, 2, 9, 9, 9, 2])

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edc_ray.core.layers.moments import LayerStatistics, Moments, layer_statistics
+from edc_ray.core.layers.moments import LayerStatistics, Moments
+from tests.core.one_layer import layer_statistics
 
 
 def _images(*shape: int) -> torch.Tensor:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from edc_ray.core.layers.moments import layer_statistics
 from edc_ray.core.recover.local_targets import local_class_targets
+from tests.core.one_layer import layer_statistics
 from tests.core.tiny_observers import make_observer, random_images
 
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edc_ray.core.layers.moments import LayerStatistics, layer_statistics
-from edc_ray.core.recover.matching import Layout, RunningEstimate, matching_distances, matching_loss, pack
+from edc_ray.core.layers.moments import LayerStatistics
+from edc_ray.core.recover.matching import Layout, RunningEstimate, matching_distances, pack
+from tests.core.one_layer import layer_statistics, matching_loss
 
 
 def _statistics(seed: int, channels: int = 3) -> LayerStatistics:
@@ -50,14 +51,6 @@ def test_distances_have_gradient_zero_at_zero_and_pass_nan_on() -> None:
     torch.testing.assert_close(gradient, torch.tensor([0.0, 0.0, -0.6, 0.8]))
     with_nan = matching_distances(torch.tensor([float("nan"), 2.0, 2.0, 4.0]), targets, lengths)
     assert with_nan.isnan().flatten().tolist() == [True, False]
-
-
-def test_matching_loss_refuses_other_shapes_and_negative_weights() -> None:
-    batch = _statistics(0)
-    with pytest.raises(ValueError, match="different shapes"):
-        matching_loss(batch, _statistics(1, channels=2), batch)
-    with pytest.raises(ValueError, match="at least 0"):
-        matching_loss(batch, batch, batch, class_weight=-1)
 
 
 @pytest.mark.parametrize(("start", "first"), [("zero", 2.0), ("first", 10.0)])

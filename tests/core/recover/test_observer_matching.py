@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 import torch
 
-from edc_ray.core.layers.moments import LayerStatistics, layer_statistics
-from edc_ray.core.recover.matching import LayerTarget, matching_loss
+from edc_ray.core.layers.moments import LayerStatistics
+from edc_ray.core.recover.matching import LayerTarget
 from edc_ray.core.recover.observer_matching import ObserverMatcher
 from edc_ray.core.recover.settings import RecoverSettings
 from edc_ray.core.seeding import draws
+from tests.core.one_layer import layer_statistics, matching_loss
 from tests.core.tiny_observers import PATCH_SIDE, SETTINGS, changed, make_observer, random_images, targets_of
 
 LABELS = torch.tensor([0, 1, 1])

@@ -14,7 +14,6 @@ from edc_ray.core.views.crops import (
     cut_crops,
     cut_out_of_picture,
     lowest_losses,
-    lowest_losses_of_classes,
     mosaic_ranks,
     pad_to_size,
     sample_crops,
@@ -82,12 +81,6 @@ def test_lowest_losses_ascend_and_equals_keep_their_order():
     losses = torch.tensor([2.0, 1.0, 3.0, 1.0, 0.0])
     assert lowest_losses(losses, 3).tolist() == [4, 1, 3]
     assert lowest_losses(losses, 9).tolist() == [4, 1, 3, 0, 2]
-
-
-def test_a_class_with_too_few_images_gives_those_it_has():
-    losses, labels = torch.tensor([3.0, 2.0, 1.0, 0.0]), torch.tensor([0, 2, 0, 0])
-    chosen = lowest_losses_of_classes(losses, labels, 3, 2)
-    assert [indices.tolist() for indices in chosen] == [[3, 2], [], [1]]
 
 
 @pytest.mark.parametrize(("keep_last", "sizes"), [(False, [4, 4, 4, 4]), (True, [4, 4, 4, 4, 2, 2])])

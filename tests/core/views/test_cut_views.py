@@ -11,7 +11,8 @@ from edc_ray.core.seeding import draws
 from edc_ray.core.views import cut_views as module
 from edc_ray.core.views.augment import apply_views, sample_views
 from edc_ray.core.views.cut_views import ViewCutter, Window
-from edc_ray.core.views.patch_shuffle import sample_band_orders, shuffle_bands
+from edc_ray.core.views.patch_shuffle import sample_band_orders
+from tests.core.shuffled_bands import shuffle_bands
 
 MEAN, STD, SIZE = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), (9, 13)
 IMAGES = torch.from_numpy(draws(3, "images").integers(256, 5, 3, *SIZE).astype(np.uint8))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,12 +9,12 @@ from edc_ray.core.views.mixing import (
     CutMixParams,
     MixUpParams,
     apply_cutmix_rows,
-    apply_mix,
     apply_mixup_rows,
     cutmix_box,
     sample_cutmix,
     sample_mixup,
 )
+from tests.core.mixed_groups import mixed_group
 
 
 def images_of(batch: int) -> torch.Tensor:
@@ -32,8 +31,8 @@ def test_groups_mixed_apart_equal_one_batch_across_groups():
             sample_mixup(draws(group), len(part), 0.8),
         )
         assert torch.equal(cutmix.partner, mixup.partner)
-        cut.append(apply_mix(part, cutmix))
-        blended.append(apply_mix(part, mixup))
+        cut.append(mixed_group(part, cutmix))
+        blended.append(mixed_group(part, mixup))
         cut_boxes += [cutmix.box] * len(part)
         lams += [mixup.lam] * len(part)
         partners.append(cutmix.partner + start)
@@ -46,18 +45,12 @@ def test_groups_mixed_apart_equal_one_batch_across_groups():
 def test_cutmix_pastes_the_unmixed_partner_and_leaves_its_input_alone():
     images = images_of(2)
     before = images.clone()
-    mixed = apply_mix(images, CutMixParams(torch.tensor([1, 0]), (2, 5, 1, 4), 0.5))
+    mixed = mixed_group(images, CutMixParams(torch.tensor([1, 0]), (2, 5, 1, 4), 0.5))
     assert torch.equal(images, before)
     assert torch.equal(mixed[0, :, 2:5, 1:4], before[1, :, 2:5, 1:4])
     assert torch.equal(mixed[1, :, 2:5, 1:4], before[0, :, 2:5, 1:4])
     mixed[..., 2:5, 1:4] = before[..., 2:5, 1:4]
     assert torch.equal(mixed, before)
-
-
-def test_partners_given_by_the_caller_equal_partners_of_the_group():
-    images = images_of(5)
-    for params in (sample_cutmix(draws(1), 5, 9, 6, 1.0), sample_mixup(draws(1), 5, 0.8)):
-        assert torch.equal(apply_mix(images, params), apply_mix(images, params, images[params.partner]))
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), st.data())
@@ -77,10 +70,5 @@ def test_a_box_cut_off_at_a_corner_keeps_its_inner_quarter():
 def test_lam_of_one_leaves_images_as_they_are():
     images = images_of(3)
     partner = torch.tensor([1, 2, 0])
-    assert torch.equal(apply_mix(images, MixUpParams(partner, 1.0)), images)
-    assert torch.equal(apply_mix(images, CutMixParams(partner, cutmix_box(9, 6, 1.0, (4, 4)), 1.0)), images)
-
-
-def test_a_group_of_another_size_is_refused():
-    with pytest.raises(ValueError, match="3 images and 2 partners"):
-        apply_mix(images_of(3), MixUpParams(torch.tensor([1, 0]), 0.5))
+    assert torch.equal(mixed_group(images, MixUpParams(partner, 1.0)), images)
+    assert torch.equal(mixed_group(images, CutMixParams(partner, cutmix_box(9, 6, 1.0, (4, 4)), 1.0)), images)

@@ -10,10 +10,10 @@ import torch
 from edc_ray.core.pixels import from_uint8, normalise
 from edc_ray.core.seeding import draws
 from edc_ray.core.views.augment import apply_views
-from edc_ray.core.views.official_draws import official_relabel_orders
-from edc_ray.core.views.patch_shuffle import shuffle_bands
+from edc_ray.core.views.official_views import official_relabel_orders
 from edc_ray.core.views.rand_augment import apply_rand_augment
 from edc_ray.core.views.views import EpochViews, Mix, ViewSettings, draw_epoch_views, render_views
+from tests.core.shuffled_bands import shuffle_bands
 
 SIZE, MEAN, STD = 12, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 KEYS = [(label, ipc_id) for label in range(5) for ipc_id in range(3)]

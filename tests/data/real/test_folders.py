@@ -4,9 +4,9 @@ import fsspec
 import numpy as np
 import pytest
 
-from edc_ray.data.real.fake import synthetic_images, write_image_folder
 from edc_ray.data.real.folders import FileReader, read_image_folder, read_image_glob
 from edc_ray.errors import DataError
+from tests.data.made_images import synthetic_images, write_image_folder
 
 
 @pytest.fixture

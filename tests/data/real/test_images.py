@@ -4,9 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edc_ray.data.real.fake import synthetic_images
 from edc_ray.data.real.images import DenseImages, EncodedImages
 from edc_ray.data.real.undecoded import MemoryReader
+from tests.data.made_images import synthetic_images
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from edc_ray.data.real import inference
-from edc_ray.data.real.fake import synthetic_images
 from edc_ray.data.real.images import DenseImages, EncodedImages
 from edc_ray.data.real.inference import infer_shape, mean_and_std
 from edc_ray.data.real.undecoded import MemoryReader, UndecodedImages
 from edc_ray.errors import DataError
+from tests.data.made_images import synthetic_images
 
 
 def _undecoded(*sizes: tuple[int, ...]) -> UndecodedImages:

@@ -10,10 +10,10 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from edc_ray.data.real import parquet
-from edc_ray.data.real.fake import synthetic_images, write_parquet
 from edc_ray.data.real.parquet import choose_split, read_parquet
 from edc_ray.errors import DataError
 from tests.artifacts.parquet_files import written
+from tests.data.made_images import synthetic_images, write_parquet
 
 
 def _read(*paths: object):

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from edc_ray.config.dataset import DatasetSpec
-from edc_ray.data.real.fake import synthetic_images, write_image_folder, write_parquet
 from edc_ray.data.real.images import DenseImages, EncodedImages
 from edc_ray.data.real.sources import OpenedDataset, open_dataset
 from edc_ray.errors import ConfigError, DataError
+from tests.data.made_images import synthetic_images, write_image_folder, write_parquet
 
 IMAGES = synthetic_images(3, 6, 8, 3)
 
@@ -252,3 +252,14 @@ def test_training_images_are_cropped_squashed_or_kept_whole(tmp_path: Path) -> N
     assert shapes == {"shorter_side": [(3, 8, 8)], "square": [(3, 8, 8)], "whole": [(3, 8, 16)]}
     assert len({one.train.content_hash for one in opened.values()}) == 3
     assert len({one.val.content_hash for one in opened.values()}) == 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_folder_and_a_parquet_file_of_the_same_images_read_as_the_same(
+    tmp_path: Path, channels: int
+) -> None:
+    images = synthetic_images(3, 4, 8, channels)
+    write_image_folder(images, f"{tmp_path}/tree")
+    write_parquet(images, f"{tmp_path}/table.parquet")
+    opened = _open(f"{tmp_path}/tree", val=f"{tmp_path}/table.parquet")
+    assert opened.train.content_hash == opened.val.content_hash == images.content_hash

@@ -15,7 +15,7 @@ import torch
 from edc_ray.artifacts.storage.store import open_store
 from edc_ray.artifacts.tables.schema import LabelRows
 from edc_ray.core.seeding import draws
-from edc_ray.core.views.official_draws import coordinates_from_views, official_cutmix, official_view
+from edc_ray.core.views.official_views import coordinates_from_views
 from edc_ray.core.views.views import EpochViews, Mix, ViewSettings, draw_epoch_views
 from edc_ray.data.condensed.label_rows import rows_of_views
 from edc_ray.errors import ArtifactError, DataError
@@ -27,6 +27,7 @@ from edc_ray.sharing.formats.official_labels import (
     rows_of_epoch,
 )
 from tests.data.planted import Planted
+from tests.goldens.official_draws import official_cutmix, official_view
 
 SLOTS = [(label, ipc_id) for label in range(3) for ipc_id in range(2)]
 PLACE = {slot: place for place, slot in enumerate(SLOTS)}

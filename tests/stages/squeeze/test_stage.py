@@ -15,7 +15,6 @@ from edc_ray.core.pixels import normalise
 from edc_ray.core.seeding import draws
 from edc_ray.core.views.augment import sample_views
 from edc_ray.core.views.eight_bit_resize import resize_8_bit
-from edc_ray.data.real.fake import synthetic_images, write_parquet
 from edc_ray.data.real.images import DenseImages, EncodedImages
 from edc_ray.data.real.undecoded import MemoryReader
 from edc_ray.errors import ConfigError, DataError, UnitsFailedError
@@ -23,6 +22,7 @@ from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.squeeze.stage import augmented, refuse_weak_observer
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.training import judge, mean_and_std, normalised
+from tests.data.made_images import synthetic_images, write_parquet
 from tests.stages.tiny_runs import manifest_of, new_root, run_until, tiny_context, units_of
 
 Copied = Callable[..., StageContext]

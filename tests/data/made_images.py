@@ -1,4 +1,4 @@
-"""Made images for tests and first trials: shapes on a ground, which a small network learns quickly."""
+"""Made images: shapes on a ground, which a small network learns quickly. Benchmarks use them too."""
 
 from __future__ import annotations
 

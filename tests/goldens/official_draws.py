@@ -1,14 +1,13 @@
-"""The draws of the official programs, from generators the caller gives; for parity with published files only.
+"""The draws of the official programs that our stages do not repeat, from generators the caller gives.
 
 The official programs draw from numpy's, torch's and Python's global generators. These functions read the same
-numbers in the same order from a `np.random.RandomState` or a `torch.Generator` and never touch a global one.
+numbers in the same order, so that the goldens show our formulas equal to theirs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -18,8 +17,6 @@ from torch import Tensor
 from edc_ray.core.views.augment import DEFAULT_RATIO, AugmentParams, central_box
 from edc_ray.core.views.eight_bit_resize import resize_8_bit
 from edc_ray.core.views.mixing import CutMixParams, MixUpParams, cutmix_box
-
-CoordinateOrder = Literal["crossed", "straight"]
 
 
 def official_cutmix_box(
@@ -62,27 +59,6 @@ def official_view(
     return AugmentParams(top_1, left_1, height_1, width_1, torch.tensor([flip]))
 
 
-def coordinates_from_views(
-    views: AugmentParams, image_size: tuple[int, int], order: CoordinateOrder = "crossed"
-) -> Tensor:
-    """float32 [B, 4] as the official label files hold a box.
-
-    "crossed" is (top/W, left/H, height/W, width/H), as the ImageNet programs name the axes; "straight"
-    divides rows by H and columns by W. They differ only where images are not square.
-    """
-    boxes_B4 = torch.stack([views.top, views.left, views.height, views.width], dim=1)
-    return (boxes_B4.double() / _divisors(image_size, order)).float()
-
-
-def views_from_coordinates(
-    coordinates_B4: Tensor, flip_B: Tensor, image_size: tuple[int, int], order: CoordinateOrder = "crossed"
-) -> AugmentParams:
-    """The views of an official label file. Exact for sizes 32, 64, 128 and 224."""
-    boxes_B4 = (coordinates_B4.double() * _divisors(image_size, order)).round().long()
-    top, left, height, width = boxes_B4.unbind(1)
-    return AugmentParams(top, left, height, width, flip_B.bool())
-
-
 def official_replay(image_CHW: Tensor, view: AugmentParams, size: int) -> Tensor:
     """Cut one view out of an image, resize it with antialiasing to a square of `size`, flip.
 
@@ -104,17 +80,6 @@ def official_replay(image_CHW: Tensor, view: AugmentParams, size: int) -> Tensor
             0
         ]
     return resized.flip(-1) if bool(view.flip) else resized
-
-
-def official_relabel_orders(num_images: int, seed: int) -> Iterator[Tensor]:
-    """Order of the images in each epoch of the official relabelling, without end.
-
-    torch's RandomSampler draws two permutations an epoch and uses the first.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        yield torch.randperm(num_images, generator=generator)
-        torch.randperm(num_images, generator=generator)
 
 
 def official_uniform_choices(
@@ -154,9 +119,3 @@ def _official_box(
             return top, left, height, width
     height, width = central_box(size, ratio)
     return (image_height - height) // 2, (image_width - width) // 2, height, width
-
-
-def _divisors(image_size: tuple[int, int], order: CoordinateOrder) -> Tensor:
-    height, width = image_size
-    pair = (width, height) if order == "crossed" else (height, width)
-    return torch.tensor(pair * 2, dtype=torch.float64)

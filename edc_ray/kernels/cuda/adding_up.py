@@ -8,6 +8,84 @@ import triton
 import triton.language as tl
 
 
+@triton.jit
+def _add_channels(
+    channel_parts, measured, channel, images, C, H, W, first_group, part_groups, part_images, group_images,
+    row_blocks, BP: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr,
+):  # fmt: skip
+    """Means and variances of channels of a part of the batch."""
+    means = tl.zeros([BP, BC], tl.float64)
+    seconds = tl.zeros([BP, BC], tl.float64)
+    for start in range(0, part_groups * row_blocks, BP):
+        index = start + tl.arange(0, BP)
+        group, row_block = first_group + index // row_blocks, index % row_blocks
+        rows = tl.minimum(BR, H - row_block * BR)
+        group_size = tl.minimum(images, (group + 1) * group_images) - group * group_images
+        mask = (index < part_groups * row_blocks)[:, None] & (channel < C)[None, :]
+        place = (group * row_blocks + row_block).to(tl.int64)[:, None] * 2 * C + channel[None, :]
+        mean = tl.load(channel_parts + place, mask=mask, other=0.0).to(tl.float64)
+        spread = tl.load(channel_parts + place + C, mask=mask, other=0.0).to(tl.float64)
+        count = (group_size * rows * W).to(tl.float64)[:, None]
+        means += mean * count
+        seconds += spread + mean * mean * count
+    pixels = part_images.to(tl.float64) * H * W
+    mean_C = tl.sum(means, 0) / pixels
+    variance_C = tl.sum(seconds, 0) / pixels - mean_C * mean_C
+    _store(measured + channel, mean_C, variance_C, C, channel < C)
+
+
+@triton.jit
+def _store(out, mean, variance, away, mask):
+    """Both, the variance `away` behind the mean; rounding must not make it negative."""
+    variance = tl.where(variance < 0, 0.0, variance)
+    tl.store(out, mean.to(out.dtype.element_ty), mask=mask)
+    tl.store(out + away, variance.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _add_tile(
+    tile_parts, centres, row_weights, measured, tile, images, C, H, R, S, first_group, part_groups,
+    part_images, group_images, channel_blocks, BU: tl.constexpr, BI: tl.constexpr, TILES: tl.constexpr,
+):  # fmt: skip
+    """Mean and variance of one tile of a part of the batch."""
+    u, v = tile // S, tile % S
+    values = tl.zeros([BU, BI], tl.float64)
+    squared = tl.zeros([BU, BI], tl.float64)
+    near = tl.zeros([BU], tl.float64)
+    near_squares = tl.zeros([BU], tl.float64)
+    # Rows that can have a weight in this row of tiles, one more on both sides.
+    row = tl.maximum(u * H // R - 1, 0) + tl.arange(0, BI)
+    in_rows = row < H
+    weights = row_weights + u * H + row
+    value = tl.load(weights, mask=in_rows, other=0.0).to(tl.float64)[None, :]
+    square = tl.load(weights + R * H, mask=in_rows, other=0.0).to(tl.float64)[None, :]
+    product = tl.load(weights + 2 * R * H, mask=in_rows, other=0.0).to(tl.float64)[None, :]
+    units = part_groups * channel_blocks
+    for start in range(0, units, BU):
+        unit = start + tl.arange(0, BU)
+        mask = (unit < units)[:, None] & in_rows[None, :]
+        place = (first_group * channel_blocks + unit).to(tl.int64)[:, None] * H + row[None, :]
+        place = place * 3 * S + v
+        group = first_group + unit // channel_blocks
+        centre = tl.load(centres + group, mask=unit < units, other=0.0).to(tl.float64)
+        summed = tl.load(tile_parts + place, mask=mask, other=0.0).to(tl.float64) * value
+        values += summed
+        squared += tl.load(tile_parts + place + S, mask=mask, other=0.0).to(tl.float64) * square
+        if TILES == 2:
+            down = tl.load(tile_parts + place + 2 * S, mask=mask, other=0.0).to(tl.float64)
+            squared += down * product
+        squared += 2 * centre[:, None] * summed
+        # Once for each group, not for each of its blocks of channels.
+        size = tl.minimum(images, (group + 1) * group_images) - group * group_images
+        counted = tl.where((unit < units) & (unit % channel_blocks == 0), centre * size, 0.0)
+        near += counted
+        near_squares += counted * centre
+    planes = part_images.to(tl.float64) * C
+    mean = tl.sum(tl.sum(values, 1), 0) / planes + tl.sum(near, 0) / part_images
+    second = tl.sum(tl.sum(squared, 1), 0) / planes + tl.sum(near_squares, 0) / part_images
+    _store(measured + 2 * C + tile, mean, second - mean * mean, R * S, True)
+
+
 @triton.jit(
     do_not_specialize=[
         "images",
@@ -42,66 +120,13 @@ def adding_up(
     part_images = tl.minimum(images, (first_group + part_groups) * group_images) - first_group * group_images
     measured += part.to(tl.int64) * (2 * C + 2 * R * S)
     if program < channel_programs:
-        channel = program * BC + tl.arange(0, BC)
-        means = tl.zeros([BP, BC], tl.float64)
-        seconds = tl.zeros([BP, BC], tl.float64)
-        for start in range(0, part_groups * row_blocks, BP):
-            index = start + tl.arange(0, BP)
-            group, row_block = first_group + index // row_blocks, index % row_blocks
-            rows = tl.minimum(BR, H - row_block * BR)
-            group_size = tl.minimum(images, (group + 1) * group_images) - group * group_images
-            mask = (index < part_groups * row_blocks)[:, None] & (channel < C)[None, :]
-            place = (group * row_blocks + row_block).to(tl.int64)[:, None] * 2 * C + channel[None, :]
-            mean = tl.load(channel_parts + place, mask=mask, other=0.0).to(tl.float64)
-            spread = tl.load(channel_parts + place + C, mask=mask, other=0.0).to(tl.float64)
-            count = (group_size * rows * W).to(tl.float64)[:, None]
-            means += mean * count
-            seconds += spread + mean * mean * count
-        pixels = part_images.to(tl.float64) * H * W
-        mean_C = tl.sum(means, 0) / pixels
-        variance_C = tl.sum(seconds, 0) / pixels - mean_C * mean_C
-        variance_C = tl.where(variance_C < 0, 0.0, variance_C).to(measured.dtype.element_ty)
-        tl.store(measured + channel, mean_C.to(measured.dtype.element_ty), mask=channel < C)
-        tl.store(measured + C + channel, variance_C, mask=channel < C)
+        _add_channels(
+            channel_parts, measured, program * BC + tl.arange(0, BC), images, C, H, W, first_group,
+            part_groups, part_images, group_images, row_blocks, BP, BC, BR,
+        )  # fmt: skip
     else:
         if TILES:
-            tile = program - channel_programs
-            u, v = tile // S, tile % S
-            values = tl.zeros([BU, BI], tl.float64)
-            squared = tl.zeros([BU, BI], tl.float64)
-            near = tl.zeros([BU], tl.float64)
-            near_squares = tl.zeros([BU], tl.float64)
-            # Rows that can have a weight in this row of tiles, one more on both sides.
-            row = tl.maximum(u * H // R - 1, 0) + tl.arange(0, BI)
-            in_rows = row < H
-            weights = row_weights + u * H + row
-            value = tl.load(weights, mask=in_rows, other=0.0).to(tl.float64)[None, :]
-            square = tl.load(weights + R * H, mask=in_rows, other=0.0).to(tl.float64)[None, :]
-            product = tl.load(weights + 2 * R * H, mask=in_rows, other=0.0).to(tl.float64)[None, :]
-            units = part_groups * channel_blocks
-            for first in range(0, units, BU):
-                unit = first + tl.arange(0, BU)
-                there = (unit < units)[:, None] & in_rows[None, :]
-                at = (first_group * channel_blocks + unit).to(tl.int64)[:, None] * H + row[None, :]
-                at = at * 3 * S + v
-                unit_group = first_group + unit // channel_blocks
-                centre = tl.load(centres + unit_group, mask=unit < units, other=0.0).to(tl.float64)
-                summed = tl.load(tile_parts + at, mask=there, other=0.0).to(tl.float64) * value
-                values += summed
-                squared += tl.load(tile_parts + at + S, mask=there, other=0.0).to(tl.float64) * square
-                if TILES == 2:
-                    down = tl.load(tile_parts + at + 2 * S, mask=there, other=0.0).to(tl.float64)
-                    squared += down * product
-                squared += 2 * centre[:, None] * summed
-                # Once for each group, not for each of its blocks of channels.
-                size = tl.minimum(images, (unit_group + 1) * group_images) - unit_group * group_images
-                counted = tl.where((unit < units) & (unit % channel_blocks == 0), centre * size, 0.0)
-                near += counted
-                near_squares += counted * centre
-            planes = part_images.to(tl.float64) * C
-            middle = tl.sum(tl.sum(values, 1), 0) / planes + tl.sum(near, 0) / part_images
-            second = tl.sum(tl.sum(squared, 1), 0) / planes + tl.sum(near_squares, 0) / part_images
-            tile_variance = second - middle * middle
-            tile_variance = tl.where(tile_variance < 0, 0.0, tile_variance)
-            tl.store(measured + 2 * C + tile, middle.to(measured.dtype.element_ty))
-            tl.store(measured + 2 * C + R * S + tile, tile_variance.to(measured.dtype.element_ty))
+            _add_tile(
+                tile_parts, centres, row_weights, measured, program - channel_programs, images, C, H, R, S,
+                first_group, part_groups, part_images, group_images, channel_blocks, BU, BI, TILES,
+            )  # fmt: skip

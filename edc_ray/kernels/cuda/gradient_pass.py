@@ -8,7 +8,7 @@ B images, C channels, H W pixels, R S rows and columns of tiles.
 import triton
 import triton.language as tl
 
-from edc_ray.kernels.cuda.measuring_pass import activation_slope, read
+from edc_ray.kernels.cuda.measuring_pass import activation_slope, place_of_program, read
 
 
 @triton.jit(do_not_specialize=["C", "H", "W", "R", "S", "planes"])
@@ -63,6 +63,28 @@ def _neighbour(x, factors, place, factor_place, in_channels, there):
     return factor[None, :] * read(x, place, in_channels & there[None, :])
 
 
+@triton.jit
+def _of_neighbours(x, maps, place, row, column, in_channels, pixel_step, H, W):
+    """What the eight neighbours of pixels add."""
+    pixel, inside, down = row * W + column, (row < H) & (column < W), W * pixel_step
+    has_left, has_right = inside & (column > 0), inside & (column + 1 < W)
+    has_upper, has_lower = inside & (row > 0), inside & (row + 1 < H)
+    right, lower, diagonal = maps + 2 * H * W, maps + 3 * H * W, maps + 4 * H * W
+    found = _neighbour(x, right, place + pixel_step, pixel, in_channels, has_right)
+    found += _neighbour(x, right, place - pixel_step, pixel - 1, in_channels, has_left)
+    found += _neighbour(x, lower, place + down, pixel, in_channels, has_lower)
+    found += _neighbour(x, lower, place - down, pixel - W, in_channels, has_upper)
+    # Both diagonals have the factor of the upper left of the four pixels between which they run.
+    has, at = has_lower & has_right, place + down + pixel_step
+    found += _neighbour(x, diagonal, at, pixel, in_channels, has)
+    has, at = has_upper & has_left, place - down - pixel_step
+    found += _neighbour(x, diagonal, at, pixel - W - 1, in_channels, has)
+    has, at = has_lower & has_left, place + down - pixel_step
+    found += _neighbour(x, diagonal, at, pixel - 1, in_channels, has)
+    has, at = has_upper & has_right, place - down + pixel_step
+    return found + _neighbour(x, diagonal, at, pixel - W, in_channels, has)
+
+
 @triton.jit(
     do_not_specialize=[
         "C",
@@ -89,22 +111,14 @@ def gradient_pass(
     batch; planes: B C. GIVEN, BY_MEAN and BY_VARIANCE say which of the derivatives by the result and by the
     channels' moments are there.
     """
-    C, image_step, pixel_step = (
-        C // VECTOR * VECTOR,
-        image_step // VECTOR * VECTOR,
-        pixel_step // VECTOR * VECTOR,
-    )
-    program = tl.program_id(0)
-    block = program % channel_blocks
-    rows = program // channel_blocks % row_blocks
-    image = (program // channel_blocks // row_blocks).to(tl.int64)
-    pixels = H * W
-    x += image * image_step
-    upstream += image * C * pixels
-    result += image * C * pixels
-    channel_step = 1 if LAST else pixels
-    if not LAST:
-        pixel_step = 1
+    C = C // VECTOR * VECTOR
+    image_step = image_step // VECTOR * VECTOR
+    pixel_step = pixel_step // VECTOR * VECTOR if LAST else 1
+    channel_step = 1 if LAST else H * W
+    block, rows, image = place_of_program(tl.program_id(0), channel_blocks, row_blocks)
+    x += image.to(tl.int64) * image_step
+    upstream += image.to(tl.int64) * C * H * W
+    result += image.to(tl.int64) * C * H * W
     channel = block * BC + tl.arange(0, BC)
     is_channel = channel < C
     q = tl.arange(0, BR * BW)
@@ -137,23 +151,6 @@ def gradient_pass(
         found += by[None, :] + turn[None, :] * (here - tile_mean[None, :])
     if TILES == 2:
         found += tl.load(maps + pixel, mask=inside, other=0.0)[None, :]
-        found += tl.load(maps + pixels + pixel, mask=inside, other=0.0)[None, :] * here
-        has_left, has_right = inside & (column > 0), inside & (column + 1 < W)
-        has_upper, has_lower = inside & (row > 0), inside & (row + 1 < H)
-        down = W * pixel_step
-        right, lower, diagonal = maps + 2 * pixels, maps + 3 * pixels, maps + 4 * pixels
-        found += _neighbour(x, right, place + pixel_step, pixel, in_channels, has_right)
-        found += _neighbour(x, right, place - pixel_step, pixel - 1, in_channels, has_left)
-        found += _neighbour(x, lower, place + down, pixel, in_channels, has_lower)
-        found += _neighbour(x, lower, place - down, pixel - W, in_channels, has_upper)
-        found += _neighbour(x, diagonal, place + down + pixel_step, pixel, in_channels, has_lower & has_right)
-        found += _neighbour(
-            x, diagonal, place - down - pixel_step, pixel - W - 1, in_channels, has_upper & has_left
-        )
-        found += _neighbour(
-            x, diagonal, place + down - pixel_step, pixel - 1, in_channels, has_lower & has_left
-        )
-        found += _neighbour(
-            x, diagonal, place - down + pixel_step, pixel - W, in_channels, has_upper & has_right
-        )
+        found += tl.load(maps + H * W + pixel, mask=inside, other=0.0)[None, :] * here
+        found += _of_neighbours(x, maps, place, row, column, in_channels, pixel_step, H, W)
     tl.store(result + dense_place, found.to(result.dtype.element_ty), mask=mask)

@@ -56,6 +56,57 @@ def _centre(x, C, channel_step, COUNT: tl.constexpr):
     return tl.sum(first, 0) / tl.minimum(C, COUNT)
 
 
+@triton.jit
+def place_of_program(program, channel_blocks, row_blocks):
+    """Numbers of the block of channels, of the block of rows, and of the group of images."""
+    rest = program // channel_blocks
+    return program % channel_blocks, rest % row_blocks, rest // row_blocks
+
+
+@triton.jit
+def _store_channels(out, near, sums, squares, channel, C, count):
+    """Of each channel the mean, and the sum of squared differences from it."""
+    total = tl.sum(sums, 1)
+    tl.store(out + channel, tl.sum(near, 1) + total / count, mask=channel < C)
+    tl.store(out + C + channel, tl.sum(squares, 1) - total * total / count, mask=channel < C)
+
+
+@triton.jit
+def _store_tiles(
+    out, column_weights, sums, squares, by_right, by_lower, crossed, near, centre, mask, images, first_row,
+    row, column, H, W, S, BR: tl.constexpr, BW: tl.constexpr, TILES: tl.constexpr,
+):  # fmt: skip
+    """Of each row and column of tiles the weighted sums, from sums [BC, BR BW] over so many images."""
+    # From differences from the channel's own number to those from one for all channels.
+    away = tl.where(mask, near - centre, 0.0)
+    values = tl.sum(sums + images * away, 0)
+    own = tl.sum(squares + 2 * away * sums + images * away * away, 0)
+    in_columns = column < W
+    out_row = first_row + tl.arange(0, BR)
+    in_rows = out_row < H
+    if TILES == 2:
+        # What was summed where there is no neighbour counts for nothing.
+        has_right, has_lower = (column + 1 < W)[None, :] & mask, (row + 1 < H)[None, :] & mask
+        right_sums = tl.sum(tl.where(has_right, by_right, 0.0), 0)
+        lower_sums = tl.sum(tl.where(has_lower, by_lower, 0.0), 0)
+        crossed_sums = tl.sum(tl.where(has_right & has_lower, crossed, 0.0), 0)
+    for tile in range(S):
+        weights = column_weights + tile * W + column
+        value = tl.load(weights, mask=in_columns, other=0.0)
+        square = tl.load(weights + S * W, mask=in_columns, other=0.0)
+        at = out + out_row * (3 * S) + tile
+        tl.store(at, tl.sum(tl.reshape(values * value, (BR, BW)), 1), mask=in_rows)
+        if TILES == 2:
+            # A square stands once in a second moment, every other product twice.
+            product = tl.load(weights + 2 * S * W, mask=in_columns, other=0.0)
+            level = own * square + 2 * right_sums * product
+            down = 2 * lower_sums * square + 2 * crossed_sums * product
+            tl.store(at + S, tl.sum(tl.reshape(level, (BR, BW)), 1), mask=in_rows)
+            tl.store(at + 2 * S, tl.sum(tl.reshape(down, (BR, BW)), 1), mask=in_rows)
+        else:
+            tl.store(at + S, tl.sum(tl.reshape(own * square, (BR, BW)), 1), mask=in_rows)
+
+
 # One kernel for all sizes: VECTOR alone, which divides C and the steps, decides how memory is read.
 @triton.jit(
     do_not_specialize=[
@@ -86,53 +137,35 @@ def measuring_pass(
     BC channels, BR rows of BW >= W pixels at a time.
     """
     # Written so that Triton sees what divides them.
-    C, image_step, pixel_step = (
-        C // VECTOR * VECTOR,
-        image_step // VECTOR * VECTOR,
-        pixel_step // VECTOR * VECTOR,
-    )
-    program = tl.program_id(0)
-    block = program % channel_blocks
-    row_block = program // channel_blocks % row_blocks
-    group = program // channel_blocks // row_blocks
+    C = C // VECTOR * VECTOR
+    image_step = image_step // VECTOR * VECTOR
+    pixel_step = pixel_step // VECTOR * VECTOR if LAST else 1
+    channel_step = 1 if LAST else H * W
+    block, row_block, group = place_of_program(tl.program_id(0), channel_blocks, row_blocks)
     first_image = group * group_images
     end_image = tl.minimum(images, first_image + group_images)
-    pixels = H * W
-    channel_step = 1 if LAST else pixels
-    if not LAST:
-        pixel_step = 1
-    channel = block * BC + tl.arange(0, BC)
-    q = tl.arange(0, BR * BW)
+    channel, q = block * BC + tl.arange(0, BC), tl.arange(0, BR * BW)
     row, column = row_block * BR + q // BW, q % BW
-    inside = (row < H) & (column < W)
-    in_channels = (channel < C)[:, None]
-    mask = in_channels & inside[None, :]
+    mask = (channel < C)[:, None] & ((row < H) & (column < W))[None, :]
     # Written so that Triton sees how pixels follow each other.
     pixel = row * W + column if TILES else row
     place = (channel * channel_step)[:, None] + (pixel * pixel_step)[None, :]
-    first = x + first_image.to(tl.int64) * image_step
+    source = x + first_image.to(tl.int64) * image_step
     if NORM:
         factor = tl.load(scale + channel, mask=channel < C, other=0.0)[:, None]
         constant = tl.load(shift + channel, mask=channel < C, other=0.0)[:, None]
         shown_place = place if not LAST else channel[:, None] + (pixel * C)[None, :]
     if MEASURED:
         rows = tl.minimum(BR, H - row_block * BR)
-        near = tl.sum(read(first, place, mask), 1)[:, None] / (rows * W)
-        sums = tl.zeros([BC, BR * BW], tl.float32)
-        squares = tl.zeros([BC, BR * BW], tl.float32)
+        near = tl.sum(read(source, place, mask), 1)[:, None] / (rows * W)
     if TILES:
-        centre = _centre(first, C, channel_step, 32)
+        centre = _centre(source, C, channel_step, 32)
         if (block == 0) & (row_block == 0):
             tl.store(centres + group, centre)
-    if TILES == 2:
-        has_right = in_channels & (inside & (column + 1 < W))[None, :]
-        has_lower = in_channels & (inside & (row + 1 < H))[None, :]
-        has_both = has_right & has_lower
-        by_right = tl.zeros([BC, BR * BW], tl.float32)
-        by_lower = tl.zeros([BC, BR * BW], tl.float32)
-        crossed = tl.zeros([BC, BR * BW], tl.float32)
-    source = first
-    target = result + first_image.to(tl.int64) * C * pixels
+    has_right, has_lower = mask & (column + 1 < W)[None, :], mask & (row + 1 < H)[None, :]
+    zeros = tl.zeros([BC, BR * BW], tl.float32)
+    sums, squares, by_right, by_lower, crossed = zeros, zeros, zeros, zeros, zeros
+    target = result + first_image.to(tl.int64) * C * H * W
     for _ in tl.range(first_image, end_image, num_stages=STAGES):
         here = read(source, place, mask)
         if MEASURED:
@@ -146,45 +179,21 @@ def measuring_pass(
             moved = here - centre
             right = read(source, place + pixel_step, has_right) - centre
             lower = read(source, place + W * pixel_step, has_lower) - centre
-            diagonal = read(source, place + (W + 1) * pixel_step, has_both) - centre
+            diagonal = read(source, place + (W + 1) * pixel_step, has_right & has_lower) - centre
             by_right += moved * right
             by_lower += moved * lower
             crossed += moved * diagonal + right * lower
         source += image_step
-        target += C * pixels
-    # What was summed where there is no pixel, or no neighbour, counts for nothing.
+        target += C * H * W
+    shown_images = (end_image - first_image).to(tl.float32)
     if MEASURED:
+        # What was summed where there is no pixel counts for nothing.
         sums, squares = tl.where(mask, sums, 0.0), tl.where(mask, squares, 0.0)
-        count = ((end_image - first_image) * rows * W).to(tl.float32)
-        total = tl.sum(sums, 1)
-        spread = tl.sum(squares, 1) - total * total / count
-        out = channel_parts + (group * row_blocks + row_block).to(tl.int64) * 2 * C + channel
-        tl.store(out, tl.sum(near, 1) + total / count, mask=channel < C)
-        tl.store(out + C, spread, mask=channel < C)
+        out = channel_parts + (group * row_blocks + row_block).to(tl.int64) * 2 * C
+        _store_channels(out, near, sums, squares, channel, C, shown_images * (rows * W))
     if TILES:
-        # From differences from the channel's own number to those from one for all channels.
-        away = tl.where(mask, near - centre, 0.0)
-        shown_images = (end_image - first_image).to(tl.float32)
-        values = tl.sum(sums + shown_images * away, 0)
-        own = tl.sum(squares + 2 * away * sums + shown_images * away * away, 0)
-        if TILES == 2:
-            right_sums = tl.sum(tl.where(has_right, by_right, 0.0), 0)
-            lower_sums = tl.sum(tl.where(has_lower, by_lower, 0.0), 0)
-            crossed_sums = tl.sum(tl.where(has_both, crossed, 0.0), 0)
-        out_row = row_block * BR + tl.arange(0, BR)
-        tile_parts += (group.to(tl.int64) * channel_blocks + block) * H * 3 * S
-        for tile in range(S):
-            weights = column_weights + tile * W + column
-            value = tl.load(weights, mask=column < W, other=0.0)
-            square = tl.load(weights + S * W, mask=column < W, other=0.0)
-            at = tile_parts + out_row * (3 * S) + tile
-            tl.store(at, tl.sum(tl.reshape(values * value, (BR, BW)), 1), mask=out_row < H)
-            if TILES == 2:
-                # A square stands once in a second moment, every other product twice.
-                product = tl.load(weights + 2 * S * W, mask=column < W, other=0.0)
-                level = own * square + 2 * right_sums * product
-                down = 2 * lower_sums * square + 2 * crossed_sums * product
-                tl.store(at + S, tl.sum(tl.reshape(level, (BR, BW)), 1), mask=out_row < H)
-                tl.store(at + 2 * S, tl.sum(tl.reshape(down, (BR, BW)), 1), mask=out_row < H)
-            else:
-                tl.store(at + S, tl.sum(tl.reshape(own * square, (BR, BW)), 1), mask=out_row < H)
+        _store_tiles(
+            tile_parts + (group.to(tl.int64) * channel_blocks + block) * H * 3 * S, column_weights,
+            sums, squares, by_right, by_lower, crossed, near, centre, mask, shown_images, row_block * BR, row,
+            column, H, W, S, BR, BW, TILES,
+        )  # fmt: skip

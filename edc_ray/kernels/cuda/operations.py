@@ -4,6 +4,8 @@ B images, C channels, H W pixels, P tiles. None of them has a derivative of its 
 (`core.layers.measured_input`, `core.layers.norm_activation`) knows the derivatives.
 """
 
+# A kernel is called with what Triton makes of it: the grid in brackets, the options of its compiler.
+# pyright: reportCallIssue=false, reportIndexIssue=false
 from __future__ import annotations
 
 import math
@@ -13,6 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from edc_ray.kernels.cuda import plain_form
 from edc_ray.kernels.cuda.adding_up import adding_up
 from edc_ray.kernels.cuda.gradient_pass import gradient_pass, spreading
 from edc_ray.kernels.cuda.launches import (
@@ -124,7 +127,7 @@ def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
     return other if tensor is None else tensor
 
 
-@operation("moments", "(Tensor x, int side, bool each, ScalarType dtype) -> Tensor")
+@operation("moments", "(Tensor x, int side, bool each, ScalarType dtype) -> Tensor", plain_form.moments)
 def _moments(x: Tensor, side: int, each: bool, dtype: torch.dtype) -> Tensor:
     """Moments [1 or B, 2 C + 2 P] of the batch or of each image; side 0 is none."""
     _, sums = _pass(x, side or None, None, measured=True, each=each)
@@ -138,7 +141,7 @@ def _(x: Tensor, side: int, each: bool, dtype: torch.dtype) -> Tensor:
     return x.new_empty(x.shape[0] if each else 1, 2 * x.shape[1] + 2 * tiles, dtype=dtype)
 
 
-@operation("norm", "(Tensor x, Tensor scale, Tensor shift, int activation) -> Tensor")
+@operation("norm", "(Tensor x, Tensor scale, Tensor shift, int activation) -> Tensor", plain_form.norm)
 def _norm(x: Tensor, scale: Tensor, shift: Tensor, activation: int) -> Tensor:
     """activation(scale x + shift)."""
     result, _ = _pass(x, None, (scale, shift, activation), measured=False, each=False)
@@ -154,6 +157,7 @@ def _(x: Tensor, scale: Tensor, shift: Tensor, activation: int) -> Tensor:
 @operation(
     "norm_moments",
     "(Tensor x, Tensor scale, Tensor shift, int activation, bool each, ScalarType dtype) -> (Tensor, Tensor)",
+    plain_form.norm_moments,
 )
 def _norm_moments(
     x: Tensor, scale: Tensor, shift: Tensor, activation: int, each: bool, dtype: torch.dtype
@@ -222,6 +226,7 @@ _BY = "Tensor? by_mean, Tensor? by_variance"
     "moments_gradient",
     f"(Tensor x, int side, Tensor measured, {_BY}, Tensor? by_tile_mean, Tensor? by_tile_variance, "
     "Tensor? upstream) -> Tensor",
+    plain_form.moments_gradient,
 )
 def _moments_gradient(
     x: Tensor, side: int, measured: Tensor, by_mean: Tensor | None, by_variance: Tensor | None,
@@ -241,6 +246,7 @@ def _(x: Tensor, *others: object) -> Tensor:
     "norm_gradient",
     "(Tensor x, Tensor scale, Tensor shift, int activation, Tensor? upstream, Tensor? measured, "
     f"{_BY}) -> Tensor",
+    plain_form.norm_gradient,
 )
 def _norm_gradient(
     x: Tensor, scale: Tensor, shift: Tensor, activation: int, upstream: Tensor | None,

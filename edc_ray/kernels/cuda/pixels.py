@@ -1,11 +1,14 @@
 """The passes over the pixels (`core.recover.pixel_kernels`) as Triton kernels."""
 
+# A kernel is called with what Triton makes of it: the grid in brackets, the options of its compiler.
+# pyright: reportCallIssue=false, reportIndexIssue=false
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
 from edc_ray.core.recover.pixel_kernels import ADAM_EPSILON
+from edc_ray.kernels.cuda import plain_form
 from edc_ray.kernels.cuda.launches import power_of_two
 from edc_ray.kernels.cuda.pixel_step import pixel_step
 from edc_ray.kernels.cuda.registration import fake, operation
@@ -37,7 +40,7 @@ class TritonPixelKernels:
         torch.ops.edc_ray.pixel_step(images_BCHW, *moments, gradient_BCHW, rates_2, *bounds, *betas)
 
 
-@operation("shared_view", "(Tensor images, Tensor box, bool last) -> Tensor")
+@operation("shared_view", "(Tensor images, Tensor box, bool last) -> Tensor", plain_form.shared_view)
 def _shared_view(images: Tensor, box: Tensor, last: bool) -> Tensor:
     view = _empty_view(images, last)
     view_pass[_grid(images)](images.contiguous(), box, view, *_sizes(view), num_warps=4)
@@ -49,7 +52,7 @@ def _(images: Tensor, box: Tensor, last: bool) -> Tensor:
     return _empty_view(images, last)
 
 
-@operation("shared_view_gradient", "(Tensor by_view, Tensor box) -> Tensor")
+@operation("shared_view_gradient", "(Tensor by_view, Tensor box) -> Tensor", plain_form.shared_view_gradient)
 def _shared_view_gradient(by_view: Tensor, box: Tensor) -> Tensor:
     if not by_view.is_contiguous(memory_format=torch.channels_last):
         by_view = by_view.contiguous()
@@ -77,6 +80,7 @@ def _(by_view: Tensor, box: Tensor) -> Tensor:
     "pixel_step",
     "(Tensor(a!) images, Tensor(b!) first, Tensor(c!) second, Tensor gradient, Tensor rates, Tensor low, "
     "Tensor high, float keep_first, float keep_second) -> ()",
+    plain_form.pixel_step,
 )
 def _pixel_step(
     images: Tensor, first: Tensor, second: Tensor, gradient: Tensor, rates: Tensor, low: Tensor, high: Tensor,

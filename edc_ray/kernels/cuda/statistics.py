@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from edc_ray.core.layers.measured_input import NormFormula, NormKernels, StatisticKernels
+from edc_ray.core.layers.measured_input import NormFormula, NormKernels
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.network_numerics import HALF_TYPES
 from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
@@ -112,7 +112,3 @@ class TritonNorms:
 def _words(formula: NormFormula) -> tuple[Tensor, Tensor, int]:
     """Scale, shift, and the activation's number."""
     return formula.scale, formula.shift, ACTIVATIONS[formula.activation]
-
-
-def _is_a_protocol(kernels: TritonKernels) -> StatisticKernels:
-    return kernels

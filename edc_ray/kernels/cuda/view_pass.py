@@ -92,7 +92,7 @@ def view_gradient_pass(
     outputs = tl.max(tl.where(inside, high - low + 1, 0), 0)
     found = tl.zeros([BC, BLOCK], tl.float32)
     by_view += image + channel * view_channel
-    for step in range(outputs):
+    for step in range(outputs):  # pyright: ignore[reportArgumentType]
         output = low + step
         weight = tl.where(output <= high, _share(output, place, begin, extent, length), 0.0)
         shown = tl.where(flip != 0, length - 1 - output, output)

@@ -3,7 +3,9 @@
 C channels, H W pixels, R S rows and columns of tiles.
 """
 
-# pyright: reportUnknownParameterType=false, reportMissingParameterType=false
+# What stands in a kernel is Triton's language, in which types are not Python's.
+# pyright: basic, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
+# pyright: reportCallIssue=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
 import triton
 import triton.language as tl
 

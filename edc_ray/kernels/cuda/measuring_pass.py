@@ -8,7 +8,9 @@ B images, C channels, H W pixels, R S rows and columns of tiles.
 """
 
 # Triton reads the annotations of kernels while it defines them: no postponed ones here.
-# pyright: reportUnknownParameterType=false, reportMissingParameterType=false
+# What stands in a kernel is Triton's language, in which types are not Python's.
+# pyright: basic, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
+# pyright: reportCallIssue=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
 import triton
 import triton.language as tl
 

@@ -1,6 +1,8 @@
 """One step of Adam on pixels and their clipping, in one pass."""
 
-# pyright: reportUnknownParameterType=false, reportMissingParameterType=false
+# What stands in a kernel is Triton's language, in which types are not Python's.
+# pyright: basic, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
+# pyright: reportCallIssue=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
 import triton
 import triton.language as tl
 

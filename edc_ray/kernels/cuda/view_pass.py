@@ -4,7 +4,9 @@ The numbers of `core.views.augment.apply_shared_view` up to rounding, but of a b
 size changes from view to view, so that a captured step can show another one at each replay.
 """
 
-# pyright: reportUnknownParameterType=false, reportMissingParameterType=false
+# What stands in a kernel is Triton's language, in which types are not Python's.
+# pyright: basic, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
+# pyright: reportCallIssue=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
 import triton
 import triton.language as tl
 
@@ -92,7 +94,7 @@ def view_gradient_pass(
     outputs = tl.max(tl.where(inside, high - low + 1, 0), 0)
     found = tl.zeros([BC, BLOCK], tl.float32)
     by_view += image + channel * view_channel
-    for step in range(outputs):  # pyright: ignore[reportArgumentType]
+    for step in range(outputs):
         output = low + step
         weight = tl.where(output <= high, _share(output, place, begin, extent, length), 0.0)
         shown = tl.where(flip != 0, length - 1 - output, output)

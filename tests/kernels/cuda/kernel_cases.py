@@ -121,9 +121,8 @@ def test_norms_pass_on_what_is_no_number(kernels: TritonKernels) -> None:
 
 @pytest.mark.parametrize("size", [(9, 9), (20, 14)])
 def test_a_view_and_its_gradient_are_those_of_torchs_interpolation(size: tuple[int, int]) -> None:
-    one_pixel = AugmentParams(
-        *(torch.tensor([each]) for each in (size[0] - 1, 2, 1, 1)), torch.tensor([True])
-    )
+    corner = [torch.tensor([each]) for each in (size[0] - 1, 2, 1, 1)]
+    one_pixel = AugmentParams(corner[0], corner[1], corner[2], corner[3], torch.tensor([True]))
     sampled = [sample_shared_view(draws(0, index), size, (0.08, 1.0)) for index in range(3)]
     images, upstream = (random_input((2, 3, *size), seed=seed).to(DEVICE) for seed in (0, 1))
     images.requires_grad_()

@@ -75,6 +75,10 @@ configs: $(VENV)/.dev ## write the resolved configs of all datasets and methods 
 
 docs: $(VENV)/.dev ## check the documents: every link resolves, every edc-ray command in them is understood
 	$(BIN)/python docs/check_documents.py
+	$(BIN)/python docs/draw_architecture.py --check
+
+diagram: $(VENV)/.dev ## draw the imports between layers into ARCHITECTURE.md
+	$(BIN)/python docs/draw_architecture.py
 
 lock: | $(UV) ## bring requirements.lock up to pyproject.toml; LOCK_FLAGS=--upgrade takes newer versions
 	$(UV) pip compile --quiet --universal $(LOCK_FLAGS) pyproject.toml --extra s3 --extra dev \
@@ -116,5 +120,5 @@ $(BIN)/python: | $(UV)
 		|| { rm -rf .uv; '$(PYTHON)' -m pip install --quiet --target .uv uv; } \
 		|| { rm -rf .uv; echo 'uv could not be installed: the Python above needs the module venv or pip'; exit 1; }
 
-.PHONY: demo fuzz test check lint types test-goldens test-nightly test-gpu s3-server s3-server-stop bench bench-gpu format configs docs \
+.PHONY: demo fuzz test check lint types test-goldens test-nightly test-gpu s3-server s3-server-stop bench bench-gpu format configs docs diagram \
 	lock install clean help

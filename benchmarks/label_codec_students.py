@@ -66,7 +66,7 @@ def train_students(
     config = load_yaml(store.read(RUN_CONFIG).decode(), source=url)
     config = with_fields(
         config,
-        {"evaluate.rows": ["condensed"], "evaluate.seeds": seeds, "evaluate.labels": "stored"} | fields,
+        {"evaluate.rows": ["condensed"], "evaluate.seeds": seeds, "relabel.labels": "stored"} | fields,
     )
     data = open_dataset(config.dataset, config.seed)
     lines = results.read_text().splitlines() if results.exists() else []

@@ -1,4 +1,4 @@
-"""The command line: commands only. Everything they do is in the packages below.
+"""The command line: what the face does, printed.
 
 A command imports what it needs when it runs: torch and Ray take seconds, and `show-config` needs neither.
 """
@@ -40,10 +40,10 @@ Words = Annotated[
     list[str] | None, typer.Argument(metavar="[RECIPE] [section.field=value ...]", show_default=False)
 ]
 ConfigFile = Annotated[
-    str | None, typer.Option("--config", help="YAML of a whole config, instead of a recipe.")
+    str | None, typer.Option("--config", help="A YAML file with the config, instead of a recipe.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -159,10 +159,10 @@ def report(url: str) -> None:
 
 @app.command()
 def gc(
-    url: Annotated[str, typer.Argument(help="Of a run, or of what was imported.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    url: Annotated[str, typer.Argument(help="A run, or an imported set.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
     older_than: Annotated[
-        str, typer.Option(help="Keep what is younger: a writer may be at work on it. 90s, 30m, 1h, 2d.")
+        str, typer.Option(help="Keep younger files: a writer may still work on them. 90s, 30m, 1h, 2d.")
     ] = "1h",
     as_json: AsJson = False,
 ) -> None:
@@ -187,14 +187,14 @@ def import_(
     url: Annotated[
         str, typer.Argument(help="Folder of new000/..., 00000/..., train/00000/..., *.parquet or *.tar.")
     ],
-    dest: Annotated[str, typer.Argument(help="Folder to write; it then reads like a run.")],
+    dest: Annotated[str, typer.Argument(help="Folder to write. It can then be read like a run.")],
     words: Words = None,
     config: ConfigFile = None,
     labels: Annotated[
-        str | None, typer.Option(help="Official label files of these images: folder of epoch_0/.")
+        str | None, typer.Option(help="Official label files of these images: the folder that holds epoch_0/.")
     ] = None,
 ) -> None:
-    """Import condensed images (and their labels) that others, or export, have written."""
+    """Import condensed images and their labels, written by other programs or by export."""
     from edc_ray.sharing.import_official import import_images
 
     print(import_images(_config(words, config), url, dest, labels=labels))
@@ -203,14 +203,14 @@ def import_(
 @app.command("import-statistics")
 def import_statistics(
     url: Annotated[str, typer.Argument(help="Folder that holds ConvFeatureHook/.")],
-    dest: Annotated[str, typer.Argument(help="Folder to write, for statistics.source.")],
+    dest: Annotated[str, typer.Argument(help="Folder to write. Give it as statistics.source.")],
     words: Words = None,
     config: ConfigFile = None,
     class_patch_swapped: Annotated[
-        bool, typer.Option(help="Class files hold patch mean and variance under each other's key.")
+        bool, typer.Option(help="In class files, patch mean and variance are under each other's key.")
     ] = True,
 ) -> None:
-    """Import official statistics of a recipe's observers: one table each instead of many small files."""
+    """Import official statistics of a recipe's observers. Each observer gets one table."""
     from edc_ray.sharing.import_official import import_statistics
 
     told = import_statistics(_config(words, config), url, dest, class_patch_swapped=class_patch_swapped)
@@ -219,41 +219,40 @@ def import_statistics(
 
 @app.command()
 def export(
-    url: Annotated[str, typer.Argument(help="Of a run, or of what was imported or compressed.")],
-    dest: Annotated[str, typer.Argument(help="Folder to write: any path or URL.")],
+    url: Annotated[str, typer.Argument(help="A run, or an imported or compressed set.")],
+    dest: Annotated[str, typer.Argument(help="Folder to write: a path or URL.")],
     style: Annotated[
         str, typer.Option("--format", help="official, rded, huggingface, imagefolder or webdataset")
     ] = "official",
     only: Annotated[
         list[str] | None,
-        typer.Option(help="images, labels or statistics; once for each; default: all that there are."),
+        typer.Option(help="images, labels or statistics; give it once for each. Default: all."),
     ] = None,
     ipc: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many images of a class, without labels.")
+        int | None, typer.Option(min=1, help="Only the first N images of each class, without labels.")
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Only the labels of the first so many epochs.")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Only the labels of the first N epochs.")] = None,
     image_format: Annotated[
-        str | None, typer.Option(help="png or jpeg: encode anew; default: bytes as stored.")
+        str | None, typer.Option(help="Re-encode images as png or jpeg. Default: bytes as stored.")
     ] = None,
     license: Annotated[
-        str, typer.Option(help="Of the condensed set, for its card: cc-by-4.0, other, ...")
+        str, typer.Option(help="License of the set, for its card: cc-by-4.0, other, ...")
     ] = "unknown",
     shard_mb: Annotated[
-        int, typer.Option(min=1, help="About the size of a file (huggingface, webdataset).")
+        int, typer.Option(min=1, help="Approximate size of a file (huggingface, webdataset).")
     ] = 400,
     batch_size: Annotated[
-        int | None, typer.Option(help="Of the official student; must be the size of the mixing groups.")
+        int | None,
+        typer.Option(help="Batch size of the official student. Must be the size of the mixing groups."),
     ] = None,
     class_patch_swapped: Annotated[
-        bool, typer.Option(help="Exchange patch mean and variance in class files, as the official writer.")
+        bool, typer.Option(help="Swap patch mean and variance in class files, as the official writer does.")
     ] = True,
     network_names: Annotated[
         bool, typer.Option(help="ResNet_ResNet18=layer (CIFAR) instead of ResNet=layer (Tiny-ImageNet).")
     ] = True,
 ) -> None:
-    """Write a condensed set as others read it, with what belongs to it; a card says how it was made."""
+    """Write a condensed set in a format that other programs read, with a card that says how it was made."""
     from edc_ray.sharing.card import dataset_card
     from edc_ray.sharing.export.options import FORMATS, PARTS, ExportOptions
     from edc_ray.sharing.export.run import export_run
@@ -271,18 +270,18 @@ def export(
 
 @app.command()
 def compress(
-    url: Annotated[str, typer.Argument(help="Of a run with stored labels, or of what was imported.")],
+    url: Annotated[str, typer.Argument(help="A run with stored labels, or an imported set.")],
     codec: Annotated[
-        str, typer.Option(help="For example q8, top16_q6, pca64_top4_q5, or fp16 to change the epochs alone.")
+        str, typer.Option(help="For example q8, top16_q6 or pca64_top4_q5. fp16 changes only the epochs.")
     ],
     keep_epochs: Annotated[
-        int | None, typer.Option(min=1, help="Keep the first epochs only; default: all.")
+        int | None, typer.Option(min=1, help="Keep only the first N epochs. Default: all.")
     ] = None,
     dest: Annotated[
-        str | None, typer.Option(help="Folder to write; default: URL with the codec and epochs appended.")
+        str | None, typer.Option(help="Folder to write. Default: URL with the codec and epochs appended.")
     ] = None,
 ) -> None:
-    """Copy a condensed set with its soft labels encoded anew; the copy reads like a run. URL itself stays."""
+    """Copy a condensed set with its soft labels in another codec. The copy can be read like a run."""
     from edc_ray.sharing.compress import compress_run
 
     stored_run(url)
@@ -290,8 +289,8 @@ def compress(
 
 
 def main() -> None:
-    """Entry point: an error becomes its four-part message on stderr and its exit status."""
-    # uv would build a new environment in every Ray worker; read when ray is imported.
+    """Entry point. An EdcRayError becomes its message on stderr and its exit status."""
+    # Otherwise uv builds a new environment in every Ray worker. Ray reads this when it is imported.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     handler = RichHandler(console=stderr, show_time=False, show_path=False)
     logging.basicConfig(level="WARNING", format="%(message)s", handlers=[handler])

@@ -1,4 +1,4 @@
-"""Errors a user can meet. Each says which object, what was found, what was expected, what to do next."""
+"""Errors a user can meet. Each names the object, what was found, what was expected and what to do next."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ class EdcRayError(Exception):
     """Base of every error raised on purpose.
 
     Args:
-        summary: one sentence naming the stage and the object.
-        found: what was there.
-        expected: what should have been there.
-        next: a command or a setting that mends it.
+        summary: one sentence that names the stage and the object.
+        found: what was found.
+        expected: what was expected.
+        next: a command or a setting that fixes it.
 
-    `exit_status` is the status with which the command line ends.
+    The command line exits with `exit_status`.
     """
 
     exit_status = 1
@@ -39,8 +39,8 @@ class EdcRayError(Exception):
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Errors cross process boundaries. Keyword-only arguments are not restored by the default, and what
-        # was found may be anything: it crosses as the text that the message shows.
+        # Errors are pickled between processes. The default drops keyword-only arguments, and `found` may be
+        # any object, so it travels as the text of the message.
         state = {name: value if _is_plain(value) else str(value) for name, value in self.__dict__.items()}
         return (_rebuild, (type(self), self.summary), state)
 
@@ -70,22 +70,22 @@ class DataError(EdcRayError):
 
 
 class ArtifactError(EdcRayError):
-    """A stored artifact that is missing, incomplete, damaged or made by something else."""
+    """A stored artifact that is missing, incomplete, damaged or from another source."""
 
     exit_status = 2
 
 
 class ResourceError(EdcRayError):
-    """More actors, CPUs or GPUs than there are."""
+    """More actors, CPUs or GPUs than the cluster has."""
 
     exit_status = 2
 
 
 class NumericalError(EdcRayError):
-    """A NaN or Inf; stops the work unit in which it appeared."""
+    """A NaN or Inf. It stops the work unit in which it appeared."""
 
 
 class UnitsFailedError(EdcRayError):
-    """Some work units of a stage failed and the others are done."""
+    """Some work units of a stage, or trials of a sweep, failed. The others are done."""
 
     exit_status = 3

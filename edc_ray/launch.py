@@ -1,4 +1,4 @@
-"""Launching a config: where its units run, what is told while they do, and the report at the end."""
+"""Launching a config: runs its units here or on Ray, emits events, writes the report."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from edc_ray.config.run import RunConfig, StageName
 from edc_ray.errors import ConfigError
 from edc_ray.report.run_report import result_rows, write_report
 from edc_ray.runs.added_classes import lines_of_more_classes
+from edc_ray.runs.made_again import lines_of_made_again
 from edc_ray.runs.open_run import (
     Inputs,
     device_of_whole_run,
@@ -39,10 +40,10 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
 
     Args:
         config: of the run.
-        stages: complete ones are left alone.
-        on_event: gets the events of the log, and {"event": "note", "text": ...} for what a person should know
-            before work starts, {"event": "run_opened", "run": URL} once the config and the folder are found
-            fit, {"event": "report_written", "urls": [...]}.
+        stages: to complete; complete ones are left alone.
+        on_event: gets the events of the log, and three more: {"event": "note", "text": ...} tells a person
+            something before work starts; {"event": "run_opened", "run": URL} follows when config and folder
+            are checked; {"event": "report_written", "urls": [...]} ends the call.
 
     Returns:
         The store of the run.
@@ -56,7 +57,7 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
     with _executor(inputs) as (execute, device):
         earlier = earlier_config(inputs.store)
         context = open_run(inputs, device)
-        for line in lines_of_more_classes(context, earlier):
+        for line in (*lines_of_more_classes(context, earlier), *lines_of_made_again(context, earlier)):
             on_event({"event": "note", "text": line})
         on_event({"event": "run_opened", "run": context.store.url})
         log = EventLog(context.store)
@@ -74,10 +75,10 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
 
 
 def _changes_of_method(config: RunConfig) -> list[str]:
-    """A line of fields that differ from the method's: its name alone then says little; [] where none do."""
+    """A line with the fields that differ from the method's values; [] if none do."""
     changed = deviations_from_method(config)
     if config.dataset.name not in edc.VALUES.datasets:
-        # No method has values for this dataset: where it leaves a default, the recipe's value is no change.
+        # The methods set no values for this dataset: a recipe's value in place of a default is no change.
         defaults = json.loads(json.dumps(defaults_of(config, set(changed))))
         changed = {field: pair for field, pair in changed.items() if pair[1] != defaults.get(field)}
     listed = ", ".join(f"{field}={value} ({method})" for field, (value, method) in changed.items())
@@ -109,7 +110,7 @@ def _executor(inputs: Inputs) -> Iterator[tuple[Execute | None, torch.device]]:
 
 
 class _RayWhenNeeded:
-    """Starts Ray for the first unit that is missing: a run that is whole needs none, only to be looked at."""
+    """Starts Ray for the first missing unit, so a complete run is checked without Ray."""
 
     def __init__(self, config: RunConfig, device_type: str, ray: ExitStack) -> None:
         self._config, self._device_type, self._ray = config, device_type, ray
@@ -120,7 +121,7 @@ class _RayWhenNeeded:
             self._execute = _started_ray(self._config, self._ray)
         if self._execute.device_type != self._device_type:
             raise ConfigError(
-                f"{stage.name}: units are missing, and the run was made on another device",
+                f"{stage.name}: units are missing, and the others were made on another device",
                 found=f"workers on {self._execute.device_type}",
                 expected=self._device_type,
                 next=f"set device={self._device_type}, or give another run.name",
@@ -129,7 +130,7 @@ class _RayWhenNeeded:
 
 
 def _started_ray(config: RunConfig, ray: ExitStack) -> RayExecutor:
-    # Ray takes a second to import and is not needed without it.
+    # Importing Ray takes a second.
     from edc_ray.cluster.driver import ray_executor
 
     return ray.enter_context(ray_executor(config))
@@ -151,7 +152,7 @@ def launch_sweep(config: RunConfig) -> list[dict[str, Any]]:
 
 
 def run_trial(config: RunConfig) -> dict[str, Any]:
-    """One point of a sweep: the whole pipeline in this process; the first line of sweep.row."""
+    """Run the pipeline for one trial in this process; the first result of the row `sweep.row`."""
     inputs = open_inputs(config)
     context = open_run(inputs, choose_device(config.device))
     run_pipeline(context, on_event=EventLog(context.store))

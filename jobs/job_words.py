@@ -1,4 +1,4 @@
-"""What the job scripts add to the words of a command line."""
+"""What the job scripts add to their command line."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ import sys
 
 
 def as_submitted_job(command: str) -> list[str]:
-    """`sys.argv` of `edc-ray COMMAND ...` for a job: it joins its own cluster, and says where results go.
+    """`sys.argv` of `edc-ray COMMAND ...` for a job, which joins its cluster and states where results go.
 
-    The working folder of a job is thrown away with the job, so a default folder would lose the results.
-    Whether a config file says where they go, the command itself sees when it has read the file.
+    Ray deletes the working folder with the job, and results in it would be lost. If a config file is given,
+    the command checks the folder after reading it.
     """
     words = sys.argv[1:]
     asks_for_help = "--help" in words
-    # What is left of the sign: --config=run.yaml is --config too.
+    # --config=run.yaml counts as --config.
     names = {word.partition("=")[0] for word in words}
     if not asks_for_help and names.isdisjoint({"--config", "storage.root"}):
-        sys.exit(
-            "ConfigError: a job needs storage.root=URL, a place that outlives it and that every node sees"
-        )
+        sys.exit("ConfigError: a job needs storage.root=URL, a place that outlives the job")
     if not asks_for_help and "cluster.address" not in names:
         words.append("cluster.address=auto")
     return ["edc-ray", command, *words]

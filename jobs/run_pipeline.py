@@ -1,4 +1,4 @@
-"""Job script of the whole pipeline: `edc-ray run` on the cluster that it is submitted to.
+"""Job script of the pipeline: `edc-ray run` on the cluster to which it is submitted.
 
 ray job submit --working-dir . -- python jobs/run_pipeline.py cifar10 storage.root=s3://bucket/runs
 """

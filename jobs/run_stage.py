@@ -1,4 +1,4 @@
-"""Job script of one stage: `edc-ray stage` on the cluster that it is submitted to.
+"""Job script of one stage: `edc-ray stage` on the cluster to which it is submitted.
 
 ray job submit --working-dir . -- python jobs/run_stage.py recover cifar10 storage.root=s3://bucket/runs
 """

@@ -1,4 +1,4 @@
-"""Job script of a sweep: `edc-ray sweep` on the cluster that it is submitted to.
+"""Job script of a sweep: `edc-ray sweep` on the cluster to which it is submitted.
 
     ray job submit --working-dir . -- python jobs/run_sweep.py cifar10 storage.root=s3://bucket/runs \\
         'sweep.space.recover.matching_weight=[0.001,0.01]'

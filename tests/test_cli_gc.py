@@ -35,7 +35,7 @@ def run(tiny_run: Path, tmp_path: Path) -> Path:
 def test_gc_removes_what_is_old_and_named_by_nothing(ask: CommandLine, run: Path, tiny_run: Path) -> None:
     would = ask("gc", str(run), "--dry-run")
     assert "│ orphan         │ 2h  │ labels/killed.parquet       │" in would.out
-    assert "would remove 2 leftovers\nkept 1 file that may be in the making" in would.out
+    assert "would remove 2 leftovers\nkept 1 file that a writer may still work on" in would.out
     told = ask("gc", str(run), "--json")
     assert (told.status, told.err) == (0, "")
     found = json.loads(told.out)
@@ -53,7 +53,9 @@ def test_gc_removes_what_is_old_and_named_by_nothing(ask: CommandLine, run: Path
 
 def test_a_finished_run_has_no_garbage(ask: CommandLine, tiny_run: Path) -> None:
     told = ask("gc", str(tiny_run), "--older-than", "0s")
-    assert told.out.startswith(f"{tiny_run}: nothing to remove\npending uploads: this storage has none")
+    assert told.out.startswith(
+        f"{tiny_run}: nothing to remove\npending uploads: this storage cannot list any"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Actors that do the units of stages, and the pool of them on Ray."""
+"""Actors that run units, and their pool on Ray."""
 
 from __future__ import annotations
 
@@ -26,27 +26,26 @@ SECONDS_UNTIL_WARNED = 30.0
 
 
 class StageActor:
-    """Does units, one after the other, and keeps what units of one stage share."""
+    """Runs units one after the other, and caches what units of one stage share."""
 
     def __init__(self, config: RunConfig, store: Store, data: OpenedDataset, gpus: float) -> None:
         self._context = StageContext(config, store, data, choose_device(config.device, gpus=gpus))
         environment_facts(self._context.device)
 
     def begin_stage(self) -> None:
-        """Answers once the actor runs. Forgets what it has read: an earlier stage may have been made anew."""
+        """Returns once the actor runs. Clears its caches: an earlier stage may have been made again."""
         old = self._context
         self._context = StageContext(old.config, old.store, old.data, old.device)
 
     def run(self, stage: Stage, unit: WorkUnit) -> Record:
-        """Do a unit and store its result."""
+        """Run a unit and store its result."""
         return do_unit(self._context, unit, stage)
 
 
 class ActorPool:
-    """StageActors on Ray; the `Pool` of a `WorkQueue`, for one stage after the other.
+    """StageActors on Ray: the `Pool` of a `WorkQueue`, for one stage after another.
 
-    Starting a process that imports torch takes longer than many a unit, so the actors of a stage serve the
-    next one too.
+    Starting a process that imports torch takes longer than many units, so actors stay for the next stage.
 
     Args:
         context: the driver's.
@@ -57,7 +56,7 @@ class ActorPool:
     def __init__(self, context: StageContext, data: ray.ObjectRef[Any], size: WorkerSize) -> None:
         self.context = context
         self._arguments = (context.config, context.store, data, size.gpus)
-        # No restarts by Ray: those are counted by actor, and the queue must count by unit.
+        # No restarts by Ray: it counts them per actor, and the queue counts them per unit.
         self._actor_class = ray.remote(
             num_cpus=size.cpus, num_gpus=size.gpus, max_restarts=0, max_task_retries=0
         )(StageActor)  # fmt: skip
@@ -70,12 +69,12 @@ class ActorPool:
         self._has_answered = False
 
     def serving(self, stage: Stage) -> ActorPool:
-        """This pool, from now on for units of `stage`, which may be any value: it travels to the actors."""
+        """This pool, now for units of `stage`. The stage is sent to the actors, so it may be any value."""
         self._stage = stage
         return self
 
     def start(self) -> int:
-        """Ask for one more actor: a spare one, else a new one."""
+        """Request one more actor: a spare one, else a new one."""
         actor = self._spare.pop() if self._spare else self._actor_class.remote(*self._arguments)
         self._started += 1
         self._actors[self._started] = actor
@@ -89,7 +88,7 @@ class ActorPool:
         self._pending[self._actors[actor].run.remote(self._stage, unit)] = actor
 
     def wait(self) -> PoolEvent:
-        """The next event; warns where no actor has answered for long."""
+        """The next event. Warns if no actor has answered for a long time."""
         started = time.monotonic()
         while not (done := ray.wait(list(self._pending), num_returns=1, timeout=SECONDS_UNTIL_WARNED)[0]):
             if not self._has_answered:
@@ -97,7 +96,7 @@ class ActorPool:
         return self._event(done[0])
 
     def release(self) -> None:
-        """End the actors that are at work; keep the idle ones for the next stage."""
+        """Kill the busy actors and keep the idle ones for the next stage."""
         at_work = set(self._pending.values())
         for number, actor in self._actors.items():
             if number in at_work:
@@ -108,7 +107,7 @@ class ActorPool:
             state.clear()
 
     def close(self) -> None:
-        """End all actors."""
+        """Kill all actors."""
         self.release()
         while self._spare:
             ray.kill(self._spare.pop())
@@ -121,7 +120,7 @@ class ActorPool:
         except RayTaskError as error:
             return PoolEvent(actor, "raised", error=cause_of(error))
         except RayError as error:
-            # Dead, unreachable or killed for memory. An unreachable one may still run: end it for certain.
+            # Dead, unreachable or killed for memory. An unreachable actor may still run, so kill it.
             ray.kill(self._actors.pop(actor))
             return PoolEvent(actor, "lost", error=error)
         self._has_answered = True
@@ -134,7 +133,7 @@ class ActorPool:
 
 
 def cause_of(error: RayTaskError) -> Exception:
-    """What the task raised, with the remote traceback as a note."""
+    """The exception that the task raised, with the remote traceback as a note."""
     cause = getattr(error, "cause", None)
     if not isinstance(cause, Exception) or isinstance(cause, RayTaskError):
         cause = RuntimeError(str(error))

@@ -1,7 +1,7 @@
-"""The desk of a Ray Train run: hands units to ranks, takes their results, and counts who died over what.
+"""The desk of a Ray Train run: gives units to ranks, collects their results and counts deaths per unit.
 
-An actor of its own beside the workers, because Ray Train starts a worker group anew when one of it dies, and
-what the others had done must not be lost with them. A plain class: Ray only carries the calls.
+The desk runs as an actor beside the workers. When one worker dies, Ray Train restarts the whole group, and
+the results of the others must survive that. The class itself does not use Ray.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edc_ray.stages.units.plan import Outcome, WorkUnit
 
 
 class UnitRaisedError(Exception):
-    """Wraps what a unit raised, made portable, to tell it from a worker's death and from Ray's own errors."""
+    """Wraps the portable error of a unit, to distinguish it from a worker's death and from Ray's errors."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -25,11 +25,11 @@ class UnitRaisedError(Exception):
 
 
 class UnitDesk:
-    """Units of one Ray Train run, and what became of them.
+    """Units of one Ray Train run and their outcomes.
 
     Args:
-        units: to be done, in this order.
-        retries: further tries of a unit whose worker died.
+        units: to run, in this order.
+        retries: of a unit whose worker died.
     """
 
     def __init__(self, units: Sequence[WorkUnit], retries: int) -> None:
@@ -42,23 +42,23 @@ class UnitDesk:
         self._outcomes: list[Outcome] = []
 
     def next_unit(self, rank: int) -> str | None:
-        """Key of the unit that the rank does next; None: nothing is left for it.
+        """Key of the next unit of a rank; None if nothing is left.
 
-        A rank that asks while it has a unit was started anew together with its group: it gets that one again.
+        A rank that asks while it has a unit was restarted with its group, and gets that unit again.
         """
         if rank not in self._running and self._waiting:
             self._running[rank] = self._waiting.popleft()
         return self._running.get(rank)
 
     def finish(self, key: str, record: Record | None, error: Exception | None = None) -> None:
-        """A unit ended. Heard twice where its worker was ended right after it, and counted once."""
+        """A unit ended. Only the first call for it counts: a restarted worker may report it again."""
         if key not in self._ended:
             self._ended.add(key)
             self._outcomes.append(Outcome(self._units[key], record=record, error=error))
         self._running = {rank: running for rank, running in self._running.items() if running != key}
 
     def worker_failed(self, rank: int, error: Exception) -> None:
-        """A worker died over its unit. The unit is tried again, and so often at most as `retries` says."""
+        """A worker died. Its unit is retried, at most `retries` times."""
         key = self._running.get(rank)
         if key is None:
             return
@@ -67,10 +67,10 @@ class UnitDesk:
             self.finish(key, None, worker_died(self._units[key], self._deaths[key], error))
 
     def group_failed(self, errors: Mapping[int, Exception]) -> None:
-        """Ranks of a group that does each unit together raised or died.
+        """Ranks of a group that shares each unit raised or died.
 
-        Where one dies, the others see their connection break and raise as well: only if nothing but the
-        unit's own errors came, the unit is at fault, and it is not tried again.
+        When one rank dies, the connections of the others break and they raise, too. So a unit fails without
+        a retry only if every rank raised, and one of the errors is not about a connection.
         """
         raised = [error.error for error in errors.values() if isinstance(error, UnitRaisedError)]
         own = [error for error in raised if not _is_broken_connection(error)]
@@ -86,10 +86,10 @@ class UnitDesk:
 
 
 def portable(error: Exception) -> Exception:
-    """The error with its traceback as a note, in a form that survives the way to another process.
+    """The error with its traceback as a note, in a form that can be sent to another process.
 
-    Our own errors do as they are, and so does a UnitRaisedError, which wraps a portable one. Others may be
-    pickled and then not unpickled: only their text travels.
+    Our own errors and UnitRaisedError can be sent as they are. Other errors may fail to unpickle, so only
+    their text is sent.
     """
     is_ours = isinstance(error, EdcRayError | UnitRaisedError)
     sent = error if is_ours else RuntimeError(f"{type(error).__name__}: {error}")

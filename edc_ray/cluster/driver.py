@@ -1,4 +1,4 @@
-"""The pipeline's `execute` on Ray."""
+"""Runs the units of the pipeline on Ray."""
 
 from __future__ import annotations
 
@@ -20,13 +20,11 @@ from edc_ray.stages.units.plan import Outcome, Stage, WorkUnit
 
 @contextmanager
 def ray_executor(config: RunConfig) -> Iterator[RayExecutor]:
-    """Ray for the time of the block, and what `run_pipeline` takes as `execute`.
-
-    What is started here is ended with the block.
+    """Ray within the block, and the `execute` for `run_pipeline`. Whatever was started ends with the block.
 
     Raises:
         ConfigError: an address or a storage that does not work with Ray.
-        ResourceError: the cluster is not there, or cannot hold what the config asks for.
+        ResourceError: no cluster, or too small a cluster for the config.
     """
     with ray_session(checked_address(config.cluster.address)):
         nodes = alive_nodes()
@@ -42,10 +40,10 @@ class RayExecutor:
     """Runs the units of a stage on actors or on Ray Train, as the stage says.
 
     Args:
-        size: what each worker holds.
-        num_actors: at most so many at once.
-        device_type: on which the workers compute. The run is opened with it: the driver's own
-            machine may have no GPU.
+        size: CPUs and GPUs of each worker.
+        num_actors: most actors at once.
+        device_type: on which the workers compute. The run is opened with it, because the driver's machine
+            may have no GPU.
     """
 
     def __init__(self, size: WorkerSize, num_actors: int, device_type: str) -> None:
@@ -56,10 +54,10 @@ class RayExecutor:
         self._pool: ActorPool | None = None
 
     def __call__(self, stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterable[Outcome]:
-        """One Outcome for each unit, as they end."""
+        """One Outcome per unit, in the order in which they end."""
         data, cluster = self._reference_to(context.data), context.config.cluster
         if stage.spread == "train":
-            self.close()  # the workers of Ray Train need what the actors hold
+            self.close()  # frees the CPUs and GPUs of the actors for the workers of Ray Train
             return train_units(stage, context, data, units, self._size, self._num_actors)
         if self._pool is None or self._pool.context is not context:
             self.close()
@@ -74,13 +72,13 @@ class RayExecutor:
         return queue.outcomes()
 
     def close(self) -> None:
-        """End the actors that wait for a next stage."""
+        """Kill the actors that wait for the next stage."""
         if self._pool is not None:
             self._pool.close()
         self._pool = None
 
     def _reference_to(self, data: object) -> ray.ObjectRef[Any]:
-        """The data in Ray's object store: put once, read without a copy by all workers of a node."""
+        """The data in Ray's object store, stored once. All workers of a node read it without a copy."""
         if self._shared is None or self._shared[0] is not data:
             self._shared = (data, ray.put(data))
         return self._shared[1]

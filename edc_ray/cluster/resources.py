@@ -1,4 +1,4 @@
-"""How many workers a run may have, and what each holds. Arithmetic only: nothing here talks to Ray."""
+"""How many workers a run may have, and what each holds. Arithmetic only, without Ray."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Node = Mapping[str, float]
 
 @dataclass(frozen=True)
 class WorkerSize:
-    """What one actor or Train worker holds."""
+    """CPUs and GPUs of one actor or Train worker."""
 
     cpus: float
     gpus: float
 
 
 def worker_size(config: RunConfig, nodes: Sequence[Node]) -> WorkerSize:
-    """CPUs and GPUs of one worker: by default one GPU where the cluster has any and the device may be one.
+    """CPUs and GPUs of one worker: by default one GPU if the cluster has any and the config allows it.
 
     Raises:
-        ResourceError: device=cuda, but the workers would hold no GPU.
+        ResourceError: device=cuda with workers without a GPU.
     """
     cluster = config.cluster
     gpus_there = sum(node.get("GPU", 0) for node in nodes)
@@ -44,16 +44,16 @@ def worker_size(config: RunConfig, nodes: Sequence[Node]) -> WorkerSize:
 
 
 def worker_device(config: RunConfig, size: WorkerSize) -> str:
-    """Type of the device on which workers compute, which need not be that of the driver's machine."""
+    """Type of the device on which workers compute. The driver's machine may have another."""
     if config.device != "auto":
         return config.device
     return "cuda" if size.gpus else "cpu"
 
 
 def capacity(nodes: Sequence[Node], size: WorkerSize) -> int:
-    """How many workers of this size the nodes can hold at once.
+    """How many workers of this size fit on the nodes.
 
-    A worker never spans nodes, and a fraction of a GPU never spans GPUs.
+    A worker does not span nodes, and a fraction of a GPU does not span GPUs.
     """
     return sum(
         min(_fit(node.get("CPU", 0), size.cpus), _fit_gpus(node.get("GPU", 0), size.gpus)) for node in nodes
@@ -61,14 +61,14 @@ def capacity(nodes: Sequence[Node], size: WorkerSize) -> int:
 
 
 def check_cluster(config: RunConfig, nodes: Sequence[Node]) -> WorkerSize:
-    """Refuse a run that the cluster could never hold, before any work starts.
+    """Refuse, before any work starts, a run for which the cluster is too small.
 
     Returns:
         The size of each worker.
 
     Raises:
-        ResourceError: more workers than there are, and no autoscaler that could add any.
-        ConfigError: storage that workers cannot share.
+        ResourceError: more workers than fit, without an autoscaler.
+        ConfigError: storage that the workers cannot share.
     """
     check_storage(config, len(nodes))
     size = worker_size(config, nodes)
@@ -84,7 +84,7 @@ def check_cluster(config: RunConfig, nodes: Sequence[Node]) -> WorkerSize:
 
 
 def num_actors(config: RunConfig, nodes: Sequence[Node], size: WorkerSize) -> int:
-    """How many actors a run uses: cluster.num_actors, or as many as the nodes hold now."""
+    """How many actors a run uses: cluster.num_actors, or as many as fit now."""
     return config.cluster.num_actors or max(config.cluster.min_actors, capacity(nodes, size))
 
 
@@ -105,23 +105,23 @@ def check_fit(
 
 
 def check_storage(config: RunConfig, num_nodes: int) -> None:
-    """Refuse storage that the workers would not see as the driver does.
+    """Refuse storage that the workers do not share with the driver.
 
     Raises:
-        ConfigError: memory://, or local files on a cluster of several nodes that share none.
+        ConfigError: memory://, or local files on several nodes without a shared file system.
     """
     root = config.storage.root or ""
     if root.startswith("memory://"):
         raise ConfigError(
-            "storage memory:// works only without Ray: a worker's memory is not the driver's",
+            "storage memory:// works only without Ray: workers do not share the driver's memory",
             found=f"storage.root={root}",
-            next="set cluster.address=none, or store in a folder or an object store",
+            next="set cluster.address=none, or storage.root to a folder or an object store",
         )
     is_local = "://" not in root or root.startswith(("file://", "local://"))
     grows = num_nodes > 1 or config.cluster.autoscaling
     if is_local and grows and not config.cluster.shared_filesystem:
         raise ConfigError(
-            "storage in a local folder, but the cluster has several nodes",
+            "storage is a local folder, and the cluster has several nodes",
             found=f"storage.root={root or 'not set'}, {num_nodes} nodes",
             expected="a place that every node sees, such as s3://bucket/runs",
             next="set storage.root to one, or cluster.shared_filesystem=true if that folder is shared",

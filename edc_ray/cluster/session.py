@@ -1,4 +1,4 @@
-"""Starting Ray, or joining the cluster that this process runs in."""
+"""Starting Ray, or joining the cluster in which this process runs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _HOST_AND_PORT = re.compile(r"[A-Za-z0-9._-]+:\d+|\[[0-9A-Fa-f:.]+\]:\d+")
 
 @contextmanager
 def ray_session(address: str) -> Iterator[None]:
-    """A connection to Ray for the time of the block.
+    """A connection to Ray within the block.
 
-    A connection that the process has already is used as it is and left open; one made here is closed, and
-    with it the embedded Ray of address `local`.
+    An open connection of this process is used and left open. A connection made here is closed at the end,
+    together with an embedded Ray.
 
     Args:
-        address: local (an embedded Ray), auto (the cluster this process runs in), or HOST:PORT of a cluster
-            that this machine belongs to.
+        address: local (an embedded Ray), auto (the cluster in which this process runs), or HOST:PORT of a
+            cluster to which this machine belongs.
 
     Raises:
         ConfigError: an address that cannot be used.
-        ResourceError: there is no cluster to join.
+        ResourceError: no cluster to join.
     """
     checked_address(address)
     if ray.is_initialized():
@@ -41,7 +41,7 @@ def ray_session(address: str) -> Iterator[None]:
 
 
 def checked_address(address: str) -> str:
-    """The address itself if `ray_session` can use it; raises ConfigError as it does."""
+    """The address, if `ray_session` can use it. Else ConfigError."""
     if address.startswith("ray://"):
         raise ConfigError(
             "cluster.address cannot be a ray:// client address",
@@ -59,15 +59,15 @@ def checked_address(address: str) -> str:
 
 
 def alive_nodes() -> list[Mapping[str, float]]:
-    """Resources ("CPU", "GPU") of each living node of the cluster."""
+    """Resources ("CPU", "GPU") of each alive node of the cluster."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _connect(address: str) -> None:
-    # The driver shows progress from its own loop; lines of the workers would tear it. They are in Ray's logs.
+    # Lines from workers would break the progress display. Ray keeps them in its logs.
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
-        # "local" rather than nothing: a plain init would join a cluster that Ray remembers on this machine.
+        # Without "local", init joins a cluster that Ray remembers on this machine.
         ray.init("local", include_dashboard=False, **quiet)
         return
     try:

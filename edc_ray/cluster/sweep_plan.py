@@ -1,4 +1,4 @@
-"""The points of a sweep, fixed before anything starts: the same config gives the same trials again."""
+"""The trials of a sweep, fixed before the first one starts. The same config gives the same trials."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Trial:
     """One point of the search space.
 
     Args:
-        key: name of its run, below the sweep's folder; a hash of all that changes its result.
-        fields: what differs from the sweep's config.
-        config: its own, complete.
+        key: name of its run below the sweep's folder: a hash of everything that changes the result.
+        fields: that differ from the sweep's config.
+        config: complete.
     """
 
     key: str
@@ -35,12 +35,12 @@ class Trial:
 
     @property
     def log_path(self) -> str:
-        """Where its result stands in the store of the sweep's run."""
+        """Path of its result in the store of the sweep's run."""
         return f"{SWEEP_FOLDER}/trials/{self.key}.json"
 
 
 def planned_trials(config: RunConfig, run_url: str, images_of: Callable[[RunConfig], Any]) -> list[Trial]:
-    """All trials of a sweep; equal ones once.
+    """All trials of a sweep, without duplicates.
 
     Args:
         config: of the sweep.
@@ -69,13 +69,13 @@ def _trial(
     alone = {"cluster.address": "none", "tracking.progress": "none", "sweep.space": {}}
     changed: dict[str, Any] = {}
     if fields.keys() & {"method", "ipc"}:
-        # A method's values depend on both. What the sweep's own config changes of its method stays changed.
+        # A method's values depend on both. Fields that the sweep's own config changes stay changed.
         changed = {name: value for name, (value, _) in deviations_from_method(config).items()}
         changed |= {"method": config.method}
     config = with_fields(config, alone | changed | fields | {"storage.root": f"{run_url}/{SWEEP_FOLDER}"})
     if config.sweep.row not in config.evaluate.rows:
         raise ConfigError(
-            "a sweep compares a row that its trials do not have",
+            "sweep.row is not among the rows of its trials",
             found=f"sweep.row={config.sweep.row}, evaluate.rows={list(config.evaluate.rows)}",
             next=f"add {config.sweep.row} to evaluate.rows",
         )
@@ -95,9 +95,9 @@ def _grid(space: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for field, values in space.items():
         if not isinstance(values, list) or not values:
             raise ConfigError(
-                f"sweep.space.{field} is no list of values",
+                f"sweep.space.{field} is not a list of values",
                 found=repr(values),
-                next="or set sweep.search=random",
+                next="give a list, or set sweep.search=random",
             )
     for values in itertools.product(*space.values()):
         yield dict(zip(space, values, strict=True))
@@ -105,8 +105,8 @@ def _grid(space: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _random(config: RunConfig) -> Iterator[dict[str, Any]]:
     for number in range(config.sweep.num_trials):
-        # Python promises the sequence of `random()` for a seed; each value has its own, so that a new field
-        # or more trials leave the others as they were.
+        # Python guarantees the sequence of `random()` for a seed. Each value has its own seed, so a new field
+        # or more trials do not change the others.
         yield {
             field: _sample(field, law, random.Random(f"{config.seed}/{number}/{field}").random())
             for field, law in config.sweep.space.items()
@@ -126,8 +126,8 @@ def _sample(field: str, law: Any, u: float) -> Any:
         case {"randint": [int() as low, int() as high]} if low < high:
             return low + int(u * (high - low + 1))
     raise ConfigError(
-        f"sweep.space.{field} is not understood",
+        f"sweep.space.{field} has an unknown form",
         found=repr(law),
         expected="[values] or {choice: [values]}, {uniform: [low, high]}, {loguniform: [low, high]}, "
-        "{randint: [low, high]} with both ends",
+        "{randint: [low, high]}, both ends included",
     )

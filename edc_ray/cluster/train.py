@@ -1,7 +1,7 @@
-"""Stages made of whole trainings (observers, students), on the workers of one Ray Train run.
+"""Stages that train networks (observers, students), on the workers of one Ray Train run.
 
-Starting a run takes ten seconds and more, so the units share one: each rank does whole units, or, where a
-unit has `num_workers` above 1, all ranks do each unit together under DDP. An interrupted unit starts anew.
+Starting a run takes ten seconds or more, so the units share one. Each rank runs units of its own, or, with
+`num_workers` above 1, all ranks run each unit together under DDP. An interrupted unit restarts.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ def train_units(
     size: WorkerSize,
     num_actors: int,
 ) -> Iterator[Outcome]:
-    """Do units on Ray Train; one Outcome for each, as they end.
+    """Run units on Ray Train; one Outcome per unit, in the order in which they end.
 
     Args:
-        stage: may be any value; it travels to the workers.
-        context: the driver's.
+        stage: sent to the workers, so it may be any value.
+        context: of the driver.
         data: reference to `context.data` in Ray's object store.
-        units: to be done.
-        size: what each worker holds.
-        num_actors: at most so many workers, where each does whole units.
+        units: to run.
+        size: CPUs and GPUs of each worker.
+        num_actors: most workers, if each runs units of its own.
     """
     left = {unit.key: unit for unit in units}
     group_size = stage.num_workers(context)
@@ -61,7 +61,7 @@ def train_units(
                 yield outcome
             has_ended = True
             yield from _unfinished(_failure_of(run), left)
-        except RayActorError as error:  # the desk itself is gone
+        except RayActorError as error:  # the desk died
             yield from _unfinished(error, left)
         finally:
             _end(desk, early=not has_ended)
@@ -76,15 +76,15 @@ def _outcomes(desk: Any, run: ray.ObjectRef[Any]) -> Iterator[Outcome]:
 
 
 def _start_desk(units: list[WorkUnit], retries: int) -> Any:
-    # Beside the driver, and without a CPU, so that the workers may hold all there are.
+    # On the driver's node and without a CPU, so that the workers can have all CPUs.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(concurrency_groups={"run": 1})(TrainRun)  # type: ignore[call-overload]
     return actor.options(num_cpus=0, scheduling_strategy=here).remote(units, retries)
 
 
 def _end(desk: Any, *, early: bool) -> None:
-    # A run that ends by itself gives back what its workers held. Of one that is ended the processes go with
-    # the desk, but Ray would keep their places reserved for as long as this driver lives.
+    # A finished run frees its resources. If it is stopped early, its processes end with the desk, but Ray
+    # keeps their resources reserved while this driver lives.
     workplace: Any = None
     if early:
         with contextlib.suppress(RayActorError):
@@ -98,7 +98,7 @@ def _plan(
     context: StageContext, stage: Stage, num_units: int, num_workers: int, size: WorkerSize, scratch: str
 ) -> RunPlan:
     cluster, together = context.config.cluster, stage.num_workers(context) > 1
-    # A unit is blamed for at most retries + 1 deaths, and in a group for one error; the rest is spare.
+    # A unit causes at most retries + 1 deaths, and in a group one error. The rest is a margin.
     max_failures = num_units * (cluster.retries + 1) + cluster.retries
     return RunPlan(stage.name, num_workers, together, size, max_failures, scratch)
 
@@ -112,11 +112,11 @@ def _failure_of(run: ray.ObjectRef[Any]) -> Exception | None:
 
 
 def _unfinished(reason: Exception | None, left: Mapping[str, WorkUnit]) -> Iterator[Outcome]:
-    """Outcomes of the units that a run left behind when it gave up."""
+    """Outcomes of the units that a run left when it gave up."""
     for unit in left.values():
         error = ResourceError(
-            f"{unit.stage}: the Ray Train run ended before unit '{unit.title}' was done",
+            f"{unit.stage}: the Ray Train run ended before unit '{unit.title}'",
             found=brief(reason),
-            next="see the worker logs of Ray; the same command again does what is left",
+            next="see the worker logs of Ray, then run the same command again: it does the remaining units",
         )
         yield Outcome(unit, error=error)

@@ -1,6 +1,6 @@
-"""The actor that carries one Ray Train run: the desk of its units, and the call that runs it.
+"""The actor of one Ray Train run: the desk of its units, and the call that runs it.
 
-Kept light: this process and Ray Train's controller import it, and need neither stages nor networks.
+It imports little: this process and Ray Train's controller need neither stages nor networks.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from edc_ray.cluster.resources import WorkerSize
 
 @dataclass(frozen=True)
 class RunPlan:
-    """How a Ray Train run looks from outside.
+    """Name, size and limits of a Ray Train run.
 
     Args:
         name: of the run, for Ray's logs.
         num_workers: ranks.
-        together: all ranks do each unit together under DDP.
-        size: what each rank holds.
+        together: all ranks run each unit together under DDP.
+        size: CPUs and GPUs of each rank.
         max_failures: deaths of workers after which Ray Train gives up.
         scratch: folder for Ray's own files.
     """
@@ -38,26 +38,26 @@ class RunPlan:
 
 
 class TrainRun(UnitDesk):
-    """The desk as an actor, with `fit` in a thread of its own. Ending the actor ends the run's processes."""
+    """The desk as an actor, with `fit` in its own thread. Killing the actor ends the run's processes."""
 
     _workplace: PlacementGroup | None = None
 
     def set_workplace(self, workplace: PlacementGroup | None) -> None:
-        """A worker says what its group holds of the cluster."""
+        """A worker tells the placement group of its run."""
         self._workplace = workplace
 
     def workplace(self) -> PlacementGroup | None:
-        """What the workers hold of the cluster; None where none has started yet."""
+        """The placement group of the workers; None before one has started."""
         return self._workplace
 
     @ray.method(concurrency_group="run")
     def fit(self, plan: RunPlan, job: list[ray.ObjectRef[Any]]) -> None:
-        """Run Ray Train until the desk has no units left. `job`: one reference to a TrainJob."""
+        """Run Ray Train until the desk has no units left. `job` holds one reference to a TrainJob."""
         from ray.train.torch import TorchConfig, TorchTrainer
 
         desk, gpus = ray.get_runtime_context().current_actor, plan.size.gpus
-        # No checkpoint is reported, so only the controller, which stays on this node, uses the scratch
-        # folder: it need not be shared by the nodes.
+        # No checkpoint is reported, so only the controller on this node uses the scratch folder, and the
+        # nodes need not share it.
         run_config = RunConfig(
             name=plan.name,
             storage_path=plan.scratch,
@@ -68,7 +68,7 @@ class TrainRun(UnitDesk):
         TorchTrainer(
             run_worker,
             train_loop_config={"job": job, "desk": desk},
-            # Without DDP the ranks never talk to each other, and nccl would refuse two of them on one GPU.
+            # Without DDP the ranks do not communicate, and nccl refuses two ranks on one GPU.
             torch_config=TorchConfig(backend=None if plan.together else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=plan.num_workers, use_gpu=gpus > 0, resources_per_worker=resources
@@ -78,14 +78,14 @@ class TrainRun(UnitDesk):
 
 
 def run_worker(told: dict[str, Any]) -> None:
-    """What Ray Train calls on every rank."""
+    """Called by Ray Train on every rank."""
     from edc_ray.cluster.train_worker import work
 
     work(ray.get(told["job"])[0], told["desk"])
 
 
 class TellDesk(UserCallback):
-    """Tells the desk which ranks failed; called in Ray Train's controller before the group starts anew."""
+    """Tells the desk which ranks failed. Ray Train's controller calls it before it restarts the group."""
 
     def __init__(self, desk: Any, together: bool) -> None:
         self._desk = desk

@@ -1,4 +1,4 @@
-"""The loop of one Ray Train worker: whole units of its own, or its part of each unit under DDP."""
+"""The loop of one Ray Train worker: units of its own, or its part of each unit under DDP."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from edc_ray.stages.units.unit_work import do_unit
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What every worker of a Ray Train run is told.
+    """What every worker of a Ray Train run needs.
 
     Args:
-        stage: whose units they are.
+        stage: of the units.
         config: of the run.
         store: of the run.
         data: reference to the opened dataset in Ray's object store.
         units: by key.
         gpus: of each worker.
-        group_size: ranks that do each unit together under DDP; 1: each rank does units of its own.
+        group_size: ranks that run each unit together under DDP; 1: each rank runs its own units.
     """
 
     stage: Stage
@@ -45,15 +45,15 @@ class TrainJob:
 
 
 def work(job: TrainJob, desk: Any) -> None:
-    """Do units that the desk hands out until it has none; called on every rank."""
+    """Run units from the desk until it has none left. Every rank calls it."""
     rank, together = ray.train.get_context().get_world_rank(), job.group_size > 1
     if rank == 0:
         ray.get(desk.set_workplace.remote(ray.util.get_current_placement_group()))
     device = choose_device(job.config.device, gpus=job.gpus)
     if device.type == "cuda":
-        from ray.train.torch import get_device  # seconds to import, and the driver needs none of it
+        from ray.train.torch import get_device  # takes seconds to import, and the driver does not need it
 
-        device = get_device()  # all GPUs of the node are visible here; this is the rank's own
+        device = get_device()  # of this rank: all GPUs of the node are visible here
     environment_facts(device)
     group = Group(rank, job.group_size) if together else Group()
     context = StageContext(job.config, job.store, ray.get(job.data), device, group)
@@ -65,7 +65,7 @@ def work(job: TrainJob, desk: Any) -> None:
         except Exception as raised:
             error = portable(raised)
         if error and together:
-            # The other ranks wait for this one in a collective call; only a new group frees them.
+            # The other ranks wait for this one in a collective call. Only a restart frees them.
             raise UnitRaisedError(error)
         if error or record:
             ray.get(desk.finish.remote(key, record, error))
@@ -80,13 +80,13 @@ def _next_of_group(desk: Any, rank: int) -> str | None:
 
 
 def _do_alone(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
-    # A worker of an earlier group may have died between writing the record and saying so.
+    # A worker of an earlier group may have died after writing the record and before reporting it.
     record = read_record(context.store, stage.folder, unit.key, unit.fingerprint)
     return record or do_unit(context, unit, stage)
 
 
 def _do_with_group(context: StageContext, unit: WorkUnit, stage: Stage) -> Record | None:
-    """Every rank computes, the first one writes."""
+    """Every rank computes. The first one writes."""
     if context.group.rank == 0:
         return do_unit(context, unit, stage)
     with unit_numerics(context.config, context.device):

@@ -1,7 +1,7 @@
-"""A sweep: the pipeline run once for each point of a search space, on Ray Tune.
+"""A sweep: one run of the pipeline for each point of a search space, on Ray Tune.
 
-A finished trial is written to the run's own log, which alone says what need not be run again. Ray's state of
-the experiment is never read back.
+A finished trial is written to our own log. Only that log decides which trials are skipped next time: Ray's
+state of the experiment is never read.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ RunTrial = Callable[[RunConfig], dict[str, Any]]
 
 
 def run_sweep(config: RunConfig, run_trial: RunTrial) -> list[dict[str, Any]]:
-    """Run the trials of `config.sweep` that no log proves.
+    """Run the trials of `config.sweep` that have no logged result.
 
-    Each trial is a run of its own, `<storage.root>/<run.name>/sweep/<trial>`, in one process without Ray.
+    Each trial is a run, `<storage.root>/<run.name>/sweep/<trial>`, in one process without Ray.
 
     Args:
-        config: with `sweep.space`; `cluster.address=none` runs trials one after the other in this process.
-        run_trial: gets a trial's config, returns its result as JSON values; called in other processes.
+        config: with `sweep.space`; `cluster.address=none` runs trials one after another in this process.
+        run_trial: from a trial's config to its result as JSON values; called in other processes.
 
     Returns:
         A row for each trial in the order of the plan: `trial`, `fields`, `reused`, and either the result's
-        values and `seconds`, or `error`. A failed trial is no error of the sweep and is run again next time.
+        values and `seconds`, or `error`. A failed trial raises nothing and runs again next time.
 
     Raises:
         DataError: images of a trial cannot be read.
-        ConfigError: the space names an unknown field or holds a value that it cannot have.
-        ResourceError: more trials at once than the cluster can hold.
+        ConfigError: the space names an unknown field or a value that it cannot have.
+        ResourceError: more trials at once than fit on the cluster.
     """
     store = open_store(run_url(config), dict(config.storage.options))
     trials = planned_trials(config, store.url, _images_of_trials())
@@ -64,7 +64,7 @@ def run_sweep(config: RunConfig, run_trial: RunTrial) -> list[dict[str, Any]]:
 
 
 def _images_of_trials() -> Callable[[RunConfig], list[str]]:
-    """Digests of a config's images; each dataset is opened once, however many trials use it."""
+    """Digests of a config's images. Each dataset is opened once for all its trials."""
     known: dict[str, list[str]] = {}
 
     def images_of(config: RunConfig) -> list[str]:
@@ -88,7 +88,7 @@ def _run_here(config: RunConfig, store: Store, trials: list[Trial], run_trial: R
 
 
 def _run_on_ray(config: RunConfig, store: Store, trials: list[Trial], run_trial: RunTrial) -> dict[str, str]:
-    """Errors of the trials that failed; results are in the log."""
+    """Errors of the failed trials. Results are in the log."""
     if not trials:
         return {}
     with ray_session(config.cluster.address), tempfile.TemporaryDirectory(
@@ -108,7 +108,7 @@ def _run_on_ray(config: RunConfig, store: Store, trials: list[Trial], run_trial:
 def _tuner(
     config: RunConfig, store: Store, trials: list[Trial], run_trial: RunTrial, size: WorkerSize, scratch: str
 ) -> tune.Tuner:
-    # A trial computes on what it holds: a worker without a GPU may see one all the same.
+    # A trial uses only what it holds: a worker without a GPU may still see one.
     device = {"device": worker_device(config, size)}
     by_key = {trial.key: replace(trial, config=trial.config.model_copy(update=device)) for trial in trials}
 
@@ -132,7 +132,7 @@ def _run_and_log(store: Store, trial: Trial, run_trial: RunTrial) -> dict[str, A
 
 
 def _logged(store: Store, trial: Trial) -> dict[str, Any] | None:
-    """The values of a finished trial; None where no readable log proves it."""
+    """The result of a finished trial; None without a readable log."""
     if not store.exists(trial.log_path):
         return None
     try:

@@ -1,8 +1,8 @@
-"""Policy of a stage on actors: who gets which unit, what is tried again, when an actor is replaced.
+"""Policy of a stage on actors: which actor gets which unit, what is retried, when an actor is replaced.
 
-Ray stands behind the `Pool` protocol, so the policy is tested without it. An error that a unit raises would
-be raised again: it is reported, and its actor goes on. A dead actor says nothing about its unit: the unit is
-tried again on another actor, at the end of the queue, so that a deadly unit holds up nobody.
+Ray is behind the `Pool` protocol, so the policy is tested without it. An error that a unit raises would occur
+again: it is reported, and the actor continues. If an actor dies, its unit goes to the end of the queue and is
+retried on another actor, so a unit that kills its actors delays no other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edc_ray.stages.units.plan import Outcome, WorkUnit
 
 @dataclass(frozen=True)
 class PoolEvent:
-    """What happened to an actor: it answers now, its unit ended, or it is gone."""
+    """What happened to an actor: it is ready, its unit ended, or it is lost."""
 
     actor: int
     kind: Literal["ready", "done", "raised", "lost"]
@@ -28,14 +28,14 @@ class PoolEvent:
 
 
 class Pool(Protocol):
-    """Actors under numbers."""
+    """Actors, each with a number."""
 
     def start(self) -> int:
-        """Ask for one more actor; a `ready` or `lost` event follows, after whatever time."""
+        """Request one more actor. A `ready` or `lost` event follows at some time."""
         ...
 
     def submit(self, actor: int, unit: WorkUnit) -> None:
-        """Give an idle actor a unit; a `done`, `raised` or `lost` event follows."""
+        """Give an idle actor a unit. A `done`, `raised` or `lost` event follows."""
         ...
 
     def wait(self) -> PoolEvent:
@@ -43,19 +43,19 @@ class Pool(Protocol):
         ...
 
     def release(self) -> None:
-        """The queue is done with all actors; those that are at work are to be ended."""
+        """The queue needs no actor any more. Busy ones must end."""
         ...
 
 
 class WorkQueue:
-    """Takes units through a pool of actors.
+    """Runs units on a pool of actors.
 
     Args:
-        pool: where the actors are.
-        units: to be done, each once; in which order they end does not matter.
-        num_actors: at most so many; never more than there are units left.
-        min_actors: units are handed out once so many actors have answered.
-        retries: further tries of a unit whose actor died.
+        pool: of the actors.
+        units: to run, in any order.
+        num_actors: most actors; never more than there are units left.
+        min_actors: number of ready actors at which work starts.
+        retries: of a unit whose actor died.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class WorkQueue:
         self._is_open = False
 
     def outcomes(self) -> Iterator[Outcome]:
-        """One Outcome for each unit, as they end. The actors are released when the iterator ends.
+        """One Outcome per unit, in the order in which they end. Then the actors are released.
 
         Raises:
-            ResourceError: no actor can be started.
+            ResourceError: no actor starts.
         """
         try:
             while self._waiting or self._busy:
@@ -97,12 +97,12 @@ class WorkQueue:
         if self._failed_starts > self._retries:
             if there == 0:
                 raise _no_actor_starts(self._start_error)
-            return  # those that run go on
+            return  # the others continue
         for _ in range(wanted - there):
             self._starting.add(self._pool.start())
 
     def _hand_out(self) -> None:
-        # Only actors that have answered get a unit: one that waits for a free node would hold it for ever.
+        # Only ready actors get a unit: one that waits for a free node would block it.
         no_more_come = self._failed_starts > self._retries and not self._starting
         self._is_open = self._is_open or no_more_come or len(self._idle) >= self._min_actors
         while self._is_open and self._idle and self._waiting:
@@ -133,27 +133,27 @@ class WorkQueue:
 
 
 def worker_died(unit: WorkUnit, times: int, reason: Exception | None) -> ResourceError:
-    """The error of a unit under which worker after worker died."""
+    """The error of a unit whose workers died repeatedly."""
     return ResourceError(
         f"{unit.stage}: the worker of unit '{unit.title}' died {times} time{'s' if times > 1 else ''}",
         found=brief(reason),
-        next="most often too little memory: set a smaller cluster.num_actors, or smaller units or batches",
+        next="often memory runs out: set a smaller cluster.num_actors, or smaller units or batches",
     )
 
 
 def _no_actor_starts(reason: Exception | None) -> ResourceError:
     return ResourceError(
-        "no actor of the stage can be started",
+        "no actor of the stage starts",
         found=brief(reason),
-        next="see the worker logs of Ray; the same command with cluster.address=none shows errors directly",
+        next="see the worker logs of Ray, or run with cluster.address=none, which shows errors directly",
     )
 
 
 def brief(reason: Exception | None) -> str:
-    """One line of what an actor or a run died of."""
+    """One line that says why an actor or a run died."""
     lines = [line.strip() for line in str(reason).strip().splitlines() if line.strip()]
     if not lines:
         return "unknown"
-    # The last line of a remote traceback holds the error itself; Ray's own messages say it first.
+    # The error is in the last line of a remote traceback, but in the first line of Ray's own messages.
     line = lines[-1] if "Traceback" in str(reason) else lines[0]
     return f"{type(reason).__name__}: {line[:300]}"

@@ -24,7 +24,8 @@ class DatasetSpec(Section):
     name: str = Field(default="mine", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     train: PlainUrl | None = Field(
         default=None,
-        description="URL, glob or folder of images, Parquet URL, 'sklearn:digits' or 'torchvision:NAME'",
+        description="URL, glob or folder of images, Parquet URL, 'sklearn:digits', 'torchvision:NAME' or "
+        "your own 'module:factory', which gives images, labels and class names of 'train' or 'val'",
     )
     val: PlainUrl | None = Field(default=None, description="as train; None holds out val_fraction of train")
     val_fraction: float = Field(default=0.1, gt=0, lt=1)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from edc_ray.config.credentials import holds_secret
 from edc_ray.config.dataset import INFERRED_FIELDS
+from edc_ray.config.history import name_now, with_absent_values, with_names_of_now
 from edc_ray.config.methods.registry import METHODS, adjusted, is_method, with_method
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import RunConfig
@@ -95,14 +96,41 @@ def recipe_with_fields(name: str, fields: Mapping[str, Any]) -> RunConfig:
     return with_fields(config, fields)
 
 
-def load_yaml(text: str, overrides: Iterable[str] = (), *, source: str = "config") -> RunConfig:
+def load_yaml(
+    text: str, overrides: Iterable[str] = (), *, source: str = "config", stored: bool = False
+) -> RunConfig:
     """The config in a YAML text, with overrides applied.
 
     What the text leaves out has the values of its `method`; what it states stands, as in a file of
     `show-config`, which states everything.
 
+    Args:
+        text: with the names of fields of now, or earlier ones.
+        overrides: as those of `load_recipe`.
+        source: of the text, for messages.
+        stored: the text is a run's own, in which fields that came later have their absent values. A user's
+            method that it names is not imported.
+
     Raises:
         ConfigError: as `load_recipe` does; or the text is no YAML mapping.
+    """
+    tree = mapping_of(text, source)
+    if stored:
+        tree = with_absent_values(tree)
+    tree = _with_observers_of_method(tree)
+    stated = validated(tree)
+    by_method = stated if stored and stated.method not in METHODS else with_method(stated, stated.method)
+    base = by_method.model_dump(mode="json")
+    for path, value in adjusted(by_method, _fields_of(tree)).items():
+        _set(base, path, value)
+    return _override(validated(_merged(base, tree)), overrides)
+
+
+def mapping_of(text: str, source: str = "config") -> dict[str, Any]:
+    """A YAML text as a mapping of sections, its fields by their names of now.
+
+    Raises:
+        ConfigError: it is none.
     """
     try:
         tree = yaml.load(text, Loader=_Loader)
@@ -112,13 +140,7 @@ def load_yaml(text: str, overrides: Iterable[str] = (), *, source: str = "config
         raise ConfigError(
             f"{source} holds no config", found=type(tree).__name__, expected="a mapping of sections"
         )
-    tree = _with_observers_of_method(tree)
-    stated = validated(tree)
-    by_method = with_method(stated, stated.method)
-    base = by_method.model_dump(mode="json")
-    for path, value in adjusted(by_method, _fields_of(tree)).items():
-        _set(base, path, value)
-    return _override(validated(_merged(base, tree)), overrides)
+    return with_names_of_now(tree)
 
 
 def _with_observers_of_method(tree: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -154,7 +176,7 @@ def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: unknown method or field, or a value of the wrong type.
     """
-    fields = dict(fields)
+    fields = {name_now(path): value for path, value in fields.items()}
     if "method" in fields:
         if "ipc" in fields:
             config = validated({**config.model_dump(mode="json"), "ipc": fields["ipc"]})

@@ -116,10 +116,10 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _sources_are_read(self) -> RunConfig:
-        if self.relabel.source is not None and self.evaluate.labels == "online":
+        if self.relabel.source is not None and self.relabel.labels == "online":
             raise ValueError(
-                "relabel.source gives stored labels, and evaluate.labels=online reads none: "
-                "set evaluate.labels=stored, or unset relabel.source"
+                "relabel.source gives stored labels, and relabel.labels=online reads none: "
+                "set relabel.labels=stored, or unset relabel.source"
             )
         if self.statistics.source is not None and not self.recover.enabled:
             raise ValueError(

@@ -185,6 +185,9 @@ class RecoverConfig(Section, RecoverSettings):
 class RelabelConfig(Section):
     """Soft labels of every epoch's augmented views."""
 
+    labels: Literal["stored", "online"] = Field(
+        default="stored", description="online: the condensed images are labelled while students train"
+    )
     source: PlainUrl | None = Field(
         default=None, description="a run whose labels of the same images are taken; None: the observers label"
     )
@@ -229,9 +232,6 @@ class EvaluateConfig(Section):
     full: Literal["auto", "train", "skip"] = "auto"
     full_accuracy: float | None = Field(
         default=None, ge=0, le=100, description="cited for `full` where it is not trained"
-    )
-    labels: Literal["stored", "online"] = Field(
-        default="stored", description="online: the condensed images are labelled while students train"
     )
     loss: Literal["kl", "dist", "mse_ce", "mse_ce_flat"] = "mse_ce"
     epochs: int | None = Field(

@@ -1,6 +1,6 @@
-"""Curves of a run's events: one picture, and TensorBoard's event files.
+"""Curves of a run: one picture, and TensorBoard files.
 
-An event is one object of events.jsonl; curves stand in those of finished units:
+The events of finished units in events.jsonl hold the curves:
 {"event": "unit_done", "stage": "recover", "unit": key, "curves": {name: [float, ...]}}.
 A name such as "matching_loss/resnet18" is the line "resnet18" of the panel "matching_loss".
 """
@@ -13,20 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from tensorboardX import SummaryWriter
 
 Curves = dict[str, list[float]]
 
-# A unit of these stages is a whole training of its own; of the others only the mean over units tells much.
+# A unit of these stages is one training. Other stages are shown by the mean over their units.
 _TRAININGS = ("squeeze", "evaluate")
 _PANEL_INCHES = (4.5, 3.0)
 _PANELS_IN_A_ROW = 3
 
 
 def unit_curves(events: Iterable[Mapping[str, Any]], stage: str) -> dict[str, Curves]:
-    """Curves of a stage's finished units by unit key. Of a unit that was made again, the last ones."""
+    """Curves of a stage's finished units by unit key; the last ones if a unit was made again."""
     found = {}
     for event in events:
         if event.get("event") == "unit_done" and event.get("stage") == stage and event.get("curves"):
@@ -37,8 +34,8 @@ def unit_curves(events: Iterable[Mapping[str, Any]], stage: str) -> dict[str, Cu
 def mean_curves(curves_of_units: Iterable[Mapping[str, list[float]]]) -> Curves:
     """Mean over units, point by point.
 
-    A point is the mean over the units that have it: an observer's turn can come once more in one unit
-    than in another.
+    Units may differ in length by a point, as observers take turns. Each point is the mean over the units
+    that have it.
     """
     gathered: dict[str, list[list[float]]] = {}
     for curves in curves_of_units:
@@ -48,22 +45,26 @@ def mean_curves(curves_of_units: Iterable[Mapping[str, list[float]]]) -> Curves:
 
 
 def plot_curves(events: Iterable[Mapping[str, Any]], stage: str = "recover") -> bytes | None:
-    """Mean curves of a stage as one picture, a panel for each quantity.
+    """Mean curves of a stage as one picture with a panel for each quantity.
 
-    The horizontal axis is the share of the unit's work that is done, since an observer that takes part in
-    every third iteration has a third of the points.
+    The horizontal axis is the share of the unit's work that is done: an observer that takes part in every
+    third iteration has a third of the points.
 
     Args:
         events: the objects of events.jsonl.
-        stage: whose curves.
+        stage: to plot.
 
     Returns:
-        The bytes of a PNG; None if the stage has no curves.
+        A PNG; None if the stage has no curves.
     """
     units = unit_curves(events, stage)
     panels = _panels(mean_curves(units.values()))
     if not panels:
         return None
+    # Takes seconds to import, and a reader of results needs none of it. The same below.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     columns = min(len(panels), _PANELS_IN_A_ROW)
     rows = -(-len(panels) // columns)
     figure = Figure((columns * _PANEL_INCHES[0], rows * _PANEL_INCHES[1]), layout="constrained")
@@ -80,10 +81,10 @@ def plot_curves(events: Iterable[Mapping[str, Any]], stage: str = "recover") -> 
 
 
 def write_tensorboard(events: Iterable[Mapping[str, Any]], folder: str | Path) -> None:
-    """Write all curves as TensorBoard event files; those of an earlier call are replaced.
+    """Write all curves as TensorBoard event files and delete those of an earlier call.
 
-    Trainings (squeeze, evaluate) become one TensorBoard run each, named stage/unit; the units of any other
-    stage become one run, named stage, of their means. `tensorboard --logdir FOLDER` shows them.
+    Each training (squeeze, evaluate) becomes a TensorBoard run named stage/unit. Each other stage becomes one
+    run, named stage, with the mean of its units. `tensorboard --logdir FOLDER` shows them.
 
     Args:
         events: the objects of events.jsonl.
@@ -127,7 +128,9 @@ def _draw_panel(axis: Any, panel: str, lines: Curves) -> None:
 
 
 def _write_run(curves: Mapping[str, list[float]], folder: Path) -> None:
-    # Two event files in one folder would be shown as one line that runs back and forth.
+    from tensorboardX import SummaryWriter
+
+    # TensorBoard draws two event files of a folder as one line that runs back and forth.
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
     with SummaryWriter(str(folder)) as writer:

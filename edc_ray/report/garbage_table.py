@@ -1,4 +1,4 @@
-"""What `edc-ray gc` says: a table for people, or one JSON object."""
+"""Output of `edc-ray gc`: a table for people, or one JSON object."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def print_garbage(url: str, found: Findings, gone: Sequence[Garbage], *, dry_run: bool) -> None:
-    """Print what went, or would go, and what was kept and why."""
+    """Print what was removed or would be, what was kept, and why."""
     console = Console()
     if gone:
         table = Table()
@@ -28,10 +28,10 @@ def print_garbage(url: str, found: Findings, gone: Sequence[Garbage], *, dry_run
     verb = "would remove" if dry_run else "removed"
     lines = [f"{url}: {verb} {_number(len(gone), 'leftover')}" if gone else f"{url}: nothing to remove"]
     if found.young:
-        lines.append(f"kept {_number(found.young, 'file')} that may be in the making; see --older-than")
+        lines.append(f"kept {_number(found.young, 'file')} that a writer may still work on; see --older-than")
     lines += [f"{folder}: left alone, {reason}" for folder, reason in found.left_alone.items()]
     if not found.lists_uploads:
-        lines.append("pending uploads: this storage has none that could be listed")
+        lines.append("pending uploads: this storage cannot list any")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

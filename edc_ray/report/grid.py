@@ -1,4 +1,4 @@
-"""Pictures of a set of images: one PNG, images in rows, small ones enlarged so that a person can see them.
+"""A set of images as one PNG, in rows, with small images enlarged.
 
 Legend of shapes: N images, C channels, H W pixels.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-_SHOWN_SIDE = 64  # pixels an image should at least have on the screen
+_SHOWN_SIDE = 64  # smallest side of an image in the grid, in pixels
 _GAP = 2
 _MARGIN = 6
 _FONT_SIZE = 13
@@ -27,20 +27,19 @@ def write_grid(
 ) -> bytes:
     """A grid of images, filled row by row.
 
-    Images with fewer than 64 pixels a side are enlarged by a whole factor, each pixel becoming a square,
-    so that what is seen is what is stored.
+    Images smaller than 64 pixels are enlarged by an integer factor: a stored pixel becomes a square.
 
     Args:
         images_NCHW: uint8, 1 or 3 channels.
         columns: images in a row.
-        row_names: name written left of each row, such as its class; empty for none.
+        row_names: written left of each row, such as the class; empty for none.
         title: a line above the grid; empty for none.
 
     Returns:
-        The bytes of a PNG.
+        A PNG.
 
     Raises:
-        ValueError: not uint8 [N, 1 or 3, H, W], no image, no column, or not one name for each row.
+        ValueError: wrong type or shape, no image, no column, or the number of names differs from the rows.
     """
     _check(images_NCHW, columns, row_names)
     factor = max(1, math.ceil(_SHOWN_SIDE / min(images_NCHW.shape[2:])))

@@ -1,4 +1,4 @@
-"""One HTML page of a run. It stands alone: pictures are inside it and nothing is fetched."""
+"""One HTML page of a run, with its pictures inside. It fetches nothing."""
 
 from __future__ import annotations
 
@@ -90,14 +90,14 @@ def render_page(
     Args:
         title: heading, such as the run's name.
         rows: the table of results; empty before evaluate is complete.
-        images: grids of images, shown pixel for pixel.
+        images: grids of images, shown without scaling.
         curves: plots.
         config: the run's config as text.
         environment: versions, hardware, commit.
-        classes: the table of each class's accuracy; without lines it is left out.
+        classes: the accuracy of each class; without lines it is left out.
 
     Returns:
-        HTML in which every given text is escaped.
+        HTML with every given text escaped.
     """
     template = _environment().from_string(_PAGE)
     return template.render(

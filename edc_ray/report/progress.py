@@ -1,4 +1,4 @@
-"""Progress of a run, driven by its events: for the command line, and one bar for a script or a notebook."""
+"""Progress of a run, from its events: for the command line, and one bar for a script or a notebook."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SECONDS_BETWEEN_DRAWINGS = 0.2
 
 
 class ProgressDisplay:
-    """Shows each stage's units done, their rate and the time left. Writes to stderr only."""
+    """Shows the finished units of each stage, their rate and the time left."""
 
     def __init__(self, style: Style, console: Console) -> None:
         if style == "auto":
@@ -47,7 +47,7 @@ class ProgressDisplay:
 
     @contextmanager
     def showing(self) -> Iterator[ProgressDisplay]:
-        """The display is on the screen within the context."""
+        """Show the display within the context."""
         with self._bars:
             yield self
 
@@ -115,8 +115,8 @@ class ProgressDisplay:
 class ProgressBar:
     """One bar for all stages of a call, on a terminal or in a notebook. Elsewhere it shows nothing.
 
-    A notebook's bar is drawn by IPython's own display, not by a widget or a thread, so it needs no further
-    package and works whether or not an event loop runs.
+    In a notebook IPython's display draws it. That needs no widget and no thread, so no further package, and
+    it works while an event loop runs.
 
     Args:
         num_stages: of the call.
@@ -146,7 +146,7 @@ class ProgressBar:
         if self._on_terminal:
             self._bar.start()
         if self._in_notebook:
-            from IPython.display import display  # there is one wherever there is a notebook
+            from IPython.display import display  # every notebook has IPython
 
             self._shown = display(self._bar, display_id=True)
         return self

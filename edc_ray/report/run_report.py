@@ -1,4 +1,4 @@
-"""The report of a run: pictures before and after, curves, the table, one HTML page; stored under report/."""
+"""The report of a run, stored under report/: images before and after, curves, the table, one HTML page."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PICTURES = {"init": "images before recovery", "recover": "condensed images"}
 
 
 def result_rows(store: Store) -> list[ResultRow]:
-    """Lines of the table of a run; none before evaluate is complete."""
+    """Lines of the table of results; none before evaluate is complete."""
     manifest = read_manifest(store, stage_folder("evaluate"))
     if manifest is None:
         return []
@@ -52,9 +52,9 @@ def result_rows(store: Store) -> list[ResultRow]:
 
 
 def class_table(store: Store) -> ShownTable:
-    """Each class's accuracy in percent: a line a class, a column a row and student.
+    """Accuracy of each class in percent: a line per class, a column per row and student.
 
-    Means over the students that differ by their seed; none before evaluate is complete.
+    Means over seeds; no lines before evaluate is complete.
 
     Raises:
         ArtifactError: a table of results is damaged.
@@ -65,12 +65,13 @@ def class_table(store: Store) -> ShownTable:
         if shard.path.endswith(".parquet"):
             url = store.join(join_path(stage_folder("evaluate"), shard.path))
             data = read_shard(store, stage_folder("evaluate"), shard)
-            rows, about = read_results_table(table_from_bytes(data, url=url), url=url)
+            table = table_from_bytes(data, url=url, ours=store.is_ours)
+            rows, about = read_results_table(table, url=url)
             for row in rows:
                 found.setdefault(f"{row['row']}, {row['student']}", []).append(about["per_class"])
     if manifest is None or not found:
         return ShownTable("", [], [])
-    # A class without validation images has no accuracy with any student.
+    # A class without validation images has no accuracy.
     columns = [
         ["-" if None in values else f"{np.mean(values):.1f}" for values in zip(*students, strict=True)]
         for students in found.values()
@@ -83,7 +84,7 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
     """Store the pictures, the page and the TensorBoard files of a run.
 
     Args:
-        store: of the run; stages that are not complete are left out.
+        store: of the run; incomplete stages are left out.
         events: the objects of events.jsonl.
         tensorboard: also write TensorBoard files, under report/tensorboard/.
 
@@ -91,7 +92,7 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
         URLs of what was written: the page first, then the pictures.
 
     Raises:
-        ArtifactError: there is no run, or an artifact is damaged.
+        ArtifactError: the folder holds no run, or an artifact is damaged.
     """
     if not store.exists(RUN_CONFIG):
         raise ArtifactError(
@@ -123,7 +124,7 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
     written = {REPORT_PAGE: page.encode(), "table.md": results_table(rows).to_markdown().encode()}
     written |= {name: picture.png for name, picture in {**images, **curves}.items()}
     if tensorboard:
-        # Their names hold the time of writing: beside new ones, old ones would show every point twice.
+        # File names hold the time of writing, so old files would stay and show every point twice.
         for outdated in store.list(join_path(REPORT_FOLDER, TENSORBOARD_FOLDER)):
             store.delete(outdated)
         written |= _tensorboard_files(events)
@@ -145,7 +146,7 @@ def _grid(store: Store, manifest: Manifest, caption: str) -> bytes:
 
 
 def _tensorboard_files(events: list[dict[str, Any]]) -> dict[str, bytes]:
-    # TensorBoard's writer knows local folders only.
+    # TensorBoard's writer takes local folders only.
     with tempfile.TemporaryDirectory(prefix="edc-ray-tensorboard-") as folder:
         write_tensorboard(events, folder)
         files = sorted(path for path in Path(folder).rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""The table of results: rows with mean, sample standard deviation and n, for people and for programs."""
+"""The table of results: mean, sample standard deviation and n of each row."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class ResultRow:
 
     Args:
         row: condensed, init, random, random_hard or full.
-        ipc: images per class; None where the word has no meaning.
+        ipc: images per class; None for `full`.
         student: name of the network.
-        n: trained students behind the means; 0 for a figure that is cited.
+        n: number of trained students; 0 for a cited figure.
         top1_mean: percent.
         top1_std: sample standard deviation (divisor n - 1) in percent; None for n < 2.
-        top5_mean: percent; None where it was not measured.
-        note: what a reader must know, such as where a cited figure is from.
-        ece_mean: expected calibration error in [0, 1]; None where it was not measured.
+        top5_mean: percent; None if not measured.
+        note: for the reader, such as the source of a cited figure.
+        ece_mean: expected calibration error in [0, 1]; None if not measured.
     """
 
     row: str
@@ -51,14 +51,14 @@ def aggregate(results: Iterable[Mapping[str, Any]]) -> list[ResultRow]:
     """Lines of the table from single trainings.
 
     Args:
-        results: one mapping for each trained student: row, ipc, student, seed, top1 and, where they are
-            known, top5 (percent, as top1), ece and note.
+        results: one mapping per trained student: row, ipc, student, seed, top1 (percent) and, if known,
+            top5 (percent), ece and note.
 
     Returns:
         Grouped by student in order of appearance, then by row in the order of ROWS, then by ipc.
 
     Raises:
-        ValueError: an unknown row, or a student that stands there twice with the same seed.
+        ValueError: an unknown row, or a student with the same seed twice.
     """
     groups: dict[tuple[str, str, int | None], list[Mapping[str, Any]]] = {}
     for result in results:
@@ -72,7 +72,7 @@ def aggregate(results: Iterable[Mapping[str, Any]]) -> list[ResultRow]:
 
 @dataclass(frozen=True)
 class ShownTable:
-    """A table that a terminal, a notebook and a document show each in their own way.
+    """A table of text, for a terminal, a notebook or a document.
 
     Args:
         title: a line above it; empty for none.
@@ -127,7 +127,7 @@ def results_table(rows: Sequence[ResultRow], title: str = "") -> ShownTable:
 def _line(student: str, row: str, ipc: int | None, group: list[Mapping[str, Any]]) -> ResultRow:
     seeds = [result.get("seed") for result in group]
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"{row}, {student}, ipc {ipc}: a seed stands there twice among {seeds}")
+        raise ValueError(f"{row}, {student}, ipc {ipc}: a seed occurs twice in {seeds}")
     top1 = [float(result["top1"]) for result in group]
     return ResultRow(
         row=row,
@@ -143,7 +143,7 @@ def _line(student: str, row: str, ipc: int | None, group: list[Mapping[str, Any]
 
 
 def _mean_of_all(group: list[Mapping[str, Any]], name: str) -> float | None:
-    """Mean of a figure that every student of the group has."""
+    """Mean of a figure; None unless every student of the group has it."""
     values = [float(result[name]) for result in group if result.get(name) is not None]
     return fmean(values) if len(values) == len(group) else None
 

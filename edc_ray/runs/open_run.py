@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def open_inputs(config: RunConfig) -> Inputs:
         EdcRayError: a ConfigError, DataError or ArtifactError naming what is wrong.
     """
     config = _with_whole_paths(config)
-    store = open_store(run_url(config), dict(config.storage.options))
+    store = replace(open_store(run_url(config), dict(config.storage.options)), is_ours=True)
     data = open_dataset(config.dataset, config.seed)
     resolved = as_it_began(store, config.model_copy(update={"dataset": data.spec}))
     check_networks(resolved, data)

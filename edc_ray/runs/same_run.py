@@ -15,6 +15,8 @@ from edc_ray.artifacts.storage.layout import (
 )
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES, MAX_JSON_BYTES
 from edc_ray.artifacts.storage.store import Store
+from edc_ray.config.history import ABSENT_VALUES, first_name, name_now, unstated
+from edc_ray.config.load import mapping_of
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ConfigError
@@ -27,6 +29,7 @@ from edc_ray.runs.growth import (
 )
 from edc_ray.stages.pipeline import STAGES
 from edc_ray.stages.units.fingerprint import stage_inputs
+from edc_ray.stages.units.plan import Stage
 from edc_ray.stages.units.stored_runs import stored_config
 
 _MAX_SHOWN = 1000
@@ -40,7 +43,7 @@ def check_same_run(store: Store, config: RunConfig) -> None:
     are made anew, with the method's values for the new `ipc`. Classes may be added behind those that are
     there: units in which they have a say are made anew, and where that is all of the complete images, the
     folder is refused. Where weights lie and what a *.source names are no difference: their content is in the
-    units' fingerprints.
+    units' fingerprints. A field that came after the folder was begun makes again what it changes.
 
     Raises:
         ConfigError: a stage has results that this config would make otherwise; names the fields that differ.
@@ -49,14 +52,16 @@ def check_same_run(store: Store, config: RunConfig) -> None:
     if earlier is None:
         return
     complete = store.exists(manifest_path(stage_folder("recover")))
+    later = _later_fields(store)
     for stage in STAGE_NAMES:
-        different = _differences(stage_inputs(earlier, STAGES[stage]), stage_inputs(config, STAGES[stage]))
+        different = differences(earlier, config, STAGES[stage])
         different |= _dropped(store, stage, config)
         grows = _growing_fields(config)
         different = {
             name: values
             for name, values in different.items()
-            if not (name in grows and _is_growth(*values))
+            if name not in later
+            and not (name in grows and _is_growth(*values))
             and not follows_ipc(earlier, config, name)
             and not follows_classes(earlier, config, name)
         }
@@ -149,9 +154,19 @@ def has_any_results(store: Store) -> bool:
     return any(_has_results(store, stage) for stage in STAGE_NAMES)
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differences(earlier: RunConfig, config: RunConfig, stage: Stage) -> dict[str, tuple[Any, Any]]:
+    """Fields that change a stage's results -> (earlier value, value), where these differ."""
+    absent = {first_name(field): value for field, value in ABSENT_VALUES.items()}
+    old, new = (absent | stage_inputs(one, stage) for one in (earlier, config))
     names = sorted(old.keys() | new.keys())
-    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
+    pairs = {name_now(name): (old.get(name), new.get(name)) for name in names}
+    return {name: (before, now) for name, (before, now) in pairs.items() if before != now}
+
+
+def _later_fields(store: Store) -> set[str]:
+    """Fields of which a folder's config says nothing, because they came later."""
+    text = store.read(RUN_CONFIG, limit=MAX_CONFIG_BYTES)
+    return set(unstated(mapping_of(text.decode(), store.join(RUN_CONFIG))))
 
 
 def _is_growth(old: Any, new: Any) -> bool:

@@ -91,7 +91,7 @@ def test_a_cluster_without_cpus_is_told_to_grow() -> None:
 
 def test_memory_storage_with_ray_is_refused(tmp_path: Path) -> None:
     config = fake_config(tmp_path, storage__root="memory://runs")
-    with pytest.raises(ConfigError, match="a worker's memory is not the driver's"):
+    with pytest.raises(ConfigError, match="workers do not share the driver's memory"):
         check_storage(config, 1)
 
 

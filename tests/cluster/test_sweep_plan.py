@@ -62,7 +62,7 @@ def test_trials_of_methods_keep_what_the_sweeps_config_changes_and_take_the_rest
 
 def test_a_sweep_for_a_row_that_is_not_made_is_refused(tmp_path: Path) -> None:
     config = sweep_config(tmp_path, {"ipc": [1]}, evaluate__rows=["random"])
-    with pytest.raises(ConfigError, match="row that its trials do not have"):
+    with pytest.raises(ConfigError, match="is not among the rows of its trials"):
         planned_trials(config, str(tmp_path), no_images)
 
 
@@ -91,9 +91,9 @@ def test_a_trial_of_other_images_or_other_code_has_another_key(
     [
         ({"recover.iteration": [1]}, "grid", r"Did you mean 'recover\.iterations'"),
         ({"recover.iterations": [0]}, "grid", r"recover\.iterations"),
-        ({"ipc": {"uniform": [1, 2]}}, "grid", "no list of values"),
-        ({"ipc": {"normal": [1, 2]}}, "random", "is not understood"),
-        ({"ipc": {"randint": [5, 2]}}, "random", "is not understood"),
+        ({"ipc": {"uniform": [1, 2]}}, "grid", "not a list of values"),
+        ({"ipc": {"normal": [1, 2]}}, "random", "has an unknown form"),
+        ({"ipc": {"randint": [5, 2]}}, "random", "has an unknown form"),
         ({"storage.root": ["/elsewhere"]}, "grid", "cannot hold"),
         ({}, "grid", "is empty"),
     ],

@@ -110,7 +110,7 @@ def test_an_actor_that_does_not_start_is_replaced() -> None:
 
 def test_actors_that_never_start_end_the_stage_with_the_reason() -> None:
     pool = ScriptedPool(starts=["lost"] * 9)
-    with pytest.raises(ResourceError, match=r"no actor of the stage can be started[\s\S]*no such module"):
+    with pytest.raises(ResourceError, match=r"no actor of the stage starts[\s\S]*no such module"):
         ended(pool, units_called("a", "b"))
     assert pool.started <= 4
     assert pool.released
@@ -120,7 +120,7 @@ def test_the_last_actors_death_ends_the_stage_where_no_other_starts() -> None:
     pool = ScriptedPool({"b": ["lost"]}, starts=["ready", *["lost"] * 9])
     queue = WorkQueue(pool, units_called("a", "b", "c"), num_actors=2, retries=1)
     done = []
-    with pytest.raises(ResourceError, match=r"no actor of the stage can be started[\s\S]*no such module"):
+    with pytest.raises(ResourceError, match=r"no actor of the stage starts[\s\S]*no such module"):
         done += (outcome.unit.key for outcome in queue.outcomes())
     assert pool.tries == ["a", "b"]
     assert done == ["a"]

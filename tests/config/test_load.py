@@ -295,7 +295,7 @@ def test_a_value_that_is_no_choice_is_answered_with_the_nearest() -> None:
     for field, wrong, near in (
         ("loss", "mse", "mse_ce"),
         ("schedule", "cosine", "cos"),
-        ("labels", "onlin", "online"),
+        ("epoch_reuse", "in_turns", "in_turn"),
     ):
         with pytest.raises(ConfigError, match=rf"evaluate\.{field}") as caught:
             load_recipe("digits", [f"evaluate.{field}={wrong}"])

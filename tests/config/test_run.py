@@ -36,7 +36,7 @@ def test_initial_images_of_another_run_are_no_noise() -> None:
     ("fields", "match"),
     [
         ({"relabel.source": "memory://a/run", "method": "rded"},
-         r"relabel\.source(.|\n)*evaluate\.labels=online(.|\n)*evaluate\.labels=stored"),
+         r"relabel\.source(.|\n)*relabel\.labels=online(.|\n)*relabel\.labels=stored"),
         ({"statistics.source": "memory://a/run", "recover.enabled": False},
          r"statistics\.source(.|\n)*recover\.enabled=false"),
     ],

@@ -20,7 +20,7 @@ def test_the_table_says_what_went_what_stayed_and_why(
     told = capsys.readouterr().out
     assert "│ orphan │ 2h  │ labels/[red]e1.parquet │" in told
     assert f"s3://b/run: {'would remove' if dry_run else 'removed'} 1 leftover\n" in told
-    assert "kept 2 files that may be in the making; see --older-than\n" in told
+    assert "kept 2 files that a writer may still work on; see --older-than\n" in told
     assert "init: left alone, init/manifest.json cannot be read\n" in told
     assert "no" in told.splitlines()[-1]
 

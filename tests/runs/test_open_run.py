@@ -11,10 +11,14 @@ import pytest
 
 from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, manifest_path, stage_folder
 from edc_ray.artifacts.storage.store import Store
+from edc_ray.artifacts.tables import codec
 from edc_ray.config.dataset import INFERRED_FIELDS
 from edc_ray.config.load import load_recipe, load_yaml, with_fields
 from edc_ray.config.run import STAGE_NAMES
+from edc_ray.data.condensed import label_epochs
+from edc_ray.data.condensed.images import CondensedViews
 from edc_ray.errors import ArtifactError, ConfigError, DataError
+from edc_ray.report.run_report import class_table
 from edc_ray.runs.open_run import (
     _with_whole_paths,
     open_inputs,
@@ -50,6 +54,28 @@ def test_the_resolved_config_states_what_was_inferred_and_is_stored_with_the_run
 def test_a_stored_config_opens_the_same_run_again(finished: StageContext) -> None:
     config = load_yaml(finished.store.read(RUN_CONFIG).decode())
     assert open_inputs(config).config == config
+
+
+def test_shards_of_the_own_run_are_read_without_the_reader_process_and_a_set_by_its_url_with_it(
+    copied: Callable[..., StageContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = copied("recover", "relabel", "evaluate")
+    proven, trusted = list[bool](), list[bool]()
+    monkeypatch.setattr(codec, "prove", lambda *_, **__: proven.append(True))
+    open_groups = label_epochs.ParquetGroups
+
+    def opened(*file: Any, ours: bool) -> label_epochs.ParquetGroups:
+        trusted.append(ours)
+        return open_groups(*file, ours=ours)
+
+    monkeypatch.setattr(label_epochs, "ParquetGroups", opened)
+    run_until(context, "evaluate")
+    assert class_table(context.store).lines
+    assert not proven
+    assert set(trusted) == {True}
+    CondensedViews(context.store.url)
+    assert proven
+    assert not trusted[-1]
 
 
 def test_relative_places_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,7 @@ def test_gc_says_what_it_removes_and_keeps_what_is_young(ask: CommandLine, store
     begin(store, "squeeze/convnet_d1.safetensors")
     young = ask("gc", store.url)
     assert young.status == 0
-    assert "nothing to remove\nkept 2 files that may be in the making" in young.out
+    assert "nothing to remove\nkept 2 files that a writer may still work on" in young.out
     told = ask("gc", store.url, "--older-than", "0s", "--dry-run")
     assert "would remove 2 leftovers" in told.out
     assert store.exists("labels/epochs-00000-00001.parquet")

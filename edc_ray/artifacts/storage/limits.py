@@ -31,13 +31,18 @@ MAX_RATIO = 1000
 """A file above FREE_BYTES may grow that many times; deflate and zstd grow a page of zeros further."""
 
 
+def most_decoded(stored: int) -> int:
+    """Bytes that a file of so many bytes may turn into."""
+    return min(MAX_DECODED_BYTES, max(FREE_BYTES, MAX_RATIO * stored))
+
+
 def refuse_inflated(claimed: int, stored: int) -> None:
     """Refuse a size that no file of so many bytes honestly has.
 
     Raises:
         ValueError: `claimed` is negative, above MAX_DECODED_BYTES, or too many times `stored`.
     """
-    if claimed < 0 or claimed > min(MAX_DECODED_BYTES, max(FREE_BYTES, MAX_RATIO * stored)):
+    if claimed < 0 or claimed > most_decoded(stored):
         raise ValueError(f"{stored} bytes that claim to be {claimed}")
 
 

@@ -60,10 +60,14 @@ class Store:
     Args:
         url: made by `open_store`: an absolute path for local files, else a URL.
         options: fsspec's storage options; never shown, stored or logged.
+        is_ours: it is the folder of the run that this program carries out. Its Parquet files are read without
+            the reader process (`tables.reader_process`) where their bytes agree with their records. A folder
+            that was opened by its URL may be anybody's, and so may the hashes in it.
     """
 
     url: str
     options: dict[str, Any] = field(default_factory=dict, repr=False)
+    is_ours: bool = field(default=False, compare=False, repr=False)
 
     @property
     def is_local(self) -> bool:

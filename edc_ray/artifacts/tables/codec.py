@@ -20,9 +20,8 @@ from edc_ray.artifacts.storage.limits import (
     refuse_inflated_zip,
     refuse_large_image,
 )
-from edc_ray.artifacts.tables.parquet_footer import OtherLayoutError
-from edc_ray.artifacts.tables.parquet_pages import check_parquet
-from edc_ray.errors import ArtifactError
+from edc_ray.artifacts.tables.reader_process import prove
+from edc_ray.errors import ArtifactError, EdcRayError
 
 ImageFormat = Literal["png", "jpeg"]
 
@@ -115,22 +114,29 @@ def table_to_bytes(table: pa.Table, *, rows_per_group: int | None = None, split_
 
 
 def table_from_bytes(
-    data: bytes, *, url: str, columns: Collection[str] | None = None, next: str = _MAKE_AGAIN
+    data: bytes,
+    *,
+    url: str,
+    ours: bool = False,
+    columns: Collection[str] | None = None,
+    next: str = _MAKE_AGAIN,
 ) -> pa.Table:
     """A table from a Parquet file.
 
     Args:
         data: the file.
         url: what errors call it.
-        columns: or fields of columns (`image.bytes`), the only ones that are looked at and read; None: all.
+        ours: see `Store.is_ours`. Any other file is proven in the reader process first.
+        columns: or fields of columns (`image.bytes`), the only ones that are read; None: all.
         next: what an error says to do about a damaged file.
 
     Raises:
-        ArtifactError: it is truncated, no Parquet file, or claims to be larger than it can be; the message
-            names `url`.
+        ArtifactError: it is truncated, no Parquet file, or larger in memory than an honest file is; the
+            message names `url`.
     """
     with _naming(data, url, next):
-        check_parquet(data, columns)
+        if not ours:
+            prove(len(data), [(0, data)], columns=columns)
         with pq.ParquetFile(pa.BufferReader(data)) as parquet:
             table = parquet.read(columns=None if columns is None else list(columns))
         table.validate(full=True)
@@ -138,9 +144,9 @@ def table_from_bytes(
 
 
 def schema_from_bytes(data: bytes, *, url: str, next: str = _MAKE_AGAIN) -> pa.Schema:
-    """The columns of a Parquet file; arguments and errors as of `table_from_bytes`."""
+    """The columns of a Parquet file of others; arguments and errors as of `table_from_bytes`."""
     with _naming(data, url, next):
-        check_parquet(data, ())
+        prove(len(data), [(0, data)], groups=())
         return pq.read_schema(pa.BufferReader(data))
 
 
@@ -149,11 +155,8 @@ def _naming(data: bytes, url: str, next: str) -> Iterator[None]:
     """Errors of a Parquet file name it."""
     try:
         yield
-    except OtherLayoutError as error:
-        raise ArtifactError(
-            f"{url} cannot be read", found=f"{len(data)} bytes; {error}",
-            expected="a Parquet file in another layout", next=error.next,
-        ) from error  # fmt: skip
+    except EdcRayError:
+        raise
     except Exception as error:  # Arrow raises TypeError, KeyError and others besides its own
         raise ArtifactError(
             f"{url} is damaged",

@@ -52,7 +52,7 @@ _EVERYWHERE: Values = {
     "recover.image_rounding": "round", "recover.image_format": "png",
     "relabel.observers": None, "relabel.crop_scale": (0.5, 1.0), "relabel.mix": "cutmix",
     "relabel.mix_alpha": 1.0, "relabel.label_norm": "none", "relabel.patch_shuffle": 1,
-    "evaluate.labels": "stored", "evaluate.loss": "mse_ce", "evaluate.ce_weight": 0.025,
+    "relabel.labels": "stored", "evaluate.loss": "mse_ce", "evaluate.ce_weight": 0.025,
     "evaluate.optimizer": "adamw", "evaluate.weight_decay": 0.01, "evaluate.schedule": "cos",
     "evaluate.smoothing_factor": 2.0, "evaluate.ema_decay": 0.99, "evaluate.accumulation": 1,
 }  # fmt: skip

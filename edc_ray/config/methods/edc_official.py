@@ -22,7 +22,7 @@ _SGD: Values = {
     "evaluate.optimizer": "sgd", "evaluate.learning_rate": 0.1, "evaluate.momentum": 0.875,
     "evaluate.weight_decay": 5e-4,
 }  # fmt: skip
-_ONLINE: Values = {"evaluate.labels": "online", "relabel.rand_augment": True}
+_ONLINE: Values = {"relabel.labels": "online", "relabel.rand_augment": True}
 _MOSAICS: Values = {
     "init.candidates": "shared_crops", "init.crop_group": 64, "init.drop_last_group": True,
     "init.image_rounding": "trunc", "init.image_format": "jpeg", "recover.image_format": "jpeg",

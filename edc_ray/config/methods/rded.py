@@ -26,7 +26,7 @@ _EVERYWHERE: Values = {
     "init.kind": "mosaic", "init.mosaic_order": "rded", "init.crop_resize": "nearest",
     "init.images_per_class": 300, "init.crops_per_image": 5, "init.crop_scale": (0.08, 1.0),
     "init.image_rounding": "trunc", "recover.enabled": False, "recover.image_format": "jpeg",
-    "evaluate.labels": "online", "evaluate.smoothing_factor": 2.0,
+    "relabel.labels": "online", "evaluate.smoothing_factor": 2.0,
 }  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def _cifar(_: int) -> Values:
         "recover.jitter": 4,
         "relabel.epochs": 400, "relabel.crop_scale": (0.5, 1.0), "relabel.mix": "mixup",
         "relabel.mix_alpha": 0.8, **batch_of(128),
-        "evaluate.labels": "online", "evaluate.temperature": 30.0,
+        "relabel.labels": "online", "evaluate.temperature": 30.0,
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,15 +78,13 @@ class CapturedRecover:
     def __init__(
         self,
         kernels: PixelKernels,
-        captures: Callable[[Callable[[], None], torch.device, tuple[int, int] | None], Callable[[], None]] = (
-            CapturedStep
-        ),
+        captures: Callable[[Callable[[], None], torch.device, Any], Callable[[], None]] = (CapturedStep),
     ) -> None:
         self._kernels, self._captures = kernels, captures
         self._buffers: _Buffers | None = None
         self._steps: dict[str, ObserverStep] = {}
         self._calls: dict[str, Callable[[], None]] = {}
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None
 
     def begin(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -24,9 +25,7 @@ class CapturedStep:
         pool: of memory, shared with other steps of which none runs at the same time; see `memory_pool`.
     """
 
-    def __init__(
-        self, step: Callable[[], None], device: torch.device, pool: tuple[int, int] | None = None
-    ) -> None:
+    def __init__(self, step: Callable[[], None], device: torch.device, pool: Any = None) -> None:
         self._step, self._device, self._pool = step, device, pool
         self._calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -77,6 +76,6 @@ class CapturedStep:
         self._graph = graph
 
 
-def memory_pool(device: torch.device) -> tuple[int, int] | None:
+def memory_pool(device: torch.device) -> Any:
     """A pool for steps that take turns; None on a CPU."""
     return torch.cuda.graph_pool_handle() if device.type == "cuda" else None

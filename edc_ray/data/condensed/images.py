@@ -43,7 +43,7 @@ class CondensedImages(Dataset[tuple[Any, int]]):
     """Images and labels of a complete condensed set, or of a part of it.
 
     Args:
-        url: of a run, or of the folder of one of its stages.
+        url: of a run, or of the folder of one of its stages; or the store.
         storage_options: fsspec's.
         transform: applied to each image, float32 [C, H, W] in [0, 1].
         stage: "recover" for the condensed images, "init" for those before recovery.
@@ -65,7 +65,7 @@ class CondensedImages(Dataset[tuple[Any, int]]):
 
     def __init__(
         self,
-        url: str,
+        url: str | Store,
         storage_options: dict[str, Any] | None = None,
         *,
         transform: Callable[[Tensor], Any] | None = None,
@@ -105,7 +105,7 @@ class StoredViews:
     """The condensed images, and the stored views of any epoch, which are loaded and rendered here.
 
     Args:
-        url: of a run.
+        url: of a run; or its store.
         storage_options: fsspec's.
         cache: folder of local copies of remote files; None: they are held in memory while they are read.
 
@@ -122,7 +122,7 @@ class StoredViews:
     """
 
     def __init__(
-        self, url: str, storage_options: dict[str, Any] | None = None, cache: str | None = None
+        self, url: str | Store, storage_options: dict[str, Any] | None = None, cache: str | None = None
     ) -> None:
         condensed = CondensedImages(url, storage_options, cache=cache)
         self._store, folder, manifest = open_stage(url, storage_options, "relabel")
@@ -194,7 +194,7 @@ class CondensedViews(StoredViews, Dataset[View]):
 
     def __init__(
         self,
-        url: str,
+        url: str | Store,
         storage_options: dict[str, Any] | None = None,
         *,
         epoch: int = 0,
@@ -244,13 +244,15 @@ class CondensedViews(StoredViews, Dataset[View]):
         return self.render(self._loaded, indices)
 
 
-def open_stage(url: str, options: dict[str, Any] | None, stage: str) -> tuple[Store, str, Manifest]:
+def open_stage(url: str | Store, options: dict[str, Any] | None, stage: str) -> tuple[Store, str, Manifest]:
     """A complete stage, found by the URL of its run or of its own folder: store, folder in it, manifest.
+
+    A store that is already open counts as it is; one opened here may be anybody's (`Store.is_ours`).
 
     Raises:
         ArtifactError: the stage is not complete there.
     """
-    store = open_store(url, options, writable=False)
+    store = url if isinstance(url, Store) else open_store(url, options, writable=False)
     for folder in (layout.stage_folder(stage), ""):
         manifest = read_manifest(store, folder)
         if manifest is not None and manifest.stage == stage:
@@ -285,7 +287,8 @@ def read_condensed_images(
     for shard in manifest.shards:
         url = store.join(layout.join_path(folder, shard.path))
         data = read_shard_bytes(store, folder, shard, cache)
-        parts.append(read_images_table(table_from_bytes(data, url=url), url=url))
+        table = table_from_bytes(data, url=url, ours=store.is_ours)
+        parts.append(read_images_table(table, url=url))
     parts = [part for part in parts if len(part.labels)]
     if not parts:
         raise ArtifactError(f"{store.url}: stage {manifest.stage} holds no images")
@@ -319,7 +322,8 @@ def read_label_rows(store: Store, folder: str, record: Record) -> LabelRows:
     parts = []
     for shard in record.shards:
         url = store.join(layout.join_path(folder, shard.path))
-        parts.append(decoded_label_rows(table_from_bytes(read_shard(store, folder, shard), url=url), url=url))
+        table = table_from_bytes(read_shard(store, folder, shard), url=url, ours=store.is_ours)
+        parts.append(decoded_label_rows(table, url=url))
     url = store.join(layout.join_path(folder, record.unit))
     kinds = [(part.logits.shape[1], part.band_rows is None, part.change_operation is None) for part in parts]
     if len(set(kinds)) != 1:
@@ -341,8 +345,8 @@ def refuse_no_labels(store: Store, manifest: Manifest) -> None:
             found="students of this run were labelled online"
             if manifest.meta.get("labels") == "online"
             else None,
-            expected="a run with evaluate.labels=stored",
-            next="set evaluate.labels=stored and run edc-ray stage relabel",
+            expected="a run with relabel.labels=stored",
+            next="set relabel.labels=stored and run edc-ray stage relabel",
         )
 
 

@@ -8,19 +8,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from edc_ray.artifacts.proof.manifest import Manifest, Record
 from edc_ray.artifacts.proof.records import ShardInfo
 from edc_ray.artifacts.storage import layout
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.artifacts.tables.logit_columns import SHARED
-from edc_ray.artifacts.tables.parquet_footer import Footer, ReadAt, read_footer
-from edc_ray.artifacts.tables.parquet_pages import check_pages
+from edc_ray.artifacts.tables.parquet_groups import ParquetGroups, Ranges
 from edc_ray.artifacts.tables.schema import LabelRows
 from edc_ray.data.condensed.label_tables import decoded_label_rows
 from edc_ray.data.condensed.shard_files import open_shard
-from edc_ray.errors import ArtifactError
+from edc_ray.errors import ArtifactError, EdcRayError
 
 
 @dataclass(frozen=True)
@@ -28,9 +26,7 @@ class _OpenFile:
     """A file of labels; `shared` is its first row, of what all have in common."""
 
     shard: ShardInfo
-    parquet: pq.ParquetFile
-    read_at: ReadAt
-    footer: Footer
+    groups: ParquetGroups
     shared: pa.Table | None
 
 
@@ -87,7 +83,7 @@ class LabelEpochs:
         url = self._store.join(layout.join_path(self._folder, shard.path))
         try:
             tables = list(self._tables(shard, epoch))
-        except ArtifactError:
+        except EdcRayError:
             raise
         except Exception as error:  # Arrow raises TypeError, KeyError and others besides its own
             hint = "run relabel again; edc-ray verify lists all damaged files"
@@ -99,7 +95,7 @@ class LabelEpochs:
     def _tables(self, shard: ShardInfo, epoch: int) -> Iterator[pa.Table]:
         """The rows of an epoch as they are stored, of each row group that holds some."""
         file = self._file(shard)
-        for index in file.footer.groups_with("epoch", epoch):
+        for index in file.groups.groups_with("epoch", epoch):
             table = _rows_of(self._table(file, index), epoch)
             if table.num_rows:
                 yield _with_shared(table, file.shared)
@@ -107,14 +103,14 @@ class LabelEpochs:
     def _file(self, shard: ShardInfo) -> _OpenFile:
         if self._open is None or self._open.shard != shard:
             self._open = self._group = None  # the old one goes before the new one comes
-            self._open = _opened(shard, open_shard(self._store, self._folder, shard, self._cache))
+            source = open_shard(self._store, self._folder, shard, self._cache)
+            self._open = _opened(shard, source, ours=self._store.is_ours)
         return self._open
 
     def _table(self, file: _OpenFile, index: int) -> pa.Table:
         if self._group is None or self._group[:2] != (file.shard, index):
             self._group = None
-            check_pages(file.read_at, file.footer, [index])
-            table = file.parquet.read_row_group(index, use_threads=False)
+            table = file.groups.read([index])
             table.validate(full=True)
             self._group = (file.shard, index, table)
         return self._group[2]
@@ -126,16 +122,14 @@ def epochs_of(record: Record) -> range:
     return range(first, last + 1)
 
 
-def _opened(shard: ShardInfo, source: pa.NativeFile) -> _OpenFile:
-    def read_at(offset: int, size: int) -> bytes:
-        return source.read_at(size, offset)
+def _opened(shard: ShardInfo, source: pa.NativeFile, *, ours: bool) -> _OpenFile:
+    def fetch(ranges: Ranges) -> list[bytes]:
+        return [source.read_at(number, start) for start, number in ranges]
 
-    footer = read_footer(read_at, source.size())
-    file, shared = pq.ParquetFile(source), None
-    if SHARED in file.schema_arrow.names and footer.groups:
-        check_pages(read_at, footer, [0], [SHARED])
-        shared = file.read_row_group(0, columns=[SHARED], use_threads=False).slice(0, 1)
-    return _OpenFile(shard, file, read_at, footer, shared)
+    file, shared = ParquetGroups(fetch, source.size(), ours=ours), None
+    if SHARED in file.schema.names and file.metadata.num_row_groups:
+        shared = file.read([0], [SHARED]).slice(0, 1)
+    return _OpenFile(shard, file, shared)
 
 
 def _rows_of(table: pa.Table, epoch: int) -> pa.Table:

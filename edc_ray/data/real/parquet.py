@@ -11,21 +11,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from edc_ray.artifacts.tables.parquet_footer import Footer, OtherLayoutError, read_footer
-from edc_ray.artifacts.tables.parquet_pages import check_pages
-from edc_ray.data.real.fetched_ranges import FetchedRanges
+from edc_ray.artifacts.tables.parquet_groups import ParquetGroups, Ranges
 from edc_ray.data.real.undecoded import Item, UndecodedImages
-from edc_ray.errors import DataError
+from edc_ray.errors import DataError, EdcRayError
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 _ROLE_PREFIXES = {"train": ("train",), "val": ("val", "test")}
 _CACHED_ROW_GROUPS = 4
-_END_BYTES = 2**16
-"""Of a file: fetched at once; most footers lie in it."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +31,6 @@ class RowGroup:
     index: int
     num_rows: int
     num_bytes: int
-
-
-@dataclass(frozen=True)
-class _Known:
-    """The footer of a file that was checked, and the same as pyarrow has it."""
-
-    footer: Footer
-    metadata: pq.FileMetaData
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of the file, as Arrow has it."""
-        return self.metadata.schema.to_arrow_schema()
 
 
 class ParquetReader:
@@ -63,14 +45,14 @@ class ParquetReader:
         self._column = column
         self._ends = np.cumsum([group.num_rows for group in groups])
         self._cache: dict[int, list[bytes | None]] = {}
-        self._known: dict[str, _Known] = {}
+        self._files: dict[str, ParquetGroups] = {}
         self.total_bytes = sum(group.num_bytes for group in groups)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}, "_known": {}}
+        return {**self.__dict__, "_cache": {}, "_files": {}}
 
     def read(self, rows: Sequence[int] | np.ndarray) -> list[Item]:
         """See ItemReader."""
@@ -94,12 +76,13 @@ class ParquetReader:
         if position not in self._cache:
             group = self._groups[position]
             try:
-                # Footers are as long as there are row groups: read anew for each, all would take the square.
-                if group.path not in self._known:
-                    self._known[group.path] = _known(self._filesystem, group.path)
-                known = self._known[group.path]
-                leaf = encoded_leaf(known.schema, self._column)
-                table = _read(self._filesystem, group.path, known, [group.index], leaf)
+                # A footer is as long as there are row groups: to read it for each takes the square.
+                if group.path not in self._files:
+                    self._files[group.path] = _opened(self._filesystem, group.path)
+                file = self._files[group.path]
+                table = file.read([group.index], [encoded_leaf(file.schema, self._column)])
+            except EdcRayError:
+                raise
             except Exception as error:  # Arrow raises TypeError and others besides its own
                 raise _damaged(group.path, error) from error
             column = table.column(self._column).combine_chunks()
@@ -165,13 +148,13 @@ def read_parquet(filesystem: AbstractFileSystem, paths: Sequence[str], source: s
     column = ""
     for path in paths:
         try:
-            known = _known(filesystem, path)
-            column, label_column = _columns(known.schema, path)
-            groups += _row_groups(known.footer, path, column)
-            every = range(len(known.footer.groups))
-            labels.append(_labels(_read(filesystem, path, known, every, label_column).column(0), path))
-            names[path] = class_names_of(known.schema, label_column)
-        except DataError:
+            file = _opened(filesystem, path)
+            column, label_column = _columns(file.schema, path)
+            groups += _row_groups(file, path, column)
+            every = range(file.metadata.num_row_groups)
+            labels.append(_labels(file.read(every, [label_column]).column(0), path))
+            names[path] = class_names_of(file.schema, label_column)
+        except EdcRayError:
             raise
         except Exception as error:  # as above
             raise _damaged(path, error) from error
@@ -188,11 +171,8 @@ def read_parquet(filesystem: AbstractFileSystem, paths: Sequence[str], source: s
 
 def _damaged(path: str, error: Exception) -> DataError:
     found = (str(error).splitlines() or [type(error).__name__])[0]
-    if isinstance(error, OtherLayoutError):
-        expected = "a Parquet file in another layout"
-        return DataError(f"cannot read {path}", found=found, expected=expected, next=error.next)
     return DataError(
-        f"cannot read {path}", found=found, expected="a whole Parquet file", next="fetch or write it anew"
+        f"cannot read {path}", found=found, expected="a whole Parquet file", next="fetch or write it again"
     )
 
 
@@ -232,33 +212,27 @@ def _has_bytes(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
 
 
-def _row_groups(footer: Footer, path: str, column: str) -> list[RowGroup]:
-    sizes = [sum(chunk.unpacked for chunk in group.of_column(column)) for group in footer.groups]
-    pairs = enumerate(zip(footer.groups, sizes, strict=True))
-    return [RowGroup(path, index, group.num_rows, size) for index, (group, size) in pairs]
+def _row_groups(file: ParquetGroups, path: str, column: str) -> list[RowGroup]:
+    groups = []
+    for index in range(file.metadata.num_row_groups):
+        size = sum(chunk.total_uncompressed_size for chunk in file.chunks(index, [column]))
+        groups.append(RowGroup(path, index, file.metadata.row_group(index).num_rows, size))
+    return groups
 
 
-def _known(filesystem: AbstractFileSystem, path: str) -> _Known:
+def _opened(filesystem: AbstractFileSystem, path: str) -> ParquetGroups:
     size = filesystem.size(path)
     if size is None:
         raise ValueError("a storage that does not tell how long it is")
-    number = min(size, _END_BYTES)
-    file = FetchedRanges(filesystem, path, size, [(size - number, number)])
-    return _Known(read_footer(file.read_at, size), pq.read_metadata(file))
+    # A file system that is not asynchronous opens a file for each range, which would read ahead.
+    options = {} if filesystem.async_impl else {"cache_type": "none"}
 
+    def fetch(ranges: Ranges) -> list[bytes]:
+        starts, ends = [start for start, _ in ranges], [start + number for start, number in ranges]
+        paths = [path] * len(ranges)
+        return filesystem.cat_ranges(paths, starts=starts, ends=ends, on_error="raise", **options)
 
-def _read(
-    filesystem: AbstractFileSystem, path: str, known: _Known, groups: Sequence[int], column: str
-) -> pa.Table:
-    """A column of some row groups, of which nothing else is fetched."""
-    footer = known.footer
-    chunks = [chunk for index in groups for chunk in footer.groups[index].of_column(column)]
-    ranges = [(chunk.start, chunk.stored) for chunk in chunks]
-    file = FetchedRanges(filesystem, path, footer.stored, ranges)
-    check_pages(file.read_at, footer, groups, [column])
-    # Buffered ahead, neighbours are asked for as one range, and by threads that may outlive the interpreter.
-    parquet = pq.ParquetFile(file, metadata=known.metadata, pre_buffer=False)
-    return parquet.read_row_groups(groups, columns=[column], use_threads=False)
+    return ParquetGroups(fetch, size)
 
 
 def _labels(column: pa.ChunkedArray, path: str) -> np.ndarray:

@@ -20,6 +20,7 @@ from edc_ray.data.real.folders import read_image_folder, read_image_glob
 from edc_ray.data.real.images import DenseImages, EncodedImages, ImageSet
 from edc_ray.data.real.inference import infer_shape, known_to_be_squares, mean_and_std
 from edc_ray.data.real.named import read_digits, read_torchvision
+from edc_ray.data.real.own import is_own, read_own
 from edc_ray.data.real.parquet import choose_split, read_parquet
 from edc_ray.data.real.undecoded import MemoryReader, UndecodedImages, decode_rows
 from edc_ray.errors import ConfigError, DataError
@@ -77,7 +78,7 @@ def _read_train_and_val(spec: DatasetSpec, seed: int) -> tuple[UndecodedImages, 
     if spec.train is None:
         raise ConfigError(
             f"dataset '{spec.name}' does not say where its training images are",
-            expected="a folder, pattern or Parquet URL, sklearn:digits or torchvision:NAME",
+            expected="a folder, pattern or Parquet URL, sklearn:digits, torchvision:NAME or module:factory",
             next="set dataset.train",
         )
     train = choose_classes(_read_source(spec.train, "train", spec), spec.class_names, spec.num_classes)
@@ -113,6 +114,8 @@ def _read_source(source: str, role: str, spec: DatasetSpec) -> UndecodedImages:
         return read_digits(role)
     if kind == "torchvision":
         return read_torchvision(name, role, cache=spec.cache, download=spec.download)
+    if is_own(source):
+        return read_own(source, role)
     with _storage_errors(source):
         return _read_url(source, role)
 

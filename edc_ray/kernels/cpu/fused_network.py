@@ -103,7 +103,8 @@ def _results(network: nn.Module, images_BCHW: Tensor) -> Any:
     if images_BCHW.device.type != "cuda":
         return network(images_BCHW)
     # What TF32 rounds away differs with the algorithm: two ways are compared without it.
-    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    products = torch.backends.cuda.matmul
     before = cudnn.allow_tf32, products.allow_tf32
     try:
         cudnn.allow_tf32 = products.allow_tf32 = False

@@ -1,6 +1,6 @@
 """The rows of a result: where each row's images of an epoch come from, and their labels.
 
-condensed    the condensed images with their stored labels, or labelled here (evaluate.labels=online)
+condensed    the condensed images with their stored labels, or labelled here (relabel.labels=online)
 init         the images before recovery
 random       real images of the same number per class, drawn anew for each student seed
 random_hard  the same images with hard labels; not mixed, for a class label does not tell what was pasted
@@ -58,7 +58,7 @@ class StoredRow:
     hard = False
 
     def __init__(self, context: StageContext) -> None:
-        self._stored = CondensedViews(context.store.url, dict(context.config.storage.options))
+        self._stored = CondensedViews(context.store)
         self._config, self._device = context.config, context.device
         self._images = torch.from_numpy(self._stored.images).to(context.device)
 
@@ -175,7 +175,7 @@ def _labelled(context: StageContext, images: Tensor, views: EpochViews) -> np.nd
 
 def row_of(context: StageContext, name: str, student_seed: int) -> Row:
     """The row of a name, for one student seed."""
-    if name == "condensed" and context.config.evaluate.labels == "stored":
+    if name == "condensed" and context.config.relabel.labels == "stored":
         return StoredRow(context)
     if name in ("condensed", "init"):
         rows = read_stage_images(context, "recover" if name == "condensed" else "init")
@@ -207,7 +207,7 @@ def random_slots(context: StageContext, student_seed: int) -> list[Slot]:
 
 def row_digest(context: StageContext, name: str) -> Any:
     """Digest of the images and stored labels that a row reads."""
-    if name == "condensed" and context.config.evaluate.labels == "stored":
+    if name == "condensed" and context.config.relabel.labels == "stored":
         return [shard.sha256 for shard in context.manifest("relabel").shards]
     if name in ("condensed", "init"):
         return sorted(slot_hashes(context, "recover" if name == "condensed" else "init").items())

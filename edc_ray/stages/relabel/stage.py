@@ -32,7 +32,7 @@ from edc_ray.stages.units.training import mean_and_std
 
 def plan(context: StageContext) -> list[WorkUnit]:
     """Ranges of epochs; more epochs add units. None where students are labelled online."""
-    if context.config.evaluate.labels == "online":
+    if context.config.relabel.labels == "online":
         return []
     section = context.config.relabel
     return [
@@ -135,7 +135,7 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
     return records, {
         "mean": list(mean), "std": list(std), "codec": section.codec, "bytes": size,
         "epochs": section.epochs if records else 0,
-        "labels": context.config.evaluate.labels,
+        "labels": context.config.relabel.labels,
         "images": images_digest(context.manifest("recover")),
     }  # fmt: skip
 

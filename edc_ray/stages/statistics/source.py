@@ -180,7 +180,8 @@ class RunSource:
         check_classes(self.manifest, wanted.class_names, self.store.url)
         shard = self._record(wanted.observer).shards[0]
         url = self.store.join(join_path(self.folder, shard.path))
-        rows = read_statistics_table(table_from_bytes(read_shard(self.store, self.folder, shard), url=url))
+        data = read_shard(self.store, self.folder, shard)
+        rows = read_statistics_table(table_from_bytes(data, url=url, ours=self.store.is_ours))
         _check_rows(rows, wanted, url)
         return rows, shard.sha256
 

@@ -279,7 +279,9 @@ def load_targets(context: StageContext, name: str) -> dict[str, LayerTarget]:
     manifest = context.manifest("statistics")
     shard = next(shard for shard in manifest.shards if shard.path == table_name(network_key(name)))
     url = context.store.join(f"{FOLDER}/{shard.path}")
-    rows = read_statistics_table(table_from_bytes(read_shard(context.store, FOLDER, shard), url=url), url=url)
+    data = read_shard(context.store, FOLDER, shard)
+    table = table_from_bytes(data, url=url, ours=context.store.is_ours)
+    rows = read_statistics_table(table, url=url)
     variance = context.config.recover.variance
     by_class = context.config.recover.category_aware == "global"
     targets = {}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from edc_ray.config.run import RunConfig
+from edc_ray.config.history import first_name, is_absent
+from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.digests import digest_of
 from edc_ray.stages.units.plan import Stage
 
@@ -40,11 +41,20 @@ def stage_inputs(config: RunConfig, stage: Stage) -> dict[str, Any]:
             fields[f"dataset.{name}"] = value
     for one in stage.lineage:
         fields |= _section_inputs(config, one)
-    if config.compile not in ("auto", "none"):  # as if the field had always been there
-        fields["compile"] = config.compile
+    # A capture calls the same functions; whose kernels they are, which decides the last bits, is no field.
+    fields["compile"] = "none" if config.compile == "auto" else config.compile
     if stage.ipc_matters(config):
         fields["ipc"] = config.ipc
+    fields = _by_first_names(fields, stage)
     return {name: value for name, value in fields.items() if name not in stage.growing}
+
+
+def _by_first_names(fields: dict[str, Any], stage: Stage) -> dict[str, Any]:
+    """The fields as runs of every release have them: see `edc_ray.config.history`."""
+    named = {first_name(name): value for name, value in fields.items() if not is_absent(name, value)}
+    # A field that moved to an earlier stage counts from the stage on that it belonged to.
+    later = set(STAGE_NAMES) - {one.name for one in stage.lineage}
+    return {name: value for name, value in named.items() if name.partition(".")[0] not in later}
 
 
 def _section_inputs(config: RunConfig, stage: Stage) -> dict[str, Any]:

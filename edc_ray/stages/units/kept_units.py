@@ -74,7 +74,7 @@ def _kept(context: StageContext, folder: str, unit: WorkUnit) -> Record | None:
 
 def _renamed(context: StageContext, folder: str, shard: ShardInfo) -> bytes:
     url = context.store.join(join_path(folder, shard.path))
-    table = table_from_bytes(read_shard(context.store, folder, shard), url=url)
+    table = table_from_bytes(read_shard(context.store, folder, shard), url=url, ours=context.store.is_ours)
     check_table(table, IMAGES_SCHEMA.names, url=url)
     none, names = np.zeros(0, np.int64), context.data.train.class_names
     empty = build_images_table(none, none, none, names, dataset=context.config.dataset.name)

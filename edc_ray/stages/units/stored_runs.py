@@ -237,7 +237,7 @@ def stored_config(store: Store) -> RunConfig:
     source = store.join(RUN_CONFIG)
     text = store.read(RUN_CONFIG, limit=MAX_CONFIG_BYTES)
     try:
-        return load_yaml(text.decode(), source=source)
+        return load_yaml(text.decode(), source=source, stored=True)
     except (EdcRayError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{source} cannot be read by this edc-ray", found=str(error), next="give another run.name"

@@ -52,4 +52,4 @@ def test_edc_official_has_the_values_of_the_scripts(dataset: str) -> None:
     assert (recover.image_format == "png") == (dataset in ("tiny_imagenet", "cifar100"))
     assert recover.verifier_touches_estimate == (dataset != "imagenet1k")
     assert recover.verify_every == (20 if dataset.startswith("imagenet") else 100)
-    assert (config.evaluate.labels == "stored") == (dataset == "imagenet1k")
+    assert (config.relabel.labels == "stored") == (dataset == "imagenet1k")

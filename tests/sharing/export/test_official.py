@@ -143,7 +143,7 @@ def test_a_part_that_the_run_lacks_is_named(copied: Copied) -> None:
 
 def test_a_part_without_results_is_left_out_or_refused_with_the_reason(copied: Copied) -> None:
     context = copied(
-        "statistics", "recover", "relabel", "evaluate", recover__enabled=False, evaluate__labels="online"
+        "statistics", "recover", "relabel", "evaluate", recover__enabled=False, relabel__labels="online"
     )
     run_pipeline(context, ["statistics", "recover", "relabel"])
     dest = new_root()

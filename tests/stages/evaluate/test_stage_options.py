@@ -49,7 +49,7 @@ def _results(context: StageContext) -> list[dict[str, Any]]:
 def test_students_labelled_online_equal_those_of_the_stored_labels(copied: Copied) -> None:
     fields = {"evaluate__seeds": 2, "evaluate__rows": ["condensed"], "relabel__patch_shuffle": 2}
     stored, online = (
-        copied("relabel", "evaluate", **fields, evaluate__labels=kind) for kind in ("stored", "online")
+        copied("relabel", "evaluate", **fields, relabel__labels=kind) for kind in ("stored", "online")
     )
     for context in (stored, online):
         run_pipeline(context, ["relabel", "evaluate"])
@@ -70,7 +70,7 @@ def test_students_of_a_row_whose_images_do_not_differ_share_its_labels(
         return real(*arguments)
 
     monkeypatch.setattr(rows, "label_views", counting)
-    fields = {"evaluate__rows": ["condensed", "init", "random"], "evaluate__labels": labels}
+    fields = {"evaluate__rows": ["condensed", "init", "random"], "relabel__labels": labels}
     context = copied("relabel", "evaluate", **fields)
     run_pipeline(context, ["relabel", "evaluate"])
     # 3 epochs and 2 seeds: init once, random newly drawn for each seed.
@@ -121,7 +121,7 @@ def test_in_the_order_of_groups_a_batch_is_a_stored_group_for_every_student(
     copied: Copied, monkeypatch: pytest.MonkeyPatch, labels: str
 ) -> None:
     """Six images in groups of four, for three epochs."""
-    fields = {"evaluate__rows": ["condensed"], "evaluate__batch_size": 4, "evaluate__labels": labels}
+    fields = {"evaluate__rows": ["condensed"], "evaluate__batch_size": 4, "relabel__labels": labels}
     views, shown = _shown(copied, monkeypatch, **fields, evaluate__order="groups")
     assert [batch.tolist() for batch in shown] == [[0, 1, 2, 3], [4, 5]] * 3 * 2
     for of, batch in zip(views, shown, strict=True):
@@ -235,7 +235,7 @@ def test_an_adaptive_rate_goes_by_the_losses_and_the_others_do_not(
 
     monkeypatch.setattr(evaluate, "set_rate", spying)
     monkeypatch.setattr(evaluate, "check_loss", lambda loss, what, epoch: 1.0)  # stalls at once
-    fields: dict[str, Any] = {"relabel__epochs": 4, "evaluate__labels": "online", **ONE}
+    fields: dict[str, Any] = {"relabel__epochs": 4, "relabel__labels": "online", **ONE}
     context = copied("relabel", "evaluate", evaluate__schedule="alrs", **fields)
     run_pipeline(context, ["relabel", "evaluate"])
     base = context.config.evaluate.learning_rate

@@ -185,7 +185,7 @@ def test_labels_know_the_images_that_they_belong_to(finished: StageContext) -> N
 
 
 def test_where_students_are_labelled_online_nothing_is_stored_and_a_reader_is_told(copied: Copied) -> None:
-    context = _labelled(copied, evaluate__labels="online")
+    context = _labelled(copied, relabel__labels="online")
     manifest = manifest_of(context, "relabel")
     assert (manifest.records, manifest.meta["epochs"], manifest.meta["bytes"]) == ((), 0, 0)
     with pytest.raises(ArtifactError, match="holds no stored labels"):

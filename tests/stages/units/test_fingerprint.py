@@ -25,6 +25,7 @@ REACH: dict[str, set[str]] = {
 ONLY_WHICH_UNITS = {
     "squeeze.observers": {"init", "recover", "relabel", "evaluate"},  # which default to all observers
     "relabel.epochs": {"evaluate"},
+    "relabel.labels": {"evaluate"},  # where it stood before
     "squeeze.weights": set(),  # an observer's own are an input of its unit
     "evaluate.students": set(),
     "evaluate.rows": set(),

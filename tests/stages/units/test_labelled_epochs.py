@@ -87,7 +87,7 @@ def test_shuffled_passes_show_each_epoch_once_in_an_order_of_their_own() -> None
 def test_students_of_every_row_but_full_see_the_epochs_that_are_labelled_again(
     copied: Callable[..., StageContext], labels: str
 ) -> None:
-    context = copied("relabel", "evaluate", evaluate__epochs=7, evaluate__labels=labels)
+    context = copied("relabel", "evaluate", evaluate__epochs=7, relabel__labels=labels)
     run_until(context, "relabel")
     for name in ("condensed", "init", "random"):
         row = row_of(context, name, 0)
@@ -110,8 +110,8 @@ def test_rows_that_are_labelled_when_they_are_seen_have_labels_of_the_codec(
     copied: Callable[..., StageContext], name: str
 ) -> None:
     codec = "top2_q3"
-    context = copied("relabel", "evaluate", relabel__codec=codec, evaluate__labels="online")
-    exact = copied("relabel", "evaluate", evaluate__labels="online")
+    context = copied("relabel", "evaluate", relabel__codec=codec, relabel__labels="online")
+    exact = copied("relabel", "evaluate", relabel__labels="online")
     for one in (context, exact):
         run_until(one, "relabel")
     ours, theirs = row_of(context, name, 0).epoch(1).logits, row_of(exact, name, 0).epoch(1).logits

@@ -77,9 +77,9 @@ def test_images_of_another_run_keep_their_pixels_under_a_method_that_stores_jpeg
 
 
 def test_a_run_without_stored_labels_says_how_to_get_them(copied: Copied) -> None:
-    online = copied("relabel", "evaluate", evaluate__labels="online")
+    online = copied("relabel", "evaluate", relabel__labels="online")
     run_pipeline(online, ["relabel"])
-    with pytest.raises(ArtifactError, match=r"labelled online(.|\n)*set evaluate\.labels=stored") as caught:
+    with pytest.raises(ArtifactError, match=r"labelled online(.|\n)*set relabel\.labels=stored") as caught:
         tiny_context(relabel__source=online.store.url)
     assert "relabel.epochs" not in str(caught.value)
 

@@ -8,7 +8,9 @@ Observers, images and targets are random; the time depends on none of them. The 
     reference  with matching, the straightforward way (reference/layer_matching.py)
     ours       with matching, in torch's operations, as on a machine without a compiler
     compiled   with matching, by the kernels of a C++ compiler, if there is one
-    chosen     as in a run with --precision and --compile, if these are not float32 without a compiler
+    chosen     as in a run with --precision and --compile, if these are not float32 without a compiler;
+               replayed where a run captures it (--compile auto on a GPU)
+    replayed   plain, replayed in the same precision: what the network costs without the host
 
 The ratios are to plain. Memory is what a step needs at most beyond what is in use before it. The share of
 the floor is that of the fastest of ours in float32, and of chosen in its own precision (floor.py:
@@ -33,6 +35,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,6 +60,7 @@ from reference.layer_matching import hooked
 from torch import Tensor, nn
 
 from edc_ray.core.layers.network_numerics import FLOAT32
+from edc_ray.core.recover.captured_step import CapturedStep
 from edc_ray.core.recover.local_targets import local_class_targets
 from edc_ray.core.recover.loop import recover_images
 from edc_ray.core.recover.matching import LayerTarget
@@ -66,6 +70,7 @@ from edc_ray.core.recover.state import LoopState, Observer
 from edc_ray.core.seeding import draws
 from edc_ray.kernels.cpu.fused_network import fused_network, trial_images
 from edc_ray.kernels.cpu.statistics import CompiledKernels, compiled_kernels, kernels_for
+from edc_ray.kernels.cuda.availability import captured_recover_for
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
 
@@ -78,7 +83,7 @@ _FLOOR = {
 }  # fmt: skip
 VARIANTS = {
     "plain": "plain", "reference": "reference", "ours": "ours", "compiled": "ours_compiled",
-    "chosen": "ours_chosen",
+    "chosen": "ours_chosen", "replayed": "plain_replayed",
 }  # fmt: skip
 
 
@@ -156,8 +161,36 @@ def steps_of(name: str, options: argparse.Namespace) -> dict[str, Callable[[], T
         fused = fused_network(network, "gradients", kernels, FLOAT32, trial)
         steps["compiled"] = ours(Observer.of(name, fused, kernels=kernels))
     if is_chosen(options):
-        steps["chosen"] = in_chosen_precision(ours(chosen_observer(name, options)), options)
+        observer = chosen_observer(name, options)
+        steps["chosen"] = replayed(in_chosen_precision(ours(observer), options), options)
+    if is_captured(options):
+        forward = chosen_numerics(options).forward(chosen_network(network_of(name, options), options))
+        alone = partial(gradient, lambda leaf: F.cross_entropy(forward(leaf), labels))
+        steps["replayed"] = replayed(in_chosen_precision(alone, options), options)
     return steps
+
+
+def is_captured(options: argparse.Namespace) -> bool:
+    """Whether a run is to capture its iterations."""
+    return options.compile == "auto" and options.device.type == "cuda"
+
+
+def replayed(run: Callable[[], Tensor], options: argparse.Namespace) -> Callable[[], Tensor]:
+    """A call as a run makes it: recorded and replayed, or as it is."""
+    if not is_captured(options):
+        return run
+    found: list[Tensor] = []
+
+    def keep() -> None:
+        found[:] = [run()]
+
+    step = CapturedStep(keep, options.device)
+
+    def call() -> Tensor:
+        step()
+        return found[0]
+
+    return call
 
 
 def is_chosen(options: argparse.Namespace) -> bool:
@@ -191,11 +224,14 @@ def loop_of(
     }
     bounds: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
 
+    captured = captured_recover_for(options.device) if is_captured(options) else None
+
     def run() -> LoopState:
         return recover_images(
             LoopState.start(images), labels, observers, targets, SETTINGS, patch_side=patch_side, **bounds,
             local_targets=local, draws=lambda iteration: draws(0, "bench", iteration),
             until=rounds * len(observers),
+            captured=captured,
         )  # fmt: skip
 
     return in_chosen_precision(run, options)

@@ -34,7 +34,8 @@ PACKAGES = (
     "safetensors", "rich", "sklearn",
 )  # fmt: skip
 RECOVER = (
-    "bench_recover_step.py --batch-size 80 --ipc 10 --classes 1000 --iterations 2000 --rounds 5 --repeats 20"
+    "bench_recover_step.py --batch-size 80 --ipc 10 --classes 1000 --iterations 2000 --rounds 5 --repeats 20 "
+    "--compile auto"
 )
 FLOOR = (
     "bench_floor.py --batch-size 80 --small-batch-size 100 --small-image-size 224 --students resnet18 "

@@ -41,9 +41,10 @@ class RunConfig(Section):
         "factors of products to 10 bits. bfloat16, float16: networks in 16 bits, on cpu and cuda (float16 "
         "on a CPU is many times slower than float32). auto: float32; on CUDA tf32, as the published programs",
     )
-    compile: Literal["none", "default", "max-autotune", "graphs"] = Field(
-        default="none",
-        description="torch's compiler for networks in squeeze, recover, relabel and evaluate: minutes for "
+    compile: Literal["auto", "none", "default", "max-autotune", "graphs"] = Field(
+        default="auto",
+        description="auto: on CUDA the iterations of recover are captured as graphs. Else "
+        "torch's compiler for networks in squeeze, recover, relabel and evaluate: minutes for "
         "each network and batch size before it gains anything. graphs: CUDA only, captured as graphs too",
     )
     deterministic: bool = Field(default=False, description="on CUDA: only deterministic kernels")

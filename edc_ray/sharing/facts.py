@@ -2,8 +2,7 @@
 
 They hold no secret and no path of the machine: of the config only what determines results, of files only
 hashes. A copy (imported or compressed) has no config. The manifest of its images holds the facts of its
-origin under "origin". An import takes them from edc_ray.config.history import with_names_of_now
-from edc_ray.json, which anyone may have written, so they are
+origin under "origin". An import takes them from edc_ray.json, which anyone may have written, so they are
 believed only if all of them have the expected form.
 """
 
@@ -19,6 +18,7 @@ from edc_ray.artifacts.proof.records import Manifest
 from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, stage_folder
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES, MAX_JSON_BYTES
 from edc_ray.artifacts.storage.store import Store
+from edc_ray.config.history import with_names_of_now
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.stages.units.stored_runs import stored_config
 

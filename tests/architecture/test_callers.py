@@ -11,15 +11,18 @@ from tests.architecture.source_tree import parsed, python_files
 CALLERS = python_files("edc_ray", "jobs", "examples")
 # Names that a file is asked for when it has been imported by its name, or that Python asks for.
 ASKED_FOR = {"STAGE", "METHODS", "VALUES", "CITATION", "adjusted", "__getattr__", "__dir__", "__all__"}
+# Decorators that do so.
+HAND_ON = ("app.", "operation(", "fake(")
 # Files whose strings name what they hand out: the public face, networks by name.
 NAME_OTHERS = [Path("edc_ray/__init__.py"), Path("edc_ray/models/construction.py")]
 
 
 def names_defined(statement: ast.stmt) -> list[str]:
-    """What a statement of a file defines, unless a decorator hands it on: to the command line, to pytest."""
+    """What a statement of a file defines, unless a decorator hands it on: to the command line, to torch."""
     if isinstance(statement, ast.FunctionDef | ast.ClassDef):
         handed_on = any(
-            isinstance(one, ast.Call) and "app." in ast.unparse(one) for one in statement.decorator_list
+            isinstance(one, ast.Call) and any(each in ast.unparse(one) for each in HAND_ON)
+            for one in statement.decorator_list
         )
         return [] if handed_on else [statement.name]
     if not isinstance(statement, ast.Assign | ast.AnnAssign):

@@ -13,7 +13,7 @@ THIRD_PARTY = {
     "digests": "",
     "config": "pydantic yaml",
     "core": "numpy pydantic torch torchvision",
-    "kernels": "torch",
+    "kernels": "torch triton",
     "models": "fsspec safetensors torch torchvision",
     "artifacts": "fsspec numpy pyarrow PIL",
     "data": "filelock fsspec numpy pyarrow PIL sklearn torch torchvision",

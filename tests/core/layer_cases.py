@@ -80,7 +80,7 @@ def _gradient(case: Case, x: Tensor, passed: Tensor, quantities: list[Tensor]) -
     """Of a loss in which every statistic has another weight, on the scale of the pixels."""
     generator = torch.Generator().manual_seed(1)
     weights = [torch.randn(each.shape, generator=generator, dtype=torch.float64) for each in quantities]
-    terms = [(each * weight).sum() for each, weight in zip(quantities, weights, strict=True)]
+    terms = [(each * weight.to(x.device)).sum() for each, weight in zip(quantities, weights, strict=True)]
     loss = torch.stack(terms).sum() * (x.numel() / 100)
     if case.upstream is not None:
         loss = loss + (passed * case.upstream).sum()

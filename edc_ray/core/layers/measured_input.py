@@ -34,6 +34,8 @@ class NormFormula:
 class NormKernels(Protocol):
     """A `NormFormula` and the moments of its input in one pass, in some implementation."""
 
+    dtypes: tuple[torch.dtype, ...]  # of the networks whose norms are to be computed here
+
     def take(self, x_BCHW: Tensor) -> bool:
         """Whether such an input can be computed here."""
         ...

@@ -132,7 +132,8 @@ class _Fused(torch.autograd.Function):
         ctx.save_for_backward(x_BCHW, found)
         if found is None:
             return (result,)
-        return (result, *split_quantities(found.to(x_BCHW.dtype), x_BCHW.shape[1]))
+        shown = x_BCHW.dtype if x_BCHW.dtype in (torch.float32, torch.float64) else torch.float32
+        return (result, *split_quantities(found.to(shown), x_BCHW.shape[1]))
 
     @staticmethod
     @once_differentiable

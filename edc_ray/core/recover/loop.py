@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,11 +11,13 @@ from torch import Tensor
 
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.pixels import denormalise, from_uint8, normalise, pixel_bounds, to_uint8
+from edc_ray.core.recover.captured import CapturedRecover, why_not_captured
 from edc_ray.core.recover.finite_watch import FiniteWatch, Iteration
 from edc_ray.core.recover.flatness import update_average
 from edc_ray.core.recover.gradient_scale import first_scale, scaled_gradient
 from edc_ray.core.recover.objective import Seen, objective
 from edc_ray.core.recover.observer_matching import ObserverMatcher
+from edc_ray.core.recover.pixel_kernels import ADAM_EPSILON
 from edc_ray.core.recover.settings import RecoverSettings
 from edc_ray.core.recover.state import IterationReport, LoopState, Observer, ObserverTargets
 from edc_ray.core.schedules import recover_cosine
@@ -25,8 +27,6 @@ from edc_ray.core.views.augment import apply_shared_view, sample_shared_view
 View = Callable[[Tensor], Tensor]
 # (draws of the iteration, iteration, (height, width)) -> the view, applied to images and their average alike.
 Augment = Callable[[Draws, int, tuple[int, int]], View]
-
-ADAM_EPSILON = 1e-8
 
 
 @dataclass
@@ -59,6 +59,7 @@ def recover_images(
     on_iteration: Callable[[IterationReport], None] | None = None,
     report_every: int = 1,
     until: int | None = None,
+    captured: CapturedRecover | None = None,
 ) -> LoopState:
     """Optimises images until observers recognise them and see the statistics of real data in them.
 
@@ -80,6 +81,8 @@ def recover_images(
         on_iteration: called after every `report_every`-th iteration and the last. Reading a report's numbers
             waits for the device, keeping it does not.
         until: iteration to stop before; the end by default. The schedule does not depend on it.
+        captured: takes the iterations, where `why_not_captured` has nothing against it and the view is the
+            default one; the same numbers up to rounding. Kept for the next batch, it need not begin anew.
 
     Returns:
         The state after the last iteration: the last images, not the best.
@@ -107,12 +110,15 @@ def recover_images(
         state, labels_B, observers, targets, settings, patch_side, mean, std, augment, local_targets
     )
     stop = settings.iterations if until is None else min(until, settings.iterations)
-    for iteration in range(state.iteration, stop):
-        done = _iterate(state, batch, draws(iteration))
+    if augment is not None or why_not_captured(settings, observers) is not None:
+        captured = None
+    for iteration, done in enumerate(_iterations(state, batch, draws, stop, captured), state.iteration):
         watch.note(done)
         if on_iteration is not None and (iteration % report_every == 0 or iteration == stop - 1):
             on_iteration(_report(done, state.images, settings))
     watch.check()
+    if captured is not None:
+        captured.finish(state, batch.matchers)
     finished = state.iteration == settings.iterations
     if finished and settings.verifier_touches_estimate and settings.verify_final:
         stored = normalise(from_uint8(to_uint8(denormalise(state.images, mean, std))), mean, std)
@@ -164,6 +170,25 @@ def _prepare(
     low, high = pixel_bounds(mean, std, state.images)
     augment = augment or shared_crop_and_flip(settings)
     return _Batch(labels, observers, matchers, settings, patch_side, augment, low, high)
+
+
+def _iterations(
+    state: LoopState,
+    batch: _Batch,
+    draws: Callable[[int], Draws],
+    stop: int,
+    captured: CapturedRecover | None,
+) -> Iterator[Iteration]:
+    """Iterations up to `stop`; each changes the state before it is given."""
+    if captured is not None:
+        captured.begin(
+            state, batch.labels, batch.observers, batch.matchers, batch.settings, batch.patch_side,
+            (batch.low, batch.high),
+        )  # fmt: skip
+        yield from captured.run(state, batch.observers, draws, stop, batch.settings)
+        return
+    for iteration in range(state.iteration, stop):
+        yield _iterate(state, batch, draws(iteration))
 
 
 def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:

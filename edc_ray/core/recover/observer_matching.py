@@ -60,6 +60,7 @@ class ObserverMatcher:
         self._entries, self._rows = self.layout.entries, self.layout.rows
         self._estimate_D = torch.zeros_like(self._targets_DT[:, 0])
         self._seen: set[str] = set()
+        self._history_D: Tensor | None = None
         for name, where in self.layout.unpack(self._estimate_D).items():
             if estimates and name in estimates:
                 for kept, quantity in zip(where.quantities, estimates[name].quantities, strict=True):
@@ -92,7 +93,11 @@ class ObserverMatcher:
         """
         dropped = self.layout.lengths.keys() - statistics.keys()
         current = self._packed(statistics)
-        matched, state = self._running.step(self._estimate_D, current, self._history())
+        on_device = self._history_D
+        history = self._history() if on_device is None else on_device
+        matched, state = self._running.step(self._estimate_D, current, history)
+        if on_device is not None:
+            on_device.fill_(self._running.momentum)
         weights_QT = self._weights_QT
         if dropped:
             # Filled on the device: values from the host would have to wait for it.
@@ -101,11 +106,39 @@ class ObserverMatcher:
             for name in dropped:
                 state[self._entries[name]] = self._estimate_D[self._entries[name]]
                 weights_QT[self._rows[name]] = 0
-        self._estimate_D = state
+        # In place: a captured step finds it where it was.
+        self._estimate_D.copy_(state)
         if len(self._seen) < len(self.layout.lengths):
             self._seen |= self.layout.lengths.keys() - dropped
         distances_QT = matching_distances(matched, self._targets_DT, self._lengths_Q)
         return (distances_QT * weights_QT).sum(), distances_QT
+
+    def adopt(self, other: ObserverMatcher) -> None:
+        """Takes the targets and the running estimates of another batch, in its own memory.
+
+        From then on it computes with weights of history that lie on the device, whatever layers were seen by
+        then, so that a captured step goes on with the next batch.
+        """
+        self._targets_DT.copy_(other._targets_DT)
+        self._estimate_D.copy_(other._estimate_D)
+        self._seen = set(other._seen)
+        self.weigh_history_on_the_device()
+        assert self._history_D is not None
+        self._history_D.fill_(self._running.momentum)
+        if self._running.start == "first":
+            for name in self.layout.lengths.keys() - other._seen:
+                self._history_D[self._entries[name]] = 0
+
+    def weigh_history_on_the_device(self) -> None:
+        """From now on weights of history are numbers on the device, see `adopt`."""
+        if self._history_D is None:
+            history = self._history()
+            filled = torch.full_like(self._estimate_D, self._running.momentum)
+            self._history_D = filled if history is None else history
+
+    def saw_all(self) -> None:
+        """Notes that `observe` was replayed with all layers."""
+        self._seen.update(self.layout.lengths)
 
     def _packed(self, statistics: Mapping[str, LayerStatistics]) -> Tensor:
         pieces: list[Tensor] = []

@@ -1,4 +1,4 @@
 """Kernels in C++, compiled on first use and cached, and what is fused on a CPU.
 
-May import nothing more.
+May import kernels.cuda.
 """

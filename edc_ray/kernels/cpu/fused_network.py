@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from edc_ray.core.layers.measured_input import StatisticKernels
-from edc_ray.core.layers.network_numerics import NetworkNumerics
+from edc_ray.core.layers.network_numerics import HALF_TYPES, NetworkNumerics
 from edc_ray.core.layers.norm_activation import ACTIVATIONS, NormActivation
 from edc_ray.kernels.cpu.layer_chains import sole_readers
 from edc_ray.kernels.cpu.packed_convolution import PackedConvolution, packable
@@ -49,15 +49,16 @@ def fused_network(
         network: in eval mode, without gradients of its parameters.
         wanted: its use. Inputs of fused layers cannot be read.
         kernels: of the run, on this machine.
-        numerics: of the run. Only float32 networks without a compiler are fused; torch's compiler fuses plain
-            layers itself.
+        numerics: of the run. Only networks in a number format of the norm kernels and without a compiler are
+            fused; torch's compiler fuses plain layers itself.
         images_BCHW: `trial_images` of the size that will come.
 
     Returns:
         A copy whose layers keep their names, except the fused ones; or the network itself if nothing can be
         gained. For inputs and results it shares the network's tensors.
     """
-    fuses = kernels.norms is not None and numerics.dtype == torch.float32 and numerics.compiler is None
+    norms = kernels.norms
+    fuses = norms is not None and numerics.dtype in norms.dtypes and numerics.compiler is None
     # Before the copy: what weight norms compute in each forward can be copied only without its history.
     expected = _results(network, images_BCHW) if fuses else None
     if wanted == "gradients" and kernels.memory_format != torch.contiguous_format:
@@ -69,14 +70,26 @@ def fused_network(
     fused = copy.deepcopy(network, {id(each): each for each in tensors})
     places = _places(fused)
     readers = _readers(fused, images_BCHW, places)
-    if wanted != "gradients":
+    if wanted != "gradients" and images_BCHW.device.type == "cpu":
         _pack_convolutions(fused, readers, places, folds=wanted == "results")
     _fuse_norms(fused, readers, places, kernels)
     try:
         found = _results(fused, images_BCHW)
     except Exception:  # of the network's own code
         return network
-    return fused if all(map(_is_close, tree_leaves(expected), tree_leaves(found))) else network
+    if not all(map(_is_close, tree_leaves(expected), tree_leaves(found))):
+        return network
+    if images_BCHW.device.type == "cuda" and numerics.dtype in HALF_TYPES:
+        _round_weights(fused, places, numerics.dtype)
+    return fused
+
+
+def _round_weights(network: nn.Module, places: _Places, dtype: torch.dtype) -> None:
+    """Weights as autocast rounds them, once: those that take no gradient it rounds anew in each forward."""
+    for layer in list(network.modules()):
+        if type(layer) in (nn.Conv2d, nn.Linear) and _is_replaceable(layer, places):
+            for name, tensor in list(layer.named_parameters(recurse=False)):
+                setattr(layer, name, nn.Parameter(tensor.to(dtype), requires_grad=False))
 
 
 def trial_images(channels: int, image_size: int, device: torch.device) -> Tensor:
@@ -87,7 +100,17 @@ def trial_images(channels: int, image_size: int, device: torch.device) -> Tensor
 
 @torch.no_grad()
 def _results(network: nn.Module, images_BCHW: Tensor) -> Any:
-    return network(images_BCHW)
+    if images_BCHW.device.type != "cuda":
+        return network(images_BCHW)
+    # What TF32 rounds away differs with the algorithm: two ways are compared without it.
+    cudnn: Any = torch.backends.cudnn
+    products = torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, products.allow_tf32
+    try:
+        cudnn.allow_tf32 = products.allow_tf32 = False
+        return network(images_BCHW)
+    finally:
+        cudnn.allow_tf32, products.allow_tf32 = before
 
 
 def _is_close(expected: Tensor, found: Tensor) -> bool:

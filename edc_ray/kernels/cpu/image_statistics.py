@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor
 
@@ -12,13 +14,25 @@ from edc_ray.kernels.cpu.library import KernelLibrary, kernel_library
 from edc_ray.kernels.cpu.statistics import CompiledKernels, axis_of, kernels_for
 
 
+@runtime_checkable
+class MeasuresImages(Protocol):
+    """Kernels that measure every image by itself, too."""
+
+    def image_statistics(self, x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
+        """See `core.layers.image_statistics.image_statistics`."""
+        ...
+
+
 def image_statistics_for(device: torch.device) -> ImageStatistics:
     """The fastest implementation on this machine for a device. Chooses like `kernels_for`.
 
     Raises:
         ConfigError: see `kernels_for`.
     """
-    if not isinstance(kernels_for(device), CompiledKernels):
+    kernels = kernels_for(device)
+    if isinstance(kernels, MeasuresImages):
+        return kernels.image_statistics
+    if not isinstance(kernels, CompiledKernels):
         return image_statistics
     library = kernel_library("image_statistics")
     return image_statistics if isinstance(library, str) else CompiledImageStatistics(library)

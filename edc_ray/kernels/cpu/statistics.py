@@ -17,6 +17,7 @@ from edc_ray.core.layers.tile_weights import axis_weights
 from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
 from edc_ray.errors import ConfigError
 from edc_ray.kernels.cpu.library import KernelLibrary, kernel_library
+from edc_ray.kernels.cuda.availability import triton_kernels
 
 CHOICE_VARIABLE = "EDC_RAY_KERNELS"
 
@@ -41,6 +42,11 @@ def kernels_for(device: torch.device, memory_format: torch.memory_format | None 
         raise ConfigError(
             f"{CHOICE_VARIABLE} names unknown kernels", found=repr(choice), expected="auto, torch or compiled"
         )
+    if device.type == "cuda" and choice != "torch" and torch.cuda.is_available():
+        own = triton_kernels()
+        if not isinstance(own, str):
+            return own
+        _warn(own)
     if memory_format == torch.channels_last:
         return LayoutFreeKernels()
     if choice == "torch" or device.type != "cpu":
@@ -132,6 +138,8 @@ class CompiledKernels:
 
 class CompiledNorms:
     """See `core.layers.measured_input.NormKernels`. Results do not depend on the number of threads."""
+
+    dtypes = (torch.float32,)
 
     def __init__(self, library: KernelLibrary) -> None:
         self._library = library

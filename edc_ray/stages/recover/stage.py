@@ -7,6 +7,7 @@ change them.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from edc_ray.core.layers.accumulator import LayerKind
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.pixels import denormalise, to_uint8
+from edc_ray.core.recover.captured import why_not_captured
 from edc_ray.core.recover.local_targets import local_class_targets
 from edc_ray.core.recover.loop import recover_images
 from edc_ray.core.recover.state import LoopState, Observer
@@ -30,6 +32,7 @@ from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.kernels.cpu.statistics import kernels_for
+from edc_ray.kernels.cuda.availability import captured_recover_for
 from edc_ray.models.registry import check_network
 from edc_ray.stages.init import stage as init
 from edc_ray.stages.init.stage import noise_images
@@ -133,6 +136,9 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
     observers = load_observers(context)
     targets = {observer.name: load_targets(context, observer.name) for observer in observers}
     settings = settings_of_unit(context.config, unit)
+    captured = captured_recover_for(context.device) if context.config.compile == "auto" else None
+    if captured is not None and (why := why_not_captured(settings, observers)) is not None:
+        warnings.warn(f"recover: iterations are not captured, because of {why}", stacklevel=2)
     state: LoopState | None = None
     images, reports = [], []
     for number, batch in enumerate(batches):
@@ -150,6 +156,7 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
             draws=partial(_draws_of, context.config.seed, batch),
             local_targets=_local_targets(context, observers, batch),
             on_iteration=reports.append if number == 0 else None,
+            captured=captured,
         )
         images.append(state.images)
     pixels = to_uint8(denormalise(torch.cat(images), *mean_std), section.image_rounding).cpu().numpy()

@@ -41,7 +41,8 @@ def stage_inputs(config: RunConfig, stage: Stage) -> dict[str, Any]:
             fields[f"dataset.{name}"] = value
     for one in stage.lineage:
         fields |= _section_inputs(config, one)
-    fields["compile"] = config.compile
+    # A capture calls the same functions; whose kernels they are, which decides the last bits, is no field.
+    fields["compile"] = "none" if config.compile == "auto" else config.compile
     if stage.ipc_matters(config):
         fields["ipc"] = config.ipc
     fields = _by_first_names(fields, stage)

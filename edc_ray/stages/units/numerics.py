@@ -30,7 +30,7 @@ from edc_ray.config.run import Precision, RunConfig
 from edc_ray.core.layers.network_numerics import HALF_TYPES, NetworkNumerics
 from edc_ray.errors import ConfigError
 
-Compile = Literal["none", "default", "max-autotune", "graphs"]
+Compile = Literal["auto", "none", "default", "max-autotune", "graphs"]
 
 _AUTO: dict[str, Precision] = {"cuda": "tf32"}
 """The published programs run with torch's own defaults, with which cuDNN's convolutions round to TF32."""
@@ -94,7 +94,7 @@ def _check_precision(config: RunConfig, device: torch.device) -> None:
 
 
 def _check_compiler(config: RunConfig, device: torch.device) -> None:
-    if config.compile == "none":
+    if config.compile in ("auto", "none"):
         return
     if device.type == "mps":
         raise ConfigError(
@@ -186,7 +186,7 @@ def network_numerics(config: RunConfig, device: torch.device, *, compiled: bool 
         dtype=dtype,
         # The units for 16-bit products read channels last; other layouts are rearranged for every layer.
         memory_format=torch.channels_last if device.type == "cuda" and dtype in HALF_TYPES else None,
-        compiler=None if choice == "none" else partial(_compiled, choice),
+        compiler=None if choice in ("auto", "none") else partial(_compiled, choice),
         copies_outputs=choice == "graphs",
     )
 

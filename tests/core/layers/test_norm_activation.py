@@ -15,6 +15,8 @@ from tests.core.layer_cases import ACTIVATIONS
 class PlainNorms:
     """`NormKernels` by torch's operations and its autograd, which count how often they are asked."""
 
+    dtypes = (torch.float32,)
+
     def __init__(self) -> None:
         self.forwards = 0
 

@@ -149,7 +149,7 @@ def test_what_every_number_depends_on_changes_all_stages(fields: dict[str, Any])
 
 def test_runs_made_before_there_was_a_compiler_are_those_without_one() -> None:
     config = load_recipe("digits")
-    assert config.compile == "none"
+    assert config.compile == "auto"
     assert not any("compile" in stage_inputs(config, stage) for stage in STAGES.values())
 
 

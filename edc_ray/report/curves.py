@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from tensorboardX import SummaryWriter
 
 Curves = dict[str, list[float]]
 
@@ -64,6 +61,10 @@ def plot_curves(events: Iterable[Mapping[str, Any]], stage: str = "recover") -> 
     panels = _panels(mean_curves(units.values()))
     if not panels:
         return None
+    # Takes seconds to import, and a reader of results needs none of it. The same below.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     columns = min(len(panels), _PANELS_IN_A_ROW)
     rows = -(-len(panels) // columns)
     figure = Figure((columns * _PANEL_INCHES[0], rows * _PANEL_INCHES[1]), layout="constrained")
@@ -127,6 +128,8 @@ def _draw_panel(axis: Any, panel: str, lines: Curves) -> None:
 
 
 def _write_run(curves: Mapping[str, list[float]], folder: Path) -> None:
+    from tensorboardX import SummaryWriter
+
     # TensorBoard draws two event files of a folder as one line that runs back and forth.
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()

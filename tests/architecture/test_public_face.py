@@ -24,11 +24,20 @@ print(*{name.partition(".")[0] for name in sys.modules})
 """
 
 
-def test_importing_the_package_and_making_a_config_brings_no_heavy_library() -> None:
+def packages_loaded_by(script: str) -> set[str]:
     done = subprocess.run(
-        [sys.executable, "-c", _LIGHT_USE], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert not HEAVY & set(done.stdout.split())
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_and_making_a_config_brings_no_heavy_library() -> None:
+    assert not HEAVY & packages_loaded_by(_LIGHT_USE)
+
+
+def test_opening_a_run_brings_neither_ray_nor_what_draws() -> None:
+    script = "import sys, edc_ray; edc_ray.open; print(*{name.partition('.')[0] for name in sys.modules})"
+    assert not {"ray", "matplotlib", "tensorboardX"} & packages_loaded_by(script)
 
 
 @pytest.mark.parametrize("name", edc_ray.__all__)

@@ -169,7 +169,7 @@ def _making(about: Facts) -> str:
         )
         lines += [
             f"- initial images: {config['init']['kind']}; recovery: {optimised}",
-            f"- labels: {relabel['epochs']} epochs, mix {relabel['mix']}, {config['evaluate']['labels']}",
+            f"- labels: {relabel['epochs']} epochs, mix {relabel['mix']}, {relabel['labels']}",
             f"- seed {about['seed']}, device {config['device']}, precision {config['precision']}",
         ]
     if about["data"]:

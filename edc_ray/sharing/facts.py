@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edc_ray.artifacts.proof.manifest import read_manifest
 from edc_ray.artifacts.proof.records import Manifest
@@ -110,7 +110,7 @@ def _results(store: Store) -> dict[str, Any] | None:
 
 
 def checked_facts(told: Any) -> dict[str, Any] | None:
-    """The facts among some JSON value; None where they do not have the form."""
+    """The facts in a JSON value; None if they do not have the form."""
     try:
         return _Facts.model_validate(told).model_dump(mode="json", exclude_unset=True)
     except ValidationError:
@@ -118,7 +118,7 @@ def checked_facts(told: Any) -> dict[str, Any] | None:
 
 
 class _Part(BaseModel):
-    """What is looked at; anything else may stand beside it."""
+    """The fields that are read. Others may stand beside them."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -135,9 +135,6 @@ class _Recover(_Part):
 class _Relabel(_Part):
     epochs: int
     mix: str
-
-
-class _Evaluate(_Part):
     labels: str
 
 
@@ -147,7 +144,12 @@ class _Config(_Part):
     init: _Init
     recover: _Recover
     relabel: _Relabel
-    evaluate: _Evaluate
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_names_of_now(cls, told: Any) -> Any:
+        """An earlier edc-ray may have written it."""
+        return with_names_of_now(told) if isinstance(told, dict) else told
 
 
 class _Train(_Part):
@@ -193,7 +195,7 @@ class _Images(_Part):
 
 
 class _Facts(BaseModel):
-    """Facts as edc_ray.json tells them; what is not named here is not kept."""
+    """The facts of edc_ray.json. Nothing else of it is kept."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 

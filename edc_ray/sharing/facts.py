@@ -18,6 +18,7 @@ from edc_ray.artifacts.proof.records import Manifest
 from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, stage_folder
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES, MAX_JSON_BYTES
 from edc_ray.artifacts.storage.store import Store
+from edc_ray.config.history import with_names_of_now
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.stages.units.stored_runs import stored_config
 

@@ -111,7 +111,7 @@ def _results(store: Store) -> dict[str, Any] | None:
 
 
 def checked_facts(told: Any) -> dict[str, Any] | None:
-    """The facts among some JSON value; None where they do not have the form."""
+    """The facts in a JSON value; None if they do not have the form."""
     try:
         return _Facts.model_validate(told).model_dump(mode="json", exclude_unset=True)
     except ValidationError:
@@ -119,7 +119,7 @@ def checked_facts(told: Any) -> dict[str, Any] | None:
 
 
 class _Part(BaseModel):
-    """What is looked at; anything else may stand beside it."""
+    """The fields that are read. Others may stand beside them."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -148,7 +148,8 @@ class _Config(_Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _names_of_now(cls, told: Any) -> Any:
+    def _with_names_of_now(cls, told: Any) -> Any:
+        """An earlier edc-ray may have written it."""
         return with_names_of_now(told) if isinstance(told, dict) else told
 
 
@@ -195,7 +196,7 @@ class _Images(_Part):
 
 
 class _Facts(BaseModel):
-    """Facts as edc_ray.json tells them; what is not named here is not kept."""
+    """The facts of edc_ray.json. Nothing else of it is kept."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 

@@ -162,7 +162,7 @@ def test_without_a_destination_the_name_says_what_is_kept(finished: StageContext
 
 
 def test_a_codec_that_does_not_exist_is_refused_before_anything_is_written(finished: StageContext) -> None:
-    with pytest.raises(ConfigError, match="no label codec"):
+    with pytest.raises(ConfigError, match="not a label codec"):
         compress_run(finished.store.url, dest := new_root(), codec="gzip")
     assert not open_store(dest).list()
 

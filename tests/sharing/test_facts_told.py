@@ -41,6 +41,17 @@ def test_facts_of_another_form_are_not_believed(changed: dict[str, Any]) -> None
     assert checked_facts(TOLD | changed) is None
 
 
+def test_facts_of_an_earlier_version_have_the_names_of_now() -> None:
+    relabel = {"epochs": 4, "mix": "cutmix"}
+    config = {
+        "device": "cpu", "precision": "float32", "init": {"kind": "mosaic"},
+        "recover": {"enabled": True, "iterations": 3}, "relabel": relabel, "evaluate": {"labels": "stored"},
+    }  # fmt: skip
+    found = checked_facts(TOLD | {"config": config})
+    assert found is not None
+    assert found["config"] == config | {"relabel": relabel | {"labels": "stored"}, "evaluate": {}}
+
+
 @pytest.mark.parametrize("told", [None, [], "text", {}, {"method": "edc"}])
 def test_what_tells_nothing_is_no_fact(told: object) -> None:
     assert checked_facts(told) is None

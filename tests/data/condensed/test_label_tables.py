@@ -62,7 +62,7 @@ def test_a_reader_that_knows_no_codecs_is_told_by_the_version() -> None:
 
 
 def test_a_codec_that_does_not_exist_is_neither_written_nor_read() -> None:
-    with pytest.raises(ConfigError, match="no label codec"):
+    with pytest.raises(ConfigError, match="not a label codec"):
         encoded_labels_table(_rows(), NAMES, codec="jpeg")
     table = _stored("q8")
     newer = table.replace_schema_metadata(table.schema.metadata | {b"edc_ray.label_codec": b"zip9"})

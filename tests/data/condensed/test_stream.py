@@ -136,7 +136,7 @@ def test_a_stream_of_other_batches_cannot_go_on_in_the_middle_of_an_epoch(store:
         CondensedDataset(store.url, batch_size=2).load_state_dict(state)
     CondensedDataset(store.url, batch_size=2).load_state_dict(state | {"epoch": 1, "step": 0})
     for epoch, step in ((5, 1), (6, 0), (0, 2), (-1, 0), (0, -1)):
-        with pytest.raises(ConfigError, match=f"no epoch {epoch}, step {step}"):
+        with pytest.raises(ConfigError, match=f"epoch {epoch}, step {step} does not exist"):
             dataset.load_state_dict(state | {"epoch": epoch, "step": step})
 
 

@@ -149,7 +149,10 @@ def test_a_part_without_results_is_left_out_or_refused_with_the_reason(copied: C
     dest = new_root()
     assert len(export_run(context.store.url, dest, ExportOptions())) == 1
     assert {path.split("/")[0] for path in open_store(dest).list()} == {"images"}
-    for part, match in (("labels", "students of this run were labelled online"), ("statistics", "made none")):
+    for part, match in (
+        ("labels", "students of this run were labelled online"),
+        ("statistics", "complete but empty"),
+    ):
         empty = new_root()
         with pytest.raises(ArtifactError, match=match):
             export_run(context.store.url, empty, ExportOptions(parts=["images", part]))  # type: ignore[list-item]

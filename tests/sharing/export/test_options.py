@@ -17,12 +17,12 @@ def test_what_is_not_asked_for_fits_every_format(format: Format) -> None:
     ("options", "match"),
     [
         ({"format": "rded", "batch_size": 4}, "--batch-size has no effect on the format rded"),
-        ({"format": "webdataset", "network_names": False}, "--no-network-names says nothing"),
+        ({"format": "webdataset", "network_names": False}, "--no-network-names has no effect"),
         ({"format": "official", "license": "other"}, "--license has no effect on the format official"),
         ({"format": "imagefolder", "shard_bytes": 5}, "--shard-mb has no effect on the format imagefolder"),
         ({"format": "webdataset", "parts": ["labels"]}, "format webdataset holds only images"),
-        ({"format": "huggingface", "parts": ["statistics"]}, "holds images and labels only"),
-        ({"format": "huggingface", "parts": ["labels"]}, "labels without the images"),
+        ({"format": "huggingface", "parts": ["statistics"]}, "holds only images and labels"),
+        ({"format": "huggingface", "parts": ["labels"]}, "labels without their images"),
         ({"format": "huggingface", "license": "a: b\n---"}, "the licence is not an identifier"),
     ],
 )

@@ -59,8 +59,8 @@ def test_labels_that_are_left_out_are_told_of(
     finished: StageContext, options: dict[str, Any], option: str | None
 ) -> None:
     told = export_run(finished.store.url, new_root(), ExportOptions(**options))
-    of_labels = [line for line in told if "the labels are left out" in line]
-    assert [f"because of {option}: they belong" in line for line in of_labels] == [True] * (
+    of_labels = [line for line in told if "leaves out the labels" in line]
+    assert [f"{option} leaves out the labels: they belong" in line for line in of_labels] == [True] * (
         option is not None
     )
 

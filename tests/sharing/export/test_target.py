@@ -74,7 +74,7 @@ def test_verify_names_what_is_missing_damaged_or_unfinished() -> None:
     assert export_problems(store) == []
     target = ExportTarget(store, "same")
     target.begin()
-    assert "has not ended" in export_problems(store)[0].problem
+    assert "is unfinished" in export_problems(store)[0].problem
     target.put_all([("a", b"whole"), ("b", b"whole"), ("c", b"whole")])
     target.finish({})
     assert export_problems(store) == []

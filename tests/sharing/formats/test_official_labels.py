@@ -161,7 +161,7 @@ def test_shuffled_patches_are_refused() -> None:
         ([0, 1, 2, 3, 4], 32, 3, "another image set", "5 labels of 6 images, 0 of image 5"),
         ([0, 1, 2, 3, 4, 4], 32, 3, "another image set", "2 of image 4"),
         ([0, 1, 2, 3, 4, 5], 32, 4, "another dataset", "3 classes"),
-        ([0, 1, 2, 3, 4, 5], 30, 3, "images of another size", "off the grid"),
+        ([0, 1, 2, 3, 4, 5], 30, 3, "another image size", "off the grid"),
     ],
 )
 def test_labels_of_other_images_are_refused(

@@ -96,7 +96,7 @@ class CapturedRecover:
         patch_side: int,
         bounds: tuple[Tensor, Tensor],
     ) -> None:
-        """Takes in a batch. Of another size or of other settings than the last one, it begins anew."""
+        """Takes in a batch of the same observers and settings; of another size than the last, it begins anew."""
         images = state.images
         if self._buffers is None or self._buffers.images.shape != images.shape:
             self._steps.clear()
@@ -105,8 +105,9 @@ class CapturedRecover:
             drawn = torch.zeros(_BOX + _RATES, dtype=torch.int32, device=images.device)
             average = torch.empty_like(images) if settings.flatness_weight else images
             self._buffers = _Buffers(
-                *(torch.empty_like(images) for _ in range(3)), average, labels_B.clone(), drawn
-            )
+                torch.empty_like(images), torch.empty_like(images), torch.empty_like(images), average,
+                labels_B.clone(), drawn,
+            )  # fmt: skip
         buffers = self._buffers
         buffers.images.copy_(images)
         buffers.exp_avg.copy_(state.exp_avg)

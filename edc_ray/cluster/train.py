@@ -47,7 +47,7 @@ def train_units(
         num_actors: most workers, if each runs units of its own.
     """
     left = {unit.key: unit for unit in units}
-    group_size = stage.num_workers(context)
+    group_size = stage.num_workers(context.config)
     job = TrainJob(stage, context.config, context.store, data, dict(left), size.gpus, group_size)
     with tempfile.TemporaryDirectory(prefix="edc-ray-train-", ignore_cleanup_errors=True) as scratch:
         desk = _start_desk(units, context.config.cluster.retries)
@@ -97,7 +97,7 @@ def _end(desk: Any, *, early: bool) -> None:
 def _plan(
     context: StageContext, stage: Stage, num_units: int, num_workers: int, size: WorkerSize, scratch: str
 ) -> RunPlan:
-    cluster, together = context.config.cluster, stage.num_workers(context) > 1
+    cluster, together = context.config.cluster, stage.num_workers(context.config) > 1
     # A unit causes at most retries + 1 deaths, and in a group one error. The rest is a margin.
     max_failures = num_units * (cluster.retries + 1) + cluster.retries
     return RunPlan(stage.name, num_workers, together, size, max_failures, scratch)

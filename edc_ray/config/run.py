@@ -18,6 +18,7 @@ from edc_ray.config.stages import (
     StatisticsConfig,
     SweepConfig,
 )
+from edc_ray.config.statistics_request import AsksForStatistics, StatisticsRequest
 
 Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 StageName = Literal["squeeze", "statistics", "init", "recover", "relabel", "evaluate"]
@@ -131,6 +132,16 @@ class RunConfig(Section):
     def observers_of(self, stage: Literal["init", "recover", "relabel"]) -> tuple[str, ...]:
         """Names of the observers that a stage uses, in order."""
         return getattr(self, stage).observers or self.squeeze.observers
+
+    @property
+    def statistics_request(self) -> StatisticsRequest:
+        """What the stages together ask the statistics stage for."""
+        request = StatisticsRequest()
+        for stage in STAGE_NAMES:
+            section = getattr(self, stage, None)
+            if isinstance(section, AsksForStatistics):
+                request |= section.statistics_request(self.squeeze.observers)
+        return request
 
     @property
     def training_epochs(self) -> int:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from edc_ray.config.plain_url import PlainUrl
 from edc_ray.config.section import Section
+from edc_ray.config.statistics_request import StatisticsRequest
 from edc_ray.core.recover.settings import Carry, RecoverSettings
 from edc_ray.core.settings import CropScale
 
@@ -180,6 +181,12 @@ class RecoverConfig(Section, RecoverSettings):
     @property
     def class_weight_in_use(self) -> float:
         return 0.0 if self.category_aware == "none" else self.class_weight
+
+    def statistics_request(self, all_observers: tuple[str, ...]) -> StatisticsRequest:
+        """See `AsksForStatistics`: what pixels are matched with. Without recovery, of no observer."""
+        observers = (self.observers or all_observers) if self.enabled else ()
+        by_class = self.category_aware == "global"
+        return StatisticsRequest(observers, frozenset(self.layers), frozenset({self.variance}), by_class)
 
 
 class RelabelConfig(Section):

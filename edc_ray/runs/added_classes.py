@@ -1,4 +1,4 @@
-"""What of a run stays when classes are added to it, what is made anew, and why: told before any work."""
+"""Before classes are added to a run: which units stay, which are made again, and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
 from edc_ray.runs.growth import added_names, observers_choose, some
 from edc_ray.stages.pipeline import STAGES
 from edc_ray.stages.recover.stage import content_before_init, slots_of
-from edc_ray.stages.statistics.stage import buffers_suffice
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot
 from edc_ray.stages.units.kept_units import earlier_record
@@ -27,7 +26,7 @@ class StageOfMoreClasses(NamedTuple):
 
 
 def stages_of_more_classes(context: StageContext, earlier: RunConfig) -> list[StageOfMoreClasses]:
-    """What becomes of the stages that the run of fewer classes had begun. Nothing is changed."""
+    """The stages that the run of fewer classes has begun. Nothing is changed."""
     hashes = dict[str, dict[Slot, str]]()
     if not observers_choose(context.config):
         hashes = _kept_of_init(context)
@@ -73,7 +72,7 @@ def _kept_of_init(context: StageContext) -> dict[str, dict[Slot, str]]:
 
 
 def _kept_of_recover(context: StageContext, hashes: dict[Slot, str]) -> set[str]:
-    """Units of images that are kept as they came and stay; only some initial images are known beforehand."""
+    """Units of recover that stay when it only copies initial images; some of these are not known yet."""
     kept = set[str]()
     for unit in STAGES["recover"].plan(context):
         if all(slot in hashes for slot in slots_of(unit)):
@@ -111,27 +110,27 @@ def _why_observers(config: RunConfig, earlier: RunConfig) -> str:
 
 def _why_statistics(config: RunConfig) -> str:
     if config.statistics.source is not None:
-        return "taken from statistics.source, which has them of all classes"
-    if buffers_suffice(config):
+        return "statistics.source has those of all classes"
+    if config.statistics_request.needs_no_images:
         return "read from the observers' own BatchNorms, no image is seen"
     return "they are of all images, in layers of other observers"
 
 
 def _why_images(config: RunConfig, earlier: RunConfig, stage: StageName, to_make: Sequence[WorkUnit]) -> str:
-    """Why images are made in which no observer has a say."""
+    """Why images are made again that depend on no observer."""
     before = len(earlier.dataset.class_names or ())
     with_added = sum(_last_class(stage, unit) >= before for unit in to_make)
     words = [f"{with_added} with added classes"] if with_added else []
     if others := len(to_make) - with_added:
         words.append(f"{others} {_why_others(config, earlier)}")
-    return " and ".join(words) or "no other class has a say in them"
+    return " and ".join(words) or "they depend on no other class"
 
 
 def _why_others(config: RunConfig, earlier: RunConfig) -> str:
     follow = (config.dataset.mean, config.dataset.std) != (earlier.dataset.mean, earlier.dataset.std)
     if config.init.kind == "noise" and config.init.source is None and follow:
-        return "by dataset.mean and dataset.std, which are those of all images unless they are given"
-    return "from other images, or made before edc-ray told classes apart"
+        return "because dataset.mean and dataset.std follow all images unless they are given"
+    return "from other images, or by an edc-ray that did not record what each class depends on"
 
 
 def _last_class(stage: StageName, unit: WorkUnit) -> int:

@@ -1,15 +1,14 @@
-"""Growing a run: what stays as it began, what may change, and why a folder does not take another size.
+"""Growing a run: what a larger ipc or more classes keep, and why a folder refuses other sizes.
 
-By ipc where the method's values follow ipc: images that are there stay only in the blocks they were made in,
-so the block sizes of a run that began with fewer images are kept. Labels and students are made anew from all
-images, so they get the values of the new ipc.
+A larger ipc adds images. Existing images stay only if their blocks keep their size, so a run keeps the block
+sizes with which it began. Labels and students are made again from all images, with the method's values for
+the new ipc.
 
-By classes behind those that are there, whose labels stay. Units of images in which no other class has a say
-stay (`kept_units`); what does not, and why, says `added_classes`. It is much: an observer ends in one output
-for each class, pretrained ones too (`squeeze.head_classes`), and cross entropy, statistics of the whole set,
-soft labels and the scores of crops are over all classes. Where no complete image would stay, the folder is
-refused: nothing would be gained but the loss of the smaller set. Classes in between, gone or in another order
-would give images that are there other labels: they are refused.
+New classes come after the existing ones, which keep their labels. Images that depend only on their own class
+stay (`kept_units`). All else is made again (`added_classes` says why): an observer has one output for each
+class, and cross entropy, statistics, soft labels and the scores of crops cover all classes. A folder is
+refused if no finished image could stay, and if classes were removed, inserted or reordered: existing images
+would get other labels.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from edc_ray.errors import ConfigError
 
 _BLOCK_SIZES = ("recover.classes_per_unit", "recover.ipc_per_unit")
 _NAMES_SHOWN = 5
-_MADE_ANEW = ("relabel.", "evaluate.")
+_MADE_AGAIN = ("relabel.", "evaluate.")
 _OF_CLASSES = (
     "dataset.class_names", "dataset.num_classes", "dataset.mean", "dataset.std", "squeeze.head_classes"
 )  # fmt: skip
@@ -47,8 +46,8 @@ def with_blocks_of(earlier: RunConfig, config: RunConfig) -> RunConfig:
 
 
 def follows_ipc(earlier: RunConfig, config: RunConfig, field: str) -> bool:
-    """Whether a field of what is made anew has its method's value for the ipc, both before and after."""
-    if earlier.method != config.method or earlier.ipc >= config.ipc or not field.startswith(_MADE_ANEW):
+    """Whether a field of relabel or evaluate has its method's value for the ipc, both before and after."""
+    if earlier.method != config.method or earlier.ipc >= config.ipc or not field.startswith(_MADE_AGAIN):
         return False
     return all(
         field_value(one, field) == field_value(_of_method(one, one.ipc), field) for one in (earlier, config)
@@ -56,10 +55,7 @@ def follows_ipc(earlier: RunConfig, config: RunConfig, field: str) -> bool:
 
 
 def added_names(earlier: RunConfig, config: RunConfig) -> tuple[str, ...]:
-    """Classes that stand behind those of a run that is there, which keep their labels.
-
-    () where there are none, or the earlier classes change too.
-    """
+    """The new classes, if they follow those of the earlier run, which keep their labels; else ()."""
     old, new = _names(earlier), _names(config)
     if not old or new[: len(old)] != old or not _outputs_stay(earlier, config):
         return ()
@@ -67,19 +63,19 @@ def added_names(earlier: RunConfig, config: RunConfig) -> tuple[str, ...]:
 
 
 def follows_classes(earlier: RunConfig, config: RunConfig, field: str) -> bool:
-    """Whether a field may differ because classes were added; all that it changes is then made anew."""
+    """Whether a field may differ because classes were added."""
     return field in _OF_CLASSES and bool(added_names(earlier, config))
 
 
 def refuse_to_lose_images(earlier: RunConfig, config: RunConfig, url: str) -> None:
-    """Refuse classes that would be added to a folder of complete images of which none could stay.
+    """Refuse to add classes to a folder whose finished images would all be made again.
 
     Raises:
         ConfigError: observers chose or made the images.
     """
     if added_names(earlier, config) and (config.recover.enabled or observers_choose(config)):
         raise ConfigError(
-            f"recover: all condensed images of {url} would be made anew for the added classes",
+            f"recover: all condensed images of {url} would be made again for the added classes",
             found=f"complete images of {len(_names(earlier))} classes",
             expected=f"{len(_names(config))} classes",
             next=_why_nothing_stays(earlier, url),
@@ -87,12 +83,12 @@ def refuse_to_lose_images(earlier: RunConfig, config: RunConfig, url: str) -> No
 
 
 def observers_choose(config: RunConfig) -> bool:
-    """Whether observers say which initial images there are."""
+    """Whether observers choose the initial images."""
     return config.init.kind == "mosaic" and config.init.source is None
 
 
 def advice(earlier: RunConfig, config: RunConfig, url: str, *, complete: bool = True) -> str | None:
-    """What to do instead where a folder is asked for classes it cannot take, fewer images or fewer epochs.
+    """What to do instead of asking a folder for other classes, fewer images or fewer epochs.
 
     Args:
         earlier: the config that made the folder.
@@ -122,11 +118,11 @@ def advice(earlier: RunConfig, config: RunConfig, url: str, *, complete: bool = 
 
 
 def _advice_on_classes(earlier: RunConfig, config: RunConfig, url: str, complete: bool) -> str:
-    """Where the names could be added, how; else why nothing could stay, and what would serve again."""
+    """How the names could be added; if they cannot, why nothing stays and what can be used again."""
     old, new = _names(earlier), _names(config)
     if new[: len(old)] == old:
         return (
-            "added classes leave the outputs of those that are there alone: let squeeze.head_classes "
+            "added classes leave the outputs of the existing ones as they are: let squeeze.head_classes "
             f"begin with {list(earlier.squeeze.head_classes or ())}"
         )
     changed = _classes_changed(old, new)
@@ -168,20 +164,17 @@ def _why_nothing_stays(earlier: RunConfig, url: str) -> str:
     fixed = [name for name in earlier.squeeze.observers if name in earlier.squeeze.weights]
     trained = [name for name in earlier.squeeze.observers if name not in fixed]
     text = (
-        "Kept: nothing; made anew: every observer, statistic, image, label and student, because observers, "
-        "cross entropy, statistics of the whole set and soft labels are over all classes, and images that "
-        "are there would have other labels. Give another run.name"
+        "Nothing could be kept: observers, statistics and soft labels cover all classes, and existing images "
+        "would get other labels. Give another run.name"
     )
     if trained:
         text += (
-            f"; trained observers can start from here, with a fresh head: squeeze.weights.{trained[0]}="
+            f"; trained observers can start from these, with a new head: squeeze.weights.{trained[0]}="
             f"{{url: {url}/squeeze/{network_name(trained[0])}, sha256: ...}}, the sha256 as in "
             f"{url}/squeeze/manifest.json"
         )
     if fixed:
-        text += (
-            f"; the weight files of {some(fixed)} serve again, with squeeze.head_classes of the new classes"
-        )
+        text += f"; the weight files of {some(fixed)} can be used again, with other squeeze.head_classes"
     return text
 
 

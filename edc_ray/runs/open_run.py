@@ -1,15 +1,13 @@
-"""Opening a run: what is wrong with a config, the data or the folder is found here, before work starts."""
+"""Opening a run: refuses a wrong config, data or folder before any work starts."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from edc_ray.artifacts.proof.records import parse_manifest
 from edc_ray.artifacts.storage.layout import (
@@ -23,17 +21,8 @@ from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.config.load import to_yaml
 from edc_ray.config.run import STAGE_NAMES, RunConfig
-from edc_ray.config.stages import EvaluateConfig, SqueezeConfig, WeightsFile
-from edc_ray.core.labels.specification import label_codec
-from edc_ray.core.layers.accumulator import LayerKind
-from edc_ray.core.layers.taps import LayerTaps
-from edc_ray.core.students.accuracy import fewest_images_above_chance
 from edc_ray.data.real.sources import OpenedDataset, open_dataset
-from edc_ray.errors import ConfigError, DataError
-from edc_ray.models.construction import unknown_network
-from edc_ray.models.pretrained import check_source
-from edc_ray.models.registry import check_network, network_names
-from edc_ray.models.weight_files import check_local_weights
+from edc_ray.errors import ConfigError
 from edc_ray.runs.growth import (
     added_names,
 )
@@ -45,13 +34,10 @@ from edc_ray.runs.same_run import (
     earlier_config,
     has_any_results,
 )
-from edc_ray.stages.init.stage import check_class_sizes
 from edc_ray.stages.pipeline import STAGES
-from edc_ray.stages.statistics.source import check_statistics_source
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import check_numerics, chosen_precision
 from edc_ray.stages.units.provenance import environment_facts
-from edc_ray.stages.units.stored_runs import check_sources
 
 DEFAULT_ROOT = "runs"
 
@@ -75,17 +61,9 @@ def open_inputs(config: RunConfig) -> Inputs:
     store = replace(open_store(run_url(config), dict(config.storage.options)), is_ours=True)
     data = open_dataset(config.dataset, config.seed)
     resolved = as_it_began(store, config.model_copy(update={"dataset": data.spec}))
-    check_networks(resolved, data)
-    check_weights(resolved.squeeze, len(data.train.class_names))
-    _check_weight_files(resolved, store)
-    label_codec(resolved.relabel.codec)
     _check_groups(resolved)
-    _check_bands(resolved, data.train.image_size)
-    check_rates(resolved.evaluate)
-    _check_validation(resolved, data)
-    check_class_sizes(resolved, data)
-    check_statistics_source(resolved, data)
-    check_sources(resolved, data, STAGES["recover"])
+    for stage in STAGES.values():
+        stage.check(resolved, data, store)
     return Inputs(resolved, store, data)
 
 
@@ -109,7 +87,7 @@ def open_run(inputs: Inputs, device: torch.device) -> StageContext:
     check_numerics(config, device)
     check_same_run(inputs.store, config)
     if earlier is not None and added_names(earlier, config):
-        # Units know the images of their classes. Killed between the two files, the run can go on with either.
+        # Units compare the images of their own classes. If killed between the two writes, the run can resume.
         inputs.store.delete(RUN_DATA)
     else:
         check_same_data(inputs.store, inputs.data)
@@ -150,8 +128,8 @@ def refuse_newer_manifests(store: Store) -> None:
 
 
 def _check_groups(config: RunConfig) -> None:
-    for name, workers in (("squeeze", config.squeeze.num_workers), ("evaluate", config.evaluate.num_workers)):
-        if config.cluster.address == "none" and workers > 1:
+    for name, stage in STAGES.items():
+        if config.cluster.address == "none" and (workers := stage.num_workers(config)) > 1:
             raise ConfigError(
                 f"{name}.num_workers={workers} trains one network in several processes, which needs Ray",
                 found="cluster.address=none",
@@ -159,122 +137,8 @@ def _check_groups(config: RunConfig) -> None:
             )
 
 
-def _check_bands(config: RunConfig, image_size: int) -> None:
-    if config.relabel.patch_shuffle > image_size:
-        raise ConfigError(
-            "relabel.patch_shuffle asks for more bands than an image has pixels",
-            found=f"{config.relabel.patch_shuffle} bands",
-            expected=f"at most {image_size}",
-            next="set relabel.patch_shuffle to init.factor, so that the cells of a mosaic are shuffled",
-        )
-
-
-def check_rates(evaluate: EvaluateConfig) -> None:
-    """Refuse a rate of a student that there is not: it would be another one's by a slip.
-
-    Raises:
-        ConfigError: names the nearest.
-    """
-    known = list(dict.fromkeys((*network_names(), *evaluate.students)))
-    for name in evaluate.learning_rates:
-        if name not in known:
-            error = unknown_network(name, known, "a plain name, or one of evaluate.students")
-            summary = f"evaluate.learning_rates: {error.summary}"
-            raise ConfigError(summary, expected=error.expected, next=error.next)
-
-
-def _check_validation(config: RunConfig, data: OpenedDataset) -> None:
-    if data.train.content_hash == data.val.content_hash:
-        raise DataError(
-            "the validation images are the training images",
-            expected="images that no network was trained on",
-            next="give other images, or leave dataset.val unset to hold out a part of the training images",
-        )
-    num_classes = len(data.train.class_names)
-    fewest = fewest_images_above_chance(num_classes)
-    if len(data.val) < fewest and not config.dataset.allow_weak_observers:
-        raise DataError(
-            "too few validation images to tell any observer from one that guesses",
-            found=f"{len(data.val)} validation image{'s' if len(data.val) != 1 else ''}",
-            expected=f"at least {fewest} for {num_classes} classes",
-            next="give more (dataset.val, dataset.val_fraction or dataset.max_val_per_class), "
-            "or set dataset.allow_weak_observers=true",
-        )
-
-
-def check_networks(config: RunConfig, data: OpenedDataset) -> None:
-    """Refuse networks that do not exist, cannot take the images, or have nothing that recover could match.
-
-    Raises:
-        ConfigError: the first of them.
-    """
-    train, matched = data.train, config.observers_of("recover") if config.recover.enabled else ()
-    for name in dict.fromkeys((*config.squeeze.observers, *config.evaluate.students)):
-        network = check_network(
-            name, num_classes=len(train.class_names), image_size=train.image_size, channels=train.channels
-        )
-        if name in matched:
-            _check_layers(name, network, config.recover.layers)
-
-
-def _check_layers(name: str, network: nn.Module, kinds: Sequence[LayerKind]) -> None:
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    if any(norm.running_mean is None for norm in norms):
-        raise ConfigError(
-            f"recover cannot match observer '{name}'",
-            found="a BatchNorm2d that keeps no running statistics",
-            next="build it with track_running_stats=True",
-        )
-    try:
-        LayerTaps(network, kinds)
-    except ValueError as error:
-        raise ConfigError(
-            f"recover cannot match observer '{name}': it has no layer whose statistics could be matched",
-            expected=f"BatchNorm2d or Conv2d, as recover.layers=[{','.join(kinds)}] says",
-            next="leave it out of recover.observers, or add conv to recover.layers",
-        ) from error
-
-
-def check_weights(squeeze: SqueezeConfig, num_classes: int) -> None:
-    """Refuse pretrained weights that there cannot be, or that know other classes, as far as is known here.
-
-    Raises:
-        ConfigError: the first of them.
-    """
-    if squeeze.head_classes is not None and not squeeze.weights:
-        raise ConfigError(
-            "squeeze.head_classes is about pretrained heads", found="no pretrained observer",
-            next="set squeeze.weights, or leave squeeze.head_classes unset",
-        )  # fmt: skip
-    if squeeze.head_classes is not None and len(squeeze.head_classes) != num_classes:
-        raise ConfigError(
-            "squeeze.head_classes does not fit the dataset",
-            found=f"{len(squeeze.head_classes)} indices",
-            expected=f"{num_classes}, one for each class in label order",
-        )
-    for name, source in squeeze.weights.items():
-        known = check_source(name, str(source))
-        if known in (None, num_classes) or squeeze.head_classes is not None or squeeze.epochs:
-            continue
-        raise ConfigError(
-            f"the weights of observer '{name}' know other classes than the dataset",
-            found=f"{known} classes",
-            expected=f"{num_classes} classes",
-            next="say which of them the dataset's are with squeeze.head_classes=[...], or let a fresh head "
-            "be trained with squeeze.epochs above 0",
-        )
-
-
-def _check_weight_files(config: RunConfig, store: Store) -> None:
-    if store.exists(manifest_path(stage_folder("squeeze"))):
-        return  # the observers are made: their files may have gone
-    for source in config.squeeze.weights.values():
-        if isinstance(source, WeightsFile):
-            check_local_weights(source.url, source.sha256)
-
-
 def _with_whole_paths(config: RunConfig) -> RunConfig:
-    """Local files by their absolute paths: a worker, and who opens run.yaml later, may stand elsewhere."""
+    """Local files by absolute paths: a worker or a later reader of run.yaml may have another folder."""
     weights = {
         name: source if isinstance(source, str) else source.model_copy(update={"url": _whole(source.url)})
         for name, source in config.squeeze.weights.items()

@@ -1,4 +1,4 @@
-"""Whether a config and images belong to what a run's folder holds, and what to do where they do not."""
+"""Whether a config and images belong to a run's folder, and what to do if they do not."""
 
 from __future__ import annotations
 
@@ -38,15 +38,13 @@ _MAX_SHOWN = 1000
 def check_same_run(store: Store, config: RunConfig) -> None:
     """Refuse to mix results of two configs in one folder.
 
-    A higher `ipc` or more `relabel.epochs` are no other config, unless another `ipc` changes every image:
-    whole blocks stay, a last, shorter one and what was made of all images (labels of mixed images, students)
-    are made anew, with the method's values for the new `ipc`. Classes may be added behind those that are
-    there: units in which they have a say are made anew, and where that is all of the complete images, the
-    folder is refused. Where weights lie and what a *.source names are no difference: their content is in the
-    units' fingerprints. A field that came after the folder was begun makes again what it changes.
+    Three things may grow: `ipc` (unless it changes every image), `relabel.epochs`, and the classes, at their
+    end. Units that do not depend on what was added stay. A folder whose finished images would all be made
+    again is refused. Weights and a `*.source` may move: the units' fingerprints have their content.
+    A field that is newer than the folder makes again what it changes.
 
     Raises:
-        ConfigError: a stage has results that this config would make otherwise; names the fields that differ.
+        ConfigError: results of a stage were made with other values; names the fields that differ.
     """
     earlier = earlier_config(store)
     if earlier is None:
@@ -84,7 +82,7 @@ def _growing_fields(config: RunConfig) -> set[str]:
 
 
 def _dropped(store: Store, stage: StageName, config: RunConfig) -> dict[str, tuple[int, int]]:
-    """Complete images or labels that would be removed as no part of the run."""
+    """Finished images or labels that a smaller ipc, or fewer epochs, would remove."""
     if stage not in ("recover", "relabel"):
         return {}
     path = manifest_path(stage_folder(stage))
@@ -111,7 +109,7 @@ def earlier_config(store: Store) -> RunConfig | None:
 
 
 def as_it_began(store: Store, config: RunConfig) -> RunConfig:
-    """The config with the block sizes of a folder that began with fewer images and has some."""
+    """The config with the block sizes of a folder that has images and began with a smaller ipc."""
     if not _has_results(store, "recover"):
         return config
     earlier = earlier_config(store)
@@ -119,7 +117,7 @@ def as_it_began(store: Store, config: RunConfig) -> RunConfig:
 
 
 def check_same_data(store: Store, data: OpenedDataset) -> None:
-    """Refuse to mix results of other images in one folder, also where no field of the config differs.
+    """Refuse to mix results of other images in one folder, even if no field of the config differs.
 
     Raises:
         ConfigError: the folder has results of other training or validation images.
@@ -132,8 +130,8 @@ def check_same_data(store: Store, data: OpenedDataset) -> None:
             f"the run folder {store.url} was made from other images",
             found=stored.decode(errors="replace")[:_MAX_SHOWN],
             expected=data_facts(data).decode(),
-            next="give another run.name, or the same dataset fields and files: observers and statistics are "
-            "those of all images, so nothing that was made from others could stay",
+            next="give another run.name, or the same dataset fields and files: observers and statistics "
+            "depend on all images, so nothing could be kept",
         )
 
 

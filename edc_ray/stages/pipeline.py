@@ -57,7 +57,7 @@ def run_pipeline(
     execute: Execute | None = None,
     on_event: OnEvent = lambda event: None,
 ) -> list[StageReport]:
-    """Bring the named stages to completion, in order; what is complete is left alone.
+    """Complete the named stages, in order. Complete stages are left alone.
 
     Raises:
         ArtifactError: a stage that is needed and not named is not complete.
@@ -89,7 +89,7 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
 
     if is_complete(context, stage, units):
         return reported("stage_reused", 0, len(units))
-    # Results made from what is made anew now would pass for current ones: only their units' records can tell.
+    # Later results were made from what is now replaced. Their records, unlike their manifests, tell.
     for outdated in _built_on(stage.name):
         context.withdraw_manifest(outdated)
     records = proven_records(context, stage, units)
@@ -108,7 +108,7 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
         raise _units_failed(stage, len(units), failures)
     named, meta = stage.finish(context, [records[unit.key] for unit in units])
     if stage.folder in READ_BY_FOLDER:
-        # Before the manifest: a run that is killed here goes on here, one that is complete looks no further.
+        # Before the manifest: a killed run repeats this step, a complete one does not.
         remove_unnamed(context.store, stage.folder, named)
     dataset = context.config.dataset
     write_manifest(
@@ -141,5 +141,5 @@ def _units_failed(stage: Stage, num_units: int, failures: list[Outcome]) -> Exce
     return UnitsFailedError(
         f"{stage.name}: {len(failures)} of {num_units} units failed; the others are done and kept",
         found="\n" + listed,
-        next="mend the cause and run the same command again: only the failed units are made",
+        next="fix the cause and run the same command again: only the failed units are made",
     )

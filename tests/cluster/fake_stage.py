@@ -41,7 +41,7 @@ def run_fake_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
     return UnitOutput({f"{unit.key}.txt": (f"{total} {int(ranks)}".encode(), 1)}, {"pid": os.getpid()})
 
 
-def fake_stage(name: StageName, num_workers: Callable[[StageContext], int] = lambda context: 1) -> Stage:
+def fake_stage(name: StageName, num_workers: Callable[[RunConfig], int] = lambda config: 1) -> Stage:
     spread = "train" if name in ("squeeze", "evaluate") else "actors"
     return Stage(
         name,

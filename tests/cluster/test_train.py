@@ -19,7 +19,7 @@ def ended_on_train(folder: Path, group_size: int, **doings: Any) -> dict[str, Ou
     context = fake_context(folder / "run", np.arange(4), cluster__retries=1)
     units = fake_units(folder / "marks", "squeeze", **doings)
     with ray_executor(fake_config(folder)) as execute:
-        outcomes = list(execute(fake_stage("squeeze", lambda context: group_size), context, units))
+        outcomes = list(execute(fake_stage("squeeze", lambda config: group_size), context, units))
     assert len(outcomes) == len(units)
     return {outcome.unit.key: outcome for outcome in outcomes}
 

@@ -68,7 +68,7 @@ def test_noise_that_follows_the_measured_mean_says_how_it_would_stay() -> None:
     few = run_of(3, init__kind="noise")
     run_until(few, "init")
     told = why(run_of(5, root_of(few), init__kind="noise"), few)
-    assert told["init"].startswith("2 with added classes and 1 by dataset.mean and dataset.std")
+    assert told["init"].startswith("2 with added classes and 1 because dataset.mean and dataset.std")
     assert NAMES[:3] == few.data.train.class_names
 
 
@@ -78,7 +78,7 @@ def test_noise_that_follows_the_measured_mean_says_how_it_would_stay() -> None:
         ("squeeze", {"epochs": 0}, "squeeze", "outputs of the weight files instead of 3; nothing is trained"),
         ("recover", {"layers": ("bn",), "variance": "official", "category_aware": "none"}, "statistics",
          "BatchNorms, no image is seen"),
-        ("statistics", {"source": "URL"}, "statistics", "statistics.source, which has them of all classes"),
+        ("statistics", {"source": "URL"}, "statistics", "statistics.source has those of all classes"),
     ],
 )  # fmt: skip
 def test_what_costs_nothing_is_said_to(

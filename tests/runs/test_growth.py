@@ -193,9 +193,9 @@ def test_advice_names_pretrained_observers_and_what_became_of_classes(finished: 
     gone = with_fields(config, {"dataset.class_names": ["class2", "new", "class1"]})
     said = advice(fixed, gone, "URL")
     assert said is not None
-    assert "1 added (new) and 1 gone (class0). Kept: nothing; made anew: every observer" in said
+    assert "1 added (new) and 1 gone (class0). Nothing could be kept: observers" in said
     assert "{url: URL/squeeze/convnet_d1.safetensors, sha256: ...}" in said
-    assert "the weight files of wrn_16_2 serve again" in said
+    assert "the weight files of wrn_16_2 can be used again" in said
     turned = with_fields(config, {"dataset.class_names": ["class2", "class0", "class1"]})
     assert "the same in another order" in (advice(config, turned, "URL") or "")
     assert advice(config, with_fields(config, {"ipc": 3, "recover.iterations": 9}), "URL") is None

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, manifest_path, stage_folder
@@ -165,29 +164,6 @@ def test_several_processes_for_one_network_are_refused_without_ray(
     config = with_fields(copied().config, {"squeeze.num_workers": 2})
     with pytest.raises(ConfigError, match="needs Ray"):
         open_inputs(config)
-
-
-def test_validation_images_that_are_the_training_images_are_refused(
-    copied: Callable[..., StageContext],
-) -> None:
-    config = copied().config
-    train = config.dataset.train or ""
-    copy = train.replace("train.parquet", "copy-of-train.parquet")
-    fsspec.filesystem("memory").copy(train, copy)
-    with pytest.raises(DataError, match="the validation images are the training images"):
-        open_inputs(with_fields(config, {"dataset.val": copy}))
-
-
-def test_validation_images_too_few_to_pass_any_observer_are_refused_unless_weak_ones_are_allowed() -> None:
-    few: dict[str, Any] = {"dataset__max_val_per_class": 1, "dataset__allow_weak_observers": False}
-    with pytest.raises(DataError, match="too few validation images") as caught:
-        open_inputs(tiny_config(**few))
-    assert caught.value.found == "3 validation images"
-    assert caught.value.expected == "at least 5 for 3 classes"
-    assert "dataset.allow_weak_observers=true" in str(caught.value.next)
-    for enough in ({"dataset__max_val_per_class": 2}, {"dataset__allow_weak_observers": True}):
-        fields: dict[str, Any] = few | enough
-        open_inputs(tiny_config(**fields))
 
 
 def test_a_job_without_a_storage_root_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_a_stage_without_what_it_needs_says_which_stage_to_run(stage: StageName)
 
 
 @pytest.mark.parametrize(
-    ("stage", "needed"), [(stage, needed) for stage in STAGE_NAMES for needed in STAGES[stage].needs]
+    ("stage", "needed"), [(stage, needed.name) for stage in STAGE_NAMES for needed in STAGES[stage].needs]
 )
 def test_each_needed_manifest_is_missed(copied: Copied, stage: StageName, needed: StageName) -> None:
     context = copied(needed, stage)

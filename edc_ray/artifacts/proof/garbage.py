@@ -1,8 +1,8 @@
 """What killed writers leave in a run: temporary files, shards that no record names, pending uploads.
 
-None of it is ever read; it only takes space. What a living writer has just written looks the same, and is
-told apart by its age: a writer names a shard in a record right after writing it, and writes anew what it
-finds there unnamed, so that whatever it relies on is young or named.
+Nobody reads it; it only takes space. A shard that a living writer has just written looks the same. Age tells
+them apart: a writer names a shard in a record right after writing it, and rewrites an unnamed one before it
+relies on it. So whatever a writer relies on is young or named.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Garbage:
 
 @dataclass(frozen=True)
 class Findings:
-    """What lies in a run for no use.
+    """What `find_garbage` saw.
 
     Args:
         garbage: older than the limit.
-        young: as many other things that no record names yet: a writer may be at work on them.
-        left_alone: stage folders of which nothing was judged, each with the reason.
-        lists_uploads: whether the store can say which uploads are pending.
+        young: number of things that no record names but that are younger; a writer may be at work on them.
+        left_alone: stage folders that could not be judged, each with the reason.
+        lists_uploads: whether the store can list pending uploads.
     """
 
     garbage: tuple[Garbage, ...]
@@ -57,7 +57,7 @@ def parse_age(text: str) -> float:
     """Seconds of an age such as 90s, 30m, 1h or 2d.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: the text is no age.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if found is None:
@@ -70,15 +70,14 @@ def find_garbage(store: Store, min_age: float, stages: Iterable[str]) -> Finding
 
     Args:
         store: of the run.
-        min_age: in seconds by the store's clock; what is younger is kept. So is a file whose age the store
-            does not know.
+        min_age: in seconds by the store's clock. Younger files are kept, and files of unknown age.
         stages: names of all stages.
 
     Raises:
         ArtifactError: the store cannot be read, a folder of a stage is a symbolic link, or something was
             written by a newer version.
     """
-    # What is written after this list is not in it, and what is named after it is young.
+    # A file written later is not in this list; a file named later is young.
     paths = store.list()
     candidates = [(TEMPORARY, path) for path in store.leftovers()]
     folders = {layout.stage_folder(stage) for stage in stages}
@@ -107,7 +106,7 @@ def find_garbage(store: Store, min_age: float, stages: Iterable[str]) -> Finding
 
 
 def remove_garbage(store: Store, garbage: Iterable[Garbage], min_age: float) -> list[Garbage]:
-    """Remove what `find_garbage` found; what a writer has touched since then is kept. Returns what went."""
+    """Remove what `find_garbage` found, unless a writer has touched it since then. Returns what went."""
     removed = []
     for one in garbage:
         if one.upload is not None:
@@ -121,7 +120,7 @@ def remove_garbage(store: Store, garbage: Iterable[Garbage], min_age: float) -> 
 
 
 def _refuse_links(store: Store, leftovers: list[str], folders: set[str]) -> None:
-    """Nothing is judged by a name that stands for a file of another name."""
+    """A file behind a link has another name too, and something may need it under that name."""
     folders = folders | {layout.records_folder(folder) for folder in folders}
     for folder in sorted(folders | {path.rpartition("/")[0] for path in leftovers} - {""}):
         refuse_linked_folder(store.url, folder)
@@ -132,7 +131,7 @@ class _UnknownNamesError(Exception):
 
 
 def _stage_folders(paths: list[str], stages: set[str]) -> list[str]:
-    """Folders in which this program keeps the results of a stage, also where it was killed at the first."""
+    """Folders of stages of this program, even if a writer was killed before its first record."""
     files, found = set(paths), set[str]()
     for path in paths:
         folder, _, name = path.rpartition("/")
@@ -155,7 +154,7 @@ def _orphans(store: Store, folder: str, paths: list[str]) -> list[str]:
     outdated = set()
     for path in sorted(records - named):
         record = _parsed(store, path, parse_record)
-        if record is None:  # it went away this moment: somebody is at work here
+        if record is None:  # it has just gone: somebody is at work here
             raise _UnknownNamesError(path)
         if manifest is not None and _is_left_out(store, path, manifest_path, folder):
             outdated.add(path)
@@ -170,9 +169,9 @@ def _orphans(store: Store, folder: str, paths: list[str]) -> list[str]:
 
 
 def _is_left_out(store: Store, record_path: str, manifest_path: str, folder: str) -> bool:
-    """Whether a record belongs to an earlier plan of a stage that keeps only what its manifest names.
+    """Whether a record belongs to an earlier plan, in a folder that keeps only what its manifest names.
 
-    A record that is younger than the manifest is a unit of a run that grows.
+    A record younger than the manifest is a unit of a run that grows.
     """
     if folder.rpartition("/")[2] not in layout.READ_BY_FOLDER:
         return False
@@ -193,5 +192,5 @@ def _parsed(store: Store, path: str, parse: Any) -> Any:
 def _named(folder: str, path: str, records: Iterable[Record]) -> set[str]:
     try:
         return {layout.manifest_path(folder), *named_paths(folder, records)}
-    except ValueError:  # a unit key that is no file name: nobody but a forger writes it
+    except ValueError:  # a unit key that is no file name: only a forger writes one
         raise _UnknownNamesError(path) from None

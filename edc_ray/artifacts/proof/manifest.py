@@ -1,8 +1,8 @@
 """What proves that work is done: a record for each work unit, a manifest for each stage.
 
-A file's existence proves nothing. A unit is done when its record, written after its shards, names their bytes
-and hashes and they agree; a stage is done when its manifest, written after all records, exists. Both are
-small JSON files.
+A file's existence proves nothing. A record is written after the shards of its unit and names their sizes and
+hashes; if they agree, the unit is done. A manifest is written after all records; if it exists, the stage is
+done. Both are small JSON files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.errors import ArtifactError
 
-# Of a unit that several writers fill with different bytes at the same time.
+# Several writers may fill a unit with different bytes at the same time.
 _ROUNDS = 5
 
 
@@ -63,7 +63,7 @@ def write_unit(
         stage: name of the stage; by default that of the folder.
 
     Returns:
-        The record in the store. Another writer's, where a valid one with this fingerprint was there first.
+        The record in the store: another writer's, if a valid one with this fingerprint was there first.
 
     Raises:
         ArtifactError: something cannot be written, or other writers keep replacing it with other bytes.
@@ -88,7 +88,7 @@ def write_unit(
 def _write_once(
     store: Store, stage_folder: str, record: Record, contents: Mapping[str, bytes]
 ) -> Record | None:
-    """The record that is stored after writing a unit; None where another writer replaced a part meanwhile."""
+    """The stored record after writing a unit; None if another writer replaced a part of it meanwhile."""
     path = layout.record_path(stage_folder, record.unit)
     replaced = False
     for file_name, data in contents.items():
@@ -98,10 +98,10 @@ def _write_once(
         if winner := read_record(store, stage_folder, record.unit, record.fingerprint):
             return winner
         if not store.holds(shard, data):
-            # Both may vouch for the bytes that go now.
+            # Both may name the bytes that are replaced now.
             store.delete(layout.manifest_path(stage_folder))
             store.delete(path)
-        # Equal bytes too: `edc-ray gc` goes by the age of a file that no record names yet.
+        # Equal bytes are written too: `edc-ray gc` goes by the age of a file that no record names yet.
         store.publish(shard, data, replace=True)
         replaced = True
     if not store.publish(path, to_json(record)):
@@ -109,14 +109,12 @@ def _write_once(
             return winner
         store.publish(path, to_json(record), replace=True)
         replaced = True
-    # Who replaced something may have done so under another writer's record, or the other under this one.
+    # After a replacement, this record may stand over another writer's bytes, or the reverse.
     return read_record(store, stage_folder, record.unit, record.fingerprint) if replaced else record
 
 
 def read_record(store: Store, stage_folder: str, unit_key: str, fingerprint: str) -> Record | None:
-    """The record of a unit that is done, else None.
-
-    Reads the unit's shards whole: wrong bytes are never trusted.
+    """The record of a unit if it is done, else None. Reads all bytes of the unit's shards.
 
     Raises:
         ArtifactError: the record was made by a newer version, or the store cannot be reached.
@@ -158,10 +156,10 @@ def write_manifest(
 
     Args:
         records: of all units, in plan order, as `write_unit` and `read_record` returned them. Each is
-            compared with the stored one, so that a manifest vouches only for what is there.
+            compared with the stored one, so that the manifest names only what is there.
 
     Raises:
-        ArtifactError: a unit's record or shard is not in the store any more.
+        ArtifactError: a unit's record or shard is no longer in the store.
     """
     settled = tuple(_settled(store, stage_folder, record) for record in records)
     name = stage or layout.stage_of(stage_folder)
@@ -175,8 +173,8 @@ def write_manifest(
 def remove_unnamed(store: Store, stage_folder: str, records: Iterable[Record]) -> None:
     """Delete the shards and records of a stage that its manifest does not name.
 
-    Units of an earlier plan, such as a last block that was shorter: who reads all files of the folder would
-    take their rows twice. Records go first: none may name a file that is gone.
+    They belong to units of an earlier plan, such as a last block that was shorter. A program that reads all
+    files of the folder would read their rows twice. Records go first: none may name a file that is gone.
     """
     kept = {layout.manifest_path(stage_folder), *named_paths(stage_folder, records)}
     unnamed = [path for path in store.list(stage_folder) if path not in kept]
@@ -195,7 +193,7 @@ def named_paths(stage_folder: str, records: Iterable[Record]) -> set[str]:
 
 
 def read_manifest(store: Store, stage_folder: str) -> Manifest | None:
-    """The manifest of a complete stage; None where there is none.
+    """The manifest of a complete stage, or None.
 
     Raises:
         ArtifactError: it is damaged or was made by a newer version.
@@ -212,7 +210,7 @@ def read_manifest(store: Store, stage_folder: str) -> Manifest | None:
 
 
 def manifest_is_intact(store: Store, manifest: Manifest, stage_folder: str | None = None) -> bool:
-    """Whether every shard of a manifest is there with the recorded bytes; reads them all.
+    """Whether every shard of a manifest is there with the recorded bytes. Reads them all.
 
     Args:
         store: of the run.
@@ -224,10 +222,10 @@ def manifest_is_intact(store: Store, manifest: Manifest, stage_folder: str | Non
 
 
 def verify_run(store: Store) -> list[Problem]:
-    """Compare every file that a record or manifest of a run names with what is stored.
+    """Compare the files of a run with its records and manifests.
 
     Returns:
-        One problem for each damaged file, [] for a sound run. Damage never raises.
+        One problem for each damaged file. Damage never raises.
 
     Raises:
         ArtifactError: the store cannot be listed.
@@ -241,7 +239,7 @@ def verify_run(store: Store) -> list[Problem]:
 
 
 def is_proof(path: str) -> bool:
-    """Whether a path is that of a manifest or record: of what says which bytes other files should have."""
+    """Whether a path is that of a manifest or record."""
     return _proof(path) is not None
 
 
@@ -268,7 +266,7 @@ def _problems_of(store: Store, path: str, stage_folder: str, parse: Any) -> list
 
 
 def _settled(store: Store, stage_folder: str, record: Record) -> Record:
-    """The stored record: the given one, or that of another writer who finished the same unit."""
+    """The stored record: the given one, or that of another writer of the same unit."""
     sizes_agree = all(_size_agrees(store, stage_folder, shard) for shard in record.shards)
     if sizes_agree and _stored_record(store, stage_folder, record.unit) == _as_stored(record):
         return record

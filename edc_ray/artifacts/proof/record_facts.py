@@ -1,6 +1,6 @@
-"""What others rely on in the free parts of a record or manifest: `meta` and `dataset`.
+"""Checks of `meta` and `dataset`, the free parts of a record or manifest.
 
-Any JSON value may stand there. Only those that a reader counts with are looked at, and only where they are.
+Any JSON value may stand there. Only the values that a reader uses are checked, and only if they are there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MAX_EPOCHS = 2**20
 
 
 def check_record_meta(meta: dict[str, Any]) -> None:
-    """Refuse the facts of a unit that cannot be.
+    """Refuse impossible facts of a unit.
 
     Raises:
         ValueError: the first of them.
@@ -26,7 +26,7 @@ def check_record_meta(meta: dict[str, Any]) -> None:
 
 
 def check_stage_facts(meta: dict[str, Any], dataset: dict[str, Any]) -> None:
-    """Refuse the facts of a stage that cannot be.
+    """Refuse impossible facts of a stage.
 
     Raises:
         ValueError: the first of them.
@@ -57,7 +57,7 @@ def _is_range(value: Any) -> bool:
 
 
 def _is_hashes(value: Any) -> bool:
-    """[label, ipc id, hash] of each image, of none twice."""
+    """[label, ipc id, hash] of each image, none twice."""
     rows: list[Any] = value if isinstance(value, list) else [None]
     sound = all(
         isinstance(row, list) and _are_counts(row[:2], 2) and len(row) == 3 and isinstance(row[2], str)

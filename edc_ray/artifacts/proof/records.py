@@ -1,4 +1,4 @@
-"""A record and a manifest as values and as JSON. Anyone may have written the JSON: every field is checked."""
+"""Records and manifests as values and as JSON. Anyone may have written the JSON, so each field is checked."""
 
 from __future__ import annotations
 
@@ -13,10 +13,20 @@ from edc_ray.artifacts.storage.layout import is_inside, is_key
 from edc_ray.errors import ArtifactError
 
 SCHEMA_VERSION = 1
-# Absent in the first runs. A wrong mean or class name would be believed, while every file has its own hash.
+# Absent in the first runs. Files have hashes of their own; this one protects the means and class names.
 _DIGEST = "sha256"
 # What damaged or hostile JSON makes Python raise, besides our own errors.
 _DAMAGE = (ValueError, TypeError, KeyError, RecursionError, OverflowError)
+_OF_BOTH: dict[str, type] = {
+    "stage": str,
+    "fingerprint": str,
+    "meta": dict,
+    "environment": dict,
+    "schema_version": int,
+}
+_OF_RECORD = _OF_BOTH | {"unit": str}
+_OF_MANIFEST = _OF_BOTH | {"config_digest": str, "dataset": dict}
+_OF_SHARD: dict[str, type] = {"path": str, "bytes": int, "sha256": str, "rows": int}
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ class ShardInfo:
 
 @dataclass(frozen=True)
 class Record:
-    """Proof that one work unit is done. `environment`: versions, hardware and commit of what made it."""
+    """Proof that one work unit is done. `environment`: the versions, hardware and commit that made it."""
 
     stage: str
     unit: str
@@ -45,16 +55,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Proof that a stage is complete, and all that a reader needs to know of it.
+    """Proof that a stage is complete, with all that a reader needs to know about it.
 
     Args:
         stage: name of the stage.
-        fingerprint: hash of whatever changes its result.
+        fingerprint: hash of everything that changes its result.
         config_digest: hash of the run's resolved config.
         dataset: {"name": ..., "class_names": [...]}.
         records: of all units, in plan order.
         meta: JSON values for readers, such as mean and std.
-        environment: versions, hardware, commit of what made the units; several values where they differ.
+        environment: versions, hardware and commit that made the units; several values if they differ.
     """
 
     stage: str
@@ -72,7 +82,7 @@ class Manifest:
 
 
 def to_json(value: Record | Manifest) -> bytes:
-    """Canonical JSON: the same value gives the same bytes. It states the hash of all else in it.
+    """Canonical JSON: the same value gives the same bytes. It states the hash of everything else in it.
 
     Raises:
         TypeError, ValueError: `meta` holds something that is not JSON, or a NaN.
@@ -83,7 +93,7 @@ def to_json(value: Record | Manifest) -> bytes:
 
 
 def parse_record(data: bytes, url: str) -> Record | None:
-    """A record from its JSON; None where it is none. A newer version raises ArtifactError naming `url`."""
+    """A record from its JSON, or None if it is none. A newer version: an ArtifactError naming `url`."""
     try:
         return _record(_versioned(data, url))
     except _DAMAGE:
@@ -91,19 +101,11 @@ def parse_record(data: bytes, url: str) -> Record | None:
 
 
 def parse_manifest(data: bytes, url: str) -> Manifest | None:
-    """A manifest from its JSON; None where it is none. A newer version raises ArtifactError naming `url`."""
+    """A manifest from its JSON, or None if it is none. A newer version: an ArtifactError naming `url`."""
     try:
         raw = _versioned(data, url)
-        manifest = Manifest(
-            stage=_typed(raw, "stage", str),
-            fingerprint=_typed(raw, "fingerprint", str),
-            config_digest=_typed(raw, "config_digest", str),
-            dataset=_typed(raw, "dataset", dict),
-            records=tuple(_record(record) for record in _typed(raw, "records", list)),
-            meta=_typed(raw, "meta", dict),
-            environment=_typed(raw, "environment", dict),
-            schema_version=_typed(raw, "schema_version", int),
-        )
+        records = tuple(map(_record, _typed(raw, "records", list)))
+        manifest = Manifest(**_all_typed(raw, _OF_MANIFEST), records=records)
         check_stage_facts(manifest.meta, manifest.dataset)
         _refuse_twice([record.unit for record in manifest.records])
         _refuse_twice([shard.path for shard in manifest.shards])
@@ -131,22 +133,15 @@ def _versioned(data: bytes, url: str) -> dict[str, Any]:
 
 
 def _digest(tree: dict[str, Any]) -> str:
-    """Of what is said, not of how it is written down. ValueError: half a character, which JSON can say."""
+    """Hash of the values, however they are formatted. ValueError: half a character, which JSON can hold."""
     options: dict[str, Any] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
     return hashlib.sha256(json.dumps(tree, allow_nan=False, **options).encode()).hexdigest()
 
 
 def _record(raw: dict[str, Any]) -> Record:
-    record = Record(
-        stage=_typed(raw, "stage", str),
-        unit=_typed(raw, "unit", str),
-        fingerprint=_typed(raw, "fingerprint", str),
-        shards=tuple(_shard(shard) for shard in _typed(raw, "shards", list)),
-        meta=_typed(raw, "meta", dict),
-        seconds=_finite(raw["seconds"]),
-        environment=_typed({"environment": {}} | raw, "environment", dict),  # absent in the first runs
-        schema_version=_typed(raw, "schema_version", int),
-    )
+    values = _all_typed({"environment": {}} | raw, _OF_RECORD)  # absent in the first runs
+    shards = tuple(map(_shard, _typed(raw, "shards", list)))
+    record = Record(**values, shards=shards, seconds=_finite(raw["seconds"]))
     if not is_key(record.unit):
         raise ValueError("a unit key that is no plain name")
     check_record_meta(record.meta)
@@ -154,12 +149,7 @@ def _record(raw: dict[str, Any]) -> Record:
 
 
 def _shard(raw: dict[str, Any]) -> ShardInfo:
-    shard = ShardInfo(
-        _typed(raw, "path", str),
-        _typed(raw, "bytes", int),
-        _typed(raw, "sha256", str),
-        _typed(raw, "rows", int),
-    )
+    shard = ShardInfo(**_all_typed(raw, _OF_SHARD))
     if not is_inside(shard.path) or shard.bytes < 0 or shard.rows < 0:
         raise ValueError("a shard outside of its folder, or of negative size")
     return shard
@@ -176,6 +166,10 @@ def _finite(value: Any) -> float:
 def _refuse_twice(names: list[str]) -> None:
     if len(set(names)) < len(names):
         raise ValueError("a unit or shard is named twice")
+
+
+def _all_typed(raw: dict[str, Any], kinds: dict[str, type]) -> dict[str, Any]:
+    return {name: _typed(raw, name, kind) for name, kind in kinds.items()}
 
 
 def _typed(raw: dict[str, Any], name: str, kind: type) -> Any:

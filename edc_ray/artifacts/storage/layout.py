@@ -21,13 +21,13 @@ REPORT_PAGE = "report.html"
 TENSORBOARD_FOLDER = "tensorboard"
 MANIFEST_NAME = "manifest.json"
 RECORDS_FOLDER = "records"
-# Others read the files of these folders as `condensed/*.parquet`, so nothing but the result may lie there.
-# Elsewhere units of an earlier plan are kept: more seeds or observers may be asked for again.
+# Other programs read these folders as `condensed/*.parquet`, so they hold the result only. Other folders keep
+# units of an earlier plan: a later run may ask for more seeds or observers again.
 READ_BY_FOLDER = ("init", "condensed", "labels")
-# Folders that are named after what they hold. Any other stage's folder has the stage's name.
+# These folders are named after what they hold, the others after their stage.
 _FOLDERS = {"recover": "condensed", "relabel": "labels", "evaluate": "results"}
 _STAGES = {folder: stage for stage, folder in _FOLDERS.items()}
-# Of shards: what `table_name`, `arrays_name`, `network_name` and `student_name` end with.
+# The endings of `table_name`, `arrays_name`, `network_name` and `student_name`.
 SHARD_SUFFIXES = (".parquet", ".npz", ".safetensors")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
 _PLAIN = frozenset(string.ascii_letters + string.digits + "._-")
@@ -49,7 +49,7 @@ def join_path(folder: str, name: str) -> str:
 
 
 def is_inside(path: str) -> bool:
-    """Whether a relative path stays inside the folder that it is relative to, on every storage."""
+    """Whether a relative path stays inside its folder, on every storage."""
     pure = PurePosixPath(path)
     plain = str(pure) == path and path != "." and not pure.is_absolute() and ".." not in pure.parts
     return plain and "\\" not in path and "://" not in path and all(ord(letter) >= 32 for letter in path)
@@ -92,9 +92,9 @@ def epochs_key(first_epoch: int, last_epoch: int) -> str:
 def network_key(name: str) -> str:
     """A network's name as a part of a file's name: `timm:resnet18` becomes `timm=3Aresnet18`.
 
-    Letters, digits and . _ - stay; any other byte of UTF-8 becomes = and two hexadecimal digits, as in
-    quoted-printable. Two names never share a key, and `urllib.parse.unquote(key.replace("=", "%"))` is the
-    name again.
+    Letters, digits and . _ - stay. Any other byte of UTF-8 becomes = and two hexadecimal digits, as in
+    quoted-printable. So no two names share a key, and `urllib.parse.unquote(key.replace("=", "%"))` gives the
+    name back.
     """
     return "".join(chr(byte) if chr(byte) in _PLAIN else f"={byte:02X}" for byte in name.encode())
 

@@ -1,6 +1,6 @@
-"""How much the readers take. What claims to be larger is refused before it is read or decoded.
+"""The largest files that are read. Larger ones are refused before they are read or decoded.
 
-Bytes come from folders that others may have filled: a few of them can claim to be gigabytes.
+Others may have filled the folders that are read, and a few bytes can claim to be gigabytes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MAX_IMAGE_BYTES = 256 * 2**20
 MAX_IMAGE_PIXELS = 2**26
 """Of one image, from its header and after it was enlarged; Pillow itself warns above 85 * 2**20."""
 MAX_DECODED_BYTES = 8 * 2**30
-"""Of all that a file turns into: a table, its decoded images, arrays."""
+"""Of everything that a file turns into: a table, its decoded images, arrays."""
 FREE_BYTES = 64 * 2**20
 MAX_RATIO = 1000
-"""A file above FREE_BYTES may grow that many times; deflate and zstd grow a page of zeros further."""
+"""Above FREE_BYTES a file may turn into this many times its size. Only zeros and the like grow further."""
 
 
 def most_decoded(stored: int) -> int:
@@ -57,15 +57,15 @@ def refuse_large_image(width: int, height: int) -> None:
 
 
 def refuse_inflated_zip(members: Iterable[zipfile.ZipInfo], stored: int) -> None:
-    """As `refuse_inflated`, for the members of a zip; those that lie over each other are counted each."""
+    """As `refuse_inflated`, for the members of a zip. Members that overlap are counted each."""
     refuse_inflated(sum(member.file_size for member in members), stored)
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """The content of a member, of which no more is unpacked than the directory says.
+    """The content of a member. No more is unpacked than the zip's directory states.
 
     Raises:
-        ValueError: it is packed in a way that cannot be unpacked in parts, or cut short.
+        ValueError: it is cut short, or it is packed in a way that cannot be unpacked in parts.
         zipfile.BadZipFile, zlib.error: it is damaged.
     """
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

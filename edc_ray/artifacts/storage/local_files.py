@@ -1,4 +1,4 @@
-"""Files on a local disk: whole under their name or not there, whatever happens while they are written."""
+"""Files on a local disk: a crash while a file is written leaves no half file under its name."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def publish_local(full: str, data: bytes, *, replace: bool) -> bool:
     """Write under a temporary name, sync, then take the name `full` by a link, or a rename with `replace`.
 
     Returns:
-        Whether it was written; False: a file of this name exists and is left as it is.
+        Whether it was written. False: a file of this name exists, and stays as it is.
 
     Raises:
-        OSError: it cannot be written; nothing is left behind.
+        OSError: it cannot be written. Nothing is left behind.
     """
     folder, name = os.path.split(full)
     _make_folder(folder)
@@ -69,9 +69,9 @@ def _sync_folder(folder: str) -> None:
 
 
 def refuse_linked_folder(root: str, folder: str) -> None:
-    """Refuse a folder below the root of a store that is, or lies behind, a symbolic link to a folder.
+    """Refuse a folder of a store that is, or lies behind, a symbolic link.
 
-    Wherever the link leads, the files behind it have another name too, under which something may need them.
+    The files behind the link have another name too, and something may need them under that name.
 
     Raises:
         ArtifactError: names the link.
@@ -89,10 +89,9 @@ def refuse_linked_folder(root: str, folder: str) -> None:
 
 
 def refuse_way_out(root: str, full: str) -> None:
-    """Refuse a symbolic link below the root of a store that leads out of it.
+    """Refuse a symbolic link in a store that leads out of it. The root itself may be a link.
 
-    What is read would be shown or copied elsewhere, and what is deleted there would be somebody's. The root
-    itself may be a link.
+    A file outside may belong to somebody else: it must be neither copied nor deleted.
 
     Raises:
         ArtifactError: `full` lies elsewhere.

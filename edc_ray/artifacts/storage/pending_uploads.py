@@ -1,4 +1,4 @@
-"""Uploads in parts that a killed writer left on S3. They have no name yet, but take space and cost money."""
+"""Uploads in parts that a killed writer left on S3. They have no name yet, but they cost money."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ def pending_uploads(fs: Any, root: str) -> list[PendingUpload] | None:
         root: the folder, as that file system names it.
 
     Returns:
-        None where the file system is not S3: others give a name its content in one step, and what they may
-        keep of a broken upload cannot be listed.
+        None if the file system is not S3. Others cannot list what they keep of a broken upload.
     """
     if not hasattr(fs, "list_multipart_uploads"):
         return None
-    # Not s3fs's own list: that is of the whole bucket, and of its first thousand uploads only.
+    # s3fs's own list covers the whole bucket, and its first thousand uploads only.
     bucket, prefix, _ = fs.split_path(root.rstrip("/") + "/")
     prefix = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
     found: list[PendingUpload] = []
@@ -45,7 +44,7 @@ def pending_uploads(fs: Any, root: str) -> list[PendingUpload] | None:
 
 
 def abort_upload(fs: Any, full: str, upload: PendingUpload) -> None:
-    """Give up an upload of S3. `full`: the name that it was to get.
+    """Give up an upload to S3. `full`: the name that it was to get.
 
     Raises:
         FileNotFoundError: it has ended.

@@ -1,4 +1,4 @@
-"""What is shown of addresses and of the words of storage libraries holds no secrets: it ends up in logs."""
+"""Addresses and messages of storage libraries without secrets: they end up in logs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _ENVIRONMENT = (
     "AZURE_STORAGE_CLIENT_SECRET",
 )
 _SECRET_OPTION = re.compile(r"key|secret|token|passw|credential|connection_string|auth", re.IGNORECASE)
-# What a signed request may show of itself.
+# Parts of a signed request.
 _SIGNATURE = re.compile(r"((?:Signature|Credential|AWSAccessKeyId|sig)=)[^&\s,'\"]+", re.IGNORECASE)
 # A shorter value may be part of any word.
 _SHORTEST = 4
 
 
 def without_secrets(text: str, url: str, options: Mapping[str, Any]) -> str:
-    """A text with every secret that is known here replaced by ***.
+    """A text with every known secret replaced by ***.
 
-    Known are the credentials of the environment, of fsspec's own configuration for the URL's protocol, of
-    storage options, and signatures of requests.
+    These are the credentials in the environment, in fsspec's configuration of the URL's protocol and in
+    storage options, and the signatures of requests.
     """
     protocol = urlsplit(url).scheme
     known = {os.environ.get(name, "") for name in _ENVIRONMENT}

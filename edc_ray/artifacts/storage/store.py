@@ -1,10 +1,9 @@
 """Bytes under names, anywhere fsspec reaches. A name holds its whole content or does not exist.
 
 Local files are written under a temporary name, synced and then linked or renamed, because fsspec's own
-exclusive write is not safe against a crash there. Object stores take the whole content in one call, and S3 in
-one request as long as that is possible: some servers (Ceph 16) do not look at the condition of an upload in
-parts and let a second writer replace the first, and a writer that is killed between two parts leaves them
-behind.
+exclusive write is not safe against a crash. Object stores take the whole content in one call. S3 takes it in
+one request if it can: some servers (Ceph 16) ignore the condition of an upload in parts, so that a second
+writer replaces the first, and a writer killed between two parts leaves them behind.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from edc_ray.artifacts.storage.redaction import without_secrets
 from edc_ray.errors import ArtifactError, ConfigError
 
 _PROBE_PREFIX = ".edc-ray-probe-"
-# At an exclusive creation that was refused for a file that then is not there.
+# A store may refuse to create a file because of another one that has gone since.
 _TRIES = 3
-# Of S3: the largest content sent in one request (5 GiB would be allowed), and the parts of a larger one.
+# S3: the largest content sent in one request (5 GiB would be allowed), and the parts of a larger one.
 _ONE_REQUEST = 2**30
 _PART = 50 * 2**20
 _EXTRAS = {
@@ -44,7 +43,7 @@ _EXTRAS = {
 
 
 class _Named(AbstractCacheMapper):
-    """Gives the copy of any file this name."""
+    """Gives every copy this name."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -89,11 +88,11 @@ class Store:
         return data
 
     def read_if_there(self, path: str, *, limit: int | None = None) -> bytes | None:
-        """Whole content of a file; None if it is missing, also where it went away this moment.
+        """Whole content of a file; None if it is missing, or has just gone.
 
         Args:
             path: relative to the store.
-            limit: bytes; of a larger file no more than one byte beyond is fetched.
+            limit: in bytes. At most one byte more is fetched.
 
         Raises:
             ArtifactError: it cannot be read, or has more than `limit` bytes.
@@ -101,7 +100,7 @@ class Store:
         if self.is_local:
             info = self._info(path)
             if info is None:
-                return None  # a pipe or device too: reading it might never end
+                return None  # or a pipe or device, whose reading might never end
             _refuse_large(self.join(path), int(info["size"]), limit)
         fs, full = self._locate(path)
         try:
@@ -116,7 +115,7 @@ class Store:
         return data
 
     def holds(self, path: str, data: bytes) -> bool:
-        """Whether a file is there and has this content; of one of another size nothing is read.
+        """Whether a file is there and has this content. A file of another size is not read.
 
         Raises:
             ArtifactError: it cannot be read.
@@ -129,9 +128,9 @@ class Store:
         )
 
     def copy(self, path: str, folder: str, name: str) -> str:
-        """Path of a local copy, `name` in `folder`; fetched unless there is one. Nobody checked its bytes.
+        """Path of a local copy, `name` in `folder`; fetched unless there is one. Its bytes are not checked.
 
-        By fsspec's simplecache: its filecache keeps an index, which it may unpickle.
+        fsspec's simplecache makes it: its filecache keeps an index, which it may unpickle.
 
         Raises:
             ArtifactError: it is missing or cannot be read.
@@ -162,15 +161,15 @@ class Store:
         return int(info["size"])
 
     def list(self, folder: str = "") -> list[str]:
-        """Sorted relative paths of all files below a folder but temporary ones; [] if there is no folder."""
+        """Sorted relative paths of all files below a folder, without temporary ones."""
         return [path for path in self._walk(folder) if not _is_temporary(path)]
 
     def leftovers(self, folder: str = "") -> list[str]:
-        """Temporary files that killed writers left behind. A living writer's files are among them."""
+        """Temporary files: those that killed writers left behind, and those of living writers."""
         return [path for path in self._walk(folder) if _is_temporary(path)]
 
     def pending_uploads(self) -> list[PendingUpload] | None:
-        """Uploads in parts below this folder that have not ended; None: the store has no such thing.
+        """Unfinished uploads in parts below this folder; None: the store has no such uploads.
 
         Raises:
             ArtifactError: they cannot be listed.
@@ -182,7 +181,7 @@ class Store:
             raise self._failure("list the pending uploads of", "", error) from error
 
     def abort_upload(self, upload: PendingUpload) -> None:
-        """Give up a pending upload and the parts that it holds; nothing happens if it has ended."""
+        """Give up a pending upload and its parts. Nothing happens if it has ended."""
         fs, full = self._locate(upload.path)
         try:
             abort_upload(fs, full, upload)
@@ -192,9 +191,9 @@ class Store:
             raise self._failure("abort the upload of", upload.path, error) from error
 
     def modified(self, path: str) -> float | None:
-        """When a file got its content, in seconds since 1970; None: it is missing, or the store does not say.
+        """When a file got its content, in seconds since 1970 by the store's clock.
 
-        The store's clock, which may differ from this machine's.
+        None: it is missing, or the store does not say.
         """
         fs, full = self._locate(path)
         fs.invalidate_cache()
@@ -206,7 +205,7 @@ class Store:
             raise self._failure("look for", path, error) from error
 
     def delete(self, path: str) -> None:
-        """Remove a file; nothing happens if it is missing."""
+        """Remove a file. Nothing happens if it is missing."""
         fs, full = self._locate(path)
         try:
             fs.rm_file(full)
@@ -221,12 +220,12 @@ class Store:
         Args:
             path: relative to the store.
             data: the content.
-            replace: take the place of a file of this name; otherwise an existing one is left as it is. Of
-                several writers at once exactly one writes; above 1 GiB on S3, only where the server heeds
-                the condition of an upload in parts, as AWS does.
+            replace: replace a file of this name. False: an existing file stays, and of several writers at
+                once exactly one writes. (Above 1 GiB on S3 this needs a server that heeds the condition of an
+                upload in parts, as AWS does.)
 
         Returns:
-            Whether it was written; False: a file of this name exists, with whatever content.
+            Whether it was written. False: a file of this name exists, with whatever content.
 
         Raises:
             ArtifactError: it cannot be written.
@@ -239,7 +238,7 @@ class Store:
             except Exception as error:
                 if not replace and isinstance(error, OSError) and self.exists(path):
                     return False
-                # What stood in the way may have been deleted since.
+                # The file in the way may have been deleted since.
                 if replace or not _is_refusal(error) or not tries_left:
                     raise self._failure("write", path, error) from error
         raise AssertionError("the last try returns or raises")
@@ -317,7 +316,7 @@ class Store:
 
     def _failure(self, verb: str, path: str, error: Exception) -> ArtifactError:
         where = self.join(path) if path else self.url
-        # s3fs gives Python's error the server's own words, which may be none; its cause names what is wrong.
+        # s3fs gives Python's error the server's message. If that is empty, the cause says what is wrong.
         wordless = error.__cause__ is not None and str(error).rpartition("] ")[2] in ("", "None")
         told = f"{type(error).__name__}: {error.__cause__ if wordless else error}"
         found = without_secrets(told, self.url, self.options)
@@ -332,7 +331,7 @@ def open_store(root: str, options: dict[str, Any] | None = None, *, writable: bo
     Args:
         root: a URL or a local path; a relative path is made absolute here.
         options: fsspec's storage options.
-        writable: prove it by writing and deleting a tiny file; False for readers.
+        writable: prove it by writing and deleting a tiny file. False for readers.
 
     Raises:
         ConfigError: not a URL that can be used.
@@ -363,7 +362,7 @@ def _normalised(root: str) -> str:
 
 
 def _checked(path: str) -> str:
-    """The relative path itself; paths also come from manifests, which anyone may have written."""
+    """The path itself. Paths also come from manifests, which anyone may have written."""
     if not is_inside(path):
         raise ArtifactError(
             f"{path!r} is not a path inside the store", expected="a relative path without '..'"
@@ -377,7 +376,7 @@ def _refuse_large(url: str, size: int, limit: int | None) -> None:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether an exclusive creation failed for a file of that name: some S3 servers make it OSError 22."""
+    """Whether a file of that name was in the way. Some S3 servers say so by OSError 22."""
     return isinstance(error, FileExistsError) or getattr(error, "errno", None) == errno.EINVAL
 
 

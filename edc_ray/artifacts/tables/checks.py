@@ -1,7 +1,7 @@
-"""What the columns of a table must hold before anybody counts with them. N rows, K classes.
+"""Checks of a table's columns before anything uses them. N rows, K classes.
 
-Types first: a column of the right name may hold anything. Then values: a label without a class, a crop of no
-pixel or an image that stands twice would be found late or never.
+Types come first, because a column of the right name may hold anything. Then values: a label without a class
+or an image that is there twice would be found late or never.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from edc_ray.errors import ArtifactError
 
 PREFIX = "edc_ray."
 NEWEST_VERSION = 3
-"""Of tables: 1; 2 for labels of views that are more than cropped, flipped and mixed; 3 for logits that a
-codec other than fp16 has made."""
+"""Tables have version 1. Labels have version 2 if views are more than cropped, flipped and mixed, and 3 if a
+codec other than fp16 made the logits."""
 _KINDS = (
     pa.types.is_boolean,
     pa.types.is_integer,
@@ -30,7 +30,7 @@ _KINDS = (
 
 
 def check_table(table: pa.Table, columns: Sequence[str], *, url: str) -> tuple[str, ...]:
-    """Class names of a table of ours.
+    """Class names of a table that this program wrote.
 
     Raises:
         ArtifactError: not a table of ours, a newer version, or a column is missing; names `url`.
@@ -58,7 +58,7 @@ def check_table(table: pa.Table, columns: Sequence[str], *, url: str) -> tuple[s
 def refuse_other_types(
     table: pa.Table, types: Mapping[str, pa.DataType], *, url: str, nullable: Collection[str] = ()
 ) -> None:
-    """Refuse columns of another kind than these, where they are there; wider or narrower numbers pass.
+    """Refuse columns of another kind than these. Wider or narrower numbers pass; missing columns too.
 
     Args:
         table: of any origin.
@@ -95,7 +95,7 @@ def check_slots(
 
 
 def check_views(url: str, columns: Mapping[str, np.ndarray], num_classes: int, mixes: Sequence[str]) -> None:
-    """Refuse views that cannot be: of no class, or mixed in no known way.
+    """Refuse views of unknown classes, or mixed in an unknown way.
 
     Args:
         url: what errors call the table.
@@ -112,7 +112,7 @@ def check_views(url: str, columns: Mapping[str, np.ndarray], num_classes: int, m
 
 
 def refuse_repeated(url: str, columns: Mapping[str, np.ndarray]) -> None:
-    """Refuse a table in which two rows agree in all of some columns, int64 [N].
+    """Refuse two rows that agree in all these columns, int64 [N].
 
     Raises:
         ArtifactError: names `url` and the first such row.

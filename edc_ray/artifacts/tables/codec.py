@@ -1,4 +1,4 @@
-"""Images, tables and arrays as bytes, and back. Nothing is ever unpickled."""
+"""Images, tables and arrays as bytes, and back. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def encode_image(image: np.ndarray, format: ImageFormat = "png", quality: int = 
 
 
 def decode_image(data: bytes, *, url: str = "an image") -> np.ndarray:
-    """Decode an image to uint8 [C, H, W]: one channel where it is stored as grey, else three.
+    """Decode an image to uint8 [C, H, W]: one channel if it is stored as grey, else three.
 
     Raises:
         ArtifactError: it cannot be decoded, or its header claims more than MAX_IMAGE_PIXELS; the message
             names `url`.
     """
     try:
-        # Of Pillow's other formats some start programs.
+        # Some other formats of Pillow start programs.
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             refuse_large_image(*image.size)
             pixels = np.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
@@ -88,13 +88,15 @@ def decode_images(encoded: Sequence[bytes | None], *, url: str) -> np.ndarray:
 
 
 def table_to_bytes(table: pa.Table, *, rows_per_group: int | None = None, split_floats: bool = True) -> bytes:
-    """A table as a Parquet file: zstd; dictionaries for plain columns, split bytes for lists of floats and
-    for halves, lengths apart for bytes.
+    """A table as a Parquet file, packed with zstd.
+
+    Plain columns have dictionaries. Lists of floats and halves are stored with split bytes, and the lengths
+    of bytes apart from the bytes.
 
     Args:
         table: to write.
-        rows_per_group: of each row group but the last; None: as pyarrow has it.
-        split_floats: not all programs read split bytes of half-precision numbers (DuckDB 2.0 does not).
+        rows_per_group: of each row group but the last; None: pyarrow's default.
+        split_floats: False for programs that cannot read split halves, such as DuckDB 2.0.
     """
     nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
     floats = [name for name in nested if _holds_floats(table.schema.field(name).type)]
@@ -202,7 +204,7 @@ def arrays_from_bytes(data: bytes, *, url: str) -> dict[str, np.ndarray]:
 
 
 def _array(content: bytes) -> np.ndarray:
-    """An array of an npy file. numpy itself would make room for whatever the header claims."""
+    """An array of an npy file. numpy itself would allocate whatever the header claims."""
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     if version > (2, 0):

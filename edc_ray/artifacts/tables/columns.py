@@ -27,19 +27,19 @@ def lists_column(values_NM: np.ndarray, kind: pa.DataType) -> pa.Array:
 
 
 def stacked(column: pa.ChunkedArray) -> np.ndarray:
-    """[N, M] of a column of lists of one length; signed and unsigned whole numbers as int64."""
+    """A column of lists of one length as an array [N, M]; whole numbers as int64."""
     whole = column.combine_chunks()
     flat = whole.flatten().to_numpy(zero_copy_only=False).reshape(len(whole), column.type.list_size)
     return flat.astype(np.int64) if np.issubdtype(flat.dtype, np.integer) else flat
 
 
 def integers(column: pa.ChunkedArray) -> np.ndarray:
-    """int64 [N] of a column of whole numbers."""
+    """A column of whole numbers as int64 [N]."""
     return column.to_numpy().astype(np.int64)
 
 
 def shaped(scalar: Any, shape: Sequence[int] | None) -> np.ndarray | None:
-    """A float32 array of a list of numbers and its shape; None where it has none.
+    """A float32 array from a list of numbers and its shape; None if there is no shape.
 
     Raises:
         ValueError, TypeError, AttributeError: they do not fit, or a number is not finite.

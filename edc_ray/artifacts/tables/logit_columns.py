@@ -1,13 +1,13 @@
 """Encoded logits as columns of a label table. N rows.
 
-What a codec makes, by its own names, all of which begin with "logits":
+A codec makes columns whose names begin with "logits":
 
     numbers [N]             uint8 or halffloat
     packed bytes [N, B]     binary, of one length
     halves [N, M]           fixed-size list of halffloat
 
 `logits_shared`, binary: in the first row of the table, an npz file of what all its labels have in common;
-null in the others. (In the schema's metadata Parquet would keep it twice, in base64.)
+null in the others. (As metadata of the schema it would be stored twice, in base64.)
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def logit_arrays(logits: LogitColumns) -> dict[str, pa.Array]:
     """Columns of a table.
 
     Raises:
-        ValueError: an array of another kind than above.
+        ValueError: an array of a kind that is not named above.
     """
     arrays = {name: _array(name, column) for name, column in logits.columns.items()}
     if logits.shared:

@@ -1,12 +1,11 @@
 """The official programs' tree of statistics, read and written: one small npz file for each layer and class.
 
-    ConvFeatureHook/<network>=<layer>/running.npz            of the whole training set
-    ConvFeatureHook/class_<k>/<network>=<layer>/running.npz  of class k; patch mean and variance exchanged
-    BNFeatureHook/class_<k>/<network>=<layer>/running.npz    of class k
+    ConvFeatureHook/<network>=<layer>/running.npz            the whole training set
+    ConvFeatureHook/class_<k>/<network>=<layer>/running.npz  class k; patch mean and variance exchanged
+    BNFeatureHook/class_<k>/<network>=<layer>/running.npz    class k
 
-<network> is the Python class of the network, in some trees followed by the network's name. There is no
-global file of a BatchNorm: its own running mean and variance are the target. K classes, C channels,
-P patches.
+<network> is the Python class of the network, in some trees followed by the network's name. A BatchNorm has no
+file for the whole set: its own running mean and variance are the target. K classes, C channels, P patches.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from edc_ray.errors import ArtifactError
 
 Rows = dict[StatisticKey, dict[str, np.ndarray | None]]
 
-_THREADS = 16  # most of the time goes into waiting for small files
+_THREADS = 16  # small files are mostly waited for
 _HOOKS = {"conv": "ConvFeatureHook", "bn": "BNFeatureHook"}
 TREE_FOLDERS = tuple(_HOOKS.values())
 _KEYS: dict[str, str] = dict(
@@ -40,7 +39,7 @@ _KEYS: dict[str, str] = dict(
 _EXCHANGED = {"patch_mean": "patch_variance", "patch_variance": "patch_mean"}
 _NAMES_SHOWN = 5
 
-# Our name -> the official one, of networks for small images.
+# Networks for small images: our name -> the official one.
 _SMALL_NETWORKS = {
     "resnet18_small": "ResNet18",
     "resnet50_small": "ResNet50",
@@ -53,7 +52,7 @@ _SMALL_NETWORKS = {
     "wrn_16_2": "WRN_16_2",
     "shufflenet_v2_x0_5_small": "ShuffleNetV2_0_5",
 }
-# Networks that the ImageNet programs would otherwise confuse with others of their class.
+# Several networks share a Python class; the ImageNet programs tell these apart by a suffix.
 _SUFFIXED = {"wide_resnet50_2", "regnet_y_400mf", "regnet_x_400mf"}
 
 
@@ -74,7 +73,7 @@ class LayerShape:
 
 
 def official_network_names(network: str, class_name: str) -> tuple[str, ...]:
-    """What a network may be called in a tree; the first is what the current programs look up.
+    """Names of a network in a tree. The current programs look for the first.
 
     Args:
         network: our name, such as resnet18_small.
@@ -86,10 +85,10 @@ def official_network_names(network: str, class_name: str) -> tuple[str, ...]:
 
 
 def find_network_name(store: Store, names: Sequence[str], layers: Sequence[LayerShape]) -> str:
-    """The first of the names under which the tree holds the network.
+    """The first of these names that the tree has.
 
     Raises:
-        ArtifactError: under none of them.
+        ArtifactError: it has none of them.
     """
     first = next(layer for layer in layers if layer.kind == "conv")
     tried = [_path(first, name, None) for name in names]
@@ -121,12 +120,11 @@ def read_official_statistics(
         layers: what the tree must hold, in module order.
         labels: the K classes.
         class_patch_swapped: the class files hold patch mean and variance under each other's key, as the
-            official program writes them; they are put right.
-        needs_classes: False lets class files be absent; a layer then has them all or none.
+            official program writes them. They are exchanged back.
+        needs_classes: if False, class files may be absent. A layer then has all of them or none.
 
     Returns:
-        Rows of the definition "official" as `build_statistics_table` takes them, and the SHA-256 of the
-        files.
+        Rows of the definition "official", as for `build_statistics_table`, and the SHA-256 of the files.
 
     Raises:
         ArtifactError: files are missing (says how many and which first), damaged, or of another observer,
@@ -166,7 +164,7 @@ def refuse_missing_files(
     *,
     needs_classes: bool = True,
 ) -> None:
-    """Refuse a tree that lacks files, from its listing alone.
+    """Refuse a tree that lacks files, by its list of files alone.
 
     Args:
         present: paths of all its files.
@@ -187,10 +185,10 @@ def refuse_missing_files(
 
 
 def refuse_more_classes(store: Store, network: str, layers: Sequence[LayerShape], num_classes: int) -> None:
-    """A tree of K classes has no class_K.
+    """Refuse a tree of more than K classes.
 
     Raises:
-        ArtifactError: it has: the tree is of another dataset.
+        ArtifactError: it has class_K, so it belongs to another dataset.
     """
     beyond = next(_path(layer, network, num_classes) for layer in layers if layer.kind == "conv")
     if store.exists(beyond):
@@ -214,9 +212,9 @@ def write_official_statistics(
     Args:
         store: of the folder that is to hold ConvFeatureHook.
         network: name in the tree.
-        statistics: of all layers; other definitions, and the global rows of BatchNorms, are left out.
-        class_patch_swapped: exchange the keys of patch mean and variance in the class files, so that the
-            official program reads what it would have written itself.
+        statistics: of all layers. Other definitions and the global rows of BatchNorms are left out.
+        class_patch_swapped: exchange the keys of patch mean and variance in the class files, as the official
+            program does.
 
     Returns:
         How many files were written.
@@ -284,7 +282,7 @@ def _read(store: Store, path: str) -> bytes | None:
 
 
 def _parser(store: Store, layer: LayerShape) -> Callable[[tuple[str, bytes | None]], dict[str, np.ndarray]]:
-    """A function that turns a file into our quantities, under the keys at which the file has them."""
+    """A function that reads the quantities of a file, under the keys that the file uses."""
 
     def parse(file: tuple[str, bytes | None]) -> dict[str, np.ndarray]:
         path, data = file

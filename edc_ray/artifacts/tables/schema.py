@@ -1,6 +1,6 @@
-"""The tables stages exchange: columns, builders from numpy arrays, readers back to them.
+"""The tables that stages exchange: their columns, and how to build and read them.
 
-N rows, C channels, H W pixels, K classes, P patches. Each table's metadata holds the class names, the
+N rows, C channels, H W pixels, K classes, P patches. The metadata of a table holds the class names, the
 dataset's name and the lowest schema version that a reader must know. A table of a newer version is refused.
 """
 
@@ -52,8 +52,8 @@ LABEL_COLUMNS: dict[str, pa.DataType] = {
     "box_col1": pa.uint16(),
     "lam": pa.float64(),
 }
-# Lists of one length; present only where a view has such parameters. Without them the labels would be those
-# of other pixels, hence the higher version.
+# Lists of one length, present only if views have such parameters. A reader that ignored them would see other
+# pixels, hence the higher version.
 VIEW_COLUMNS: dict[str, pa.DataType] = {
     "band_rows": pa.uint8(),
     "band_columns": pa.uint8(),
@@ -71,9 +71,8 @@ RESULT_COLUMNS: dict[str, pa.DataType] = {
 }
 _STATISTIC_KEY = ("layer", "kind", "definition", "scope")
 _STATISTIC_COLUMNS = tuple(name for quantity in QUANTITIES for name in (quantity, f"{quantity}_shape"))
-StatisticKey = tuple[
-    str, str, str, str
-]  # layer, kind (bn | conv), definition (pooled | official), scope (global | class)
+StatisticKey = tuple[str, str, str, str]
+"""Layer, kind (bn, conv), definition (pooled, official), scope (global, class)."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,12 @@ class ImageRows:
 class LabelRows:
     """Views of condensed images and their soft labels, one row a view, in the order of the epoch.
 
-    All arrays are [N], logits float16 [N, K]. Crop box in pixels of the condensed image. `mix` is one of
-    MIXES; the partner is a row of the same epoch and group (the image itself for "none"). The CutMix box is
-    rows [row0, row1) times columns [col0, col1), empty for the others; `lam` is the Beta draw (1 for "none").
+    All arrays are [N], logits float16 [N, K]. The crop box is in pixels of the condensed image. `mix` is one
+    of MIXES. The partner is a row of the same epoch and group (the image itself for "none"). The CutMix box
+    is rows [row0, row1) times columns [col0, col1), empty for the others. `lam`: the Beta draw, 1 for "none".
 
-    Before the crop an image may be changed by the operations `change_operation` with `change_magnitude`
-    [N, operations] (`core.views.rand_augment`), then its bands by `band_rows` and `band_columns` [N, bands]
+    Before the crop, the operations `change_operation` with `change_magnitude` [N, operations] change the
+    image (`core.views.rand_augment`), then `band_rows` and `band_columns` [N, bands] reorder its bands
     (`core.views.patch_shuffle`). None: not done.
     """
 
@@ -133,7 +132,7 @@ class LabelRows:
 
     @staticmethod
     def concatenate(parts: Sequence[LabelRows]) -> LabelRows:
-        """The rows of several tables, one after another; all or none have the parameters that may be None."""
+        """The rows of several tables in turn. All or none have the parameters that may be None."""
         columns = {
             column.name: [getattr(part, column.name) for part in parts] for column in fields(LabelRows)
         }
@@ -155,7 +154,7 @@ def build_images_table(
     *,
     dataset: str = "",
 ) -> pa.Table:
-    """A table of condensed images; `datasets.load_dataset("parquet")` gives Image and ClassLabel features.
+    """A table of condensed images. `datasets.load_dataset("parquet")` gives Image and ClassLabel features.
 
     Args:
         images: uint8 [N, C, H, W].
@@ -217,7 +216,7 @@ def build_labels_table(
         rows: with their logits.
         class_names: of all classes, in label order.
         dataset: name of the dataset.
-        encoded: stored instead of the logits as they are (`data.condensed.label_tables` encodes them).
+        encoded: stored instead of the plain logits; `data.condensed.label_tables` encodes them.
 
     Raises:
         ValueError: lengths differ, a value is outside its column's range, logits not finite float16 [N, K].
@@ -244,7 +243,7 @@ def build_labels_table(
 
 
 def label_codec_of(table: pa.Table) -> str:
-    """The codec of a table of labels; fp16 where it does not say."""
+    """The codec of a table of labels; fp16 if it states none."""
     return (table.schema.metadata or {}).get(_CODEC.encode(), b"fp16").decode(errors="replace")
 
 
@@ -256,7 +255,7 @@ def read_labels_table(
     Args:
         table: as stored.
         url: what errors call it.
-        logits: decoded ones, of a table of another codec than fp16.
+        logits: decoded, if the codec of the table is not fp16.
 
     Raises:
         ArtifactError: another schema, a newer version, or logits that are not finite; names `url`.
@@ -321,7 +320,7 @@ def build_statistics_table(
 def read_statistics_table(
     table: pa.Table, *, url: str = "a table of statistics"
 ) -> dict[StatisticKey, dict[str, np.ndarray | None]]:
-    """Layer statistics of a table, float32, in the order they were stored.
+    """Layer statistics of a table, float32, in stored order.
 
     Raises:
         ArtifactError: another schema, or a newer version; names `url`.
@@ -350,7 +349,7 @@ def build_results_table(
     """A table of results: the columns of RESULT_COLUMNS, then further numeric ones in order of appearance.
 
     Args:
-        rows: one a student; a further column may be missing from some.
+        rows: one a student. A further column may be missing from some.
         class_names: of all classes, in label order.
         dataset: name of the dataset.
         metadata: JSON value about the whole table.
@@ -381,7 +380,7 @@ def read_results_table(
 
 
 def table_metadata(class_names: Sequence[str], dataset: str, version: int = 1) -> dict[str, str]:
-    """What the schema of every table of ours says."""
+    """Metadata of every table that this program writes."""
     return {
         f"{PREFIX}schema_version": str(version),
         f"{PREFIX}class_names": json.dumps(list(class_names)),

@@ -1,7 +1,4 @@
-"""Tables as other programs read them: the columns and features of Hugging Face's datasets.
-
-They stay tables of ours, so that our readers open them too.
-"""
+"""Tables with the columns and features of Hugging Face's datasets. Our readers open them too."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from edc_ray.artifacts.tables.schema import IMAGE_TYPE, IMAGES_SCHEMA, table_met
 
 _FEATURES = "huggingface"
 CLASS_ID = "class_id"
-"""The label once more, as a plain number: some evaluators look for this name."""
+"""The label again, as a plain number: some evaluators look for this name."""
 
 
 class SharedImage(NamedTuple):
@@ -58,10 +55,7 @@ def build_shared_images_table(
 
 
 def shared_labels_table(table: pa.Table, epochs: int) -> pa.Table:
-    """A table of labels with its first epochs only, and texts as texts.
-
-    Datasets' features know no dictionaries; Parquet packs repeated texts by itself.
-    """
+    """A table of labels with its first epochs only, and texts as texts: `datasets` knows no dictionaries."""
     place = table.schema.get_field_index("mix")
     table = table.set_column(place, "mix", table.column("mix").cast(pa.string()))
     kept = integers(table.column("epoch")) < epochs
@@ -69,6 +63,6 @@ def shared_labels_table(table: pa.Table, epochs: int) -> pa.Table:
 
 
 def rows_of_epoch(table: pa.Table) -> int:
-    """Rows of the first epoch of a table of labels; all epochs have as many."""
+    """Rows of the first epoch of a table of labels. All epochs have as many."""
     epochs = integers(table.column("epoch"))
     return int(np.count_nonzero(epochs == epochs[0]))

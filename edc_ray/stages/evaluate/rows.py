@@ -2,7 +2,7 @@
 
 condensed    the condensed images with their stored labels, or labelled here (relabel.labels=online)
 init         the images before recovery
-random       real images of the same number per class, drawn anew for each student seed
+random       real images of the same number per class, drawn for each student seed
 random_hard  the same images with hard labels; not mixed, for a class label does not tell what was pasted
 full         all real images: every epoch shows the next ones, as many as there are condensed images
 

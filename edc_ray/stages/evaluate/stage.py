@@ -16,15 +16,20 @@ from torch import Tensor, nn
 
 from edc_ray.artifacts.proof.records import Record
 from edc_ray.artifacts.storage.layout import network_key, student_name, table_name
+from edc_ray.artifacts.storage.store import Store
 from edc_ray.artifacts.tables.codec import table_to_bytes
 from edc_ray.artifacts.tables.schema import build_results_table
+from edc_ray.config.run import RunConfig
 from edc_ray.config.stages import EvaluateConfig
 from edc_ray.core.seeding import draws
 from edc_ray.core.students.ema import EmaParameters
 from edc_ray.core.students.student_loss import NEEDS_EMA_LOGITS, STUDENT_LOSSES
+from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
+from edc_ray.errors import ConfigError
+from edc_ray.models.construction import unknown_network
 from edc_ray.models.observers import network_to_bytes
-from edc_ray.models.registry import build_network
+from edc_ray.models.registry import build_network, check_network, network_names
 from edc_ray.stages.evaluate.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, row_digest, row_of
 from edc_ray.stages.init import stage as init
 from edc_ray.stages.recover import stage as recover
@@ -78,6 +83,26 @@ def trains_full(context: StageContext) -> bool:
     """Whether the row `full` is trained here rather than cited or left out."""
     full = context.config.evaluate.full
     return full == "train" or (full == "auto" and len(context.data.train) <= FULL_LIMIT)
+
+
+def check(config: RunConfig, data: OpenedDataset, store: Store) -> None:
+    """See `Stage.check`: the students exist and can take the images."""
+    train = data.train
+    for name in config.evaluate.students:
+        check_network(
+            name, num_classes=len(train.class_names), image_size=train.image_size, channels=train.channels
+        )
+    _check_rates(config.evaluate)
+
+
+def _check_rates(evaluate: EvaluateConfig) -> None:
+    """Refuse a learning rate of an unknown student: its name is misspelt."""
+    known = list(dict.fromkeys((*network_names(), *evaluate.students)))
+    for name in evaluate.learning_rates:
+        if name not in known:
+            error = unknown_network(name, known, "a plain name, or one of evaluate.students")
+            summary = f"evaluate.learning_rates: {error.summary}"
+            raise ConfigError(summary, expected=error.expected, next=error.next)
 
 
 def inputs(context: StageContext, unit: WorkUnit) -> Any:
@@ -259,6 +284,7 @@ STAGE = Stage(
     name="evaluate",
     version=3,
     needs=(squeeze.STAGE, recover.STAGE, init.STAGE, relabel.STAGE),
+    check=check,
     choices_of_units=frozenset(
         f"evaluate.{field}"
         for field in ("students", "rows", "seeds", "full", "full_accuracy", "learning_rates")
@@ -270,5 +296,5 @@ STAGE = Stage(
     finish=finish,
     finish_inputs=lambda context: context.config.evaluate.full_accuracy,
     spread="train",
-    num_workers=lambda context: context.config.evaluate.num_workers,
+    num_workers=lambda config: config.evaluate.num_workers,
 )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from edc_ray.artifacts.proof.records import Record
 from edc_ray.artifacts.storage.layout import block_key
+from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import RunConfig
 from edc_ray.core.pixels import denormalise, to_uint8
 from edc_ray.core.seeding import draws
@@ -22,7 +23,7 @@ from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot, images_output
 from edc_ray.stages.units.kept_units import own_facts
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks, span
-from edc_ray.stages.units.stored_runs import stored_hashes, stored_images
+from edc_ray.stages.units.stored_runs import check_stored_images, stored_hashes, stored_images
 from edc_ray.stages.units.training import mean_and_std
 
 
@@ -134,13 +135,12 @@ def noise_images(context: StageContext, slots: list[Slot]) -> Tensor:
     return torch.from_numpy(np.stack(drawn).astype(np.float32)).to(context.device)
 
 
-def check_class_sizes(config: RunConfig, data: OpenedDataset) -> None:
-    """Real initial images without replacement need enough images in each class.
-
-    Raises:
-        DataError: a class is smaller than ipc.
-    """
-    if config.init.source is not None or config.init.kind != "real" or config.init.replacement:
+def check(config: RunConfig, data: OpenedDataset, store: Store) -> None:
+    """See `Stage.check`: enough real images in each class, and an `init.source` of images that fit."""
+    if config.init.source is not None:
+        check_stored_images(config.init.source, config, data)
+        return
+    if config.init.kind != "real" or config.init.replacement:
         return
     sizes = np.bincount(data.train.labels, minlength=len(data.train.class_names))
     label = int(sizes.argmin())
@@ -166,6 +166,7 @@ STAGE = Stage(
     name="init",
     version=3,
     needs=(squeeze.STAGE,),
+    check=check,
     sees_ipc=_mosaics_are_dealt_by_ipc,
     plan=plan,
     inputs=inputs,

@@ -1,4 +1,4 @@
-"""What a unit of recover tells of its iterations."""
+"""The curves that a unit of recover records."""
 
 from __future__ import annotations
 

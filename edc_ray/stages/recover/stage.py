@@ -8,38 +8,73 @@ change them.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edc_ray.artifacts.proof.records import Record
+from edc_ray.artifacts.storage.store import Store
+from edc_ray.config.run import RunConfig
+from edc_ray.core.layers.accumulator import LayerKind
 from edc_ray.core.layers.moments import LayerStatistics
+from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.pixels import denormalise, to_uint8
 from edc_ray.core.recover.captured import why_not_captured
 from edc_ray.core.recover.local_targets import local_class_targets
 from edc_ray.core.recover.loop import recover_images
 from edc_ray.core.recover.state import LoopState, Observer
 from edc_ray.core.seeding import Draws, draws
+from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
-from edc_ray.errors import ArtifactError
+from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.kernels.cuda.availability import captured_recover_for
+from edc_ray.models.registry import check_network
 from edc_ray.stages.init import stage as init
 from edc_ray.stages.init.stage import noise_images
 from edc_ray.stages.recover.curves import matching_facts
 from edc_ray.stages.recover.plan import batches_of, plan
 from edc_ray.stages.recover.settings import settings_of_unit
+from edc_ray.stages.recover.targets import load_targets
 from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.statistics import stage as statistics
-from edc_ray.stages.statistics.stage import load_targets
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot, images_output, read_stage_images, slot_hashes
 from edc_ray.stages.units.kept_units import own_facts
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit
 from edc_ray.stages.units.training import mean_and_std, normalised
+
+
+def check(config: RunConfig, data: OpenedDataset, store: Store) -> None:
+    """See `Stage.check`: each observer has layers to match."""
+    train = data.train
+    for name in config.observers_of("recover") if config.recover.enabled else ():
+        network = check_network(
+            name, num_classes=len(train.class_names), image_size=train.image_size, channels=train.channels
+        )
+        _check_layers(name, network, config.recover.layers)
+
+
+def _check_layers(name: str, network: nn.Module, kinds: Sequence[LayerKind]) -> None:
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    if any(norm.running_mean is None for norm in norms):
+        raise ConfigError(
+            f"recover cannot match observer '{name}'",
+            found="a BatchNorm2d that keeps no running statistics",
+            next="build it with track_running_stats=True",
+        )
+    try:
+        LayerTaps(network, kinds)
+    except ValueError as error:
+        raise ConfigError(
+            f"recover cannot match observer '{name}': it has no layer whose statistics could be matched",
+            expected=f"BatchNorm2d or Conv2d, as recover.layers=[{','.join(kinds)}] says",
+            next="leave it out of recover.observers, or add conv to recover.layers",
+        ) from error
 
 
 def inputs(context: StageContext, unit: WorkUnit) -> Any:
@@ -55,7 +90,7 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
         )
     own = [hashes[slot] for slot in slots]
     if not context.config.recover.enabled:
-        return _as_they_came(context, own)
+        return _copied(context, own)
     names = context.config.observers_of("recover")
     statistics = [shard.sha256 for shard in context.manifest("statistics").shards]
     local = context.data.train.content_hash if context.config.recover.category_aware == "local" else ""
@@ -63,7 +98,7 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
 
 
 def content(context: StageContext, unit: WorkUnit, inputs: Any) -> Any:
-    """Images that are kept as they came depend on them alone; those that are made, on all classes."""
+    """Copied images depend on the initial ones alone; optimised images depend on all classes."""
     if context.config.recover.enabled:
         return None
     return own_facts(context, slots_of(unit), STAGE), inputs
@@ -72,7 +107,7 @@ def content(context: StageContext, unit: WorkUnit, inputs: Any) -> Any:
 def content_before_init(context: StageContext, unit: WorkUnit, hashes: dict[Slot, str]) -> Any:
     """`content` of a unit whose initial pixels are known by their hashes before init is complete."""
     own = [hashes[slot] for slot in slots_of(unit)]
-    return content(context, unit, _as_they_came(context, own))
+    return content(context, unit, _copied(context, own))
 
 
 def slots_of(unit: WorkUnit) -> list[Slot]:
@@ -80,8 +115,8 @@ def slots_of(unit: WorkUnit) -> list[Slot]:
     return [slot for batch in batches_of(unit) for slot in batch]
 
 
-def _as_they_came(context: StageContext, own: list[str]) -> list[str]:
-    # Images that are taken are stored in another way than made ones.
+def _copied(context: StageContext, own: list[str]) -> list[str]:
+    # Images of init.source keep their exact pixels; others are stored in recover.image_format.
     return own if context.config.init.source is None else [*own, "taken"]
 
 
@@ -92,7 +127,7 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
     if not section.enabled:
         kept = read_stage_images(context, "init", set(slots))
         in_order = sorted(slots)
-        # Images of another run or program are promised as they were, down to the last pixel.
+        # Images of another run or program keep their exact pixels.
         format = section if context.config.init.source is None else None
         return images_output(
             context, unit.key, kept.images, in_order, {"matching_loss": None}, section=format
@@ -198,6 +233,7 @@ STAGE = Stage(
     name="recover",
     version=4,
     needs=(squeeze.STAGE, statistics.STAGE, init.STAGE),
+    check=check,
     sees_ipc=lambda config: config.recover.enabled and config.recover.order == "official",
     plan=plan,
     inputs=inputs,

@@ -10,23 +10,27 @@ from torch import Tensor
 
 from edc_ray.artifacts.proof.records import Record
 from edc_ray.artifacts.storage.layout import epochs_key, table_name
+from edc_ray.artifacts.storage.store import Store
 from edc_ray.artifacts.tables.codec import table_to_bytes
 from edc_ray.artifacts.tables.schema import ImageRows, LabelRows
+from edc_ray.config.run import RunConfig
 from edc_ray.core.labels.codec import Fp16Codec
 from edc_ray.core.labels.soft_labels import ensemble_logits
+from edc_ray.core.labels.specification import label_codec
 from edc_ray.core.views.views import EpochViews, ViewSettings, draw_epoch_views, render_views
 from edc_ray.data.condensed.images import images_digest
 from edc_ray.data.condensed.label_rows import rows_of_views
 from edc_ray.data.condensed.label_tables import encoded_labels_table
+from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
-from edc_ray.errors import NumericalError
+from edc_ray.errors import ConfigError, NumericalError
 from edc_ray.kernels.cpu.views import view_kernel_for
 from edc_ray.stages.recover import stage as recover
+from edc_ray.stages.relabel.stored_labels import check_stored_labels, stored_labels, stored_labels_digest
 from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot, read_stage_images, slot_hashes
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks, span
-from edc_ray.stages.units.stored_runs import stored_labels, stored_labels_digest
 from edc_ray.stages.units.training import mean_and_std
 
 
@@ -41,6 +45,21 @@ def plan(context: StageContext) -> list[WorkUnit]:
         )
         for first, end in blocks(section.epochs, section.epochs_per_unit)
     ]
+
+
+def check(config: RunConfig, data: OpenedDataset, store: Store) -> None:
+    """See `Stage.check`: the codec, the bands of patch shuffling, and `relabel.source`."""
+    label_codec(config.relabel.codec)
+    image_size = data.train.image_size
+    if config.relabel.patch_shuffle > image_size:
+        raise ConfigError(
+            "relabel.patch_shuffle asks for more bands than an image has pixels",
+            found=f"{config.relabel.patch_shuffle} bands",
+            expected=f"at most {image_size}",
+            next="set relabel.patch_shuffle to init.factor, so that the cells of a mosaic are shuffled",
+        )
+    if config.relabel.source is not None:
+        check_stored_labels(config.relabel.source, config, data)
 
 
 def inputs(context: StageContext, unit: WorkUnit) -> Any:
@@ -123,7 +142,7 @@ def label_views(context: StageContext, images: Tensor, views: EpochViews) -> np.
         raise NumericalError(
             "relabel: a soft label is NaN or Inf",
             found=f"view {row} of image {int(views.image[row])}",
-            next="look for a broken observer with edc-ray verify, or train the observers anew",
+            next="look for a damaged observer with edc-ray verify, or train the observers again",
         )
     return Fp16Codec().encode(values).columns["logits"]
 
@@ -144,6 +163,7 @@ STAGE = Stage(
     name="relabel",
     version=2,
     needs=(squeeze.STAGE, recover.STAGE),
+    check=check,
     growing=frozenset({"relabel.epochs"}),
     sees_ipc=lambda config: True,
     plan=plan,

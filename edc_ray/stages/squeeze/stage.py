@@ -21,6 +21,7 @@ from edc_ray.errors import DataError
 from edc_ray.models.observers import network_to_bytes
 from edc_ray.models.pretrained import read_pretrained, start_from
 from edc_ray.models.registry import build_network
+from edc_ray.stages.squeeze.checks import check
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import TrainingSteps, placed
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit
@@ -50,7 +51,7 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
     source = context.config.squeeze.weights.get(unit.work["observer"])
     if source is None:
         return read
-    # A file is its content, wherever it lies.
+    # A weight file counts by its content, not by its place.
     return read | {"weights": source if isinstance(source, str) else source.sha256}
 
 
@@ -109,7 +110,7 @@ def train_observer(context: StageContext, network: nn.Module, name: str) -> dict
     Deviations:
         `squeeze.save=mod10` keeps what the official scripts store: weights only after epochs e with
         e % 10 = 0, so that 50 epochs leave those of the 41st and 5 epochs those of the first. Training ends
-        there, and the rate follows all `squeeze.epochs`. Default `last`: an observer is all that was trained.
+        there, and the rate follows all `squeeze.epochs`. The default `last` keeps the last epoch.
     """
     section, seed, train = context.config.squeeze, context.config.seed, context.data.train
     torch.manual_seed(draws(seed, "squeeze", "dropout", name).torch_seed())
@@ -184,7 +185,7 @@ def _cut_out_of_pictures(
 
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
-    """Accuracies of the observers; refuses those that are no better than guessing."""
+    """Accuracies of the observers; refuses any that is no better than guessing."""
     accuracies = {record.meta["observer"]: record.meta["top1"] for record in records}
     if not context.config.dataset.allow_weak_observers:
         for record in records:
@@ -193,7 +194,7 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
 
 
 def refuse_weak_observer(name: str, top1: float, images: int, context: StageContext) -> None:
-    """Mismatched class orders show as an observer at chance level; all that follows would be worthless.
+    """Refuse an observer at chance level: its classes are probably in another order than the images'.
 
     Raises:
         DataError: accuracy is not above 1/K by three binomial standard deviations. An observer that is
@@ -215,6 +216,7 @@ STAGE = Stage(
     name="squeeze",
     version=5,
     needs=(),
+    check=check,
     choices_of_units=frozenset({"squeeze.observers", "squeeze.weights"}),
     plan=plan,
     inputs=inputs,
@@ -222,5 +224,5 @@ STAGE = Stage(
     finish=finish,
     finish_inputs=lambda context: context.config.dataset.allow_weak_observers,
     spread="train",
-    num_workers=lambda context: context.config.squeeze.num_workers,
+    num_workers=lambda config: config.squeeze.num_workers,
 )

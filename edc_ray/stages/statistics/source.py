@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from typing import Protocol
 
 import numpy as np
@@ -50,23 +51,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Wanted:
-    """What recover needs of one observer.
+    """What is needed of one observer.
 
     Args:
         observer: its name.
         class_name: Python class of the network.
         layers: in module order.
         class_names: of the dataset, by label.
-        definition: "pooled" or "official".
-        classes: whether class statistics are matched.
+        definitions: of the variance, sorted.
+        by_class: whether statistics of each class are needed.
     """
 
     observer: str
     class_name: str
     layers: tuple[LayerShape, ...]
     class_names: tuple[str, ...]
-    definition: str
-    classes: bool
+    definitions: tuple[str, ...]
+    by_class: bool
 
 
 class StatisticsSource(Protocol):
@@ -101,10 +102,10 @@ class TreeSource:
                 expected=f"a run whose statistics are complete, or a tree of {' and '.join(TREE_FOLDERS)}",
                 next="check the name of the folder",
             )
-        if wanted.definition != "official":
+        if other := [definition for definition in wanted.definitions if definition != "official"]:
             raise ConfigError(
-                f"an official tree holds no {wanted.definition} statistics",
-                found=f"recover.variance={wanted.definition}",
+                f"an official tree holds no {other[0]} statistics",
+                found=f"recover.variance={other[0]}",
                 next="set recover.variance=official, or method=edc_official",
             )
         refuse_missing_files(
@@ -113,7 +114,7 @@ class TreeSource:
             self.network_name(wanted),
             _official_layers(wanted),
             len(wanted.class_names),
-            needs_classes=wanted.classes,
+            needs_classes=wanted.by_class,
         )
         self._read(wanted, [0, len(wanted.class_names) - 1])
 
@@ -152,7 +153,7 @@ class TreeSource:
             layers,
             labels,
             class_patch_swapped=self.class_patch_swapped,
-            needs_classes=wanted.classes,
+            needs_classes=wanted.by_class,
         )
         ours = {theirs.name: own.name for theirs, own in zip(layers, wanted.layers, strict=True)}
         return {(ours[key[0]], *key[1:]): values for key, values in rows.items()}, digest
@@ -242,18 +243,13 @@ def open_source(section: StatisticsConfig) -> StatisticsSource:
 
 
 def wanted_of(config: RunConfig, name: str, network: nn.Module, class_names: Sequence[str]) -> Wanted:
-    """What recover needs of an observer; only the shape of the network matters, not its weights."""
+    """What is asked of an observer; only the shape of the network matters, not its weights."""
     spec = config.dataset
     assert spec.image_size is not None
     layers = layer_shapes(network, spec.image_size, spec.channels or 3, config.statistics.patch_side)
-    return Wanted(
-        name,
-        type(network).__name__,
-        layers,
-        tuple(class_names),
-        config.recover.variance,
-        config.recover.category_aware == "global",
-    )
+    request = config.statistics_request
+    definitions = tuple(sorted(request.definitions))
+    return Wanted(name, type(network).__name__, layers, tuple(class_names), definitions, request.by_class)
 
 
 @torch.no_grad()
@@ -273,18 +269,18 @@ def layer_shapes(
     return tuple(shapes)
 
 
-def check_statistics_source(config: RunConfig, data: OpenedDataset) -> None:
-    """Refuse statistics of another observer, dataset or size before anything is trained.
+def check_source(config: RunConfig, data: OpenedDataset) -> None:
+    """Refuse a `statistics.source` of another observer, dataset or image size.
 
     Raises:
         ConfigError, ArtifactError: what is wrong with `statistics.source`.
     """
-    if config.statistics.source is None or not config.recover.enabled:
+    if config.statistics.source is None:
         return
     source, names_found = open_source(config.statistics), dict[str, str]()
     if isinstance(source, RunSource):
         _refuse_other_dataset(source, config, data)
-    for name in config.observers_of("recover"):
+    for name in config.statistics_request.observers:
         train = data.train
         network = build_network(
             name,
@@ -332,26 +328,30 @@ def refuse_shared_name(taken: dict[str, str], observer: str, network: str) -> No
 
 
 def _check_rows(rows: Rows, wanted: Wanted, url: str) -> None:
-    """Refuse a table that lacks rows that recover reads, or whose rows have other lengths."""
-    scopes = ("global", "class") if wanted.classes else ("global",)
-    for layer in wanted.layers:
-        for scope in scopes:
-            own_buffers = layer.kind == "bn" and scope == "global" and wanted.definition == "official"
-            values = rows.get((layer.name, layer.kind, wanted.definition, scope))
-            if values is None and not own_buffers:
-                raise ArtifactError(
-                    f"{url} lacks {wanted.definition} {scope} statistics of layer '{layer.name}'",
-                    found=sorted({f"{key[2]} {key[3]}" for key in rows if key[0] == layer.name}),
-                    expected=f"{wanted.definition} {scope}",
-                    next="set recover.variance or recover.category_aware to what there is, or take others",
-                )
-            lead = (len(wanted.class_names),) if scope == "class" else ()
-            for quantity, length in layer.lengths.items() if values is not None else ():
-                array = values[quantity] if values is not None else None
-                if array is None or array.shape != (*lead, length):
-                    raise ArtifactError(
-                        f"{url}: statistics of another observer, dataset or image size",
-                        found=f"{quantity} {None if array is None else list(array.shape)}",
-                        expected=f"{[*lead, length]}, as layer '{layer.name}' has",
-                        next="check squeeze.observers, the dataset and statistics.patch_side",
-                    )
+    """Refuse a table that lacks rows that are read, or whose rows have other lengths."""
+    scopes = ("global", "class") if wanted.by_class else ("global",)
+    for layer, definition, scope in product(wanted.layers, wanted.definitions, scopes):
+        values = rows.get((layer.name, layer.kind, definition, scope))
+        if values is not None:
+            _check_lengths(values, layer, (len(wanted.class_names),) if scope == "class" else (), url)
+        elif (layer.kind, definition, scope) != ("bn", "official", "global"):  # those the observer has itself
+            raise ArtifactError(
+                f"{url} lacks {definition} {scope} statistics of layer '{layer.name}'",
+                found=sorted({f"{key[2]} {key[3]}" for key in rows if key[0] == layer.name}),
+                expected=f"{definition} {scope}",
+                next="set recover.variance or recover.category_aware to what there is, or take others",
+            )
+
+
+def _check_lengths(
+    values: Mapping[str, np.ndarray | None], layer: LayerShape, lead: tuple[int, ...], url: str
+) -> None:
+    for quantity, length in layer.lengths.items():
+        array = values[quantity]
+        if array is None or array.shape != (*lead, length):
+            raise ArtifactError(
+                f"{url}: statistics of another observer, dataset or image size",
+                found=f"{quantity} {None if array is None else list(array.shape)}",
+                expected=f"{[*lead, length]}, as layer '{layer.name}' has",
+                next="check squeeze.observers, the dataset and statistics.patch_side",
+            )

@@ -11,7 +11,6 @@ from there, and where recover matches nothing but running estimates of BatchNorm
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,11 +27,9 @@ from edc_ray.artifacts.tables.codec import (
     table_to_bytes,
 )
 from edc_ray.artifacts.tables.schema import StatisticKey, build_statistics_table, read_statistics_table
-from edc_ray.config.run import RunConfig
 from edc_ray.core.layers.accumulator import StatisticsAccumulator
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.taps import LayerTaps
-from edc_ray.core.recover.matching import LayerTarget
 from edc_ray.core.seeding import draws
 from edc_ray.data.real.ahead import one_ahead
 from edc_ray.digests import digest_of
@@ -41,7 +38,7 @@ from edc_ray.kernels.cpu.image_statistics import image_statistics_for
 from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.squeeze.stage import augmented
-from edc_ray.stages.statistics.source import Wanted, open_source, wanted_of
+from edc_ray.stages.statistics.source import Wanted, check_source, open_source, wanted_of
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks, span
 
@@ -53,12 +50,12 @@ BUFFERS_ONLY = "buffers_only"
 def plan(context: StageContext) -> list[WorkUnit]:
     """All training images are seen once, in one fixed order, in batches of one fixed size."""
     section = context.config.statistics
-    if section.source is not None or buffers_suffice(context.config):
+    if section.source is not None or context.config.statistics_request.needs_no_images:
         return [
             WorkUnit("statistics", network_key(name), f"observer {name}", {"observer": name})
-            for name in _observers(context)
+            for name in context.config.statistics_request.observers
         ]
-    if not (names := _observers(context)):
+    if not (names := context.config.statistics_request.observers):
         return []
     num_batches = -(-len(context.data.train) // section.batch_size)
     return [
@@ -97,14 +94,10 @@ def collect(context: StageContext, unit: WorkUnit) -> UnitOutput:
     if context.config.statistics.source is not None:
         return take_statistics(context, unit)
     return (
-        take_buffers(context, unit) if buffers_suffice(context.config) else accumulate_batches(context, unit)
+        take_buffers(context, unit)
+        if context.config.statistics_request.needs_no_images
+        else accumulate_batches(context, unit)
     )
-
-
-def buffers_suffice(config: RunConfig) -> bool:
-    """Whether all targets are BatchNorms' running estimates, as in SRe2L and CDA: no image has to be seen."""
-    section = config.recover
-    return section.layers == ("bn",) and section.variance == "official" and section.category_aware != "global"
 
 
 def take_statistics(context: StageContext, unit: WorkUnit) -> UnitOutput:
@@ -150,7 +143,7 @@ def _facts(context: StageContext, name: str) -> dict[str, str]:
 
 
 class _ObserverPass:
-    """Sums of one observer's statistics, and the observer, which adds to them whatever it is shown."""
+    """An observer and the sums of its statistics, to which each batch adds."""
 
     def __init__(self, context: StageContext, name: str) -> None:
         self.name = name
@@ -179,7 +172,7 @@ class _ObserverPass:
                 layer = key.split("|")[0]
                 raise NumericalError(
                     f"statistics: observer '{self.name}', layer '{layer}' has NaN or Inf activations",
-                    next="train the observer anew with a lower squeeze.learning_rate",
+                    next="train the observer again with a lower squeeze.learning_rate",
                 )
         return arrays
 
@@ -217,9 +210,9 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
     meta = {"patch_side": context.config.statistics.patch_side}
     if context.config.statistics.source is not None:
         return records, meta
-    if buffers_suffice(context.config):
+    if context.config.statistics_request.needs_no_images:
         return records, meta | {BUFFERS_ONLY: True}
-    tables = [_merge_observer(context, name, records) for name in _observers(context)]
+    tables = [_merge_observer(context, name, records) for name in context.config.statistics_request.observers]
     return tables, meta
 
 
@@ -269,54 +262,21 @@ def _arrays(statistics: LayerStatistics) -> dict[str, np.ndarray | None]:
     }
 
 
-def load_targets(context: StageContext, name: str) -> dict[str, LayerTarget]:
-    """Targets of recover for one observer, by layer, in the definition that recover.variance asks for.
-
-    Deviations:
-        the official program matches patch means with class variances and the reverse, because its writer
-        exchanges their keys; `recover.class_patch_swapped` does so, for collected statistics too.
-    """
+def read_statistics(context: StageContext, name: str) -> dict[StatisticKey, dict[str, np.ndarray | None]]:
+    """All stored statistics of an observer, by layer, kind, definition and scope."""
     manifest = context.manifest("statistics")
     shard = next(shard for shard in manifest.shards if shard.path == table_name(network_key(name)))
     url = context.store.join(f"{FOLDER}/{shard.path}")
     data = read_shard(context.store, FOLDER, shard)
     table = table_from_bytes(data, url=url, ours=context.store.is_ours)
-    rows = read_statistics_table(table, url=url)
-    variance = context.config.recover.variance
-    by_class = context.config.recover.category_aware == "global"
-    targets = {}
-    for layer, kind, definition, scope in rows:
-        if definition != variance or scope != "global":
-            continue
-        whole = _tensors(rows[layer, kind, definition, "global"], context)
-        classes = _tensors(rows[layer, kind, definition, "class"], context) if by_class else None
-        if classes is not None and context.config.recover.class_patch_swapped:
-            # The official class files hold the two under each other's key, and its recovery never knew.
-            classes = replace(classes, patch_mean=classes.patch_variance, patch_variance=classes.patch_mean)
-        targets[layer] = LayerTarget(whole, classes)
-    return targets
-
-
-def _tensors(arrays: dict[str, np.ndarray | None], context: StageContext) -> LayerStatistics:
-    moved = {
-        name: None if values is None else torch.from_numpy(values).to(context.device)
-        for name, values in arrays.items()
-    }
-    mean, variance = moved["channel_mean"], moved["channel_variance"]
-    assert mean is not None
-    assert variance is not None
-    return LayerStatistics(mean, variance, moved["patch_mean"], moved["patch_variance"])
-
-
-def _observers(context: StageContext) -> tuple[str, ...]:
-    """Only observers that recover uses need statistics."""
-    return context.config.observers_of("recover") if context.config.recover.enabled else ()
+    return read_statistics_table(table, url=url)
 
 
 STAGE = Stage(
     name="statistics",
     version=4,
     needs=(squeeze.STAGE,),
+    check=lambda config, data, store: check_source(config, data),
     plan=plan,
     inputs=inputs,
     run_unit=collect,

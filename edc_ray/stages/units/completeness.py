@@ -1,4 +1,4 @@
-"""What is already done: which units a record proves, and whether a stage is complete."""
+"""What is done: which units have a valid record, and whether a stage is complete."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def is_complete(context: StageContext, stage: Stage, units: list[WorkUnit]) -> b
 
 
 def require_complete(context: StageContext, stage: Stage) -> None:
-    """Refuse to build on a stage of which units are missing, damaged or made by another config or data.
+    """Refuse to build on a stage with missing or damaged units, or units of another config or data.
 
     Raises:
         ArtifactError: it is not complete.

@@ -74,14 +74,14 @@ class StageContext:
         return self._manifests[stage]
 
     def forget_manifest(self, stage: StageName) -> None:
-        """Read the stage's manifest anew the next time; networks trained by it too."""
+        """Read the stage's manifest again next time, and the networks that it trained."""
         self._manifests.pop(stage, None)
         if stage == "squeeze":
             self._networks.clear()
             self._fused.clear()
 
     def withdraw_manifest(self, stage: StageName) -> None:
-        """Take back that a stage is complete; its units and their records stay."""
+        """Mark a stage as incomplete. Its units and their records stay."""
         self.store.delete(manifest_path(stage_folder(stage)))
         self.forget_manifest(stage)
 

@@ -25,7 +25,7 @@ class EventLog:
     def __init__(self, store: Store) -> None:
         self._store = store
         stored = store.read_if_there(EVENT_LOG, limit=MAX_LOG_BYTES) or b""
-        # A damaged log stops no run.
+        # A run continues after a damaged log.
         self._lines = stored.decode(errors="replace").splitlines()
         self._written = time.monotonic()
         self.events: list[dict[str, Any]] = []
@@ -40,7 +40,7 @@ class EventLog:
             (self.write_if_possible if event["event"].endswith("_failed") else self.write)()
 
     def write_if_possible(self) -> None:
-        """Store all events now; on a full disk go on: what failed there is told next, and says more."""
+        """Store all events now. A full disk raises nothing here: the caller reports the failure itself."""
         with suppress(ArtifactError):
             self.write()
 

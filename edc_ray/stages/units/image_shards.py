@@ -82,7 +82,7 @@ def slot_hashes(context: StageContext, stage: Literal["init", "recover"]) -> dic
 
 
 def manifest_hashes(manifest: Manifest) -> dict[Slot, str]:
-    """Pixel hash of every slot that a manifest of images vouches for."""
+    """Pixel hash of every slot in a manifest of images."""
     records = manifest.records
     if not all("image_sha256" in record.meta for record in records):
         raise ArtifactError(f"a manifest of stage {manifest.stage} does not state the hashes of its images")
@@ -97,7 +97,7 @@ def read_stage_images(
 
 
 def read_images(store: Store, folder: str, manifest: Manifest, wanted: set[Slot] | None) -> ImageRows:
-    """Images that a manifest vouches for, as `read_stage_images`."""
+    """Images of a manifest, as `read_stage_images` gives them."""
     if wanted is not None:
         held = [record for record in manifest.records if _slots_of(record) & wanted]
         manifest = replace(manifest, records=tuple(held))

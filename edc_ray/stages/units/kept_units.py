@@ -1,9 +1,8 @@
-"""Units that stay when classes are added: those of images in which no class beside their own has a say.
+"""Units that stay when classes are added: their images depend on no class but their own.
 
-Their files name all classes of the dataset, so they are written again with the names of now. Nothing in them
-is made, decoded or encoded: they have the bytes that a run of all these classes would have given them. Each
-unit is replaced by itself, and its record tells of what it was made, so a run that is killed in between goes
-on with those that are left.
+Their files name all classes of the dataset, so they are written again with the new names. The images are
+neither made nor encoded again: the bytes are those that a run of all these classes would write. Units are
+replaced one by one, and a killed run resumes with the rest.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from edc_ray.stages.units.plan import Stage, WorkUnit
 
 CONTENT = "content"
 """Key in a record's meta: `WorkUnit.content`."""
-# What classes change that images of another class need not follow. `init.kind=noise` adds mean and std again.
+# Added classes change these, but not the images of other classes. `init.kind=noise` adds mean and std.
 _OF_ALL_CLASSES = ("dataset.class_names", "dataset.num_classes", "dataset.mean", "dataset.std")
 _OF_OBSERVERS = ("squeeze.", "statistics.")
 
 
 def own_facts(context: StageContext, slots: Iterable[tuple[int, int]], stage: Stage) -> dict[str, Any]:
-    """What images of some slots depend on besides their sources, where no observer is asked about them."""
+    """What images of some slots depend on besides their sources, if no observer is involved."""
     names = context.data.train.class_names
     fields = stage_inputs(context.config, stage).items()
     return {
@@ -46,13 +45,13 @@ def own_facts(context: StageContext, slots: Iterable[tuple[int, int]], stage: St
 
 
 def kept_records(context: StageContext, stage: Stage, units: Iterable[WorkUnit]) -> dict[str, Record]:
-    """Records of the units, by key, whose images are there as of fewer classes; they now name all of them."""
+    """Records, by key, of units whose images a run of fewer classes made. They now name all classes."""
     found = {unit.key: _kept(context, stage.folder, unit) for unit in units if unit.content}
     return {key: record for key, record in found.items() if record is not None}
 
 
 def earlier_record(context: StageContext, unit: WorkUnit) -> Record | None:
-    """The record of a unit with the same content; its files are not looked at."""
+    """The record of a unit with the same content. Its files are not read."""
     path = record_path(stage_folder(unit.stage), unit.key)
     data = context.store.read_if_there(path, limit=MAX_JSON_BYTES)
     record = None if data is None else parse_record(data, context.store.join(path))
@@ -65,7 +64,7 @@ def _kept(context: StageContext, folder: str, unit: WorkUnit) -> Record | None:
     if earlier is None or read_record(context.store, folder, unit.key, earlier.fingerprint) is None:
         return None
     shards = {shard.path: (_renamed(context, folder, shard), shard.rows) for shard in earlier.shards}
-    # Who made the images, and in which time, stays as it was.
+    # What made the images, and how long it took, stays on record.
     return write_unit(
         context.store, folder, unit.key, unit.fingerprint, shards, earlier.meta, earlier.seconds,
         environment=earlier.environment,

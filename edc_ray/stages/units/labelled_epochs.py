@@ -20,7 +20,7 @@ def shown_epoch(config: RunConfig, number: int) -> int:
 
     The first pass shows the labelled epochs in their order. Where students train for more (evaluate.epochs),
     further passes show them again: in the same order, or (evaluate.epoch_reuse=shuffled) in an order drawn
-    for the pass, the same for all rows and students. Batches are dealt anew in every epoch of training.
+    for the pass, the same for all rows and students. Batches are dealt again in every epoch of training.
     """
     labelled = config.relabel.epochs
     turn, place = divmod(number, labelled)
@@ -33,7 +33,7 @@ class LabelledEpochs:
     """Labels of one row's epochs by a key that names all they depend on.
 
     Epochs are asked for in the same order again and again, so what came first is kept until the limit is
-    reached: dropping the oldest would drop each epoch just before it is asked for. Another row begins anew.
+    reached: dropping the oldest would drop each epoch just before it is needed. Another row starts empty.
 
     Args:
         limit: bytes.

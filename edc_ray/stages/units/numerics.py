@@ -66,7 +66,7 @@ def chosen_precision(config: RunConfig, device: torch.device, earlier: RunConfig
 
 
 def check_numerics(config: RunConfig, device: torch.device) -> None:
-    """Refuse a precision or a compiler that there is not on a device, as far as is known here.
+    """Refuse a precision or a compiler that a device does not have, as far as is known here.
 
     Raises:
         ConfigError: names what is missing.
@@ -216,7 +216,7 @@ class TrainingSteps:
 
     In float16 the loss is scaled up before its backward pass, so that small gradients stay above 0, and a
     step with a gradient that overflowed is left out. The scale lives as long as the training: a unit trains
-    its network to the end or begins anew.
+    its network to the end or starts again.
 
     Args:
         network: to be trained, as an optimiser has it.

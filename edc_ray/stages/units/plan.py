@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from edc_ray.artifacts.proof.records import Record
 from edc_ray.artifacts.storage.layout import stage_folder
+from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import RunConfig, StageName
+from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
-
-if TYPE_CHECKING:
-    from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.context import StageContext
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class WorkUnit:
         title: how messages call it, such as "classes 40-49, ipc 0-9".
         work: what to do, as plain JSON values.
         fingerprint: hash of all that changes its result; empty until `fingerprinted`.
-        content: hash of what its images depend on, where no class beside their own is among it: by it they
-            are found again after classes were added. Empty: all classes have a say in its result.
+        content: hash of what its images depend on, if that is only their own class: it finds them again
+            after classes were added. Empty if the result depends on all classes.
     """
 
     stage: StageName
@@ -85,17 +85,19 @@ class Stage:
         name: as on the command line.
         version: of the code that computes the result: raised when the same config gives other bytes.
         needs: stages whose manifests must exist.
+        check: raises if the stage cannot work with a config and images. Called before any stage starts. The
+            store is the run's and may hold results.
         plan: all units, in the order in which their results are put together.
         inputs: digests of the artifacts and data that a unit reads.
         run_unit: does one unit; no writing.
-        finish: puts the units' records together; returns the records that the manifest names and its meta.
-        finish_inputs: config values that change what `finish` says and no unit, as JSON values.
-        content: what a unit's images depend on, from the unit and its `inputs`, as JSON values: without the
-            classes that it does not hold. None where those change them.
-        choices_of_units: config fields that only say which units there are: each carries its own value.
-        growing: config fields of which each unit carries its own part; what builds on the stage depends on
-            all of it.
-        sees_ipc: whether another `ipc` changes a unit that is there.
+        finish: joins the units' records; returns the records that the manifest names, and its meta.
+        finish_inputs: config values that change the result of `finish` but no unit, as JSON values.
+        content: what a unit's images depend on, from the unit and its `inputs`, as JSON values; None if they
+            depend on classes that it does not hold.
+        choices_of_units: config fields that only choose which units there are. Each unit has its own value.
+        growing: config fields that may rise in a finished run: a unit holds a part of their range, and later
+            stages depend on all of it.
+        sees_ipc: whether another `ipc` changes an existing unit.
         spread: "actors" (many small units) or "train" (whole trainings, spread over Ray Train workers).
         num_workers: DDP processes inside one unit.
     """
@@ -108,12 +110,13 @@ class Stage:
     run_unit: Callable[[StageContext, WorkUnit], UnitOutput]
     finish: Callable[[StageContext, list[Record]], tuple[list[Record], dict[str, Any]]]
     finish_inputs: Callable[[StageContext], Any] = lambda context: None
+    check: Callable[[RunConfig, OpenedDataset, Store], None] = lambda config, data, store: None
     content: Callable[[StageContext, WorkUnit, Any], Any] = lambda context, unit, inputs: None
     choices_of_units: frozenset[str] = frozenset()
     growing: frozenset[str] = frozenset()
     sees_ipc: Callable[[RunConfig], bool] = lambda config: False
     spread: Literal["actors", "train"] = "actors"
-    num_workers: Callable[[StageContext], int] = lambda context: 1
+    num_workers: Callable[[RunConfig], int] = lambda config: 1
 
     @property
     def folder(self) -> str:
@@ -131,7 +134,7 @@ class Stage:
         return any(stage.sees_ipc(config) for stage in self.lineage)
 
 
-Execute = Callable[[Stage, "StageContext", list[WorkUnit]], Iterable[Outcome]]
+Execute = Callable[[Stage, StageContext, list[WorkUnit]], Iterable[Outcome]]
 
 
 def blocks(total: int, size: int) -> Iterator[tuple[int, int]]:

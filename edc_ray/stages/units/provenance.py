@@ -1,6 +1,6 @@
-"""What made a result: versions, hardware, commit. Nothing secret and no path of the machine.
+"""What made a result: versions, hardware, commit. No secret and no local path.
 
-Each unit says what made it: a run goes on on other machines, and with other versions of the code.
+Each unit records this: a run may resume on another machine or with another version of the code.
 """
 
 from __future__ import annotations

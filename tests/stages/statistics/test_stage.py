@@ -14,12 +14,12 @@ from edc_ray.artifacts.proof.manifest import read_shard
 from edc_ray.artifacts.tables.codec import table_from_bytes
 from edc_ray.artifacts.tables.schema import read_statistics_table
 from edc_ray.config.load import with_fields
+from edc_ray.config.statistics_request import StatisticsRequest
 from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.seeding import draws
 from edc_ray.errors import UnitsFailedError
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.statistics import stage as collect_statistics
-from edc_ray.stages.statistics.stage import load_targets
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.training import normalised
 from tests.stages.tiny_runs import (
@@ -170,26 +170,6 @@ def test_only_observers_of_recover_are_measured() -> None:
     assert [shard.path for shard in manifest_of(context, "statistics").shards] == ["convnet_d1.parquet"]
 
 
-@pytest.mark.parametrize("variance", ["pooled", "official"])
-def test_targets_are_those_of_the_definition_that_recover_asks_for(copied: Copied, variance: str) -> None:
-    context = copied("recover", "relabel", "evaluate", recover__variance=variance)
-    for name in OBSERVERS:
-        stored, targets = _table(context, name), load_targets(context, name)
-        kinds = LayerTaps(context.observer(name)).kinds
-        assert list(targets) == list(kinds)
-        for layer, target in targets.items():
-            for scope, values in (("global", target.global_), ("class", target.classes)):
-                assert values is not None
-                row = stored[layer, kinds[layer], variance, scope]
-                np.testing.assert_array_equal(values.channel_variance.numpy(), _of(row, "channel_variance"))
-                assert (values.patch_mean is None) == (kinds[layer] == "bn")
-
-
-def test_targets_hold_class_statistics_only_where_classes_are_matched(copied: Copied) -> None:
-    context = copied("recover", "relabel", "evaluate", recover__category_aware="none")
-    assert all(target.classes is None for target in load_targets(context, "wrn_16_2").values())
-
-
 def test_activations_that_are_no_numbers_stop_the_unit_with_observer_and_layer(
     copied: Copied, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,7 +203,7 @@ def test_targets_that_are_running_estimates_need_no_pass_and_recover_the_same_bi
     run_pipeline(skipped, ["recover"])
     assert [unit.key for unit in units_of(skipped, "statistics")] == ["wrn_16_2"]
     assert {key[1:] for key in _table(skipped, "wrn_16_2")} == {("bn", "official", "global")}
-    monkeypatch.setattr(collect_statistics, "buffers_suffice", lambda config: False)
+    monkeypatch.setattr(StatisticsRequest, "needs_no_images", False)
     run_pipeline(passed, ["statistics", "recover"])
     assert len(units_of(passed, "statistics")) == 2
     assert image_hashes(skipped) == image_hashes(passed)

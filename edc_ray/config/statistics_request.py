@@ -1,0 +1,49 @@
+"""What later stages ask the statistics stage for. It collects what they ask for together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+Layers = Literal["bn", "conv"]
+Definition = Literal["pooled", "official"]
+
+
+@dataclass(frozen=True)
+class StatisticsRequest:
+    """Statistics of the real images that one stage, or several together, ask for.
+
+    Args:
+        observers: networks whose layers are measured, in order.
+        layers: kinds of layers.
+        definitions: of the variance.
+        by_class: whether statistics of each class are needed, besides those of all images.
+    """
+
+    observers: tuple[str, ...] = ()
+    layers: frozenset[Layers] = frozenset()
+    definitions: frozenset[Definition] = frozenset()
+    by_class: bool = False
+
+    def __or__(self, other: StatisticsRequest) -> StatisticsRequest:
+        """What answers both."""
+        return StatisticsRequest(
+            tuple(dict.fromkeys(self.observers + other.observers)),
+            self.layers | other.layers,
+            self.definitions | other.definitions,
+            self.by_class or other.by_class,
+        )
+
+    @property
+    def needs_no_images(self) -> bool:
+        """Whether BatchNorms' own running estimates are all that is asked for, as in SRe2L and CDA."""
+        return self.layers == {"bn"} and self.definitions == {"official"} and not self.by_class
+
+
+@runtime_checkable
+class AsksForStatistics(Protocol):
+    """A section of the config whose stage reads statistics."""
+
+    def statistics_request(self, all_observers: tuple[str, ...]) -> StatisticsRequest:
+        """What the stage reads, where `all_observers` are those of squeeze."""
+        ...

@@ -96,7 +96,7 @@ class CapturedRecover:
         patch_side: int,
         bounds: tuple[Tensor, Tensor],
     ) -> None:
-        """Takes in a batch. Of another size or of other settings than the last one, it begins anew."""
+        """Takes in a batch of the same observers and settings; of another size, it begins anew."""
         images = state.images
         if self._buffers is None or self._buffers.images.shape != images.shape:
             self._steps.clear()
@@ -104,8 +104,10 @@ class CapturedRecover:
             self._pool = memory_pool(images.device)
             drawn = torch.zeros(_BOX + _RATES, dtype=torch.int32, device=images.device)
             average = torch.empty_like(images) if settings.flatness_weight else images
-            own, exp_avg, exp_avg_sq = (torch.empty_like(images) for _ in range(3))
-            self._buffers = _Buffers(own, exp_avg, exp_avg_sq, average, labels_B.clone(), drawn)
+            self._buffers = _Buffers(
+                torch.empty_like(images), torch.empty_like(images), torch.empty_like(images), average,
+                labels_B.clone(), drawn,
+            )  # fmt: skip
         buffers = self._buffers
         buffers.images.copy_(images)
         buffers.exp_avg.copy_(state.exp_avg)

@@ -17,7 +17,7 @@ from edc_ray.stages.units.plan import WorkUnit
 
 
 class StageOfMoreClasses(NamedTuple):
-    """Units of a stage that stay, those that are to be made, and why these are."""
+    """How many units of a stage stay, how many are made again, and why."""
 
     stage: StageName
     kept: int

@@ -32,7 +32,7 @@ _MOST_LISTED = 100
 
 
 def with_blocks_of(earlier: RunConfig, config: RunConfig) -> RunConfig:
-    """`config` with the block sizes in which a run began, where its method chose both sizes by ipc.
+    """`config` with the block sizes with which a run began, if its method chose both by ipc.
 
     Sizes that a user chose, then or now, are left alone.
     """
@@ -189,7 +189,7 @@ def _names(config: RunConfig) -> tuple[str, ...]:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first of some names."""
+    """The first few names."""
     return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
 
 

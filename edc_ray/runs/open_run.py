@@ -110,7 +110,7 @@ def run_url(config: RunConfig) -> str:
 
 
 def device_of_whole_run(store: Store) -> str | None:
-    """The type of device on which a run was made that has a manifest of every stage; else None."""
+    """The device type of a run that is complete in every stage; None for any other run."""
     if not all(store.exists(manifest_path(stage_folder(stage))) for stage in STAGE_NAMES):
         return None
     try:
@@ -121,7 +121,7 @@ def device_of_whole_run(store: Store) -> str | None:
 
 
 def refuse_newer_manifests(store: Store) -> None:
-    """Raise ArtifactError where a newer edc-ray completed a stage. A damaged manifest proves nothing."""
+    """Raise ArtifactError if a newer edc-ray completed a stage. Damaged manifests are ignored."""
     for path in [manifest_path(stage_folder(stage)) for stage in STAGE_NAMES]:
         if store.exists(path):
             parse_manifest(store.read(path, limit=MAX_JSON_BYTES), store.join(path))

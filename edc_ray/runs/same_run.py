@@ -76,7 +76,7 @@ def check_same_run(store: Store, config: RunConfig) -> None:
 
 
 def _growing_fields(config: RunConfig) -> set[str]:
-    """Fields that may rise in a folder with results: that adds units, and makes what builds on all again."""
+    """Fields that may rise in a folder with results: units are added, and later stages are made again."""
     fields = {field for stage in STAGES.values() for field in stage.growing}
     return fields if STAGES["recover"].ipc_matters(config) else fields | {"ipc"}
 
@@ -148,7 +148,7 @@ def _has_results(store: Store, stage: StageName) -> bool:
 
 
 def has_any_results(store: Store) -> bool:
-    """Whether some unit of some stage is in the folder."""
+    """Whether the folder holds a unit of any stage."""
     return any(_has_results(store, stage) for stage in STAGE_NAMES)
 
 
@@ -162,7 +162,7 @@ def differences(earlier: RunConfig, config: RunConfig, stage: Stage) -> dict[str
 
 
 def _later_fields(store: Store) -> set[str]:
-    """Fields of which a folder's config says nothing, because they came later."""
+    """Fields that are newer than the folder's config."""
     text = store.read(RUN_CONFIG, limit=MAX_CONFIG_BYTES)
     return set(unstated(mapping_of(text.decode(), store.join(RUN_CONFIG))))
 

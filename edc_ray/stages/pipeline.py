@@ -2,8 +2,9 @@
 
 squeeze -> statistics -> init -> recover -> relabel -> evaluate
 
-A stage is cut into work units. A unit is done when its record proves it, a stage when its manifest
-exists. `execute` says where units run: `execute_here` does them one after the other in this process,
+`edc_ray.config.run.StageName` has this order. A stage's facts are its `Stage`, in its folder's stage.py.
+A stage is cut into work units. A unit is done when it has a valid record, a stage when it has a manifest.
+`execute` says where units run: `execute_here` runs them one after the other in this process,
 `edc_ray.cluster.driver` on Ray. Nothing else differs between the two.
 """
 
@@ -42,7 +43,7 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class StageReport:
-    """What a call did for one stage."""
+    """What one call did for a stage."""
 
     stage: StageName
     seconds: float
@@ -76,7 +77,7 @@ def run_pipeline(
 
 
 def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: OnEvent) -> StageReport:
-    """Do the units of one stage that no record proves, then put them together under a manifest."""
+    """Run the units of one stage that have no valid record, then write its manifest."""
     started = time.monotonic()
     for needed in stage.needs:
         context.manifest(needed.name)
@@ -89,7 +90,7 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
 
     if is_complete(context, stage, units):
         return reported("stage_reused", 0, len(units))
-    # Later results were made from what is now replaced. Their records, unlike their manifests, tell.
+    # Manifests of later stages would vouch for results of what is replaced now. Their records do not.
     for outdated in _built_on(stage.name):
         context.withdraw_manifest(outdated)
     records = proven_records(context, stage, units)

@@ -33,6 +33,13 @@ class ImageSet(ABC):
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def network_shape(self) -> dict[str, int]:
+        """What `build_network` needs to know of these images: their classes, side and channels."""
+        return {
+            "num_classes": len(self.class_names), "image_size": self.image_size, "channels": self.channels
+        }  # fmt: skip
+
     @abstractmethod
     def fetch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The images at some indices, in that order, as a new uint8 array [n, C, S, S]."""

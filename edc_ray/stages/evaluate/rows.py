@@ -77,7 +77,7 @@ def epochs_of(row: Row, count: int) -> Iterator[EpochOfRow]:
 
 
 class LabelledRow:
-    """Any images; views are drawn and labelled as relabel does, when they are needed.
+    """Any images. Views are drawn and labelled on demand, as relabel does it.
 
     Args:
         context: of the process.
@@ -189,7 +189,7 @@ def row_of(context: StageContext, name: str, student_seed: int) -> Row:
 
 
 def _shared(context: StageContext, name: str) -> Hashable:
-    """What names the labels of a row whose images do not depend on the student's seed."""
+    """A key of the labels of a row whose images do not depend on the student's seed."""
     observers = context.observer_digests(context.config.observers_of("relabel"))
     return name, str(row_digest(context, name)), tuple(sorted(observers.items()))
 

@@ -70,7 +70,7 @@ def plan(context: StageContext) -> list[WorkUnit]:
 
 
 def _work_of(section: EvaluateConfig, row: str, student: str, seed: int) -> dict[str, Any]:
-    """What a row or student does otherwise than the recipe is in its unit, and so in its fingerprint."""
+    """A unit, and so its fingerprint, has what its row or student does differently from the recipe."""
     work: dict[str, Any] = {"row": row, "student": student, "seed": seed}
     if row in HARD_ROWS:
         work["mix"] = "none"
@@ -87,11 +87,8 @@ def trains_full(context: StageContext) -> bool:
 
 def check(config: RunConfig, data: OpenedDataset, store: Store) -> None:
     """See `Stage.check`: the students exist and can take the images."""
-    train = data.train
     for name in config.evaluate.students:
-        check_network(
-            name, num_classes=len(train.class_names), image_size=train.image_size, channels=train.channels
-        )
+        check_network(name, **data.train.network_shape)
     _check_rates(config.evaluate)
 
 
@@ -114,14 +111,9 @@ def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
     """Trains one student and judges it, with averaged parameters where ema_decay is not 0."""
     section, train, seed = context.config.evaluate, context.data.train, context.config.seed
     row_name, student, student_seed = unit.work["row"], unit.work["student"], unit.work["seed"]
-    built = build_network(
-        student,
-        num_classes=len(train.class_names),
-        image_size=train.image_size,
-        channels=train.channels,
-        # The same initial weights for all rows of a seed: the rows then differ by their images alone.
-        seed=draws(seed, "evaluate", "weights", student, student_seed).torch_seed(),
-    )
+    # The same initial weights for all rows of a seed: the rows then differ by their images alone.
+    weights_seed = draws(seed, "evaluate", "weights", student, student_seed).torch_seed()
+    built = build_network(student, **train.network_shape, seed=weights_seed)
     network = placed(built, context.config, context.device)
     torch.manual_seed(draws(seed, "evaluate", "dropout", student, student_seed).torch_seed())
     row = row_of(context, row_name, student_seed)
@@ -205,7 +197,7 @@ def _train(
 
 
 def _order_of(context: StageContext, student_seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of an epoch's views; that of the mixing groups is the order in which they are stored.
+    """The order of an epoch's views. Mixing groups keep the order in which they are stored.
 
     Deviations:
         the official programs show the stored batches one after the other; by default ours mixes the groups,

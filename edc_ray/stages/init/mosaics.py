@@ -62,7 +62,7 @@ def _ranked_best_crops(context: StageContext, label: int, needed: int) -> Tensor
     section, members = context.config.init, context.data.train.class_indices(label)
     order = draws(context.config.seed, "init", "images", label).permutation(len(members))
     order = order[: section.images_per_class]
-    # Ranked turn by turn: a larger ipc then adds crops behind those that are there already.
+    # Ranked turn by turn: a larger ipc then appends crops to the existing ones.
     turns = _best_crops(context, label, members[order], -(-needed // len(order)))
     return torch.cat([crops[lowest_losses(losses, len(losses))] for crops, losses in turns])[:needed]
 
@@ -114,7 +114,7 @@ def _random_crops(context: StageContext, label: int, indices: np.ndarray, num_tu
 
 
 def _ranked_shared_crops(context: StageContext, label: int, needed: int) -> Tensor:
-    """Crops of the images that are known best, best first, as they are stored: uint8 [needed, C, S, S]."""
+    """Crops of the images that the observers know best, best first, as stored: uint8 [needed, C, S, S]."""
     section = context.config.init
     images = pixels_of(context.data.train.fetch(_best_known(context, label)), context)
     ranked: list[Tensor] = []
@@ -140,7 +140,7 @@ def _ranked_shared_crops(context: StageContext, label: int, needed: int) -> Tens
 
 
 def _best_known(context: StageContext, label: int) -> np.ndarray:
-    """Indices of the images of a class with the least cross entropy, the best known first."""
+    """Indices of the images of a class with the least cross entropy, lowest first."""
     train = context.data.train
     members = train.class_indices(label)
     chunks = (members[first : first + _IMAGES_AT_ONCE] for first in range(0, len(members), _IMAGES_AT_ONCE))
@@ -155,8 +155,8 @@ def _scores(context: StageContext, images: Tensor, label: int, *, input_size: in
     ]
     part = len(images)
     if images.device.type == "cpu":
-        # Channels last, convolutions take less time; large layers want several images for their weights, and
-        # of small images no more than leave the activations in the caches.
+        # Channels last is faster for convolutions. Large layers need several images to be efficient, and
+        # too many small images would push the activations out of the caches.
         images = images.contiguous(memory_format=torch.channels_last)
         part = max(_LEAST_AT_ONCE_ON_A_CPU, _PIXELS_AT_ONCE_ON_A_CPU // (input_size or images.shape[-1]) ** 2)
     return torch.cat(

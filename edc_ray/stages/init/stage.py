@@ -51,7 +51,7 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
 
 
 def content(context: StageContext, unit: WorkUnit, inputs: Any) -> Any:
-    """What the images of a block depend on where no observer scores them; scores are over all classes."""
+    """What the images of a block depend on. None if observers score them: scores cover all classes."""
     section, dataset = context.config.init, context.config.dataset
     if section.source is not None:
         own = inputs
@@ -96,12 +96,12 @@ def _images_of_class(context: StageContext, label: int, ipc_ids: range) -> np.nd
         chosen = real_choice(context, label)[wanted]
         return _mirrored(context, context.data.train.fetch(chosen), label, ipc_ids)
     noise = noise_images(context, [(label, ipc_id) for ipc_id in ipc_ids])
-    # As a picture: what lies outside black and white is lost here, recover starts from the noise itself.
+    # Only the picture is clipped to black and white; recover starts from the noise itself.
     return to_uint8(denormalise(noise, *mean_and_std(context)), "round").cpu().numpy()
 
 
 def _mirrored(context: StageContext, images: np.ndarray, label: int, ipc_ids: range) -> np.ndarray:
-    """Half of the images mirrored, where that is asked for and keeps the class."""
+    """The images, half of them mirrored if `init.mirror` and `dataset.flip` are set."""
     if not (context.config.init.mirror and context.config.dataset.flip):
         return images
     chances = [
@@ -127,7 +127,7 @@ def real_choice(context: StageContext, label: int) -> np.ndarray:
 
 
 def noise_images(context: StageContext, slots: list[Slot]) -> Tensor:
-    """Standard normal noise in normalised pixels, drawn for each slot by itself: float32 [N, C, S, S]."""
+    """Standard normal noise in normalised pixels, each slot with its own draws: float32 [N, C, S, S]."""
     size, channels = context.data.train.image_size, context.data.train.channels
     drawn = [
         draws(context.config.seed, "init", "noise", *slot).normal(channels, size, size) for slot in slots

@@ -12,7 +12,7 @@ _POINTS_OF_A_CURVE = 50
 
 
 def matching_facts(reports: list[IterationReport], num_observers: int) -> dict[str, Any]:
-    """Facts for the record: curves of at most so many points, matching at the beginning and at the end.
+    """Facts for the record: short curves, and the matching loss at the beginning and at the end.
 
     Observers differ in scale, so both ends are means over one turn of all observers.
     """

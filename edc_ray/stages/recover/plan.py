@@ -1,4 +1,4 @@
-"""The units of recover: which images are optimised beside each other, and one after the other."""
+"""The units of recover: which images are optimised in one batch, and in which order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _block_units(context: StageContext) -> list[WorkUnit]:
 
 
 def _ipc_major_units(context: StageContext) -> list[WorkUnit]:
-    """One image of each of many classes beside each other, one ipc id after the other (SRe2L)."""
+    """One image of each of many classes in a batch, one ipc id after the other (SRe2L)."""
     section, num_classes = context.config.recover, len(context.data.train.class_names)
     return [
         _block(first, end, ipc_id, ipc_id + 1)

@@ -51,12 +51,8 @@ from edc_ray.stages.units.training import mean_and_std, normalised
 
 def check(config: RunConfig, data: OpenedDataset, store: Store) -> None:
     """See `Stage.check`: each observer has layers to match."""
-    train = data.train
     for name in config.observers_of("recover") if config.recover.enabled else ():
-        network = check_network(
-            name, num_classes=len(train.class_names), image_size=train.image_size, channels=train.channels
-        )
-        _check_layers(name, network, config.recover.layers)
+        _check_layers(name, check_network(name, **data.train.network_shape), config.recover.layers)
 
 
 def _check_layers(name: str, network: nn.Module, kinds: Sequence[LayerKind]) -> None:
@@ -105,13 +101,13 @@ def content(context: StageContext, unit: WorkUnit, inputs: Any) -> Any:
 
 
 def content_before_init(context: StageContext, unit: WorkUnit, hashes: dict[Slot, str]) -> Any:
-    """`content` of a unit whose initial pixels are known by their hashes before init is complete."""
+    """`content` of a unit from the hashes of its initial pixels, before init is complete."""
     own = [hashes[slot] for slot in slots_of(unit)]
     return content(context, unit, _copied(context, own))
 
 
 def slots_of(unit: WorkUnit) -> list[Slot]:
-    """All of a unit's (label, ipc id), in the order in which they are made."""
+    """All (label, ipc id) of a unit, in the order in which they are made."""
     return [slot for batch in batches_of(unit) for slot in batch]
 
 
@@ -166,7 +162,7 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
 
 
 def _draws_of(seed: int, batch: list[Slot], iteration: int) -> Draws:
-    """A batch shares one view an iteration: keyed by the slots at its ends."""
+    """All images of a batch share one view per iteration, keyed by the first and last slot."""
     return draws(seed, "recover", *batch[0], *batch[-1], iteration)
 
 
@@ -215,7 +211,7 @@ def _local_targets(
 
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
-    """Mean matching loss of all units at the beginning and at the end; what a reader of the images needs."""
+    """Mean matching loss at the beginning and at the end, and what a reader of the images needs."""
     ends = [record.meta["matching_loss"] for record in records if record.meta["matching_loss"]]
     matching = (
         {end: float(np.mean([one[end] for one in ends])) for end in ("first", "last")} if ends else None

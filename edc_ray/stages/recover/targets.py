@@ -28,7 +28,7 @@ def load_targets(context: StageContext, name: str) -> dict[str, LayerTarget]:
         whole = _tensors(rows[layer, kind, definition, "global"], context)
         classes = _tensors(rows[layer, kind, definition, "class"], context) if by_class else None
         if classes is not None and section.class_patch_swapped:
-            # The official class files hold the two under each other's key, and its recovery never knew.
+            # The official class files exchange the keys of the two, and the official recovery reads them so.
             classes = replace(classes, patch_mean=classes.patch_variance, patch_variance=classes.patch_mean)
         targets[layer] = LayerTarget(whole, classes)
     return targets

@@ -76,7 +76,7 @@ def _check_labelled_images(url: str, config: RunConfig, data: OpenedDataset) -> 
 
 
 def _difference_in_the_making(store: Store, config: RunConfig, data: OpenedDataset) -> str | None:
-    """How the making of a stored run's images differs from what this config would do; None if it does not."""
+    """What differs between how a stored run's images were made and this config; None if nothing does."""
     if not (store.exists(RUN_CONFIG) and store.exists(RUN_DATA)):
         return f"images without a {RUN_CONFIG} that says how they were made"
     if _trained_on(store) != data.train.content_hash:

@@ -16,11 +16,9 @@ from edc_ray.models.weight_files import check_local_weights
 
 def check(config: RunConfig, data: OpenedDataset, store: Store) -> None:
     """See `Stage.check`."""
-    train = data.train
-    num_classes = len(train.class_names)
     for name in config.squeeze.observers:
-        check_network(name, num_classes=num_classes, image_size=train.image_size, channels=train.channels)
-    _check_weights(config.squeeze, num_classes)
+        check_network(name, **data.train.network_shape)
+    _check_weights(config.squeeze, len(data.train.class_names))
     _check_weight_files(config.squeeze, store)
     _check_validation(config, data)
 

@@ -76,16 +76,15 @@ def make_observer(context: StageContext, unit: WorkUnit) -> UnitOutput:
 
 
 def starting_network(context: StageContext, name: str) -> tuple[nn.Module, dict[str, Any]]:
-    """An observer before training, on the device, and for the record: whose weights it has.
+    """An observer before training, on the device, and the source of its weights for the record.
 
     Raises:
         ConfigError: pretrained weights do not fit the network or the dataset's classes.
         ArtifactError: they cannot be read, or are others than those that were asked for.
     """
     section, train = context.config.squeeze, context.data.train
-    images = {"image_size": train.image_size, "channels": train.channels}
     seed = draws(context.config.seed, "squeeze", "weights", name).torch_seed()
-    network = build_network(name, num_classes=len(train.class_names), seed=seed, **images)
+    network = build_network(name, **train.network_shape, seed=seed)
     source = section.weights.get(name)
     if source is None:
         return placed(network, context.config, context.device), {}
@@ -98,7 +97,8 @@ def starting_network(context: StageContext, name: str) -> tuple[nn.Module, dict[
         class_names=train.class_names,
         head_classes=section.head_classes,
         may_train_head=section.epochs > 0,
-        **images,
+        image_size=train.image_size,
+        channels=train.channels,
     )
     facts = {"source": weights.source, "sha256": weights.sha256, "head": head}
     return placed(network, context.config, context.device), {"pretrained": facts}

@@ -1,4 +1,4 @@
-"""Statistics that are taken instead of collected: from an official tree, or from another run.
+"""`statistics.source`: statistics of an official tree or of another run, instead of collected ones.
 
 C channels, P patches, K classes.
 """
@@ -74,7 +74,7 @@ class StatisticsSource(Protocol):
     """Where statistics are taken from."""
 
     def check(self, wanted: Wanted) -> None:
-        """Refuse what does not fit, at the price of a few small files."""
+        """Refuse what does not fit, reading only a few small files."""
         ...
 
     def read(self, wanted: Wanted) -> tuple[Rows, str]:
@@ -82,7 +82,7 @@ class StatisticsSource(Protocol):
         ...
 
     def weights(self, observer: str) -> str | None:
-        """SHA-256 of the weights that the statistics belong to, where that is known."""
+        """SHA-256 of the weights that the statistics belong to; None if unknown."""
         ...
 
 
@@ -204,7 +204,7 @@ class RunSource:
 
 
 def global_to_class_ratio(rows: Rows) -> float | None:
-    """How many times the mean over the classes the global channel means are: 1 where classes are of one size.
+    """Global channel means divided by the mean over the classes: 1 if all classes have one size.
 
     The median over layers; None where the rows hold no classes.
     """
@@ -243,7 +243,7 @@ def open_source(section: StatisticsConfig) -> StatisticsSource:
 
 
 def wanted_of(config: RunConfig, name: str, network: nn.Module, class_names: Sequence[str]) -> Wanted:
-    """What is asked of an observer; only the shape of the network matters, not its weights."""
+    """What is needed of an observer. Only the shape of the network matters, not its weights."""
     spec = config.dataset
     assert spec.image_size is not None
     layers = layer_shapes(network, spec.image_size, spec.channels or 3, config.statistics.patch_side)
@@ -281,22 +281,15 @@ def check_source(config: RunConfig, data: OpenedDataset) -> None:
     if isinstance(source, RunSource):
         _refuse_other_dataset(source, config, data)
     for name in config.statistics_request.observers:
-        train = data.train
-        network = build_network(
-            name,
-            num_classes=len(train.class_names),
-            image_size=train.image_size,
-            channels=train.channels,
-            seed=0,
-        )
-        wanted = wanted_of(config, name, network, train.class_names)
+        network = build_network(name, **data.train.network_shape, seed=0)
+        wanted = wanted_of(config, name, network, data.train.class_names)
         source.check(wanted)
         if isinstance(source, TreeSource):
             refuse_shared_name(names_found, name, source.network_name(wanted))
 
 
 def _refuse_other_dataset(source: RunSource, config: RunConfig, data: OpenedDataset) -> None:
-    """Refuse a run of other images under another name; a part of a dataset goes by the name of the whole."""
+    """Refuse a run of other images, unless its dataset has the same name, as a part of a dataset has."""
     stored = source.store.read_if_there(RUN_DATA, limit=MAX_CONFIG_BYTES)
     if stored is None:  # imported: nothing is known but the classes
         return
@@ -328,13 +321,13 @@ def refuse_shared_name(taken: dict[str, str], observer: str, network: str) -> No
 
 
 def _check_rows(rows: Rows, wanted: Wanted, url: str) -> None:
-    """Refuse a table that lacks rows that are read, or whose rows have other lengths."""
+    """Refuse a table without the wanted rows, or with rows of other lengths."""
     scopes = ("global", "class") if wanted.by_class else ("global",)
     for layer, definition, scope in product(wanted.layers, wanted.definitions, scopes):
         values = rows.get((layer.name, layer.kind, definition, scope))
         if values is not None:
             _check_lengths(values, layer, (len(wanted.class_names),) if scope == "class" else (), url)
-        elif (layer.kind, definition, scope) != ("bn", "official", "global"):  # those the observer has itself
+        elif (layer.kind, definition, scope) != ("bn", "official", "global"):  # these are the observer's own
             raise ArtifactError(
                 f"{url} lacks {definition} {scope} statistics of layer '{layer.name}'",
                 found=sorted({f"{key[2]} {key[3]}" for key in rows if key[0] == layer.name}),

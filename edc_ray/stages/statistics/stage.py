@@ -229,7 +229,7 @@ def _merge_observer(context: StageContext, name: str, records: list[Record]) -> 
         else:
             sums.merge(part)
     assert sums is not None
-    # The driver puts the sums together, and its machine may have no GPU.
+    # The driver joins the sums, and its machine may have no GPU.
     on_cpu = StageContext(context.config, context.store, context.data, torch.device("cpu"))
     table = build_statistics_table(
         _rows(sums, LayerTaps(on_cpu.observer(name))),

@@ -23,7 +23,7 @@ def planned_units(context: StageContext, stage: Stage) -> list[WorkUnit]:
 
 
 def fingerprint_of(context: StageContext, stage: Stage, units: list[WorkUnit]) -> str:
-    """Fingerprint of a whole stage: its units in plan order, and how they are put together."""
+    """Fingerprint of a whole stage: its units in plan order, and how they are joined."""
     return digest_of([[unit.fingerprint for unit in units], stage.finish_inputs(context)])
 
 
@@ -35,9 +35,9 @@ def proven_records(context: StageContext, stage: Stage, units: list[WorkUnit]) -
 
 
 def is_complete(context: StageContext, stage: Stage, units: list[WorkUnit]) -> bool:
-    """Whether the stage has a manifest of exactly these units, and every byte that it names is there.
+    """Whether the stage has a manifest of exactly these units, and all its files are sound.
 
-    A damaged manifest counts as none: the stage is about to be run, and its records prove what is done.
+    A damaged manifest counts as none: the stage is run, and its records show what is done.
     """
     path = manifest_path(stage.folder)
     if not context.store.exists(path):

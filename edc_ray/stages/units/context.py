@@ -86,11 +86,11 @@ class StageContext:
         self.forget_manifest(stage)
 
     def numerics(self, *, compiled: bool = True) -> NetworkNumerics:
-        """How networks compute here; `compiled`: whether the stage compiles them where `compile` says so."""
+        """How networks compute here. `compiled`: whether the stage follows the config's `compile`."""
         return network_numerics(self.config, self.device, compiled=compiled)
 
     def kernels_name(self, *, compiled: bool = True) -> str:
-        """Who computes the layers of networks, on which their last bits depend: for the record of a unit."""
+        """What computes the layers of networks. A unit records it, because the last bits depend on it."""
         compiler = self.numerics(compiled=compiled).compiler
         return kernels_for(self.device).name if compiler is None else "inductor"
 
@@ -141,7 +141,7 @@ class StageContext:
         return self._fused[key][1]
 
     def observer_forward(self, name: str, *, compiled: bool = True) -> Callable[[Tensor], Tensor]:
-        """From float32 images to float32 logits of an observer in the run's precision, without gradients."""
+        """An observer as a function from float32 images to float32 logits, without gradients."""
         return self.numerics(compiled=compiled).forward(
             self.fused_observer(name, "results", compiled=compiled)
         )

@@ -1,4 +1,4 @@
-"""Images as a stage stores and reads them: shards of a class block, and one array of a whole stage."""
+"""Images of a stage: written as shards of class blocks, read as one array."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def encoded_output(
     format: ImageFormat = "png",
     quality: int = 75,
 ) -> UnitOutput:
-    """As `images_output`, for images that belong to no run's config."""
+    """As `images_output`, for images without a run's config."""
     labels, ipc_ids = (np.array(values, dtype=np.int64) for values in zip(*slots, strict=True))
     table = build_images_table(images, labels, ipc_ids, class_names, format, quality, dataset=dataset)
     stored = read_images_table(table).images

@@ -45,7 +45,7 @@ class LabelledEpochs:
         self._kept: dict[Hashable, np.ndarray] = {}
 
     def get(self, row: Hashable, epoch: Hashable, label: Callable[[], np.ndarray]) -> np.ndarray:
-        """The labels of an epoch of a row: those that are kept, else made now. Nobody may change them."""
+        """The labels of an epoch of a row, kept or made now. Do not change them."""
         if row != self._row:
             self._row, self._kept = row, {}
         if epoch in self._kept:

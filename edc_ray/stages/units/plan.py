@@ -1,4 +1,4 @@
-"""Work units: what a stage is cut into, and what a unit gives back."""
+"""Work units, what they return, and the stage that they belong to."""
 
 from __future__ import annotations
 
@@ -120,17 +120,17 @@ class Stage:
 
     @property
     def folder(self) -> str:
-        """Where its results lie in a run's folder."""
+        """Name of its folder in a run."""
         return stage_folder(self.name)
 
     @property
     def lineage(self) -> tuple[Stage, ...]:
-        """The stages that this one builds on, near and far, and itself at the end."""
+        """All stages that this one builds on, directly or not, then itself."""
         before = [stage for needed in self.needs for stage in needed.lineage]
         return (*dict.fromkeys(before), self)
 
     def ipc_matters(self, config: RunConfig) -> bool:
-        """Whether another `ipc` changes its results, or those that it builds on."""
+        """Whether another `ipc` changes its results or those that it builds on."""
         return any(stage.sees_ipc(config) for stage in self.lineage)
 
 

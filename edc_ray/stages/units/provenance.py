@@ -35,7 +35,7 @@ def environment_facts(device: torch.device) -> dict[str, str]:
 
 
 def joined_facts(environments: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """Facts of several makers as one: where they differ, all values in order, separated by '; '."""
+    """Facts of several environments as one: different values in order, separated by '; '."""
     joined: dict[str, dict[str, None]] = {}
     for environment in environments:
         for name, value in environment.items():

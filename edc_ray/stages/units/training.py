@@ -1,4 +1,4 @@
-"""What trainings of observers and of students share: optimiser, rate, batches, accuracy on real images."""
+"""What training of observers and students shares: optimiser, rate, batches, accuracy on real images."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Judgement:
 
 
 def make_optimizer(network: nn.Module, section: OptimizerConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW whose weight decay leaves biases and norm scales alone; one pass over the parameters."""
+    """SGD or AdamW without weight decay of biases and norm scales; one pass over the parameters."""
     decay, no_decay = weight_decay_groups(network.named_parameters())
     groups = [
         {"params": list(decay.values()), "weight_decay": section.weight_decay},
@@ -142,7 +142,7 @@ def mean_and_std(context: StageContext) -> tuple[tuple[float, ...], tuple[float,
 
 
 def mean_over_group(loss: Tensor, context: StageContext) -> Tensor:
-    """Mean of a loss over the processes that train one network, so that a schedule may go by it."""
+    """Mean of a loss over the processes that train one network, for a schedule that follows it."""
     if context.group.size > 1:  # workers that train networks of their own have a process group too
         loss = loss.detach().clone()
         torch.distributed.all_reduce(loss)

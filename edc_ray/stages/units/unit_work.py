@@ -1,4 +1,4 @@
-"""Doing one work unit, the same way in every mode, and doing several in this process."""
+"""Running a work unit, the same way in every mode, and running several in this process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def do_unit(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
 
 
 def execute_here(stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterator[Outcome]:
-    """One unit after the other in this process; a failing unit does not stop the others."""
+    """Run units one after the other in this process. A failing unit does not stop the others."""
     for unit in units:
         try:
             yield Outcome(unit, record=do_unit(context, unit, stage))

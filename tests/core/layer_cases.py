@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edc_ray.core.layers.measured_input import Activation, StatisticKernels, measure
+from edc_ray.core.layers.measured_input import (
+    Activation,
+    NormFormula,
+    NormKernels,
+    StatisticKernels,
+    measure,
+)
 
 # Sides that are multiples of the tile's or not, single pixels, rows, columns, batch 1, one channel.
 SHAPES = [
@@ -101,3 +107,33 @@ def assert_equals_plain_formulas(
     # The gradient of a variance holds x - mean, whose rounding is that of the pixels.
     scale = plain_gradient.abs().max().item() * largest
     torch.testing.assert_close(gradient.double(), plain_gradient, rtol=0, atol=tolerance * scale + 1e-12)
+
+
+def assert_norm_is_plain(
+    norms: NormKernels, x: Tensor, formula: NormFormula, upstream: Tensor, by: Sequence[Tensor], mean: float
+) -> None:
+    """Results, statistics and gradient of a frozen norm by kernels are those of plain formulas in float64."""
+    result, found = norms.normalised(x, formula, measured=True)
+    assert found is not None
+    unmeasured, nothing = norms.normalised(x, formula, measured=False)
+    assert nothing is None
+    assert torch.equal(unmeasured, result)
+    again, *of_images = norms.normalised_images(x, formula)
+    assert torch.equal(again, result)
+    gradient = norms.gradient(x, formula, upstream, found, by)
+
+    wide = x.double().requires_grad_()
+    y = wide * formula.scale.double()[:, None, None] + formula.shift.double()[:, None, None]
+    plain = ACTIVATIONS[formula.activation](y)
+    quantities = wide.mean((0, 2, 3)), wide.var((0, 2, 3), correction=0)
+    torch.testing.assert_close(found.double(), torch.cat(quantities), rtol=2e-6, atol=2e-6)
+    for each, plainly in zip(of_images, (wide.mean((2, 3)), wide.var((2, 3), correction=0)), strict=True):
+        torch.testing.assert_close(each, plainly, rtol=2e-6, atol=4e-6)
+    tolerance = 2e-6 * (1 + mean)
+    torch.testing.assert_close(result.double(), plain, rtol=2e-6, atol=tolerance)
+    loss = (plain * upstream).sum() + sum((b * q).sum() for b, q in zip(by, quantities, strict=True))
+    (expected,) = torch.autograd.grad(loss, wide)
+    # At a bend, rounding decides on which side float32 falls.
+    bends = {"relu": (0, 0), "relu6": (0, 6)}.get(formula.activation or "", (torch.inf, torch.inf))
+    at_a_bend = ((y - bends[0]).abs() < 4 * tolerance) | ((y - bends[1]).abs() < 4 * tolerance)
+    assert (gradient - expected).abs().masked_fill(at_a_bend, 0).max() < 4 * tolerance

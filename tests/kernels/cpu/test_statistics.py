@@ -22,6 +22,7 @@ from tests.core.layer_cases import (
     SHAPES,
     Case,
     assert_equals_plain_formulas,
+    assert_norm_is_plain,
     found,
     random_input,
 )
@@ -149,30 +150,7 @@ def test_norms_are_those_of_plain_formulas(
     upstream = random_input(shape, seed=1)
     formula = _formula(x, activation)
     by = (torch.linspace(-3, 3, shape[1]), torch.linspace(1, 2, shape[1]))
-    result, found = norms.normalised(x, formula, measured=True)
-    unmeasured, nothing = norms.normalised(x, formula, measured=False)
-    assert nothing is None
-    assert torch.equal(unmeasured, result)
-    again, *of_images = norms.normalised_images(x, formula)
-    assert torch.equal(again, result)
-    gradient = norms.gradient(x, formula, upstream, found, by)
-
-    wide = x.double().requires_grad_()
-    y = wide * formula.scale.double()[:, None, None] + formula.shift.double()[:, None, None]
-    plain = ACTIVATIONS[activation](y)
-    quantities = wide.mean((0, 2, 3)), wide.var((0, 2, 3), correction=0)
-    assert found is not None
-    torch.testing.assert_close(found, torch.cat(quantities), rtol=2e-6, atol=2e-6)
-    for each, plainly in zip(of_images, (wide.mean((2, 3)), wide.var((2, 3), correction=0)), strict=True):
-        torch.testing.assert_close(each, plainly, rtol=2e-6, atol=2e-6)
-    tolerance = 2e-6 * (1 + mean)
-    torch.testing.assert_close(result.double(), plain, rtol=2e-6, atol=tolerance)
-    loss = (plain * upstream).sum() + sum((b * q).sum() for b, q in zip(by, quantities, strict=True))
-    (expected,) = torch.autograd.grad(loss, wide)
-    # At a bend, rounding decides on which side float32 falls.
-    bends = {"relu": (0, 0), "relu6": (0, 6)}.get(activation or "", (torch.inf, torch.inf))
-    at_a_bend = ((y - bends[0]).abs() < 4 * tolerance) | ((y - bends[1]).abs() < 4 * tolerance)
-    assert (gradient - expected).abs().masked_fill(at_a_bend, 0).max() < 4 * tolerance
+    assert_norm_is_plain(norms, x, formula, upstream, by, mean)
 
 
 def test_norms_pass_on_what_is_no_number(kernels: CompiledKernels) -> None:

@@ -18,7 +18,13 @@ from edc_ray.core.seeding import draws
 from edc_ray.core.views.augment import AugmentParams, apply_shared_view, sample_shared_view
 from edc_ray.kernels.cuda.pixels import TritonPixelKernels
 from edc_ray.kernels.cuda.statistics import TritonKernels
-from tests.core.layer_cases import ACTIVATIONS, Case, assert_equals_plain_formulas, random_input
+from tests.core.layer_cases import (
+    ACTIVATIONS,
+    Case,
+    assert_equals_plain_formulas,
+    assert_norm_is_plain,
+    random_input,
+)
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
@@ -84,28 +90,7 @@ def _assert_norm_equals_plain_formulas(
     scale = torch.linspace(-2, 2, x.shape[1], device=DEVICE) + 0.01
     formula = NormFormula(scale, -scale * x.mean((0, 2, 3)) + 0.3, activation)
     by = [torch.linspace(low, high, x.shape[1], device=DEVICE) for low, high in ((-3, 3), (1, 2))]
-    result, found = norms.normalised(x, formula, measured=True)
-    assert found is not None
-    assert torch.equal(norms.normalised(x, formula, measured=False)[0], result)
-    again, *of_images = norms.normalised_images(x, formula)
-    assert torch.equal(again, result)
-    gradient = norms.gradient(x, formula, upstream, found, by)
-
-    wide = x.double().requires_grad_()
-    y = wide * formula.scale.double()[:, None, None] + formula.shift.double()[:, None, None]
-    plain = ACTIVATIONS[activation](y)
-    quantities = wide.mean((0, 2, 3)), wide.var((0, 2, 3), correction=0)
-    torch.testing.assert_close(found.double(), torch.cat(quantities), rtol=2e-6, atol=2e-6)
-    for each, plainly in zip(of_images, (wide.mean((2, 3)), wide.var((2, 3), correction=0)), strict=True):
-        torch.testing.assert_close(each, plainly, rtol=2e-6, atol=4e-6)
-    tolerance = 2e-6 * (1 + mean)
-    torch.testing.assert_close(result.double(), plain, rtol=2e-6, atol=tolerance)
-    loss = (plain * upstream).sum() + sum((b * q).sum() for b, q in zip(by, quantities, strict=True))
-    (expected,) = torch.autograd.grad(loss, wide)
-    # At a bend, which side float32 falls on is a matter of rounding.
-    bends = {"relu": (0, 0), "relu6": (0, 6)}.get(activation or "", (torch.inf, torch.inf))
-    at_a_bend = ((y - bends[0]).abs() < 4 * tolerance) | ((y - bends[1]).abs() < 4 * tolerance)
-    assert (gradient - expected).abs().masked_fill(at_a_bend, 0).max() < 4 * tolerance
+    assert_norm_is_plain(norms, x, formula, upstream, by, mean)
 
 
 def test_norms_pass_on_what_is_no_number(kernels: TritonKernels) -> None:

@@ -123,7 +123,7 @@ def check_same_data(store: Store, data: OpenedDataset) -> None:
         ConfigError: the folder has results of other training or validation images.
     """
     stored = store.read_if_there(RUN_DATA, limit=MAX_CONFIG_BYTES)
-    if stored is None or stored == data_facts(data):
+    if stored is None or _content(stored) == _content(data_facts(data)):
         return
     if has_any_results(store):
         raise ConfigError(
@@ -136,10 +136,20 @@ def check_same_data(store: Store, data: OpenedDataset) -> None:
 
 
 def data_facts(data: OpenedDataset) -> bytes:
-    """Number and hash of training and validation images, as `data.json` holds them."""
-    sets = {"train": data.train, "val": data.val}
-    facts = {name: {"images": len(images), "sha256": images.content_hash} for name, images in sets.items()}
+    """What `data.json` holds of training and validation images: number, hash, and which were left out."""
+    facts = {}
+    for name, images, bad in (("train", data.train, data.bad_train), ("val", data.val, data.bad_val)):
+        facts[name] = {"images": len(images), "sha256": images.content_hash} | ({"bad": bad} if bad else {})
     return json.dumps(facts, sort_keys=True).encode()
+
+
+def _content(facts: bytes) -> Any:
+    """What must be equal: the names of the images that were left out change when the data moves."""
+    try:
+        sets = json.loads(facts)
+        return {name: (one["images"], one["sha256"]) for name, one in sets.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return facts
 
 
 def _has_results(store: Store, stage: StageName) -> bool:

@@ -17,7 +17,8 @@ from edc_ray.stages.units.plan import Stage
 # Where the pixels come from; what they are is covered by the hash of their content.
 _DATASET_LOCATION = {
     "name", "train", "val", "val_fraction", "max_per_class", "max_val_per_class", "download", "cache",
-    "allow_weak_observers",
+    "allow_weak_observers", "image_column", "label_column", "repeated_names", "transparency", "on_bad_image",
+    "max_bad_images",
 }  # fmt: skip
 
 

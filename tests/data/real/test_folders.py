@@ -4,7 +4,13 @@ import fsspec
 import numpy as np
 import pytest
 
-from edc_ray.data.real.folders import FileReader, read_image_folder, read_image_glob
+from edc_ray.data.real.folders import (
+    FileReader,
+    holds_splits,
+    read_image_folder,
+    read_image_glob,
+    split_folder,
+)
 from edc_ray.errors import DataError
 from tests.data.made_images import synthetic_images, write_image_folder
 
@@ -31,18 +37,40 @@ def test_first_level_folders_are_the_classes_and_may_be_nested(tree: str) -> Non
 
 def test_what_is_no_image_is_passed_over(tree: str) -> None:
     filesystem = fsspec.filesystem("file")
-    for path in ("README.txt", "class0/notes.txt", "class0/._00000.png", ".cache/x.png", "loose.png"):
+    for path in ("README.txt", "class0/notes.txt", ".cache/x.txt", "loose.png"):
         filesystem.makedirs(f"{tree}/{path}".rsplit("/", 1)[0], exist_ok=True)
         filesystem.pipe_file(f"{tree}/{path}", b"x")
     assert len(_read(tree).labels) == 6
     assert len(_read(tree).class_names or ()) == 3
 
 
-def test_a_folder_of_splits_is_told_from_a_folder_of_classes(tmp_path) -> None:
-    for split in ("train", "val"):
-        write_image_folder(synthetic_images(2, 1, 8), f"{tmp_path}/{split}")
-    with pytest.raises(DataError, match=r"holds splits, not classes(.|\n)*dataset\.train=.*/train"):
-        _read(str(tmp_path))
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (("train", "test"), True),
+        (("Train", "Valid"), True),
+        (("seg_train", "seg_test", "seg_pred"), True),
+        (("train",), True),
+        (("train", "car"), False),
+        (("test tube", "flask"), False),
+    ],
+)
+def test_a_tree_of_splits_is_told_from_a_tree_of_classes(tmp_path, folders, expected: bool) -> None:
+    files = {f"{tmp_path}/{folder}/class0/{k}.png": {"size": 1} for folder in folders for k in range(2)}
+    assert holds_splits(str(tmp_path), files) is expected
+
+
+def test_class_folders_named_after_splits_are_classes() -> None:
+    assert not holds_splits("d", {"d/train/0.png": {}, "d/test/0.png": {}})
+
+
+def test_each_role_gets_its_folder() -> None:
+    files = {f"d/{split}/a/0.png": {} for split in ("train", "valid", "test", "more")}
+    assert split_folder("d", files, "train", "d") == "train"
+    assert split_folder("d", files, "val", "d") == "valid"
+    files["d/train2017/a/0.png"] = {}
+    with pytest.raises(DataError, match=r"several folders of one split(.|\n)*train, train2017"):
+        split_folder("d", files, "train", "d")
 
 
 def test_a_folder_without_images_is_refused(tmp_path) -> None:

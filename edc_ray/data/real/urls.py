@@ -1,0 +1,153 @@
+"""Images by URL: a folder of classes, Parquet files, or a pattern, on any storage that fsspec reaches."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import fsspec.core
+from fsspec import AbstractFileSystem
+
+from edc_ray.artifacts.storage.redaction import shown_url
+from edc_ray.data.real.folders import (
+    holds_splits,
+    is_hidden,
+    is_image,
+    read_image_folder,
+    read_image_glob,
+    split_folder,
+)
+from edc_ray.data.real.other_kinds import refuse_other_folders
+from edc_ray.data.real.parquet import read_parquet
+from edc_ray.data.real.splits import Role, choose_split, has_split
+from edc_ray.data.real.undecoded import UndecodedImages
+from edc_ray.errors import DataError
+
+
+@dataclass(frozen=True)
+class ImagesAtUrl:
+    """What lies at a URL. `find_images` makes it.
+
+    Attributes:
+        form: how it is read.
+        root: the folder that was named; of a pattern, the part before the first mark.
+        files: path -> details, without hidden files.
+        shown: the URL without secrets.
+    """
+
+    filesystem: AbstractFileSystem
+    form: Literal["file", "tables", "classes", "splits", "pattern"]
+    root: str
+    files: dict[str, dict[str, Any]]
+    shown: str
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether a folder of training images holds a validation or test split beside them."""
+        if self.form == "splits":
+            return has_split(list(self.files), self.root, "val")
+        return self.form == "tables" and has_split(_tables(self.files), self.root, "val")
+
+    def read(self, role: Role, *, image_column: str | None, label_column: str | None) -> UndecodedImages:
+        """The images of one role. They stay encoded.
+
+        Args:
+            role: which split, where there are several.
+            image_column, label_column: of Parquet files, see `read_parquet`.
+
+        Raises:
+            DataError: the files hold something else, or cannot be read.
+        """
+        with _storage_errors(self.shown):
+            if self.form in ("file", "tables"):
+                paths = sorted(_tables(self.files) or self.files)
+                if self.form == "tables":
+                    paths = choose_split(paths, self.root, role, self.shown)
+                columns = {"image_column": image_column, "label_column": label_column}
+                return read_parquet(self.filesystem, paths, self.shown, **columns)
+            if self.form == "pattern":
+                return read_image_glob(self.filesystem, self.files, self.shown)
+            root, shown = self.root, self.shown
+            if self.form == "splits":
+                name = split_folder(root, self.files, role, shown)
+                root, shown = posixpath.join(root, name), posixpath.join(shown, name)
+            return read_image_folder(self.filesystem, root, self.files, shown)
+
+
+def find_images(source: str) -> ImagesAtUrl:
+    """Look at what lies at a URL.
+
+    Args:
+        source: a folder with one folder of images for each class, such a folder for each split, Parquet
+            files, or a pattern of either.
+
+    Raises:
+        DataError: nothing is there, it cannot be reached, or it holds something else.
+    """
+    shown = shown_url(source)
+    with _storage_errors(shown):
+        filesystem, path = fsspec.core.url_to_fs(source)
+        if filesystem.isfile(path):
+            return ImagesAtUrl(filesystem, "file", posixpath.dirname(path), {path: {}}, shown)
+        if filesystem.isdir(path):
+            files = _below(filesystem, path)
+            return ImagesAtUrl(filesystem, _form(files, path, shown), path, files, shown)
+        if any(mark in path for mark in "*?["):
+            matches = filesystem.glob(path, detail=True)
+            assert isinstance(matches, dict)
+            root = path[: min(path.index(mark) for mark in "*?[" if mark in path)].rpartition("/")[0]
+            files = {name: info for name, info in matches.items() if not is_hidden(name, root)}
+            form = "tables" if _tables(files) else "pattern"
+            return ImagesAtUrl(filesystem, form, root, files, shown)
+    raise DataError(
+        f"nothing at {shown}",
+        expected="a folder with one folder of images for each class, Parquet files, or a pattern",
+        next="check dataset.train and dataset.val",
+    )
+
+
+def _tables(files: Iterable[str]) -> list[str]:
+    return [path for path in files if path.lower().endswith(".parquet")]
+
+
+def _form(files: dict[str, dict[str, Any]], root: str, shown: str) -> Literal["tables", "classes", "splits"]:
+    if _tables(files):
+        return "tables"
+    if not any(map(is_image, files)):
+        refuse_other_folders(list(files), shown)
+    return "splits" if holds_splits(root, files) else "classes"
+
+
+def _below(filesystem: AbstractFileSystem, folder: str) -> dict[str, dict[str, Any]]:
+    files = filesystem.find(folder, detail=True)
+    assert isinstance(files, dict)
+    # fsspec lists a link to a folder as a file, and subsets often consist of links to class folders.
+    for name in [name for name, info in files.items() if info["type"] not in ("file", "directory")]:
+        if filesystem.isdir(name):
+            files |= filesystem.find(name, detail=True)
+    return {name: info for name, info in files.items() if not is_hidden(name, folder)}
+
+
+@contextmanager
+def _storage_errors(shown: str) -> Iterator[None]:
+    # Storage libraries raise their own types, which cannot be named here without an import. Their messages
+    # may carry signed URLs or credentials, so only the type is shown.
+    try:
+        yield
+    except DataError:
+        raise
+    except ImportError as error:
+        raise DataError(
+            f"cannot open {shown}",
+            found=str(error),
+            next="install the storage library: pip install 'edc-ray[s3]', [gcs] or [azure]",
+        ) from error
+    except Exception as error:
+        raise DataError(
+            f"cannot open {shown}",
+            found=type(error).__name__,
+            next="check the address and the credentials of this environment",
+        ) from error

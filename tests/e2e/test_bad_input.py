@@ -117,9 +117,9 @@ def test_a_single_class(run: Run, no_work: Callable[[], None], tmp_path: Path) -
 
 
 def test_a_validation_set_of_other_classes(run: Run, no_work: Callable[[], None], folder: Path) -> None:
-    write_image_folder(synthetic_images(2, 4, 8, 3), str(folder.parent / "val"))
+    write_image_folder(synthetic_images(4, 4, 8, 3), str(folder.parent / "val"))
     ended = run(*_mine(folder), f"dataset.val={folder.parent / 'val'}")
-    _refused(ended, "DataError", "different classes", "'class2'")
+    _refused(ended, "DataError", "different classes", "'class3'")
     no_work()
 
 

@@ -24,7 +24,6 @@ from edc_ray.data.real.named import read_digits, read_torchvision
 from edc_ray.data.real.own import is_own, read_own
 from edc_ray.data.real.splits import Role
 from edc_ray.data.real.undecoded import (
-    BadImagesError,
     Decoding,
     MemoryReader,
     UndecodedImages,
@@ -91,12 +90,14 @@ def open_dataset(spec: DatasetSpec, seed: int, *, memory_limit: int = MEMORY_LIM
     refuse_empty_classes(train)
     try:
         return _described(spec, train, val, memory_limit, {"bad_train": bad_train, "bad_val": bad_val})
-    except BadImagesError as error:
-        # Both sets at once: the user repairs them once.
+    except DataError:
+        # Whatever came to light first: all bad images of both sets are named at once.
         bad = [
             found for one in (train, val) for found in find_bad_rows(one.reader, probed_rows(one)).values()
         ]
-        raise (bad_images(sorted(bad, key=lambda one: one.name)) if bad else error) from None
+        if bad:
+            raise bad_images(sorted(bad, key=lambda one: one.name)) from None
+        raise
 
 
 def _described(

@@ -46,7 +46,9 @@ def is_split_folder(name: str) -> bool:
     return name.lower() in _WORDS
 
 
-def choose_split(paths: Sequence[str], root: str, role: Role, source: str) -> list[str]:
+def choose_split(
+    paths: Sequence[str], root: str, role: Role, source: str, *, named: bool = False
+) -> list[str]:
     """The files of one role. All of them, if no name says to which split a file belongs.
 
     A file belongs to the split that its own name says, else to that of the nearest folder below `root`. Files
@@ -57,6 +59,7 @@ def choose_split(paths: Sequence[str], root: str, role: Role, source: str) -> li
         root: what the user named; its own folders say nothing.
         role: "train" takes the split train; "val" takes validation, else test.
         source: what errors call the root.
+        named: the user chose these files by a pattern, so that files of a single split are what was meant.
 
     Returns:
         The chosen files, sorted. Both roles may get the same files: `open_dataset` refuses that.
@@ -65,8 +68,8 @@ def choose_split(paths: Sequence[str], root: str, role: Role, source: str) -> li
         DataError: other splits are there, but not the one wanted.
     """
     splits = _by_split(paths, root)
-    if list(splits) == [_NO_SPLIT]:
-        return splits[_NO_SPLIT]
+    if list(splits) == [_NO_SPLIT] or (named and len(splits) == 1):
+        return next(iter(splits.values()))
     chosen = next((name for name in _WANTED[role] if name in splits), None)
     if chosen is None:
         raise _no_such_split(splits, role, source)

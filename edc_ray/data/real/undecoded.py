@@ -331,11 +331,7 @@ def is_grey(image: Image.Image) -> bool:
     return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
 
 
-class BadImagesError(DataError):
-    """Images cannot be decoded. `bad_images` makes it."""
-
-
-def bad_images(bad: Sequence[BadImageError], *, limit: int | None = None) -> BadImagesError:
+def bad_images(bad: Sequence[BadImageError], *, limit: int | None = None) -> DataError:
     """The error for images that cannot be decoded. Names each, up to a number that can be read.
 
     Args:
@@ -350,7 +346,7 @@ def bad_images(bad: Sequence[BadImageError], *, limit: int | None = None) -> Bad
     way_out = "dataset.on_bad_image=skip" if limit is None else "a higher dataset.max_bad_images"
     above = "" if limit is None else f", more than dataset.max_bad_images={limit}"
     which = f"image {bad[0].name}" if len(bad) == 1 else f"{len(bad)} images"
-    return BadImagesError(
+    return DataError(
         f"cannot decode {which}{above}",
         found=bad[0].problem if len(bad) == 1 else "\n            ".join(shown),
         expected=f"{', '.join(FORMATS)} images, whole, of at most {MAX_IMAGE_PIXELS / 1e6:.0f} megapixels",

@@ -46,10 +46,15 @@ class ImagesAtUrl:
 
     @property
     def has_validation(self) -> bool:
-        """Whether a folder of training images holds a validation or test split beside them."""
-        if self.form == "splits":
-            return has_split(list(self.files), self.root, "val")
-        return self.form == "tables" and has_split(_tables(self.files), self.root, "val")
+        """Whether it holds a training split and beside it a validation or test split."""
+        if self.form != "splits" and not self._tables:
+            return False
+        files = self._tables or list(self.files)
+        return has_split(files, self.root, "train") and has_split(files, self.root, "val")
+
+    @property
+    def _tables(self) -> list[str]:
+        return _tables(self.files)
 
     def read(self, role: Role, *, image_column: str | None, label_column: str | None) -> UndecodedImages:
         """The images of one role. They stay encoded.
@@ -62,10 +67,11 @@ class ImagesAtUrl:
             DataError: the files hold something else, or cannot be read.
         """
         with _storage_errors(self.shown):
-            if self.form in ("file", "tables"):
-                paths = sorted(_tables(self.files) or self.files)
-                if self.form == "tables":
-                    paths = choose_split(paths, self.root, role, self.shown)
+            if self.form == "file" or self._tables:
+                paths = list(self.files)
+                if self.form != "file":
+                    named = self.form == "pattern"
+                    paths = choose_split(self._tables, self.root, role, self.shown, named=named)
                 columns = {"image_column": image_column, "label_column": label_column}
                 return read_parquet(self.filesystem, paths, self.shown, **columns)
             if self.form == "pattern":
@@ -100,8 +106,7 @@ def find_images(source: str) -> ImagesAtUrl:
             assert isinstance(matches, dict)
             root = path[: min(path.index(mark) for mark in "*?[" if mark in path)].rpartition("/")[0]
             files = {name: info for name, info in matches.items() if not is_hidden(name, root)}
-            form = "tables" if _tables(files) else "pattern"
-            return ImagesAtUrl(filesystem, form, root, files, shown)
+            return ImagesAtUrl(filesystem, "pattern", root, files, shown)
     raise DataError(
         f"nothing at {shown}",
         expected="a folder with one folder of images for each class, Parquet files, or a pattern",

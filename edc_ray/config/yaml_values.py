@@ -90,12 +90,9 @@ def read_value(text: str, wanted: Any) -> Any:
     """
     stripped = text.strip()
     quoted = len(stripped) > 1 and stripped[0] == stripped[-1] and stripped[0] in "'\""
+    is_null = re.match(_PLAIN_FORMS["tag:yaml.org,2002:null"][0], stripped)
     if _wants_text(wanted) and not quoted:
-        return (
-            None
-            if _takes_none(wanted) and re.match(_PLAIN_FORMS["tag:yaml.org,2002:null"][0], stripped)
-            else text
-        )
+        return None if is_null and _takes_none(wanted) else text
     items = _arms(wanted, _is_sequence)
     if items and not is_null and not stripped.startswith("["):
         return [read_value(text, _item_type(items[0]))]

@@ -127,7 +127,13 @@ def warn_of_empty_classes(val: UndecodedImages) -> None:
     """Say which classes have no validation image."""
     empty = _without_images(val)
     if empty:
-        _log.warning("%s: %d classes have no validation image: %s", val.source, len(empty), _some(empty))
+        _log.warning(
+            "%s: no validation image of %d of %d classes: %s",
+            val.source,
+            len(empty),
+            len(val.class_names or ()),
+            _some(empty),
+        )
 
 
 def _without_images(images: UndecodedImages) -> list[str]:
@@ -165,7 +171,7 @@ def _refuse_unlabelled(images: UndecodedImages, numbers: np.ndarray) -> None:
     if len(others) < len(numbers) and np.array_equal(others, np.arange(len(others))):
         first = int(np.flatnonzero(images.labels == UNLABELLED)[0])
         raise DataError(
-            f"{images.source}: {int((images.labels == UNLABELLED).sum())} images have no label",
+            f"{images.source}: images without a label ({int((images.labels == UNLABELLED).sum())})",
             found=f"label -1 of {images.reader.name(int(images.rows[first]))}",
             expected=f"labels {_some_numbers(others)}" if len(others) else "labelled images",
             next="use a split with labels, or remove these images",
@@ -192,7 +198,7 @@ def _distinct(
         labels = [label for label, name in enumerate(names) if name in repeated]
         shown = [f"{label}: '{names[label]}'" for label in labels[:6]]
         raise DataError(
-            f"{source}: {len(repeated)} names stand for several classes each",
+            f"{source}: several classes have the same name",
             found=", ".join(shown) + (" and more" if len(labels) > len(shown) else ""),
             expected="a name of its own for each class",
             next="dataset.repeated_names=number appends the label to such names (crane_134, crane_517)",
@@ -228,7 +234,7 @@ def _refuse_labels_out_of_range(images: UndecodedImages, names: Sequence[str]) -
 def _out_of_range(images: UndecodedImages, wrong: np.ndarray, expected: str) -> DataError:
     first = int(wrong[0])
     return DataError(
-        f"{images.source}: {len(wrong)} labels are out of range",
+        f"{images.source}: labels out of range ({len(wrong)})",
         found=f"label {images.labels[first]} of {images.reader.name(int(images.rows[first]))}",
         expected=f"labels {expected}",
         next="use a split with labels, or correct the labels or the names of the classes",
@@ -250,7 +256,7 @@ def _select(images: UndecodedImages, wanted: tuple[str, ...], *, complete: bool 
     new_label = np.asarray([position.get(name, -1) for name in images.class_names], dtype=np.int64)
     dropped = int((new_label < 0).sum())
     if dropped:
-        _log.info("%s: left out %d classes that dataset.class_names does not list", images.source, dropped)
+        _log.info("%s: left out classes that dataset.class_names does not list (%d)", images.source, dropped)
     labels = new_label[images.labels]
     kept = np.flatnonzero(labels >= 0)
     return replace(images, rows=images.rows[kept], labels=labels[kept], class_names=wanted)

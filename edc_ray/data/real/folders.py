@@ -192,8 +192,8 @@ def _tell_of_others(files: Iterable[str], root: str, source: str) -> None:
     if others:
         suffixes = sorted({posixpath.splitext(path)[1].lower() for path in others})
         _log.warning(
-            "%s: left out %d files that are not read (%s), such as %s; convert them to PNG or JPEG",
-            source, len(others), ", ".join(suffixes), others[0].removeprefix(inside),
+            "%s: left out files that are not read: %s, such as %s (%d); convert them to PNG or JPEG",
+            source, ", ".join(suffixes), others[0].removeprefix(inside), len(others),
         )  # fmt: skip
 
 

@@ -12,9 +12,9 @@ from edc_ray.config.dataset import Transparency
 from edc_ray.data.real.images import DenseImages, ImageSet
 from edc_ray.data.real.undecoded import (
     NUM_THREADS,
+    BadImageError,
     Item,
     MemoryReader,
-    BadImageError,
     UndecodedImages,
     bad_images,
     is_grey,

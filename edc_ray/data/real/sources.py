@@ -235,7 +235,7 @@ def _without_bad(images: UndecodedImages, spec: DatasetSpec) -> tuple[UndecodedI
     if len(bad) > spec.max_bad_images:
         raise bad_images(bad, limit=spec.max_bad_images)
     _log.warning(
-        "%s: left out %d images that cannot be decoded: %s",
+        "%s: left out images that cannot be decoded (%d): %s",
         images.source, len(bad), "; ".join(f"{one.name} ({one.problem})" for one in bad),
     )  # fmt: skip
     sound = np.setdiff1d(np.arange(len(images.rows)), np.asarray(sorted(found)))

@@ -78,8 +78,8 @@ def choose_split(
     for name, files in others.items():
         level = logging.INFO if name in used_elsewhere else logging.WARNING
         _log.log(
-            level, "%s: %s takes '%s'; left out %d files of %s, such as %s",
-            source, f"dataset.{role}", chosen, len(files), name, posixpath.basename(files[0]),
+            level, "%s: dataset.%s takes the split '%s'; left out: %s, such as %s (files: %d)",
+            source, role, chosen, name, posixpath.basename(files[0]), len(files),
         )  # fmt: skip
     return splits[chosen]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -95,7 +96,7 @@ def find_images(source: str) -> ImagesAtUrl:
     """
     shown = shown_url(source)
     with _storage_errors(shown):
-        filesystem, path = fsspec.core.url_to_fs(source)
+        filesystem, path = _filesystem_of(source)
         if filesystem.isfile(path):
             return ImagesAtUrl(filesystem, "file", posixpath.dirname(path), {path: {}}, shown)
         if filesystem.isdir(path):
@@ -112,6 +113,13 @@ def find_images(source: str) -> ImagesAtUrl:
         expected="a folder with one folder of images for each class, Parquet files, or a pattern",
         next="check dataset.train and dataset.val",
     )
+
+
+def _filesystem_of(source: str) -> tuple[AbstractFileSystem, str]:
+    if "://" not in source and os.path.lexists(source):
+        # A local name may hold "::", which fsspec takes for a chain of storages.
+        return fsspec.filesystem("file"), os.path.abspath(source)
+    return fsspec.core.url_to_fs(source)
 
 
 def _tables(files: Iterable[str]) -> list[str]:

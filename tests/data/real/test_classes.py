@@ -81,7 +81,7 @@ def test_validation_images_are_matched_by_name_and_may_lack_a_class(caplog) -> N
     val = choose_validation(_images([0, 1, 1], ("c", "a")), classes, selected=False)
     assert val.labels.tolist() == [2, 0, 0]
     warn_of_empty_classes(val)
-    assert "1 classes have no validation image: 'b'" in caplog.text
+    assert "no validation image of 1 of 3 classes: 'b'" in caplog.text
 
 
 def test_validation_images_of_unselected_classes_are_left_out() -> None:
@@ -94,8 +94,8 @@ def test_validation_images_of_unselected_classes_are_left_out() -> None:
     ("images", "given", "num_classes", "message"),
     [
         (_images([], None), None, None, "is empty"),
-        (_images([0, 1, -1], None), None, None, r"1 images have no label(.|\n)*label -1 of made row 2"),
-        (_images([-1, -1], None), None, None, r"2 images have no label"),
+        (_images([0, 1, -1], None), None, None, r"images without a label \(1\)(.|\n)*label -1 of made row 2"),
+        (_images([-1, -1], None), None, None, r"images without a label \(2\)"),
         (_images([0, 5], ("a", "b")), None, None, r"label 5 of made row 1(.|\n)*0 to 1"),
         (_images([0, 2, 3], None), None, 2, r"3 classes(.|\n)*2 classes"),
         (_images([0, 2, 3], None), ("a", "b"), None, r"2 names, and 3 different labels: 0, 2, 3"),
@@ -104,7 +104,7 @@ def test_validation_images_of_unselected_classes_are_left_out() -> None:
         (_images([0, 1], ("a", "b")), None, 3, r"num_classes contradicts(.|\n)*2 classes"),
         (_images([0, 0], ("a",)), None, None, "single class"),
         (_images([0, 0], None), None, None, "single class"),
-        (_images([0, 2], ("a", "b", "a")), None, None, r"several classes(.|\n)*0: 'a', 2: 'a'(.|\n)*number"),
+        (_images([0, 2], ("a", "b", "a")), None, None, r"same name(.|\n)*0: 'a', 2: 'a'(.|\n)*number"),
     ],
 )
 def test_labels_and_names_that_contradict_are_refused(images, given, num_classes, message) -> None:
@@ -118,7 +118,7 @@ def test_repeated_names_are_told_apart_by_their_labels() -> None:
     assert chosen.class_names == classes.names == ("crane_0", "owl", "crane_2")
     val = choose_validation(images, classes, selected=False, repeated_names="number")
     assert val.labels.tolist() == [0, 1, 2]
-    with pytest.raises(DataError, match="several classes"):
+    with pytest.raises(DataError, match="the same name"):
         choose_classes(_images([0, 1, 2], ("a", "a", "a_0")), None, None, repeated_names="number")
 
 

@@ -70,7 +70,7 @@ def test_the_folder_that_the_user_named_says_nothing() -> None:
 def test_what_is_left_out_is_said(caplog) -> None:
     with caplog.at_level(logging.INFO):
         _choose([*FILES, "d/extra-0.parquet", "d/notes.parquet"], "train")
-    assert "left out 1 files of test, such as test-0.parquet" in caplog.text
+    assert "left out: test, such as test-0.parquet (files: 1)" in caplog.text
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert ["extra-0.parquet" in line or "notes.parquet" in line for line in warned] == [True, True]
 

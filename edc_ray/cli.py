@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from edc_ray.artifacts.storage.store import open_store
-from edc_ray.config.load import load_recipe, to_yaml, unknown_name
+from edc_ray.config.load import field_paths, load_recipe, to_yaml, unknown_name
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.errors import ArtifactError, ConfigError, EdcRayError, UnitsFailedError
 from edc_ray.face import configs
 from edc_ray.report.progress import ProgressDisplay, Style
+from edc_ray.report.table import ShownTable
 from edc_ray.runs.stored_run import stored_run
 from edc_ray.version import __version__, commit
 
@@ -35,6 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 stderr = Console(stderr=True)
+
+_WITH_FIELDS = ("run", "stage", "sweep", "show-config")
 
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="[RECIPE] [section.field=value ...]", show_default=False)
@@ -94,7 +97,7 @@ def sweep(
     if as_json:
         _print_json({"run": found.url, "trials": found.trials})
     else:
-        Console().print(found.table())
+        _print_table(found.table())
     if found.failed:
         raise UnitsFailedError(
             f"sweep: {len(found.failed)} of {len(found.trials)} trials failed; the others are done and kept",
@@ -296,10 +299,20 @@ def main() -> None:
     logging.basicConfig(level="WARNING", format="%(message)s", handlers=[handler])
     logging.getLogger("edc_ray").setLevel("INFO")
     try:
+        _refuse_fields_as_options(sys.argv[1:])
         app()
     except EdcRayError as error:
         stderr.print(f"{type(error).__name__}: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_status)
+
+
+def _refuse_fields_as_options(words: Sequence[str]) -> None:
+    """Other programs have --field value."""
+    for word in words:
+        name = word.removeprefix("--").partition("=")[0]
+        is_field = word.startswith("--") and name in field_paths()
+        if is_field and ("." in name or words[0] in _WITH_FIELDS):
+            raise ConfigError(f"{word} is no option", expected=f"{name}=VALUE", next="fields have no dashes")
 
 
 def _run_stages(config: RunConfig, stages: Sequence[str], as_json: bool, quiet: bool) -> None:
@@ -315,12 +328,12 @@ def _run_stages(config: RunConfig, stages: Sequence[str], as_json: bool, quiet: 
                 _print_json(run_summary(store, told.events, whole=False))
             raise
     stderr.print(f"run: {finished.url}", highlight=False, soft_wrap=True)
-    for url in told.report:
+    for url in told.report or [finished.report()]:
         stderr.print(f"     {url}", highlight=False, soft_wrap=True)
     if as_json:
         _print_json(run_summary(finished.store, told.events))
     elif finished.rows:
-        Console().print(finished.table())
+        _print_table(finished.table())
 
 
 class _Told(ExitStack):
@@ -345,6 +358,15 @@ class _Told(ExitStack):
             case _:
                 self.events.append(event)
                 self._progress(event)
+
+
+def _print_table(table: ShownTable) -> None:
+    """On a terminal as it fits; elsewhere whole, and in the letters that the output can hold."""
+    encoding = sys.stdout.encoding or "ascii"
+    if sys.stdout.isatty() and encoding.lower().startswith("utf"):
+        Console().print(table)
+    else:
+        print(table.to_text(encoding))
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -298,6 +298,18 @@ def test_a_second_call_prints_the_same_table_and_where_the_run_is(
         assert f"│ {row} " in answer.stdout
     assert f"run: {run_copy}\n" in answer.stderr
     assert "recover    complete (5 units)" in answer.stderr
+    assert f"{run_copy}/report/report.html\n" in answer.stderr
+
+
+@pytest.mark.parametrize("option", ["--recover.iterations=5", "--recover.iterations", "--device=cuda"])
+def test_a_field_typed_as_an_option_gets_a_hint(ask: Ask, option: str) -> None:
+    answer = ask("show-config", "digits", option, "5")
+    name = option.removeprefix("--").partition("=")[0]
+    assert answer.status == 2
+    assert f"{option} is no option" in answer.stderr
+    assert f"expected: {name}=VALUE" in answer.stderr
+    assert "No such option" in ask("show-config", "digits", "--no-such-thing").stderr
+    assert "is no option" not in ask("export", "nowhere", "--ipc", "1").stderr
 
 
 def test_quiet_shows_no_progress(ask: Ask, run_copy: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ ROWS = ("condensed", "init", "random", "random_hard", "full")
 _HEADINGS = ("row", "ipc", "student", "n", "top-1 (%)", "top-5 (%)")
 _NUMERIC = {"ipc", "n", "top-1 (%)", "top-5 (%)", "ECE"}
 _WRAPPED = {"note", "trial"}
-_WIDEST = 200  # characters of a table as text
+_WIDEST = 1000  # characters of a table as text
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,28 @@ class ShownTable:
             table.add_row(*map(Text, line))
         return table
 
-    def __repr__(self) -> str:
-        console = Console(file=io.StringIO(), width=_WIDEST, color_system=None)
+    def to_text(self, encoding: str = "utf-8") -> str:
+        """The table as text of any width, in letters that an encoding has."""
+        # Rich chooses its lines by the encoding of the file.
+        file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        console = Console(file=file, width=_WIDEST, color_system=None, force_terminal=False)
         with console.capture() as captured:
-            console.print(self)
-        return captured.get().rstrip("\n")
+            console.print(self._in_letters_of(encoding))
+        return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+    def _in_letters_of(self, encoding: str) -> ShownTable:
+        def held(text: str) -> str:
+            try:
+                text.encode(encoding)
+            except UnicodeEncodeError:
+                return text.replace("±", "+/-").encode(encoding, "replace").decode(encoding)
+            return text
+
+        lines = [[held(cell) for cell in line] for line in self.lines]
+        return ShownTable(held(self.title), [held(heading) for heading in self.headings], lines)
+
+    def __repr__(self) -> str:
+        return self.to_text()
 
     def to_html(self) -> str:
         """The table in HTML, with every text escaped."""

@@ -102,3 +102,15 @@ def test_a_table_as_html_escapes_its_texts() -> None:
 
 def test_markup_in_a_cell_is_shown_as_it_stands() -> None:
     assert "[red]hot" in repr(ShownTable("", ["row"], [["[red]hot"]]))
+
+
+def test_as_text_a_table_is_whole_and_in_the_letters_of_the_encoding() -> None:
+    long = "a value of a sweep that is far longer than a terminal is wide " * 3
+    table = ShownTable("t", ["field", "top-1 (%)"], [[long, "91.33 ± 0.22"], ["é", "-"]])
+    assert long.strip() in table.to_text()
+    assert "91.33 ± 0.22" in table.to_text()
+    plain = table.to_text("ascii")
+    assert plain.isascii()
+    assert "91.33 +/- 0.22" in plain
+    widths = {len(line) for line in plain.splitlines()[2:]}
+    assert len(widths) == 1

@@ -86,6 +86,10 @@ lock: | $(UV) ## bring requirements.lock up to pyproject.toml; LOCK_FLAGS=--upgr
 
 install: $(VENV)/.dev ## only install, with the developer's tools
 
+extra: $(VENV)/.runtime ## install an extra: EXTRA=s3, gcs, azure, timm or efficientnet-lite
+	@test -n '$(EXTRA)' || { echo 'Name one: make extra EXTRA=s3 (or gcs, azure, timm, efficientnet-lite)'; exit 1; }
+	$(INSTALL) -e '.[$(EXTRA)]'
+
 clean: ## delete .venv, .uv and caches; runs/ stays
 	rm -rf $(VENV) .uv .pytest_cache .ruff_cache .hypothesis
 
@@ -121,4 +125,4 @@ $(BIN)/python: | $(UV)
 		|| { rm -rf .uv; echo 'uv could not be installed: the Python above needs the module venv or pip'; exit 1; }
 
 .PHONY: demo fuzz test check lint types test-goldens test-nightly test-gpu s3-server s3-server-stop bench bench-gpu format configs docs diagram \
-	lock install clean help
+	lock install extra clean help

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import re
 import warnings
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from torch import nn
 
 from edc_ray.errors import ConfigError
 from edc_ray.models.adaptive_pool import with_pools_to_size
+from edc_ray.own_code import names_own_code, own_function
 
 Family = Literal["small", "torchvision", "efficientnet_lite", "timm", "own"]
 
@@ -36,7 +36,6 @@ SMALL_NETWORKS: dict[str, str] = {
 }
 EFFICIENTNET_LITES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 _TIMM = "timm:"
-_OWN = re.compile(r"[A-Za-z]\w*(\.\w+)*:[A-Za-z]\w*")
 
 
 def family_of(name: str) -> Family:
@@ -123,7 +122,12 @@ def _timm(name: str, num_classes: int, image_size: int, channels: int) -> nn.Mod
 
 
 def _own(name: str, num_classes: int, image_size: int, channels: int) -> nn.Module:
-    factory = _factory_of(name)
+    if not names_own_code(name):
+        raise ConfigError(
+            f"unknown network '{name}'", expected="a plain name, timm:NAME or your own module:factory"
+        )
+    expected = "a function of num_classes and, where it needs them, image_size and channels"
+    factory = own_function("network", name, expected=expected)
     given = {"num_classes": num_classes, "image_size": image_size, "channels": channels}
     try:
         parameters = inspect.signature(factory).parameters.values()
@@ -137,7 +141,7 @@ def _own(name: str, num_classes: int, image_size: int, channels: int) -> nn.Modu
         raise ConfigError(
             f"network '{name}': the factory does not take the number of classes",
             found=f"it takes {', '.join(sorted(accepted)) or 'nothing'}",
-            expected="a function of num_classes and, where it needs them, image_size and channels",
+            expected=expected,
         )
     network = factory(**{key: value for key, value in given.items() if key in accepted})
     if not isinstance(network, nn.Module):
@@ -147,27 +151,6 @@ def _own(name: str, num_classes: int, image_size: int, channels: int) -> nn.Modu
             expected="a torch.nn.Module",
         )
     return network
-
-
-def _factory_of(name: str) -> Any:
-    if not _OWN.fullmatch(name):
-        raise ConfigError(
-            f"unknown network '{name}'", expected="a plain name, timm:NAME or your own module:factory"
-        )
-    module_name, _, factory_name = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # the user's module can raise anything while it is imported
-        raise ConfigError(
-            f"network '{name}': the module '{module_name}' cannot be imported",
-            found=f"{type(error).__name__}: {error}",
-            next="install it, or name its folder in PYTHONPATH, on every node",
-        ) from error
-    factory = getattr(module, factory_name, None)
-    if not callable(factory):
-        known = [f"{module_name}:{key}" for key, value in vars(module).items() if callable(value)]
-        raise unknown_network(name, known, f"a function of the module {module_name}")
-    return factory
 
 
 def import_extra(module: str, name: str, *, extra: str) -> Any:

@@ -19,6 +19,7 @@ FILES = {
     "version": "",
     "errors": "",
     "digests": "",
+    "own_code": "errors",
     "launch": "errors config artifacts stages runs cluster report",
     "cli": "errors version config artifacts report runs sharing face",
     "__main__": "cli",

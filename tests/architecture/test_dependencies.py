@@ -11,6 +11,7 @@ THIRD_PARTY = {
     "version": "",
     "errors": "",
     "digests": "",
+    "own_code": "",
     "config": "pydantic yaml",
     "core": "numpy pydantic torch torchvision",
     "kernels": "torch triton",

@@ -103,7 +103,7 @@ def test_a_network_for_three_channels_says_so_where_images_have_one(own: str) ->
     [
         ("no_such_module_anywhere:net", "cannot be imported(.|\n)*PYTHONPATH"),
         ("a b:net", "unknown network 'a b:net'"),
-        ("_hidden:net", "unknown network"),
+        ("_hidden:net", "cannot be imported"),
         ("os:path/x", "unknown network"),
     ],
 )

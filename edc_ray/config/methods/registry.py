@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import re
 from collections.abc import Callable, Mapping
 from functools import wraps
 from types import ModuleType
@@ -27,10 +26,9 @@ from edc_ray.config.methods import edc
 from edc_ray.config.methods.values import Values, defaults_of, with_values
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
+from edc_ray.own_code import names_own_code, own_function
 
 Method = Callable[[RunConfig], RunConfig]
-
-_OWN = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
 
 
 def _files() -> list[ModuleType]:
@@ -63,7 +61,7 @@ METHODS: dict[str, Method] = {name: _alone(getattr(_FILES[name], name)) for name
 
 def is_method(name: str) -> bool:
     """Whether there is such a method, or it could be a user's, which is imported when it is applied."""
-    return name in METHODS or _OWN.fullmatch(name) is not None
+    return name in METHODS or names_own_code(name)
 
 
 def with_method(config: RunConfig, name: str) -> RunConfig:
@@ -78,7 +76,8 @@ def with_method(config: RunConfig, name: str) -> RunConfig:
     """
     if name in METHODS:
         return METHODS[name](config)
-    result = _alone(_imported(name))(config)
+    function = own_function("method", name, expected="a function from a RunConfig to a RunConfig")
+    result = _alone(function)(config)
     if not isinstance(result, RunConfig):
         raise ConfigError(
             f"method '{name}' gives no config",
@@ -103,16 +102,3 @@ def citations(method: str | None) -> list[str]:
     """BibTeX of EDC, and of the method where it has another paper."""
     own = getattr(_FILES.get(method or ""), "CITATION", edc.CITATION)
     return list(dict.fromkeys((edc.CITATION, own)))
-
-
-def _imported(name: str) -> Method:
-    module_name, _, function_name = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module_name), function_name)
-    except Exception as error:  # the user's module can raise anything while it is imported
-        raise ConfigError(
-            f"method '{name}' cannot be imported",
-            found=f"{type(error).__name__}: {error}",
-            expected="module:function, a function from a RunConfig to a RunConfig",
-            next="install the module, or name its folder in PYTHONPATH",
-        ) from error

@@ -20,10 +20,11 @@ from edc_ray.data.real.folders import read_image_folder, read_image_glob
 from edc_ray.data.real.images import DenseImages, EncodedImages, ImageSet
 from edc_ray.data.real.inference import infer_shape, known_to_be_squares, mean_and_std
 from edc_ray.data.real.named import read_digits, read_torchvision
-from edc_ray.data.real.own import is_own, read_own
+from edc_ray.data.real.own import read_own
 from edc_ray.data.real.parquet import choose_split, read_parquet
 from edc_ray.data.real.undecoded import MemoryReader, UndecodedImages, decode_rows
 from edc_ray.errors import ConfigError, DataError
+from edc_ray.own_code import names_own_code
 
 MEMORY_LIMIT = 4 << 30
 """Bytes. A set that is larger when decoded is decoded on demand. Constant: it decides what is hashed."""
@@ -114,7 +115,7 @@ def _read_source(source: str, role: str, spec: DatasetSpec) -> UndecodedImages:
         return read_digits(role)
     if kind == "torchvision":
         return read_torchvision(name, role, cache=spec.cache, download=spec.download)
-    if is_own(source):
+    if names_own_code(source):
         return read_own(source, role)
     with _storage_errors(source):
         return _read_url(source, role)

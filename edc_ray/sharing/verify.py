@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edc_ray.artifacts.proof.manifest import Problem, is_proof, verify_run
+from edc_ray.artifacts.proof.manifest import Problem, proof_at, verify_run
 from edc_ray.artifacts.storage.layout import RUN_CONFIG
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.errors import ConfigError
@@ -32,4 +32,4 @@ def verify_folder(store: Store) -> list[Problem]:
 
 def has_proof(store: Store) -> bool:
     """Whether any file states what others should hold. A run without a finished unit has none."""
-    return any(is_proof(path) or path == ABOUT for path in store.list())
+    return any(proof_at(path) or path == ABOUT for path in store.list())

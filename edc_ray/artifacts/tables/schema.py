@@ -1,14 +1,14 @@
 """The tables that stages exchange: their columns, and how to build and read them.
 
 N rows, C channels, H W pixels, K classes, P patches. The metadata of a table holds the class names, the
-dataset's name and the lowest schema version that a reader must know. A table of a newer version is refused.
+dataset's name and the lowest schema version that a reader must know.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,8 +52,8 @@ LABEL_COLUMNS: dict[str, pa.DataType] = {
     "box_col1": pa.uint16(),
     "lam": pa.float64(),
 }
-# Lists of one length, present only if views have such parameters. A reader that ignored them would see other
-# pixels, hence the higher version.
+# Lists of one length, present only if views have such parameters. The version is higher, because a reader
+# that ignored them would see other pixels.
 VIEW_COLUMNS: dict[str, pa.DataType] = {
     "band_rows": pa.uint8(),
     "band_columns": pa.uint8(),
@@ -126,22 +126,17 @@ class LabelRows:
 
     def take(self, rows: slice | np.ndarray) -> LabelRows:
         """Some of the rows, in the order given."""
-        columns: dict[str, Any] = {column.name: getattr(self, column.name) for column in fields(self)}
-        present = {name: array[rows] for name, array in columns.items() if array is not None}
-        return LabelRows(**present)
+        return LabelRows(**{name: array[rows] for name, array in vars(self).items() if array is not None})
 
     @staticmethod
     def concatenate(parts: Sequence[LabelRows]) -> LabelRows:
         """The rows of several tables in turn. All or none have the parameters that may be None."""
-        columns = {
-            column.name: [getattr(part, column.name) for part in parts] for column in fields(LabelRows)
-        }
-        present: dict[str, Any] = {
-            name: np.concatenate(arrays)
-            for name, arrays in columns.items()
-            if any(array is not None for array in arrays)
-        }
-        return LabelRows(**present)
+        columns: dict[str, Any] = {}
+        for name in vars(parts[0]):
+            arrays = [getattr(part, name) for part in parts]
+            if any(array is not None for array in arrays):
+                columns[name] = np.concatenate(arrays)
+        return LabelRows(**columns)
 
 
 def build_images_table(
@@ -178,15 +173,7 @@ def build_images_table(
         pa.array(names, pa.string()),
         plain_column(ipc_ids, pa.int32()),
     ]
-    features = {
-        "image": {"_type": "Image"},
-        "label": {"names": list(class_names), "_type": "ClassLabel"},
-        "class_name": {"dtype": "string", "_type": "Value"},
-        "ipc_id": {"dtype": "int32", "_type": "Value"},
-    }
-    metadata = table_metadata(class_names, dataset) | {
-        "huggingface": json.dumps({"info": {"features": features}})
-    }
+    metadata = image_metadata(class_names, dataset, {"class_name": "string", "ipc_id": "int32"})
     return pa.table(columns, schema=IMAGES_SCHEMA.with_metadata(metadata))
 
 
@@ -215,7 +202,7 @@ def build_labels_table(
     Args:
         rows: with their logits.
         class_names: of all classes, in label order.
-        dataset: name of the dataset.
+        dataset: its name.
         encoded: stored instead of the plain logits; `data.condensed.label_tables` encodes them.
 
     Raises:
@@ -254,7 +241,7 @@ def read_labels_table(
 
     Args:
         table: as stored.
-        url: what errors call it.
+        url: its name in errors.
         logits: decoded, if the codec of the table is not fp16.
 
     Raises:
@@ -388,8 +375,18 @@ def table_metadata(class_names: Sequence[str], dataset: str, version: int = 1) -
     }
 
 
+def image_metadata(class_names: Sequence[str], dataset: str, plain: Mapping[str, str]) -> dict[str, str]:
+    """Metadata of a table of images, with the features that `datasets` reads; `plain`: column -> type."""
+    features = {"image": {"_type": "Image"}, "label": {"names": list(class_names), "_type": "ClassLabel"}}
+    features |= {name: {"dtype": kind, "_type": "Value"} for name, kind in plain.items()}
+    return table_metadata(class_names, dataset) | {
+        "huggingface": json.dumps({"info": {"features": features}})
+    }
+
+
 def _check_labels(labels: np.ndarray, num_classes: int) -> None:
-    if len(labels) and (int(np.min(labels)) < 0 or int(np.max(labels)) >= num_classes):
-        raise ValueError(
-            f"labels must lie in 0..{num_classes - 1}, got {int(np.min(labels))}..{int(np.max(labels))}"
-        )
+    if not len(labels):
+        return
+    least, most = int(np.min(labels)), int(np.max(labels))
+    if least < 0 or most >= num_classes:
+        raise ValueError(f"labels must lie in 0..{num_classes - 1}, got {least}..{most}")

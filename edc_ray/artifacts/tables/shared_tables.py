@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,9 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from edc_ray.artifacts.tables.columns import integers, plain_column
-from edc_ray.artifacts.tables.schema import IMAGE_TYPE, IMAGES_SCHEMA, table_metadata
+from edc_ray.artifacts.tables.schema import IMAGE_TYPE, IMAGES_SCHEMA, image_metadata
 
-_FEATURES = "huggingface"
 CLASS_ID = "class_id"
 """The label again, as a plain number: some evaluators look for this name."""
 
@@ -41,17 +39,9 @@ def build_shared_images_table(
         "class_name": pa.array([class_names[image.label] for image in images], pa.string()),
         "ipc_id": plain_column(np.array([image.ipc_id for image in images]), pa.int32()),
     }
-    features = {
-        "image": {"_type": "Image"},
-        "label": {"names": list(class_names), "_type": "ClassLabel"},
-        CLASS_ID: {"dtype": "int64", "_type": "Value"},
-        "class_name": {"dtype": "string", "_type": "Value"},
-        "ipc_id": {"dtype": "int32", "_type": "Value"},
-    }
     assert set(IMAGES_SCHEMA.names) < set(columns)
-    metadata = table_metadata(class_names, dataset)
-    metadata[_FEATURES] = json.dumps({"info": {"features": features}})
-    return pa.table(columns, metadata=metadata)
+    plain = {CLASS_ID: "int64", "class_name": "string", "ipc_id": "int32"}
+    return pa.table(columns, metadata=image_metadata(class_names, dataset, plain))
 
 
 def shared_labels_table(table: pa.Table, epochs: int) -> pa.Table:

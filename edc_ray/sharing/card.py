@@ -1,6 +1,6 @@
 """The card of a shared set: README.md with the metadata that Hugging Face reads.
 
-`card.md.jinja` is its text. All its content comes from the facts of edc_ray.json (`sharing.export.about`), so
+`card.md.jinja` is its text. All its content comes from the facts of edc_ray.json (`sharing.export.run`), so
 the same set has the same card.
 """
 
@@ -27,11 +27,7 @@ _SHOWN = ("edc_ray", "commit", "torch", "torchvision", "hardware")
 
 
 def dataset_card(about: Facts) -> str:
-    """README.md of an export.
-
-    Args:
-        about: the facts of edc_ray.json, with its files except this card.
-    """
+    """README.md of an export, from the facts of edc_ray.json with the files except this card."""
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from edc_ray.artifacts.proof.manifest import read_manifest, read_shard, write_manifest, write_unit
+from edc_ray.artifacts.proof.manifest import copy_units, read_manifest, read_shard, write_manifest
 from edc_ray.artifacts.proof.records import Manifest
-from edc_ray.artifacts.storage.layout import stage_folder, table_name
+from edc_ray.artifacts.storage.layout import stage_folder
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.artifacts.tables.codec import table_from_bytes
 from edc_ray.artifacts.tables.schema import read_images_table
@@ -29,15 +29,7 @@ def is_shared_copy(url: str) -> bool:
 
 
 def import_shared_copy(spec: DatasetSpec, url: str, dest: Store) -> str:
-    """Copy images and labels to an empty folder.
-
-    Args:
-        spec: the dataset that the images must come from, as far as it is filled.
-        url: of the copy for Hugging Face.
-        dest: the folder.
-
-    Returns:
-        A sentence that says what was imported.
+    """Copy images and labels of a dataset to an empty folder. Returns a sentence that says so.
 
     Raises:
         DataError, ArtifactError: another dataset or size, a damaged file, or labels of other images.
@@ -64,32 +56,30 @@ def import_shared_copy(spec: DatasetSpec, url: str, dest: Store) -> str:
 def _check(spec: DatasetSpec, source: Store, images: Manifest) -> None:
     stated = spec.class_names or images.dataset["class_names"]
     check_classes(images, stated, source.url)
-    if spec.num_classes not in (None, len(stated)):
-        raise _other(source, f"{len(stated)} classes", f"{spec.num_classes} classes")
     shard = images.shards[0]
     url = source.join(shard.path)
     first = table_from_bytes(read_shard(source, "", shard), url=url).slice(0, 1)
     _, channels, size, _ = read_images_table(first, url=url).images.shape
-    for field, found in (("image_size", size), ("channels", channels)):
-        if getattr(spec, field) not in (None, found):
-            raise _other(source, f"{field} {found}", f"{field} {getattr(spec, field)}")
+    refuse_other_images(spec, source.url, num_classes=len(stated), image_size=size, channels=channels)
 
 
-def _other(source: Store, found: str, expected: str) -> DataError:
-    return DataError(
-        f"{source.url} holds images of another dataset or size", found=found, expected=expected,
-        next="give the recipe of this dataset",
-    )  # fmt: skip
+def refuse_other_images(spec: DatasetSpec, url: str, **found: int) -> None:
+    """Refuse images whose num_classes, image_size or channels are not those that a dataset states."""
+    for field, value in found.items():
+        expected = getattr(spec, field)
+        if expected not in (None, value):
+            raise DataError(
+                f"{url} holds images of another dataset or size",
+                found=f"{field} {value}",
+                expected=f"{field} {expected}, as dataset {spec.name} has",
+                next=f"give the recipe of this dataset, or set dataset.{field}={value}",
+            )
 
 
 def _copy(
     source: Store, source_folder: str, manifest: Manifest, dest: Store, folder: str, facts: dict[str, Any]
 ) -> None:
-    records = []
-    for record in manifest.records:
-        (shard,) = record.shards
-        data = {table_name(record.unit): (read_shard(source, source_folder, shard), shard.rows)}
-        records.append(write_unit(dest, folder, record.unit, record.fingerprint, data, record.meta))
+    records = copy_units(source, source_folder, manifest.records, dest, folder)
     write_manifest(
         dest, folder, records, fingerprint=manifest.fingerprint, dataset=manifest.dataset,
         meta=manifest.meta | facts, environment=manifest.environment,

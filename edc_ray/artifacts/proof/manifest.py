@@ -110,6 +110,30 @@ def _write_once(
     return read_record(store, stage_folder, record.unit, record.fingerprint) if replaced else record
 
 
+def copy_units(
+    source: Store, source_folder: str, records: Iterable[Record], dest: Store, folder: str
+) -> list[Record]:
+    """Copy the units of a stage to a folder of another store, unless they are there already.
+
+    Raises:
+        ArtifactError: a shard is missing or damaged, or as of `write_unit`.
+    """
+    copied = []
+    for record in records:
+        held = read_record(dest, folder, record.unit, record.fingerprint)
+        if held is None:
+            shards = {
+                shard.path.rpartition("/")[2]: (read_shard(source, source_folder, shard), shard.rows)
+                for shard in record.shards
+            }
+            held = write_unit(
+                dest, folder, record.unit, record.fingerprint, shards, record.meta, record.seconds,
+                environment=record.environment,
+            )  # fmt: skip
+        copied.append(held)
+    return copied
+
+
 def read_record(store: Store, stage_folder: str, unit_key: str, fingerprint: str) -> Record | None:
     """The record of a unit if it is done, else None. Reads all bytes of the unit's shards.
 
@@ -124,11 +148,7 @@ def read_record(store: Store, stage_folder: str, unit_key: str, fingerprint: str
 
 
 def read_shard(store: Store, stage_folder: str, shard: ShardInfo) -> bytes:
-    """Content of a shard that a record or manifest names.
-
-    Raises:
-        ArtifactError: it is missing or its bytes are not the recorded ones.
-    """
+    """Content of a shard; an ArtifactError if it is missing or its bytes are not the recorded ones."""
     path = layout.join_path(stage_folder, shard.path)
     data = store.read(path, limit=shard.bytes)
     if problem := _mismatch(data, shard):
@@ -189,11 +209,7 @@ def named_paths(stage_folder: str, records: Iterable[Record]) -> set[str]:
 
 
 def read_manifest(store: Store, stage_folder: str) -> Manifest | None:
-    """The manifest of a complete stage, or None.
-
-    Raises:
-        ArtifactError: it is damaged or was made by a newer version.
-    """
+    """The manifest of a complete stage, or None. Damage or a newer version: an ArtifactError."""
     path = layout.manifest_path(stage_folder)
     data = store.read_if_there(path, limit=MAX_JSON_BYTES)
     if data is None:

@@ -69,11 +69,7 @@ def records_folder(folder: str) -> str:
 
 
 def record_path(folder: str, unit_key: str) -> str:
-    """Path of a unit's record.
-
-    Raises:
-        ValueError: the key is not a plain file name.
-    """
+    """Path of a unit's record; a ValueError if the key is not a plain file name."""
     if not is_key(unit_key):
         raise ValueError(f"a unit key is made of letters, digits and . _ = + -, got {unit_key!r}")
     return join_path(records_folder(folder), f"{unit_key}.json")

@@ -47,11 +47,7 @@ def refuse_inflated(claimed: int, stored: int) -> None:
 
 
 def refuse_large_image(width: int, height: int) -> None:
-    """Refuse an image before its pixels are decoded.
-
-    Raises:
-        ValueError: more than MAX_IMAGE_PIXELS.
-    """
+    """Refuse an image of more than MAX_IMAGE_PIXELS by a ValueError, before its pixels are decoded."""
     if width * height > MAX_IMAGE_PIXELS:
         raise ValueError(f"{width}x{height} pixels are more than {MAX_IMAGE_PIXELS}")
 

@@ -44,10 +44,6 @@ def pending_uploads(fs: Any, root: str) -> list[PendingUpload] | None:
 
 
 def abort_upload(fs: Any, full: str, upload: PendingUpload) -> None:
-    """Give up an upload to S3. `full`: the name that it was to get.
-
-    Raises:
-        FileNotFoundError: it has ended.
-    """
+    """Give up an upload to S3 under the name `full`; a FileNotFoundError if it has ended."""
     bucket, key, _ = fs.split_path(full)
     fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload.upload_id)

@@ -72,11 +72,7 @@ class Store:
         return f"{self.url.rstrip('/')}/{path}"
 
     def read(self, path: str, *, limit: int | None = None) -> bytes:
-        """Whole content of a file.
-
-        Raises:
-            ArtifactError: it is missing, cannot be read, or has more than `limit` bytes.
-        """
+        """Whole content of a file; an ArtifactError if it is missing. See `read_if_there`."""
         data = self.read_if_there(path, limit=limit)
         if data is None:
             raise ArtifactError(f"{self.join(path)} is missing")
@@ -106,11 +102,7 @@ class Store:
         return data
 
     def holds(self, path: str, data: bytes) -> bool:
-        """Whether a file is there and has this content. A file of another size is not read.
-
-        Raises:
-            ArtifactError: it cannot be read.
-        """
+        """Whether a file has this content. A file of another size is not read."""
         info = self._info(path)
         if info is None or int(info["size"]) != len(data):
             return False
@@ -138,11 +130,7 @@ class Store:
         return self._info(path) is not None
 
     def size(self, path: str) -> int:
-        """Bytes of a file.
-
-        Raises:
-            ArtifactError: it is missing or cannot be read.
-        """
+        """Bytes of a file; an ArtifactError if it is missing or cannot be read."""
         info = self._info(path)
         if info is None:
             raise ArtifactError(f"{self.join(path)} is missing")
@@ -157,11 +145,7 @@ class Store:
         return [path for path in self._walk(folder) if _is_temporary(path)]
 
     def pending_uploads(self) -> list[PendingUpload] | None:
-        """Unfinished uploads in parts below this folder; None: the store has no such uploads.
-
-        Raises:
-            ArtifactError: they cannot be listed.
-        """
+        """Unfinished uploads in parts below this folder; None: the store has no such uploads."""
         fs = self._file_system()
         with self._naming("list the pending uploads of", ""):
             return pending_uploads(fs, fs._strip_protocol(self.url))
@@ -229,11 +213,7 @@ class Store:
         return True
 
     def check_writable(self) -> None:
-        """Write, read and delete a tiny file.
-
-        Raises:
-            ArtifactError: one of the three does not work.
-        """
+        """Write, read and delete a tiny file; an ArtifactError if one of the three does not work."""
         probe = f"{_PROBE_PREFIX}{uuid.uuid4().hex}"
         self.publish(probe, b"probe")
         if not self.holds(probe, b"probe"):

@@ -112,11 +112,7 @@ def check_views(url: str, columns: Mapping[str, np.ndarray], num_classes: int, m
 
 
 def refuse_repeated(url: str, columns: Mapping[str, np.ndarray]) -> None:
-    """Refuse two rows that agree in all these columns, int64 [N].
-
-    Raises:
-        ArtifactError: names `url` and the first such row.
-    """
+    """Refuse two rows that agree in all these columns, int64 [N]; the ArtifactError names the first."""
     rows = np.stack(list(columns.values()), axis=1)
     ordered = rows[np.lexsort(rows.T)]
     twice = np.flatnonzero((ordered[1:] == ordered[:-1]).all(axis=1))

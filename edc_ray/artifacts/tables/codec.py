@@ -169,11 +169,7 @@ def _naming(data: bytes, url: str, next: str) -> Iterator[None]:
 
 
 def arrays_to_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Named arrays as an npz file. The same arrays in the same order give the same bytes.
-
-    Raises:
-        ValueError: an array of Python objects.
-    """
+    """Named arrays as an npz file. The same arrays give the same bytes. Python objects: a ValueError."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():

@@ -85,11 +85,7 @@ def official_network_names(network: str, class_name: str) -> tuple[str, ...]:
 
 
 def find_network_name(store: Store, names: Sequence[str], layers: Sequence[LayerShape]) -> str:
-    """The first of these names that the tree has.
-
-    Raises:
-        ArtifactError: it has none of them.
-    """
+    """The first of these names that the tree has; an ArtifactError if it has none of them."""
     first = next(layer for layer in layers if layer.kind == "conv")
     tried = [_path(first, name, None) for name in names]
     for name, path in zip(names, tried, strict=True):
@@ -185,11 +181,7 @@ def wanted_files(
 
 
 def refuse_more_classes(store: Store, network: str, layers: Sequence[LayerShape], num_classes: int) -> None:
-    """Refuse a tree of more than K classes.
-
-    Raises:
-        ArtifactError: it has class_K, so it belongs to another dataset.
-    """
+    """Refuse a tree of more than K classes by an ArtifactError: it is of another dataset."""
     beyond = next(_path(layer, network, num_classes) for layer in layers if layer.kind == "conv")
     if store.exists(beyond):
         raise ArtifactError(

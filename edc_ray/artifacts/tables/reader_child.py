@@ -116,11 +116,7 @@ def _limit(memory: int | None, seconds: int) -> None:
 
 
 def _decode(request: dict[str, Any], parts: Sequence[tuple[int, bytes]], metadata: Any) -> None:
-    """Read what the request names, as the other process will.
-
-    Raises:
-        ValueError: it is more than the limit. Or whatever pyarrow raises.
-    """
+    """Read what the request names, as the other process will. A ValueError: it is more than the limit."""
     import pyarrow.parquet as pq
 
     groups, made, limit = request["groups"], 0, request["limit"]

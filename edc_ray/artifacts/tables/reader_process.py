@@ -53,6 +53,7 @@ class _Reader:
 
     def answer(self, request: dict[str, Any], parts: Sequence[bytes]) -> str | None:
         """What is wrong with a file; None: nothing."""
+        status = 0
         with self._lock:
             try:
                 for _ in range(2):

@@ -178,11 +178,7 @@ def build_images_table(
 
 
 def read_images_table(table: pa.Table, *, url: str = "a table of images") -> ImageRows:
-    """Images of a table, decoded.
-
-    Raises:
-        ArtifactError: another schema, a newer version, or an image that cannot be decoded; names `url`.
-    """
+    """Images of a table, decoded; an ArtifactError for another schema, a newer version or damage."""
     class_names = check_table(table, IMAGES_SCHEMA.names, url=url)
     refuse_other_types(table, dict(zip(IMAGES_SCHEMA.names, IMAGES_SCHEMA.types, strict=True)), url=url)
     labels, ipc_ids = integers(table.column("label")), integers(table.column("ipc_id"))
@@ -307,11 +303,7 @@ def build_statistics_table(
 def read_statistics_table(
     table: pa.Table, *, url: str = "a table of statistics"
 ) -> dict[StatisticKey, dict[str, np.ndarray | None]]:
-    """Layer statistics of a table, float32, in stored order.
-
-    Raises:
-        ArtifactError: another schema, or a newer version; names `url`.
-    """
+    """Layer statistics of a table, float32, in stored order; errors: see `read_images_table`."""
     check_table(table, [*_STATISTIC_KEY, *_STATISTIC_COLUMNS], url=url)
     refuse_other_types(table, dict.fromkeys(_STATISTIC_KEY, pa.string()), url=url)
     keys = list(zip(*(table.column(name).to_pylist() for name in _STATISTIC_KEY), strict=True))
@@ -351,11 +343,7 @@ def build_results_table(
 def read_results_table(
     table: pa.Table, *, url: str = "a table of results"
 ) -> tuple[list[dict[str, Any]], Any]:
-    """Rows of a table of results and its metadata.
-
-    Raises:
-        ArtifactError: another schema, or a newer version; names `url`.
-    """
+    """Rows of a table of results and its metadata; errors: see `read_images_table`."""
     check_table(table, list(RESULT_COLUMNS), url=url)
     # The row `full` has no ipc.
     refuse_other_types(table, RESULT_COLUMNS, url=url, nullable=("ipc",))

@@ -10,20 +10,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from edc_ray.artifacts.proof.manifest import read_shard
-from edc_ray.artifacts.proof.records import Manifest, Record, ShardInfo, to_json
+from edc_ray.artifacts.proof.records import Record, ShardInfo, to_json
 from edc_ray.artifacts.storage.layout import MANIFEST_NAME, epochs_key, join_path, stage_folder, table_name
 from edc_ray.artifacts.tables.codec import decode_image, table_from_bytes, table_to_bytes
 from edc_ray.artifacts.tables.columns import integers
 from edc_ray.artifacts.tables.schema import IMAGE_TYPE, image_metadata
 from edc_ray.data.condensed.images import open_stage
 from edc_ray.digests import digest_of
-from edc_ray.sharing.export.images import ImagesToExport, encoded_images, parts_of
+from edc_ray.sharing.export.images import ImagesToExport, images_of_files
 from edc_ray.sharing.export.options import ExportOptions
 from edc_ray.sharing.export.parts import records_of_epochs
 from edc_ray.sharing.export.target import ExportTarget
@@ -43,16 +42,10 @@ def write_huggingface(
 
 
 def _write_images(source: ImagesToExport, target: ExportTarget, options: ExportOptions) -> None:
-    ends = parts_of(len(source.hashes), source.stored_bytes, options.shard_bytes)
-    records, held, done = list[Record](), dict[Slot, bytes](), 0
-    write = partial(_image_record, source, target, len(ends))
-    for images in encoded_images(source, options.image_format):
-        for slot, data in images.items():
-            held[slot] = data
-            if done + len(held) == ends[len(records)]:
-                done = ends[len(records)]
-                records.append(write(len(records), held))
-                held = {}
+    records = [
+        _image_record(source, target, f"train-{number:05d}-of-{files:05d}", images)
+        for number, files, images in images_of_files(source, options)
+    ]
     fingerprint = digest_of([record.fingerprint for record in records])
     meta = {name: source.manifest.meta[name] for name in ("mean", "std") if name in source.manifest.meta}
     meta |= {"matching_loss": source.manifest.meta.get("matching_loss"), "ipc": source.ipc}
@@ -61,10 +54,9 @@ def _write_images(source: ImagesToExport, target: ExportTarget, options: ExportO
 
 
 def _image_record(
-    source: ImagesToExport, target: ExportTarget, files: int, number: int, images: dict[Slot, bytes]
+    source: ImagesToExport, target: ExportTarget, key: str, images: dict[Slot, bytes]
 ) -> Record:
     table = shared_images_table(images, source.class_names, dataset=source.manifest.dataset["name"])
-    key = f"train-{number:05d}-of-{files:05d}"
     path = f"data/{table_name(key)}"
     shard = _put(target, path, path, table_to_bytes(table, rows_per_group=_ROWS_PER_GROUP), len(images))
     hashes = [[*slot, pixel_hash(decode_image(data))] for slot, data in images.items()]
@@ -121,12 +113,6 @@ def _write_labels(url: str, target: ExportTarget, epochs: int) -> None:
         info = _put(target, path, table_name(key), data, table.num_rows)
         fingerprint = digest_of(["exported", info.sha256])
         records.append(Record("relabel", key, fingerprint, (info,), {"epochs": [first, last]}))
-    _put_labels_manifest(target, manifest, records, epochs)
-
-
-def _put_labels_manifest(
-    target: ExportTarget, manifest: Manifest, records: list[Record], epochs: int
-) -> None:
     size = sum(shard.bytes for record in records for shard in record.shards)
     # The place that a copy was made from is private.
     kept = {name: value for name, value in manifest.meta.items() if name != "source"}

@@ -7,7 +7,7 @@ import json
 import tarfile
 from collections.abc import Iterable
 
-from edc_ray.sharing.export.images import ImagesToExport, encoded_images, parts_of
+from edc_ray.sharing.export.images import ImagesToExport, encoded_images, images_of_files
 from edc_ray.sharing.export.options import ExportOptions
 from edc_ray.sharing.export.target import ExportTarget
 from edc_ray.sharing.formats.folders import CLASS_NAMES
@@ -29,14 +29,8 @@ def write_image_tree(source: ImagesToExport, target: ExportTarget, options: Expo
 
 def write_tars(source: ImagesToExport, target: ExportTarget, options: ExportOptions) -> None:
     """data-000000.tar: for each image KEY.png (or jpg), KEY.cls with its label and KEY.json."""
-    ends = parts_of(len(source.hashes), source.stored_bytes, options.shard_bytes)
-    samples, done, number = dict[Slot, bytes](), 0, 0
-    for images in encoded_images(source, options.image_format):
-        for slot, data in images.items():
-            samples[slot] = data
-            if done + len(samples) == ends[number]:
-                target.put(f"data-{number:06d}.tar", _tar(samples, source.class_names))
-                done, number, samples = ends[number], number + 1, {}
+    for number, _, images in images_of_files(source, options):
+        target.put(f"data-{number:06d}.tar", _tar(images, source.class_names))
     _put_class_names(source, target)
 
 

@@ -63,16 +63,13 @@ def parse_age(text: str) -> float:
 
 
 def find_garbage(store: Store, min_age: float, stages: Iterable[str]) -> Findings:
-    """What may be removed from a run, and from the runs of its sweep.
+    """What may be removed from a run, and from the runs of its sweep; `stages`: the names of all.
 
-    Args:
-        store: of the run.
-        min_age: in seconds by the store's clock. Younger files are kept, and files of unknown age.
-        stages: names of all stages.
+    Files younger than `min_age`, in seconds by the store's clock, are kept, and files of unknown age.
 
     Raises:
-        ArtifactError: the store cannot be read, a folder of a stage is a symbolic link, or something was
-            written by a newer version.
+        ArtifactError: the store cannot be read, a folder of a stage is a symbolic link, or a newer version
+            wrote something.
     """
     # A file written later is not in this list; a file named later is young.
     paths = store.list()

@@ -50,8 +50,6 @@ def write_unit(
     """Store the result of a unit: its shards first, its record last.
 
     Args:
-        store: of the run.
-        stage_folder: see `layout.stage_folder`.
         unit_key: names the record; unique in the stage.
         fingerprint: of the stage's config and inputs.
         shards: file name below the stage folder -> (content, rows).

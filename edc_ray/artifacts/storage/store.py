@@ -1,9 +1,9 @@
 """Bytes under names, anywhere fsspec reaches. A name holds its whole content or does not exist.
 
-Local files are written under a temporary name, synced and then linked or renamed, because fsspec's own
-exclusive write is not safe against a crash. Object stores take the whole content in one call. S3 takes it in
-one request if it can: some servers (Ceph 16) ignore the condition of an upload in parts, so that a second
-writer replaces the first, and a writer killed between two parts leaves them behind.
+Local files are written under a temporary name, synced, then linked or renamed: fsspec's own exclusive write
+is not safe against a crash. Object stores take the whole content in one call, S3 in one request if it can.
+Some S3 servers (Ceph 16) ignore the condition of an upload in parts, so a second writer replaces the first,
+and a writer killed between two parts leaves them behind.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class Store:
                 in parts, as AWS does.)
 
         Returns:
-            Whether it was written. False: a file of this name exists, with whatever content.
+            Whether it was written. False: a file of this name exists, with any content.
 
         Raises:
             ArtifactError: it cannot be written.
@@ -280,16 +280,11 @@ class Store:
 
 
 def open_store(root: str, options: dict[str, Any] | None = None, *, writable: bool = True) -> Store:
-    """Open a folder of artifacts.
-
-    Args:
-        root: a URL or a local path, which is made absolute.
-        options: fsspec's storage options.
-        writable: prove it by writing and deleting a tiny file. False for readers.
+    """Open a folder of artifacts at a URL or local path, with fsspec's storage options.
 
     Raises:
         ConfigError: not a URL that can be used.
-        ArtifactError: it cannot be written.
+        ArtifactError: `writable`, and it cannot be written. Proven by a tiny file.
     """
     store = Store(_normalised(root), dict(options or {}))
     if writable:

@@ -73,12 +73,7 @@ class LayerShape:
 
 
 def official_network_names(network: str, class_name: str) -> tuple[str, ...]:
-    """Names of a network in a tree. The current programs look for the first.
-
-    Args:
-        network: our name, such as resnet18_small.
-        class_name: of its Python class, such as ResNet.
-    """
+    """Names in a tree of a network of ours and its Python class. The current programs look for the first."""
     if network in _SMALL_NETWORKS:  # the second: Tiny-ImageNet, and older CIFAR trees
         return f"{class_name}_{_SMALL_NETWORKS[network]}", class_name
     return (f"{class_name}_{network}",) if network in _SUFFIXED else (class_name,)
@@ -125,8 +120,7 @@ def read_official_statistics(
         Rows of the definition "official", as for `build_statistics_table`, and the SHA-256 of the files.
 
     Raises:
-        ArtifactError: files are missing (says how many and which first), damaged, or of another observer,
-            dataset or image size.
+        ArtifactError: files are missing, damaged, or of another observer, dataset or image size.
     """
     if present is None:
         present = frozenset(store.list())
@@ -158,8 +152,6 @@ def wanted_files(
     needs_classes: bool = True,
 ) -> list[tuple[list[str], list[str]]]:
     """Paths of the files of each layer: of the whole training set, and of each class.
-
-    Args: as in `read_official_statistics`.
 
     Raises:
         ArtifactError: not all are present. Says how many are missing and which first.
@@ -205,8 +197,7 @@ def write_official_statistics(
         store: of the folder that will hold ConvFeatureHook.
         network: name in the tree.
         statistics: of all layers. Other definitions and the global rows of BatchNorms are left out.
-        class_patch_swapped: exchange the keys of patch mean and variance in the class files, as the official
-            program does.
+        class_patch_swapped: as in `read_official_statistics`.
 
     Returns:
         How many files were written.

@@ -153,11 +153,10 @@ def build_images_table(
 
     Args:
         images: uint8 [N, C, H, W].
-        labels: [N], each an index of class_names.
-        ipc_ids: [N].
-        class_names: of all classes, in label order.
+        labels, ipc_ids: [N].
+        class_names: of all classes, by label.
         format, quality: see `encode_image`.
-        dataset: name of the dataset.
+        dataset: its name.
 
     Raises:
         ValueError: lengths differ or a label has no name.
@@ -197,7 +196,7 @@ def build_labels_table(
 
     Args:
         rows: with their logits.
-        class_names: of all classes, in label order.
+        class_names: of all classes, by label.
         dataset: its name.
         encoded: stored instead of the plain logits; `data.condensed.label_tables` encodes them.
 
@@ -282,10 +281,10 @@ def build_statistics_table(
     """A table of layer statistics.
 
     Args:
-        statistics: (layer, kind, definition, scope) -> quantities of QUANTITIES, [C] or [P] for scope
-            "global", [K, C] or [K, P] for "class"; patch quantities may be absent or None. Stored as float32.
-        class_names: of all classes, in label order.
-        dataset: name of the dataset.
+        statistics: of each key, the quantities of QUANTITIES: [C] or [P] for scope "global", [K, C] or [K, P]
+            for "class"; patch quantities may be absent or None. Stored as float32.
+        class_names: of all classes, by label.
+        dataset: its name.
     """
     columns: dict[str, pa.Array] = {
         name: pa.array([key[place] for key in statistics], pa.string())
@@ -325,13 +324,9 @@ def read_statistics_table(
 def build_results_table(
     rows: Sequence[Mapping[str, Any]], class_names: Sequence[str], *, dataset: str = "", metadata: Any = None
 ) -> pa.Table:
-    """A table of results: the columns of RESULT_COLUMNS, then further numeric ones in order of appearance.
+    """A table of results, one row a student: RESULT_COLUMNS, then further numeric ones that may lack values.
 
-    Args:
-        rows: one a student. A further column may be missing from some.
-        class_names: of all classes, in label order.
-        dataset: name of the dataset.
-        metadata: JSON value about the whole table.
+    `metadata` is a JSON value about the whole table.
     """
     extra = dict.fromkeys(name for row in rows for name in row if name not in RESULT_COLUMNS)
     columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in RESULT_COLUMNS.items()}

@@ -82,7 +82,10 @@ def compress_run(url: str, dest: str | None, *, codec: str, keep_epochs: int | N
     parts = _parts(labels.manifest, kept)
     fingerprints = [_fingerprint(part, codec) for part in parts]
     _refuse_other(target, images.manifest, fingerprints)
-    _copy_images(images, target)
+    copied = copy_units(images.store, images.folder, images.manifest.records, target, stage_folder("recover"))
+    origin = {ORIGIN: facts_of(images.store, images.manifest)}
+    meta = images.manifest.meta | origin
+    _finish(target, "recover", images.manifest, copied, meta, images.manifest.fingerprint)
     records = [
         _encoded(labels, target, part, fingerprint, codec)
         for part, fingerprint in zip(parts, fingerprints, strict=True)
@@ -151,14 +154,6 @@ def _refuse_other(target: Store, images: Manifest, fingerprints: Sequence[str]) 
                     expected="nothing, or what the same command has begun",
                     next="give another folder to write with --dest",
                 )
-
-
-def _copy_images(images: _Opened, target: Store) -> None:
-    folder = stage_folder("recover")
-    manifest = images.manifest
-    records = copy_units(images.store, images.folder, manifest.records, target, folder)
-    meta = manifest.meta | {ORIGIN: facts_of(images.store, manifest)}
-    _finish(target, "recover", manifest, records, meta, manifest.fingerprint)
 
 
 def _encoded(labels: _Opened, target: Store, part: _Part, fingerprint: str, codec: str) -> Record:

@@ -14,15 +14,27 @@ from typing import Any
 
 import torch
 
-from edc_ray.artifacts.proof.manifest import write_manifest, write_unit
-from edc_ray.artifacts.proof.records import Record
+from edc_ray.artifacts.proof.manifest import (
+    copy_units,
+    read_manifest,
+    read_shard,
+    write_manifest,
+    write_unit,
+)
+from edc_ray.artifacts.proof.records import Manifest, Record
 from edc_ray.artifacts.storage.layout import block_key, epochs_key, network_key, stage_folder, table_name
 from edc_ray.artifacts.storage.limits import MAX_BATCH_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
-from edc_ray.artifacts.tables.codec import table_to_bytes
-from edc_ray.artifacts.tables.schema import LabelRows, build_labels_table, build_statistics_table
+from edc_ray.artifacts.tables.codec import table_from_bytes, table_to_bytes
+from edc_ray.artifacts.tables.schema import (
+    LabelRows,
+    build_labels_table,
+    build_statistics_table,
+    read_images_table,
+)
 from edc_ray.config.dataset import DatasetSpec
 from edc_ray.config.run import RunConfig, StageName
+from edc_ray.data.condensed.images import images_digest
 from edc_ray.data.real.undecoded import NUM_THREADS
 from edc_ray.digests import digest_of
 from edc_ray.errors import ConfigError, DataError
@@ -31,12 +43,13 @@ from edc_ray.sharing.facts import facts_beside
 from edc_ray.sharing.formats.folders import open_condensed_folder
 from edc_ray.sharing.formats.official_images import OfficialFolder, Slot
 from edc_ray.sharing.formats.official_labels import batch_from_bytes, list_batches, rows_of_epoch
-from edc_ray.sharing.import_shared import import_shared_copy, is_shared_copy, refuse_other_images
 from edc_ray.stages.statistics.source import TreeSource, refuse_shared_name, wanted_of
 from edc_ray.stages.units.image_shards import encoded_output
 from edc_ray.stages.units.plan import blocks
 from edc_ray.stages.units.provenance import environment_facts
-from edc_ray.stages.units.stored_runs import numbered_names
+from edc_ray.stages.units.stored_runs import check_classes, numbered_names
+
+_LABELS = stage_folder("relabel")
 
 
 def import_images(config: RunConfig, url: str, dest: str, *, labels: str | None = None) -> str:
@@ -63,12 +76,14 @@ def import_images(config: RunConfig, url: str, dest: str, *, labels: str | None 
             found=f"dataset {config.dataset.name} without mean or std",
             next="give dataset.mean=[...] and dataset.std=[...], or --config RUN.YAML of a run of it",
         )
-    if is_shared_copy(url):
+    source = open_store(url, writable=False)
+    copied = read_manifest(source, "")
+    if copied is not None and copied.stage == "recover":
         if labels is not None:
             raise ConfigError(
                 f"{url} has its own labels", found=f"--labels {labels}", next="leave --labels out"
             )
-        return import_shared_copy(config.dataset, url, _empty_folder(dest, ["recover", "relabel"]))
+        return _import_copy(config.dataset, source, copied, _empty_folder(dest, ["recover", "relabel"]))
     folder = open_condensed_folder(url)
     spec = _fitting(config.dataset, folder)
     epochs: list[Callable[[], LabelRows]] = []
@@ -78,7 +93,7 @@ def import_images(config: RunConfig, url: str, dest: str, *, labels: str | None 
         epochs = [partial(_read_epoch, label_store, paths, folder, spec, epoch) for epoch, paths in batches]
         epochs[0]()  # refused before anything is written
     store = _empty_folder(dest, ["recover", "relabel"] if epochs else ["recover"])
-    origin = facts_beside(open_store(url, writable=False))
+    origin = facts_beside(source)
     _write_images(store, folder, spec, config.recover.classes_per_unit, origin)
     told = f"{len(folder.files)} images of {folder.num_classes} classes"
     if epochs:
@@ -141,7 +156,7 @@ def _fitting(spec: DatasetSpec, folder: OfficialFolder) -> DatasetSpec:
         spec = spec.model_copy(update={"num_classes": len(spec.class_names)})
     channels, size = folder.read([0]).shape[1:3]
     shape = {"num_classes": folder.num_classes, "image_size": size, "channels": channels}
-    refuse_other_images(spec, folder.store.url, **shape)
+    _refuse_other_images(spec, folder.store.url, **shape)
     if spec.class_names and folder.class_names and spec.class_names != folder.class_names:
         raise DataError(
             f"{folder.store.url} holds images of another dataset, or its classes in another order",
@@ -151,6 +166,58 @@ def _fitting(spec: DatasetSpec, folder: OfficialFolder) -> DatasetSpec:
         )
     names = spec.class_names or folder.class_names or numbered_names(folder.num_classes)
     return spec.model_copy(update={"class_names": names, "image_size": size, "channels": channels})
+
+
+def _import_copy(spec: DatasetSpec, source: Store, images: Manifest, dest: Store) -> str:
+    """Import what `export --format huggingface` wrote. Manifests prove its files, so they are copied."""
+    labels = read_manifest(source, _LABELS)
+    _check_copy(spec, source, images)
+    if labels is not None and labels.meta.get("images") not in (None, images_digest(images)):
+        raise DataError(
+            f"the labels in {source.url} belong to another image set",
+            expected="labels of its images",
+            next="fetch the whole copy again",
+        )
+    number = sum(shard.rows for shard in images.shards)
+    told = f"{dest.url}: {number} images of {len(images.dataset['class_names'])} classes"
+    _copy(source, "", images, dest, stage_folder("recover"), facts_beside(source))
+    if labels is None:
+        return told
+    _copy(source, _LABELS, labels, dest, _LABELS, {})
+    return f"{told}, labels of {labels.meta['epochs']} epochs"
+
+
+def _check_copy(spec: DatasetSpec, source: Store, images: Manifest) -> None:
+    stated = spec.class_names or images.dataset["class_names"]
+    check_classes(images, stated, source.url)
+    shard = images.shards[0]
+    url = source.join(shard.path)
+    first = table_from_bytes(read_shard(source, "", shard), url=url).slice(0, 1)
+    _, channels, size, _ = read_images_table(first, url=url).images.shape
+    _refuse_other_images(spec, source.url, num_classes=len(stated), image_size=size, channels=channels)
+
+
+def _refuse_other_images(spec: DatasetSpec, url: str, **found: int) -> None:
+    """Refuse images whose num_classes, image_size or channels are not those that a dataset states."""
+    for field, value in found.items():
+        expected = getattr(spec, field)
+        if expected not in (None, value):
+            raise DataError(
+                f"{url} holds images of another dataset or size",
+                found=f"{field} {value}",
+                expected=f"{field} {expected}, as dataset {spec.name} has",
+                next=f"give the recipe of this dataset, or set dataset.{field}={value}",
+            )
+
+
+def _copy(
+    source: Store, source_folder: str, manifest: Manifest, dest: Store, folder: str, facts: dict[str, Any]
+) -> None:
+    records = copy_units(source, source_folder, manifest.records, dest, folder)
+    write_manifest(
+        dest, folder, records, fingerprint=manifest.fingerprint, dataset=manifest.dataset,
+        meta=manifest.meta | facts, environment=manifest.environment,
+    )  # fmt: skip
 
 
 def _write_images(

@@ -93,13 +93,12 @@ class Manifest:
     """Proof that a stage is complete, with all that a reader needs to know about it.
 
     Args:
-        stage: name of the stage.
         fingerprint: hash of everything that changes its result.
         config_digest: hash of the run's resolved config.
         dataset: {"name": ..., "class_names": [...]}.
         records: of all units, in plan order.
         meta: JSON values for readers, such as mean and std.
-        environment: versions, hardware and commit that made the units; several values if they differ.
+        environment: as of the records; several values if they differ.
     """
 
     stage: str

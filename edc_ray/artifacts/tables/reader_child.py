@@ -34,15 +34,7 @@ _MOST_LETTERS = 500
 
 
 class HeldRanges(io.RawIOBase):
-    """A file with only some of its ranges, in memory.
-
-    Args:
-        size: of the file, in bytes.
-        parts: (first byte, bytes), in any order.
-
-    Raises:
-        OSError: where other bytes are read.
-    """
+    """A file of `size` bytes with only some parts in memory: (first byte, bytes). Elsewhere: an OSError."""
 
     def __init__(self, size: int, parts: Sequence[tuple[int, bytes]]) -> None:
         self._size, self._parts, self._place = size, sorted(parts), 0

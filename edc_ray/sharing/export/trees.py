@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterable
 
 from edc_ray.sharing.export.images import ImagesToExport, encoded_images, images_of_files
 from edc_ray.sharing.export.options import ExportOptions
@@ -40,22 +39,15 @@ def _put_class_names(source: ImagesToExport, target: ExportTarget) -> None:
 
 
 def _tar(samples: dict[Slot, bytes], class_names: list[str]) -> bytes:
+    """Samples without date and owner: the same images give the same bytes."""
     buffer = io.BytesIO()
     with tarfile.TarFile(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for (label, ipc_id), data in samples.items():
             about = {"label": label, "class_name": class_names[label], "ipc_id": ipc_id}
-            key = f"{label:05d}_{ipc_id:05d}"
-            _add(archive, [
-                (f"{key}.{image_suffix(data)}", data),
-                (f"{key}.cls", str(label).encode()),
-                (f"{key}.json", json.dumps(about, ensure_ascii=False).encode()),
-            ])  # fmt: skip
+            text = json.dumps(about, ensure_ascii=False).encode()
+            files = {image_suffix(data): data, "cls": str(label).encode(), "json": text}
+            for suffix, content in files.items():
+                member = tarfile.TarInfo(f"{label:05d}_{ipc_id:05d}.{suffix}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
-
-
-def _add(archive: tarfile.TarFile, members: Iterable[tuple[str, bytes]]) -> None:
-    """Add members without date and owner, so that the same images give the same bytes."""
-    for name, data in members:
-        member = tarfile.TarInfo(name)
-        member.size = len(data)
-        archive.addfile(member, io.BytesIO(data))

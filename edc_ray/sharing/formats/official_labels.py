@@ -340,8 +340,7 @@ def _batch_of_rows(rows: LabelRows, place: Mapping[Slot, int], image_size: int) 
     own = list(zip(rows.label.tolist(), rows.ipc_id.tolist(), strict=True))
     where = {slot: position for position, slot in enumerate(own)}
     partners = zip(rows.partner_label.tolist(), rows.partner_ipc_id.tolist(), strict=True)
-    mix = str(rows.mix[0])
-    crops = crops_of_rows(rows)
+    mix, crops = str(rows.mix[0]), crops_of_rows(rows)
     box = (rows.box_row0[0], rows.box_col0[0], rows.box_row1[0], rows.box_col1[0])
     return OfficialBatch(
         coordinates=coordinates_from_views(crops, (image_size, image_size)),

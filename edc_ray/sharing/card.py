@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from edc_ray.config.methods.registry import citations
 from edc_ray.report.table import ResultRow, aggregate, results_table
@@ -29,8 +29,9 @@ _SHOWN = ("edc_ray", "commit", "torch", "torchvision", "hardware")
 def dataset_card(about: Facts) -> str:
     """README.md of an export, from the facts of edc_ray.json with the files except this card."""
     environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
+        loader=FileSystemLoader(_TEXT.parent), undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
     # JSON is YAML, and needs no rules for quoting.
     environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
     environment.filters["unwrapped"] = lambda text: text.strip("\n").replace("\n", " ")
@@ -41,7 +42,7 @@ def dataset_card(about: Facts) -> str:
     for path, facts in about["files"].items():
         sizes[f"{path.partition('/')[0]}/" if "/" in path else path] += facts["bytes"]
     rows = card_rows(about)
-    return environment.from_string(_TEXT.read_text(encoding="utf-8")).render(
+    return environment.get_template(_TEXT.name).render(
         {"labels_left_out": None} | dict(about),
         stated=_front_matter(about),
         last_tar=sum(path.endswith(".tar") for path in about["files"]) - 1,

@@ -61,7 +61,7 @@ def compress_run(url: str, dest: str | None, *, codec: str, keep_epochs: int | N
         keep_epochs: keep only the first ones, whose views are as random as any. None: all.
 
     Returns:
-        A sentence that says what was written.
+        What was written, as a sentence.
 
     Raises:
         ConfigError: an unknown codec, more epochs than are stored, or the folder holds something else.

@@ -30,12 +30,7 @@ _PLACES = {"train", "val", "cache", "download"}
 
 
 def facts_of(store: Store, manifest: Manifest) -> dict[str, Any]:
-    """The facts of a set, as JSON values: method, seed, config, data, observers, made_by, results.
-
-    Args:
-        store: of a run or a copy.
-        manifest: of its images.
-    """
+    """The facts of a run or copy, by the manifest of its images, as JSON values: those of `_Facts`."""
     if not store.exists(RUN_CONFIG):
         kept = manifest.meta.get(ORIGIN)
         return checked_facts(kept) or _UNKNOWN | {

@@ -14,13 +14,7 @@ from typing import Any
 
 import torch
 
-from edc_ray.artifacts.proof.manifest import (
-    copy_units,
-    read_manifest,
-    read_shard,
-    write_manifest,
-    write_unit,
-)
+from edc_ray.artifacts.proof.manifest import copy_units, read_manifest, read_shard, write_manifest, write_unit
 from edc_ray.artifacts.proof.records import Manifest, Record
 from edc_ray.artifacts.storage.layout import block_key, epochs_key, network_key, stage_folder, table_name
 from edc_ray.artifacts.storage.limits import MAX_BATCH_BYTES

@@ -11,13 +11,10 @@ from edc_ray.sharing.facts import ABOUT
 
 
 def verify_folder(store: Store) -> list[Problem]:
-    """Damaged and missing files, each once.
-
-    Args:
-        store: of a run, or of a set that was imported, compressed or exported with a card.
+    """Damaged and missing files, each once, of a run or of an imported, compressed or exported set.
 
     Raises:
-        ConfigError: the folder is none of these: nothing in it says what its files should hold.
+        ConfigError: nothing in the folder says what its files should hold.
     """
     found = [*verify_run(store), *export_problems(store)]
     problems = list({problem.path: problem for problem in found}.values())  # both may name a file

@@ -134,7 +134,7 @@ def _orphans(store: Store, folder: str, paths: list[str]) -> list[str]:
     """Shards that no record names, and records that a later manifest left out, of one stage."""
     manifest_path, records_folder = layout.manifest_path(folder), f"{layout.records_folder(folder)}/"
     manifest = _parsed(store, manifest_path, parse_manifest)
-    named = _named(folder, manifest_path, manifest.records if manifest else ())
+    named = {manifest_path, *named_paths(folder, manifest.records if manifest else ())}
     mine = [path for path in paths if path.startswith(f"{folder}/")]
     records = {path for path in mine if path.startswith(records_folder) and path.endswith(".json")}
     outdated = set()
@@ -145,7 +145,7 @@ def _orphans(store: Store, folder: str, paths: list[str]) -> list[str]:
         if manifest is not None and _is_left_out(store, path, manifest_path, folder):
             outdated.add(path)
         else:
-            named |= _named(folder, path, (record,))
+            named |= named_paths(folder, [record])
     shards = {
         path
         for path in mine
@@ -173,10 +173,3 @@ def _parsed(store: Store, path: str, parse: Any) -> Any:
     if found is None:
         raise _UnknownNamesError(path)
     return found
-
-
-def _named(folder: str, path: str, records: Iterable[Record]) -> set[str]:
-    try:
-        return {layout.manifest_path(folder), *named_paths(folder, records)}
-    except ValueError:  # a unit key that is no file name: only a forger writes one
-        raise _UnknownNamesError(path) from None

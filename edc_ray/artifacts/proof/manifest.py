@@ -11,14 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edc_ray.artifacts.proof.records import (
-    Manifest,
-    Record,
-    ShardInfo,
-    parse_manifest,
-    parse_record,
-    to_json,
-)
+from edc_ray.artifacts.proof.records import Manifest, Record, ShardInfo, parse_manifest, parse_record, to_json
 from edc_ray.artifacts.storage import layout
 from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
 from edc_ray.artifacts.storage.store import Store
@@ -61,7 +54,7 @@ def write_unit(
         The record in the store: another writer's, if a valid one with this fingerprint was there first.
 
     Raises:
-        ArtifactError: something cannot be written, or other writers keep replacing it with other bytes.
+        ArtifactError: it cannot be written, or other writers keep replacing it with other bytes.
     """
     infos = tuple(ShardInfo(name, len(data), _sha256(data), rows) for name, (data, rows) in shards.items())
     name = layout.stage_of(stage_folder)
@@ -111,11 +104,7 @@ def _write_once(
 def copy_units(
     source: Store, source_folder: str, records: Iterable[Record], dest: Store, folder: str
 ) -> list[Record]:
-    """Copy the units of a stage to a folder of another store, unless they are there already.
-
-    Raises:
-        ArtifactError: a shard is missing or damaged, or as of `write_unit`.
-    """
+    """Copy the units of a stage to a folder of another store, unless they are there already."""
     copied = []
     for record in records:
         held = read_record(dest, folder, record.unit, record.fingerprint)
@@ -264,7 +253,7 @@ def _problems_of(store: Store, path: str, stage_folder: str, parse: Any) -> list
 def _settled(store: Store, stage_folder: str, record: Record) -> Record:
     """The stored record: the given one, or that of another writer of the same unit."""
     paths = {layout.join_path(stage_folder, shard.path): shard.bytes for shard in record.shards}
-    sizes_agree = all(store.exists(path) and store.size(path) == size for path, size in paths.items())
+    sizes_agree = all(store.size(path) == size for path, size in paths.items())
     as_stored = parse_record(to_json(record), "")  # a tuple in meta comes back as a list
     if sizes_agree and _stored_record(store, stage_folder, record.unit) == as_stored:
         return record

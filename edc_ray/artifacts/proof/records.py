@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Annotated, Any
@@ -43,16 +43,13 @@ class _StageFacts(BaseModel):
     std: list[Annotated[FiniteFloat, Field(ge=_LEAST_STD)]] | None = None
 
 
-def _checked_key(unit: str) -> str:
-    if not is_key(unit):
-        raise ValueError("a unit key that is no plain name")
-    return unit
+def _checked_by(is_sound: Callable[[str], bool]) -> AfterValidator:
+    def check(text: str) -> str:
+        if not is_sound(text):
+            raise ValueError(f"{text} is no name of a unit, or leads out of the folder")
+        return text
 
-
-def _checked_path(path: str) -> str:
-    if not is_inside(path):
-        raise ValueError("a shard outside of its folder")
-    return path
+    return AfterValidator(check)
 
 
 def _checked_meta(meta: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +65,7 @@ def _checked_meta(meta: dict[str, Any]) -> dict[str, Any]:
 class ShardInfo:
     """One file. `path` is relative to the folder of its stage."""
 
-    path: Annotated[str, AfterValidator(_checked_path)]
+    path: Annotated[str, _checked_by(is_inside)]
     bytes: _Count
     sha256: str
     rows: _Count
@@ -79,7 +76,7 @@ class Record:
     """Proof that one work unit is done. `environment`: the versions, hardware and commit that made it."""
 
     stage: str
-    unit: Annotated[str, AfterValidator(_checked_key)]
+    unit: Annotated[str, _checked_by(is_key)]
     fingerprint: str
     shards: tuple[ShardInfo, ...]
     meta: Annotated[dict[str, Any], AfterValidator(_checked_meta)] = field(default_factory=dict)

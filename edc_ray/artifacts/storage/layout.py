@@ -88,9 +88,8 @@ def epochs_key(first_epoch: int, last_epoch: int) -> str:
 def network_key(name: str) -> str:
     """A network's name as a part of a file's name: `timm:resnet18` becomes `timm=3Aresnet18`.
 
-    Letters, digits and . _ - stay. Any other byte of UTF-8 becomes = and two hexadecimal digits, as in
-    quoted-printable. So no two names share a key, and `urllib.parse.unquote(key.replace("=", "%"))` gives the
-    name back.
+    Letters, digits and . _ - stay. Any other byte of UTF-8 becomes = and two hexadecimal digits. So no two
+    names share a key, and `urllib.parse.unquote(key.replace("=", "%"))` gives the name back.
     """
     return "".join(chr(byte) if chr(byte) in _PLAIN else f"={byte:02X}" for byte in name.encode())
 

@@ -85,17 +85,17 @@ class Store:
             ArtifactError: it cannot be read, or has more than `limit` bytes. At most one more is fetched.
         """
         if self.is_local:
-            info = self._info(path)
-            if info is None:
+            size = self.size(path)
+            if size is None:
                 return None  # or a pipe or device, whose reading might never end
-            _refuse_large(self.join(path), int(info["size"]), limit)
+            _refuse_large(self.join(path), size, limit)
         fs, full = self._locate(path)
         try:
             data = fs.cat_file(full, end=None if limit is None or self.is_local else limit + 1)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except Exception as error:  # each file system has exceptions of its own
-            if limit is not None and not self.is_local and self.exists(path) and self.size(path) == 0:
+            if limit is not None and not self.is_local and self.size(path) == 0:
                 return b""  # S3 refuses a range of an empty file
             raise self._failure("read", path, error) from error
         _refuse_large(self.join(path), len(data), limit)
@@ -103,18 +103,12 @@ class Store:
 
     def holds(self, path: str, data: bytes) -> bool:
         """Whether a file has this content. A file of another size is not read."""
-        info = self._info(path)
-        if info is None or int(info["size"]) != len(data):
-            return False
-        return self.read_if_there(path, limit=len(data)) == data
+        return self.size(path) == len(data) and self.read_if_there(path, limit=len(data)) == data
 
     def copy(self, path: str, folder: str, name: str) -> str:
         """Path of a local copy, `name` in `folder`; fetched unless there is one. Its bytes are not checked.
 
         fsspec's simplecache makes it: its filecache keeps an index, which it may unpickle.
-
-        Raises:
-            ArtifactError: it is missing or cannot be read.
         """
         fs, full = self._locate(path)
         options: dict[str, Any] = {"fs": fs, "cache_storage": folder, "cache_mapper": lambda _: name}
@@ -127,14 +121,15 @@ class Store:
 
     def exists(self, path: str) -> bool:
         """Whether a file (not a folder) has this name."""
-        return self._info(path) is not None
+        return self.size(path) is not None
 
-    def size(self, path: str) -> int:
-        """Bytes of a file; an ArtifactError if it is missing or cannot be read."""
-        info = self._info(path)
-        if info is None:
-            raise ArtifactError(f"{self.join(path)} is missing")
-        return int(info["size"])
+    def size(self, path: str) -> int | None:
+        """Bytes of a file; None if it is missing."""
+        fs, full = self._locate(path)
+        fs.invalidate_cache()  # other processes write too
+        with self._naming("look for", path), suppress(FileNotFoundError, NotADirectoryError):
+            info = fs.info(full)
+            return int(info["size"]) if info["type"] == "file" else None
 
     def list(self, folder: str = "") -> list[str]:
         """Sorted relative paths of all files below a folder, without temporary ones."""
@@ -241,13 +236,6 @@ class Store:
         if self.is_local:
             refuse_way_out(self.url, full)
         return fs, full
-
-    def _info(self, path: str) -> dict[str, Any] | None:
-        fs, full = self._locate(path)
-        fs.invalidate_cache()  # other processes write too
-        with self._naming("look for", path), suppress(FileNotFoundError, NotADirectoryError):
-            info = fs.info(full)
-            return info if info["type"] == "file" else None
 
     def _walk(self, folder: str) -> list[str]:
         fs = self._file_system()

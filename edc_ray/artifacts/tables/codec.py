@@ -115,7 +115,7 @@ def table_from_bytes(
         data: the file.
         url: its name in errors.
         ours: see `Store.is_ours`. Any other file is proven in the reader process first.
-        columns: or fields of columns (`image.bytes`), the only ones that are read; None: all.
+        columns: the only ones that are read, or fields of them (`image.bytes`); None: all.
         next: what an error says to do about a damaged file.
 
     Raises:

@@ -129,16 +129,18 @@ def read_official_statistics(
     with ThreadPoolExecutor(_THREADS) as pool:
         for layer, (whole, classes) in zip(layers, files, strict=True):
             paths = whole + classes
-            contents = list(pool.map(partial(store.read, limit=MAX_ARRAYS_BYTES), paths))
+            contents = list(pool.map(lambda path: store.read(path, limit=MAX_ARRAYS_BYTES), paths))
             for path, data in zip(paths, contents, strict=True):
                 sha.update(f"{path}\0".encode() + data)
             parsed = list(pool.map(partial(_parsed, layer), map(store.join, paths), contents))
             if whole:
                 rows[layer.name, layer.kind, "official", "global"] = dict(parsed[0])
             if classes:
-                rows[layer.name, layer.kind, "official", "class"] = _stacked(
-                    parsed[len(whole) :], class_patch_swapped
-                )
+                by_class = parsed[len(whole) :]
+                rows[layer.name, layer.kind, "official", "class"] = {
+                    name: np.stack([one[_stored_under(name, class_patch_swapped)] for one in by_class])
+                    for name in layer.lengths
+                }
     return rows, sha.hexdigest()
 
 
@@ -248,10 +250,6 @@ def _parsed(layer: LayerShape, url: str, data: bytes) -> dict[str, np.ndarray]:
         if not np.isfinite(values[name]).all():
             raise ArtifactError(f"{url} holds NaN or Inf", found=_KEYS[name])
     return values
-
-
-def _stacked(rows: Sequence[dict[str, np.ndarray]], swapped: bool) -> dict[str, np.ndarray | None]:
-    return {name: np.stack([row[_stored_under(name, swapped)] for row in rows]) for name in rows[0]}
 
 
 def _stored_under(quantity: str, swapped: bool) -> str:

@@ -194,11 +194,7 @@ def build_labels_table(
 ) -> pa.Table:
     """A table of views and soft labels.
 
-    Args:
-        rows: with their logits.
-        class_names: of all classes, by label.
-        dataset: its name.
-        encoded: stored instead of the plain logits; `data.condensed.label_tables` encodes them.
+    `encoded` is stored instead of the plain logits; `data.condensed.label_tables` encodes them.
 
     Raises:
         ValueError: lengths differ, a value is outside its column's range, logits not finite float16 [N, K].
@@ -234,10 +230,7 @@ def read_labels_table(
 ) -> LabelRows:
     """Views and soft labels of a table: integers as int64, logits as float16 [N, K].
 
-    Args:
-        table: as stored.
-        url: its name in errors.
-        logits: decoded, if the codec of the table is not fp16.
+    `logits` are given if the codec of the table is not fp16.
 
     Raises:
         ArtifactError: another schema, a newer version, or logits that are not finite; names `url`.
@@ -278,13 +271,10 @@ def build_statistics_table(
     *,
     dataset: str = "",
 ) -> pa.Table:
-    """A table of layer statistics.
+    """A table of layer statistics, stored as float32.
 
-    Args:
-        statistics: of each key, the quantities of QUANTITIES: [C] or [P] for scope "global", [K, C] or [K, P]
-            for "class"; patch quantities may be absent or None. Stored as float32.
-        class_names: of all classes, by label.
-        dataset: its name.
+    Each key has the quantities of QUANTITIES: [C] or [P] for scope "global", [K, C] or [K, P] for "class".
+    Patch quantities may be absent or None.
     """
     columns: dict[str, pa.Array] = {
         name: pa.array([key[place] for key in statistics], pa.string())

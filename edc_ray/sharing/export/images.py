@@ -48,12 +48,7 @@ class ImagesToExport(NamedTuple):
 
 
 def images_to_export(url: str, ipc: int | None) -> ImagesToExport:
-    """The condensed images of a run, or the first `ipc` of each class.
-
-    Raises:
-        ArtifactError: recover is not complete.
-        ConfigError: there are fewer images.
-    """
+    """The condensed images of a run, or the first `ipc` of each class; a ConfigError if there are fewer."""
     store, folder, manifest = open_stage(url, None, "recover")
     hashes = dict(sorted(manifest_hashes(manifest).items()))
     most = max(ipc_id for _, ipc_id in hashes) + 1
@@ -74,9 +69,6 @@ def encoded_images(source: ImagesToExport, format: ImageFormat | None = None) ->
     """PNG or JPEG bytes of the images, by label, then ipc id. Each dict holds whole classes.
 
     Units with classes in common are read together. With recover.order=official these are all units.
-
-    Raises:
-        ArtifactError: a file is missing or damaged.
     """
     for records in _blocks_of_classes(source):
         images: dict[Slot, bytes] = {}

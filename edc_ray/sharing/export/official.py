@@ -23,12 +23,7 @@ from edc_ray.models.official_paths import official_path
 from edc_ray.models.registry import build_network
 from edc_ray.sharing.export.images import encoded_images, images_to_export
 from edc_ray.sharing.export.options import ExportOptions, Part
-from edc_ray.sharing.export.parts import (
-    STAGE_OF,
-    parts_to_export,
-    records_of_epochs,
-    refuse_no_results,
-)
+from edc_ray.sharing.export.parts import STAGE_OF, parts_to_export, records_of_epochs, refuse_no_results
 from edc_ray.sharing.export.target import ExportTarget
 from edc_ray.sharing.formats.official_images import Slot, Style, image_suffix, official_image_path
 from edc_ray.sharing.formats.official_labels import batch_to_bytes, batches_of_epoch

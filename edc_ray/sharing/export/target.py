@@ -30,14 +30,12 @@ class ExportTarget:
         fingerprint: of everything that determines the files.
         parts: the subfolders; "" is the whole folder.
 
-    `files` then holds path -> bytes and sha256 of each file that was put.
-
     Raises:
         ConfigError: the folder holds something that this export did not write.
     """
 
     def __init__(self, store: Store, fingerprint: str, parts: Sequence[str] = ("",)) -> None:
-        self.store, self.files = store, dict[str, dict[str, Any]]()
+        self.store, self.files = store, dict[str, dict[str, Any]]()  # bytes and sha256 by path
         self._fingerprint = fingerprint
         if fingerprint in [_stated(store, path).get("fingerprint") for path in (_NOTE, ABOUT)]:
             return

@@ -12,15 +12,12 @@ from edc_ray.sharing.export.target import ExportTarget
 from edc_ray.sharing.formats.folders import CLASS_NAMES
 from edc_ray.sharing.formats.official_images import Slot, image_suffix, official_image_path
 
-IMAGE_TREE = "train"
-"""The folder of the class folders, for torchvision.datasets.ImageFolder."""
-
 
 def write_image_tree(source: ImagesToExport, target: ExportTarget, options: ExportOptions) -> None:
-    """train/00000/class00000_id00000.png. Leading zeros make the order of names that of labels."""
+    """train/00000/class00000_id00000.png. Leading zeros: the order of the names is that of the labels."""
     for images in encoded_images(source, options.image_format):
         target.put_all(
-            (f"{IMAGE_TREE}/{official_image_path(slot, 'rded', image_suffix(data))}", data)
+            (f"train/{official_image_path(slot, 'rded', image_suffix(data))}", data)
             for slot, data in images.items()
         )
     _put_class_names(source, target)

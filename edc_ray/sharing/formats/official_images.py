@@ -97,10 +97,7 @@ def open_official_folder(store: Store) -> OfficialFolder:
     """List a folder of condensed images and check that it is a whole set.
 
     If the ids in the names of a class repeat (the candidates of EDC's initial images all end in id000), its
-    images are numbered in the order of their names.
-
-    Raises:
-        DataError: other folders or files, missing classes, or classes of different sizes.
+    images are numbered in the order of their names. Other or missing files: a DataError.
     """
     images = [path for path in store.list() if _IMAGE.fullmatch(path)]
     files = [path for path in images if not any(part.startswith(".") for part in path.split("/"))]

@@ -130,7 +130,7 @@ def rows_of_epoch(
 
     Args:
         batches: of the epoch, in order.
-        slots: (class, ipc id) of each image, in the order in which the files count them.
+        slots: of each image, in the order in which the files count them.
         num_classes: K.
         image_size: side of the images.
         epoch: its number.

@@ -29,9 +29,12 @@ _SHOWN = ("edc_ray", "commit", "torch", "torchvision", "hardware")
 def dataset_card(about: Facts) -> str:
     """README.md of an export, from the facts of edc_ray.json with the files except this card."""
     environment = Environment(
-        loader=FileSystemLoader(_TEXT.parent), undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(_TEXT.parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     # JSON is YAML, and needs no rules for quoting.
     environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
     environment.filters["unwrapped"] = lambda text: text.strip("\n").replace("\n", " ")

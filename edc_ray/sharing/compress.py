@@ -84,8 +84,9 @@ def compress_run(url: str, dest: str | None, *, codec: str, keep_epochs: int | N
     _refuse_other(target, images.manifest, fingerprints)
     copied = copy_units(images.store, images.folder, images.manifest.records, target, stage_folder("recover"))
     origin = {ORIGIN: facts_of(images.store, images.manifest)}
-    meta = images.manifest.meta | origin
-    _finish(target, "recover", images.manifest, copied, meta, images.manifest.fingerprint)
+    _finish(
+        target, "recover", images.manifest, copied, images.manifest.meta | origin, images.manifest.fingerprint
+    )
     records = [
         _encoded(labels, target, part, fingerprint, codec)
         for part, fingerprint in zip(parts, fingerprints, strict=True)

@@ -139,7 +139,9 @@ def parse_manifest(data: bytes, url: str) -> Manifest | None:
         _refuse_twice([record.unit for record in manifest.records])
         _refuse_twice([shard.path for shard in manifest.shards])
         if manifest.stage == "relabel":
-            _refuse_shared_epochs([record.meta["epochs"] for record in manifest.records])
+            epochs = sorted(record.meta["epochs"] for record in manifest.records)
+            if any(first <= last for (_, last), (first, _) in pairwise(epochs)):
+                raise ValueError("two units of one epoch")
         return manifest
     except _DAMAGE:
         return None
@@ -181,9 +183,3 @@ def _finite(value: str) -> float:
 def _refuse_twice(names: Sequence[Any]) -> None:
     if len(set(names)) < len(names):
         raise ValueError("an image, a unit or a shard is named twice")
-
-
-def _refuse_shared_epochs(ranges: list[list[int]]) -> None:
-    for (_, last), (first, _) in pairwise(sorted(ranges)):
-        if first <= last:
-            raise ValueError(f"epoch {first} of two units")

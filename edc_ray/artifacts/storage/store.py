@@ -191,8 +191,9 @@ class Store:
             except Exception as error:
                 if not replace and isinstance(error, OSError) and self.exists(path):
                     return False
-                # The file in the way may have been deleted since.
-                if replace or not _is_refusal(error) or not tries_left:
+                # A file was in the way, and may have been deleted since. Some S3 servers say OSError 22.
+                is_refused = isinstance(error, FileExistsError) or getattr(error, "errno", 0) == errno.EINVAL
+                if replace or not is_refused or not tries_left:
                     raise self._failure("write", path, error) from error
         raise AssertionError("the last try returns or raises")
 
@@ -301,11 +302,6 @@ def _normalised(root: str) -> str:
 def _refuse_large(url: str, size: int, limit: int | None) -> None:
     if limit is not None and size > limit:
         raise ArtifactError(f"{url} is too large", found=f"{size} bytes or more", expected=f"at most {limit}")
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether a file of that name was in the way. Some S3 servers say so by OSError 22."""
-    return isinstance(error, FileExistsError) or getattr(error, "errno", None) == errno.EINVAL
 
 
 def _is_temporary(path: str) -> bool:

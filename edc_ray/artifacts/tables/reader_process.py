@@ -76,8 +76,7 @@ class _Reader:
             return 0
         if kill:
             child.kill()
-        with child:  # closes the pipes and waits
-            pass
+        child.communicate()  # closes the pipes and waits
         return child.returncode
 
     def _running(self) -> subprocess.Popen[bytes]:

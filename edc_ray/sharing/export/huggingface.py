@@ -32,16 +32,8 @@ from edc_ray.stages.units.image_shards import pixel_hash
 _ROWS_PER_GROUP = 100  # Hugging Face's viewer reads so many at once
 
 
-def write_huggingface(
-    url: str, source: ImagesToExport, target: ExportTarget, options: ExportOptions, *, epochs: int | None
-) -> None:
-    """Write the tables and manifests of a run, with the labels of its first epochs; None: no labels."""
-    if epochs is not None:
-        _write_labels(url, target, epochs)
-    _write_images(source, target, options)
-
-
-def _write_images(source: ImagesToExport, target: ExportTarget, options: ExportOptions) -> None:
+def write_image_tables(source: ImagesToExport, target: ExportTarget, options: ExportOptions) -> None:
+    """Write the images and their manifest."""
     records = [
         _image_record(source, target, f"train-{number:05d}-of-{files:05d}", images)
         for number, files, images in images_of_files(source, options)
@@ -97,7 +89,8 @@ def rows_of_epoch(table: pa.Table) -> int:
     return int(np.count_nonzero(epochs == epochs[0]))
 
 
-def _write_labels(url: str, target: ExportTarget, epochs: int) -> None:
+def write_label_tables(url: str, target: ExportTarget, epochs: int) -> None:
+    """Write the labels of the first epochs of a run, and their manifest."""
     store, folder, manifest = open_stage(url, None, "relabel")
     records = []
     for record in records_of_epochs(store.url, manifest, epochs):

@@ -20,7 +20,7 @@ from edc_ray.artifacts.tables.codec import table_from_bytes
 from edc_ray.artifacts.tables.schema import read_images_table
 from edc_ray.data.condensed.images import open_stage, refuse_no_labels
 from edc_ray.digests import digest_of
-from edc_ray.sharing.export.huggingface import write_huggingface
+from edc_ray.sharing.export.huggingface import write_image_tables, write_label_tables
 from edc_ray.sharing.export.images import ImagesToExport, images_to_export
 from edc_ray.sharing.export.official import export_official
 from edc_ray.sharing.export.options import ExportOptions, check_options
@@ -73,7 +73,9 @@ def _export_with_card(
     target = ExportTarget(open_store(dest), export_fingerprint(about, source, options))
     target.begin()
     if options.format == "huggingface":
-        write_huggingface(url, source, target, options, epochs=labels["epochs"] if labels else None)
+        if labels:
+            write_label_tables(url, target, labels["epochs"])
+        write_image_tables(source, target, options)
     elif options.format == "imagefolder":
         write_image_tree(source, target, options)
     else:

@@ -30,8 +30,8 @@ from edc_ray.artifacts.tables.official_statistics import (
     find_network_name,
     official_network_names,
     read_official_statistics,
-    refuse_missing_files,
     refuse_more_classes,
+    wanted_files,
 )
 from edc_ray.artifacts.tables.schema import read_statistics_table
 from edc_ray.config.run import RunConfig
@@ -108,12 +108,12 @@ class TreeSource:
                 found=f"recover.variance={other[0]}",
                 next="set recover.variance=official, or method=edc_official",
             )
-        refuse_missing_files(
-            self._files,
+        wanted_files(  # refuses a tree that lacks some
             self.store,
             self.network_name(wanted),
             _official_layers(wanted),
-            len(wanted.class_names),
+            range(len(wanted.class_names)),
+            self._files,
             needs_classes=wanted.by_class,
         )
         self._read(wanted, [0, len(wanted.class_names) - 1])
@@ -152,6 +152,7 @@ class TreeSource:
             network,
             layers,
             labels,
+            present=self._files,
             class_patch_swapped=self.class_patch_swapped,
             needs_classes=wanted.by_class,
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from edc_ray.config.load import to_yaml, with_fields
-from edc_ray.sharing.export.about import about_export, export_fingerprint
 from edc_ray.sharing.export.images import images_to_export
 from edc_ray.sharing.export.options import ExportOptions
+from edc_ray.sharing.export.run import about_export, export_fingerprint
 from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import OBSERVERS, copy_root, manifest_of
 

@@ -13,20 +13,20 @@ Buffers = Literal["live", "averaged", "initial"]
 
 
 class EmaParameters:
-    """Averaged copies of a module's parameters, started at their present values.
+    """Averaged copies of a module's parameters, which start at their present values.
 
     Args:
-        module: the live network; its parameters are read at each `update`.
+        module: the live network; each `update` reads its parameters.
         decay: weight of history, in [0, 1].
-        buffers: which floating-point buffers (batch-norm statistics) stand beside the averaged parameters:
-            the live ones, as where the official code judges; averages of them; or those of the start, which
-            nothing updates, as in the copy that the official flatness loss looks at.
+        buffers: which floating-point buffers (batch-norm statistics) go with the averaged parameters: the
+            live ones, as in the official evaluation; their averages; or the initial ones, which nothing
+            updates, as in the copy that the official flatness loss uses.
 
     Raises:
         ValueError: decay is outside [0, 1].
     Deviations:
-        the official code averages no buffers: "live" is what its accuracies, and so the paper's, are made
-        with, and is the default of every method.
+        the official code averages no buffers. Its accuracies, and so the paper's, are made with "live", the
+        default of every method.
     """
 
     def __init__(self, module: nn.Module, decay: float, *, buffers: Buffers = "live") -> None:
@@ -49,28 +49,25 @@ class EmaParameters:
 
     @contextmanager
     def swapped(self, module: nn.Module | None = None, *, buffers: Buffers | None = None) -> Iterator[None]:
-        """The averages stand in the module (default: the live one) and its own values come back, also after
-        an error.
+        """Within the context a module holds the averages; then its own values come back, also after an error.
 
-        `update` inside would average the averages.
+        Do not call `update` inside: it would average the averages.
 
         Args:
-            module: of the same shapes.
-            buffers: instead of those of the constructor; averages must be kept from the start.
+            module: of the same shapes; by default the live one.
+            buffers: instead of those of the constructor.
 
         Raises:
-            ValueError: averaged buffers are asked for and not kept.
+            ValueError: `buffers` asks for averages that were not kept from the start.
         """
         module, buffers = self._module if module is None else module, buffers or self.buffers
         if buffers == "averaged" and self.buffers != "averaged":
             raise ValueError("buffers are not averaged: say so in the constructor")
         shown = {name: tensor for name, tensor in self._average.items() if name not in self._initial}
-        if buffers != "live":
-            shown |= (
-                {name: self._average[name] for name in self._initial}
-                if buffers == "averaged"
-                else self._initial
-            )
+        if buffers == "averaged":
+            shown = self._average
+        elif buffers == "initial":
+            shown |= self._initial
         live = _parameters(module) | _buffers(module)
         kept = {name: live[name].detach().clone() for name in shown}
         _fill(live, shown)
@@ -85,7 +82,7 @@ class EmaParameters:
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take up averages saved by `state_dict`.
+        """Continue from averages that `state_dict` gave.
 
         Raises:
             ValueError: other names than the module's.

@@ -1,7 +1,6 @@
-"""Resizing 8-bit images to the same bytes as Pillow, on any device.
+"""Resizing 8-bit images to the same bytes as Pillow, on any device. N images, C channels.
 
-torch's own 8-bit resize keeps weights in 16 bits and differs from Pillow by up to two levels. N images, C
-channels.
+torch's own 8-bit resize keeps weights in 16 bits and differs from Pillow by up to two levels.
 """
 
 from __future__ import annotations
@@ -15,14 +14,9 @@ _WEIGHT_BITS = 22  # Pillow: 32 bits, less 8 of the pixel, less 2 to spare
 
 
 def resize_8_bit(images_NCHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pillow's bilinear resize (with antialiasing).
+    """Pillow's bilinear resize (with antialiasing) of uint8 images to `size`, (height, width).
 
-    Args:
-        images_NCHW: uint8, any device.
-        size: (height, width) of the result.
-
-    Returns:
-        uint8 [N, C, *size]. The bytes are equal on every device, because all sums are exact.
+    All sums are exact, so the bytes are equal on every device.
 
     Raises:
         ValueError: the images are not uint8.

@@ -15,6 +15,7 @@ from edc_ray.core.views.augment import (
     sample_shared_view,
     sample_views,
 )
+from tests.core.whole_view import whole_view
 
 SIZES = [(1, 1), (7, 5), (33, 47), (32, 32)]
 
@@ -75,8 +76,8 @@ def test_views_equal_torchvisions_resized_crop(size):
 
 def test_the_whole_view_leaves_images_as_they_are():
     images = images_of(3, 3, (6, 9))
-    assert torch.equal(apply_views(images, AugmentParams.whole(3, (6, 9))), images)
-    assert torch.equal(apply_shared_view(images, AugmentParams.whole(1, (6, 9))), images)
+    assert torch.equal(apply_views(images, whole_view(3, 6, 9)), images)
+    assert torch.equal(apply_shared_view(images, whole_view(1, 6, 9)), images)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from tests.core.layer_cases import (
     assert_norm_is_plain,
     random_input,
 )
+from tests.core.whole_view import whole_view
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
@@ -111,7 +112,7 @@ def test_a_view_and_its_gradient_are_those_of_torchs_interpolation(size: tuple[i
     sampled = [sample_shared_view(draws(0, index), size, (0.08, 1.0)) for index in range(3)]
     images, upstream = (random_input((2, 3, *size), seed=seed).to(DEVICE) for seed in (0, 1))
     images.requires_grad_()
-    for params in (AugmentParams.whole(1, size), one_pixel, *sampled):
+    for params in (whole_view(1, *size), one_pixel, *sampled):
         view = apply_shared_view(images, params)
         (gradient,) = torch.autograd.grad((view * upstream).sum(), images)
         numbers = [params.top, params.left, params.height, params.width, params.flip]

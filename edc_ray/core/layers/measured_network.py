@@ -1,7 +1,7 @@
-"""A network and the statistics of its layers as one function without side effects, which compilers take.
+"""A network and the statistics of its layers as one function without side effects, for compilers.
 
-The hooks of `LayerTaps` come and go and run foreign code, at which a compiler has to stop in every layer.
-Here they stay, and do nothing but plain arithmetic. B images, K classes.
+The hooks of `LayerTaps` come and go and run other code, so a compiler has to stop at every layer. The hooks
+here stay and do plain arithmetic. B images, K classes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class MeasuredNetwork(nn.Module):
         network: in eval mode; copied.
         kinds: the tapped layers, by their module paths.
         patch_side: side of a patch, for convolutions.
-        images_BCHW: images as they will come: the sizes of activations are found with them.
+        images_BCHW: images of the size that will come: they show the sizes of activations.
 
     Raises:
         RuntimeError: a tapped layer does not run.

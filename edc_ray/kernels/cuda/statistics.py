@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from edc_ray.core.layers.measured_input import NormFormula, NormKernels
+from edc_ray.core.layers.measured_input import Gradients, NormFormula, NormKernels
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.network_numerics import HALF_TYPES
 from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
@@ -52,22 +50,11 @@ class TritonKernels:
         lengths = [channels, channels, tiles, tiles] if patch_side is not None else [channels, channels]
         return LayerStatistics(*found_BQ.split(lengths, 1))
 
-    def add_gradient(
-        self,
-        x_BCHW: Tensor,
-        patch_side: int | None,
-        measured: Tensor,
-        by_quantity: Sequence[Tensor | None],
-        upstream: Tensor | None,
-        *,
-        in_place: bool,
-    ) -> Tensor:
+    def add_gradient(self, x_BCHW: Tensor, patch_side: int | None, measured: Tensor, by: Gradients) -> Tensor:
         if not self.take(x_BCHW) or measured.dtype != torch.float32:
-            return TORCH_KERNELS.add_gradient(
-                x_BCHW, patch_side, measured, by_quantity, upstream, in_place=in_place
-            )
-        by = [*by_quantity, *[None] * (4 - len(by_quantity))]
-        return _OPERATIONS.moments_gradient(x_BCHW.detach(), patch_side or 0, measured, *by, upstream)
+            return TORCH_KERNELS.add_gradient(x_BCHW, patch_side, measured, by)
+        by_four = [*by.by_quantity, *[None] * (4 - len(by.by_quantity))]
+        return _OPERATIONS.moments_gradient(x_BCHW.detach(), patch_side or 0, measured, *by_four, by.upstream)
 
 
 class TritonNorms:
@@ -99,14 +86,10 @@ class TritonNorms:
         return result, *found.split(x_BCHW.shape[1], 1)
 
     def gradient(
-        self,
-        x_BCHW: Tensor,
-        formula: NormFormula,
-        upstream: Tensor | None,
-        measured: Tensor | None,
-        by_quantity: Sequence[Tensor | None],
+        self, x_BCHW: Tensor, formula: NormFormula, measured: Tensor | None, by: Gradients
     ) -> Tensor:
-        return _OPERATIONS.norm_gradient(x_BCHW.detach(), *_words(formula), upstream, measured, *by_quantity)
+        words = _words(formula)
+        return _OPERATIONS.norm_gradient(x_BCHW.detach(), *words, by.upstream, measured, *by.by_quantity)
 
 
 def _words(formula: NormFormula) -> tuple[Tensor, Tensor, int]:

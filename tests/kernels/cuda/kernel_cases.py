@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from edc_ray.core.layers.image_statistics import image_statistics
-from edc_ray.core.layers.measured_input import Activation, NormFormula, NormKernels
+from edc_ray.core.layers.measured_input import Activation, Gradients, NormFormula, NormKernels
 from edc_ray.core.recover.pixel_kernels import TORCH_PIXEL_KERNELS, shared_view
 from edc_ray.core.seeding import draws
 from edc_ray.core.views.augment import AugmentParams, apply_shared_view, sample_shared_view
@@ -70,8 +70,8 @@ def test_maps_of_sixteen_bits_are_measured_as_the_same_numbers_in_float32(kernel
     torch.testing.assert_close(measured, kernels.statistics(x.float(), 4), rtol=1e-6, atol=1e-6)
     by = [torch.randn_like(each) for each in measured.split([8, 8, 4, 4])]
     upstream = torch.randn_like(x)
-    found = kernels.add_gradient(x, 4, measured, by, upstream, in_place=False)
-    exact = kernels.add_gradient(x.float(), 4, measured, by, upstream.float(), in_place=False)
+    found = kernels.add_gradient(x, 4, measured, Gradients(by, upstream))
+    exact = kernels.add_gradient(x.float(), 4, measured, Gradients(by, upstream.float()))
     torch.testing.assert_close(found, exact.bfloat16())
 
 
@@ -102,7 +102,7 @@ def test_norms_pass_on_what_is_no_number(kernels: TritonKernels) -> None:
         formula = NormFormula(torch.ones(1, device=DEVICE), torch.zeros(1, device=DEVICE), activation)
         result, _ = norms.normalised(x, formula, measured=False)
         torch.testing.assert_close(result, function(x), equal_nan=True)
-        assert torch.isnan(norms.gradient(x, formula, x, None, (None, None))[0]).all()
+        assert torch.isnan(norms.gradient(x, formula, None, Gradients((None, None), x))[0]).all()
 
 
 @pytest.mark.parametrize("size", [(9, 9), (20, 14)])

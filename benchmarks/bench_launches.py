@@ -115,7 +115,7 @@ def recover_counts(name: str) -> Counts:
         )  # fmt: skip
 
     iteration()
-    ours = launches_of(captured.step_of(name))
+    ours = launches_of(captured.steps[name])
     plain = launches_of(partial(_image_gradient, network, images, labels))
     return _counts(plain, ours, len(observer.taps.kinds))
 

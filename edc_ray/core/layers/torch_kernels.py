@@ -110,7 +110,7 @@ def _parts(planes: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _shifts(width: int) -> tuple[int, ...]:
-    """Steps in a flat plane from a pixel to itself, its right, lower, lower right and lower left neighbour."""
+    """Steps in a flat plane: to the pixel itself, its right, lower, lower right, lower left neighbour."""
     return 0, 1, width, width + 1, width - 1
 
 

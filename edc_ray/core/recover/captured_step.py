@@ -1,4 +1,4 @@
-"""A step that is recorded once as a CUDA graph and replayed: the host then starts one thing, not hundreds."""
+"""A step that is recorded once as a CUDA graph and replayed: the host starts one graph, not many kernels."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from typing import Any
 
 import torch
 
+# Calls before the recording: in the first ones libraries choose their algorithms and take their memory.
 _WARM_CALLS = 2
-"""Calls before the recording: libraries choose their algorithms and take their memory in the first ones."""
 
 
 class CapturedStep:
-    """Calls a function as it is, then records one call, and replays it from then on. On a CPU it just calls.
+    """Calls a function, then records one call, and from then on replays the recording. On a CPU it only calls.
 
-    The function reads and writes tensors that stay where they are; what changes from call to call lies in
-    them. It has no arguments and no result, its sizes stay the same, and it does not wait for the device.
-    Where it cannot be recorded, one warning says why, and it is called as it is from then on.
+    The function has no arguments and no result. It reads and writes tensors that stay where they are and keep
+    their sizes, and it does not wait for the device. If it cannot be recorded, one warning says why, and it
+    is called without recording.
 
     Args:
-        step: the function.
-        device: where it works.
-        pool: of memory, shared with other steps of which none runs at the same time; see `memory_pool`.
+        pool: of memory, shared with other steps that never run at the same time; see `memory_pool`.
     """
 
     def __init__(self, step: Callable[[], None], device: torch.device, pool: Any = None) -> None:
@@ -54,7 +52,7 @@ class CapturedStep:
             self._graph.replay()
 
     def _on_a_side_stream(self) -> None:
-        """What is to be recorded may not have worked on the default stream before."""
+        """A function that is to be recorded must not run on the default stream before."""
         stream, current = torch.cuda.Stream(self._device), torch.cuda.current_stream(self._device)
         stream.wait_stream(current)
         with torch.cuda.stream(stream):

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from edc_ray.errors import NumericalError
 
-# On an accelerator, iterations between two looks while nobody listens: each look waits for the device.
-_INTERVAL = 25
+_INTERVAL = 25  # iterations between two checks on an accelerator, where a check may wait for the device
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,14 @@ class Iteration:
 
 
 @dataclass(frozen=True)
-class _Look:
-    """Whether some iterations were finite, on its way from the device."""
+class _Check:
+    """Whether some iterations were finite; the answer is on its way from the device."""
 
     noted: Sequence[Iteration]
     finite: Tensor
     arrived: torch.cuda.Event | None
 
-    def check(self) -> None:
+    def finish(self) -> None:
         if self.arrived is not None:
             self.arrived.synchronize()
         flags = self.finite.tolist()
@@ -47,13 +46,10 @@ class _Look:
 
 
 class FiniteWatch:
-    """Looks at the iterations noted so far once in a while.
+    """Checks now and then whether the iterations noted so far are finite.
 
-    On a CUDA device it looks at what it asked for an interval ago, which has long arrived: the loop waits
-    for the device at its end only.
-
-    Args:
-        images: the images at the start.
+    On a CUDA device a check reads the answer to the question of one interval ago, which has arrived long
+    since. So the loop waits for the device only at its end.
 
     Raises:
         NumericalError: the images at the start are not finite.
@@ -65,14 +61,10 @@ class FiniteWatch:
         self._interval = 1 if images.device.type == "cpu" else _INTERVAL
         self._waits = images.device.type != "cuda"
         self._noted: list[Iteration] = []
-        self._asked: _Look | None = None
+        self._asked: _Check | None = None
 
     def note(self, done: Iteration) -> None:
-        """Remembers an iteration, and looks at earlier ones when it is time.
-
-        Raises:
-            NumericalError: as `check`.
-        """
+        """Remembers an iteration. Checks earlier ones when it is time, and raises as `check` does."""
         self._noted.append(done)
         if len(self._noted) < self._interval:
             return
@@ -81,30 +73,30 @@ class FiniteWatch:
             return
         earlier, self._asked = self._asked, self._ask()
         if earlier is not None:
-            earlier.check()
+            earlier.finish()
 
     def check(self) -> None:
-        """Looks at all remembered iterations.
+        """Checks all remembered iterations.
 
         Raises:
             NumericalError: names the first bad iteration, its observer, and where it went wrong.
         """
         earlier, self._asked = self._asked, None
         if earlier is not None:
-            earlier.check()
+            earlier.finish()
         if self._noted:
-            self._ask().check()
+            self._ask().finish()
 
-    def _ask(self) -> _Look:
-        """Takes what was noted, and sends for the answer."""
+    def _ask(self) -> _Check:
+        """Takes what was noted, and asks the device for the answer."""
         noted, self._noted = self._noted, []
-        # A sum is finite if and only if its summands are, short of an overflow that is as bad.
+        # A sum is finite if all its summands are, except for an overflow, which is as bad.
         finite = torch.stack([done.loss + done.gradient_sum for done in noted]).isfinite()
         if finite.device.type != "cuda":
-            return _Look(noted, finite, None)
+            return _Check(noted, finite, None)
         finite, arrived = finite.to("cpu", non_blocking=True), torch.cuda.Event()
         arrived.record()
-        return _Look(noted, finite, arrived)
+        return _Check(noted, finite, arrived)
 
 
 def _error(bad: Iteration) -> NumericalError:

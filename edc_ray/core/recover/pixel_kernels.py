@@ -1,12 +1,12 @@
-"""What an iteration does to the pixels themselves, without a size or a number that the host has to know.
+"""The passes of an iteration over the pixels, without a size or a number that the host has to know.
 
-A view's box and a step's rates lie on the device, so that a captured step shows another view at each replay.
+A view's box and a step's rates are on the device, so that each replay of a captured step shows another view.
 B images, C channels, H W pixels. A box is int32 [5]: top, left, height, width, flip (0 or 1).
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,48 +15,17 @@ from torch.autograd.function import once_differentiable
 ADAM_EPSILON = 1e-8
 
 
-class PixelKernels(Protocol):
-    """The passes over the pixels, in some implementation."""
+class PixelKernels:
+    """The passes in torch's operations; a subclass is faster."""
 
     def view(self, images_BCHW: Tensor, box_5: Tensor, memory_format: torch.memory_format) -> Tensor:
-        """The box of every image, resized to [H, W] by two taps an axis, then flipped; laid out as asked."""
-        ...
-
-    def view_gradient(self, by_view_BCHW: Tensor, box_5: Tensor) -> Tensor:
-        """Derivatives by the images, contiguous, from those by the view."""
-        ...
-
-    def step(
-        self,
-        images_BCHW: Tensor,
-        moments: tuple[Tensor, Tensor],
-        gradient_BCHW: Tensor,
-        rates_2: Tensor,
-        bounds: tuple[Tensor, Tensor],
-        betas: tuple[float, float],
-    ) -> None:
-        """Adam on the images and their moments, in place, then the bounds.
-
-        Args:
-            images_BCHW: contiguous, as the moments.
-            moments: the running averages of the gradient and of its square.
-            gradient_BCHW: of the loss.
-            rates_2: float32: the size of the step, learning rate / (1 - beta_1^n), and sqrt(1 - beta_2^n).
-            bounds: lowest and highest pixels, each [C, 1, 1].
-            betas: shares of the moments that are kept.
-        """
-        ...
-
-
-class TorchPixelKernels:
-    """See `PixelKernels`."""
-
-    def view(self, images_BCHW: Tensor, box_5: Tensor, memory_format: torch.memory_format) -> Tensor:
+        """The box of every image, resized to [H, W] with two taps an axis, then flipped; in that layout."""
         height, width = images_BCHW.shape[-2:]
         rows, columns = view_taps_of_box(box_5, (height, width))
         return _mixed(_mixed(images_BCHW, rows, 2), columns, 3).contiguous(memory_format=memory_format)
 
     def view_gradient(self, by_view_BCHW: Tensor, box_5: Tensor) -> Tensor:
+        """Derivatives by the images, contiguous, from those by the view."""
         height, width = by_view_BCHW.shape[-2:]
         rows, columns = view_taps_of_box(box_5, (height, width))
         return _spread(_spread(by_view_BCHW.contiguous(), columns, 3), rows, 2)
@@ -70,6 +39,15 @@ class TorchPixelKernels:
         bounds: tuple[Tensor, Tensor],
         betas: tuple[float, float],
     ) -> None:
+        """Adam on the images and their moments, in place, then clipping to the bounds.
+
+        Args:
+            images_BCHW: contiguous, as the moments.
+            moments: the running averages of the gradient and of its square.
+            rates_2: float32: the size of the step, learning rate / (1 - beta_1^n), and sqrt(1 - beta_2^n).
+            bounds: lowest and highest pixels, each [C, 1, 1].
+            betas: weights of history of the moments.
+        """
         average, square = moments
         average.lerp_(gradient_BCHW, 1 - betas[0])
         square.mul_(betas[1]).addcmul_(gradient_BCHW, gradient_BCHW, value=1 - betas[1])
@@ -92,7 +70,7 @@ def view_taps_of_box(box_5: Tensor, image_size: tuple[int, int]) -> tuple[AxisTa
 def shared_view(
     images_BCHW: Tensor, box_5: Tensor, kernels: PixelKernels, memory_format: torch.memory_format
 ) -> Tensor:
-    """The numbers of `augment.apply_shared_view`, up to rounding, of a box on the device. Differentiable."""
+    """`augment.apply_shared_view`, up to rounding, for a box on the device. Differentiable."""
     return _SharedView.apply(images_BCHW, box_5, kernels, memory_format)  # pyright: ignore[reportReturnType]
 
 
@@ -134,4 +112,4 @@ def _spread(by_view: Tensor, taps: AxisTaps, axis: int) -> Tensor:
     return spread.index_add_(axis, second, by_view * weight)
 
 
-TORCH_PIXEL_KERNELS = TorchPixelKernels()
+TORCH_PIXEL_KERNELS = PixelKernels()

@@ -1,4 +1,4 @@
-"""What the recover loop takes and returns beside its settings."""
+"""What the recover loop takes and returns, apart from its settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Estimates = dict[str, dict[str, LayerStatistics]]  # observer -> layer -> runnin
 
 @dataclass
 class Observer:
-    """A network in eval mode that is never changed, its tapped layers, and how its forwards are computed."""
+    """A network in eval mode that never changes, its tapped layers, and its numerics."""
 
     name: str
     network: nn.Module
@@ -50,20 +50,19 @@ class Observer:
         """An observer with its layers of some kinds tapped.
 
         Args:
-            name, network: a network that `fused_network` made of "gradients", or any in eval mode.
-            kinds: of layers.
-            kernels, numerics: as the network was made for.
+            network: from `fused_network(..., "gradients", ...)`, or any in eval mode.
+            kernels, numerics: those that the network was made for.
         """
         return cls(name, network, LayerTaps(network, kinds, kernels), numerics)
 
     def logits(self, images_BCHW: Tensor) -> Tensor:
-        """One forward, on images in the memory format that suits the kernels of the taps."""
+        """One forward; the images are laid out as the kernels of the taps want them."""
         return self._forward(self._laid_out(images_BCHW))
 
     def measured(
         self, images_BCHW: Tensor, patch_side: int, leave_out: Collection[str] = ()
     ) -> tuple[Tensor, dict[str, LayerStatistics]]:
-        """Logits, and what the layers saw, all differentiable: see `LayerTaps.measuring`.
+        """Logits and the statistics of the layers, all differentiable: see `LayerTaps.measuring`.
 
         Args:
             images_BCHW: normalised.
@@ -98,11 +97,11 @@ class Observer:
 
 @dataclass
 class LoopState:
-    """All that an iteration depends on besides its draws: the loop can stop anywhere and go on.
+    """All that an iteration depends on besides its draws: the loop can stop anywhere and continue.
 
     images [B, C, H, W] float32, normalised. `estimates` holds the layers seen so far.
-    `observer_counter` counts iterations over all batches of a chain: its remainder picks the observer.
-    `gradient_scales` are those of the observers of float16, see `scaled_gradient`.
+    `observer_counter` counts iterations over all batches of a chain: its remainder selects the observer.
+    `gradient_scales` has those of the observers of float16, see `scaled_gradient`.
     """
 
     images: Tensor
@@ -121,12 +120,10 @@ class LoopState:
         return cls(images.detach().clone(), torch.zeros_like(images), torch.zeros_like(images))
 
     def next_batch(self, images: Tensor, carry: Carry = "reset") -> LoopState:
-        """Iteration 0 of the next batch.
+        """Iteration 0 of the next batch, which starts at `images`.
 
-        Args:
-            images: where it starts.
-            carry: "reset" forgets this batch; "chain" goes on with its running estimates and its turn
-                of the observers (as the official code). The optimiser starts afresh in both.
+        "reset" forgets this batch; "chain" keeps its running estimates and the observers' turn, as the
+        official code. The optimiser starts anew in both.
 
         Raises:
             ValueError: unknown carry.
@@ -147,13 +144,10 @@ class LoopState:
 class IterationReport:
     """One finished iteration. Loss terms are not weighted; `loss` is the weighted sum.
 
-    The numbers stay on the device until one of them is read, which waits for it.
-
     Args:
-        iteration, observer, learning_rate: of this iteration.
-        images: after the step, clipped: the loop's own tensor, to be cloned if kept.
+        images: after the step, clipped: the loop's own tensor. Clone it to keep it.
         term_names: of the terms that have a weight.
-        values: the loss and the terms, on the device.
+        values: the loss and the terms, on the device; reading one of the numbers waits for it.
     """
 
     iteration: int
@@ -181,7 +175,7 @@ class IterationReport:
 
     @property
     def pixel_terms(self) -> Mapping[str, float]:
-        """The terms beside those three that have a weight."""
+        """The other terms that have a weight."""
         return {name: value for name, value in self._terms.items() if name not in _OWN_NAMES}
 
     @cached_property

@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edc_ray.core.recover.pixel_kernels import ADAM_EPSILON
+from edc_ray.core.recover.pixel_kernels import ADAM_EPSILON, PixelKernels
 from edc_ray.kernels.cuda import plain_form
 from edc_ray.kernels.cuda.launches import power_of_two
 from edc_ray.kernels.cuda.pixel_step import pixel_step
@@ -18,7 +18,7 @@ _PIXELS_AT_A_TIME = 256
 _NUMBERS_AT_A_TIME = 1024
 
 
-class TritonPixelKernels:
+class TritonPixelKernels(PixelKernels):
     """See `PixelKernels`. Pixels are float32."""
 
     def view(self, images_BCHW: Tensor, box_5: Tensor, memory_format: torch.memory_format) -> Tensor:

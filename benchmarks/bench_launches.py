@@ -4,7 +4,7 @@
 
 Nothing is timed and no GPU is needed: the operations are counted while a CPU runs them, with two images and
 random weights; their number depends on neither. Views start nothing and are not counted. An operation of ours
-counts as the kernels that are declared for it (edc_ray/kernels/cuda/launch_counts.py).
+counts as the kernels that are declared for it (edc_ray/kernels/cuda/registration.py).
 
     squeeze     one optimiser step of an observer; plain is the same without gradient clipping or scales
     statistics  one batch of one observer; plain is its forward

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 Curriculum = Literal["none", "cosine", "step", "linear"]
@@ -19,11 +18,9 @@ Schedule = Callable[[int, int, float], float]
 SMOOTH_SHARE = 5 / 6
 
 
-def recover_cosine(iteration: int, num_iterations: int, num_warmup: int = 0) -> float:
-    """Factor of the image learning rate: linear warm-up, then half a cosine that ends just above 0."""
-    if iteration < num_warmup:
-        return (iteration + 1) / num_warmup
-    return 0.5 * (1 + math.cos(math.pi * (iteration - num_warmup) / (num_iterations - num_warmup)))
+def recover_cosine(iteration: int, num_iterations: int) -> float:
+    """Factor of the image learning rate: half a cosine that ends just above 0."""
+    return 0.5 * (1 + math.cos(math.pi * iteration / num_iterations))
 
 
 def smallest_crop(
@@ -104,11 +101,8 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
-@dataclass(frozen=True)
-class AdaptiveSchedule:
-    """ALRS: a factor that shrinks a little whenever the training loss has stopped moving.
-
-    An immutable value: `after(loss)` is the schedule of the next epoch.
+def adaptive_factor(losses: Sequence[float]) -> float:
+    """ALRS: factor of the epoch after epochs with these mean training losses; it shrinks when they stall.
 
     Source:
         the official code's ALRS option.
@@ -116,26 +110,14 @@ class AdaptiveSchedule:
         the official one crashes when it logs the first epoch, and shrinks only the rate of the parameters
         that have weight decay; here the caller decides which parameters follow.
     """
-
-    factor: float = 1.0
-    previous_loss: float = 1000.0
-    shrink: float = 0.9975
-    threshold: float = 0.02
-
-    def after(self, loss: float) -> AdaptiveSchedule:
-        change = abs(self.previous_loss - loss)
-        # A product, because the loss may be 0.
-        stalled = change < self.threshold * loss and change < self.threshold
-        factor = self.factor * self.shrink if stalled else self.factor
-        return AdaptiveSchedule(factor, loss, self.shrink, self.threshold)
-
-
-def adaptive_factor(losses: Sequence[float]) -> float:
-    """ALRS: factor of the epoch that follows epochs with these mean training losses."""
-    schedule = AdaptiveSchedule()
+    factor, previous = 1.0, 1000.0
     for loss in losses:
-        schedule = schedule.after(loss)
-    return schedule.factor
+        change = abs(previous - loss)
+        # A product, because the loss may be 0.
+        if change < 0.02 * loss and change < 0.02:
+            factor *= 0.9975
+        previous = loss
+    return factor
 
 
 def _value_at_switch(smoothing_factor: float) -> float:

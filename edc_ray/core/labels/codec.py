@@ -18,17 +18,11 @@ ROWS_AT_ONCE = 4096  # labels that are coded together: bounds the memory of inte
 
 @dataclass(frozen=True)
 class EncodedLabels:
-    """Soft labels in their stored form.
+    """Soft labels in their stored form."""
 
-    columns: name -> array whose first axis is N: numbers [N], packed bytes uint8 [N, bytes], or float16
-        [N, entries].
-    num_classes: K.
-    shared: arrays that all labels of a table have in common.
-    """
-
-    columns: Mapping[str, np.ndarray]
+    columns: Mapping[str, np.ndarray]  # numbers [N], packed bytes uint8 [N, bytes], or float16 [N, entries]
     num_classes: int
-    shared: Mapping[str, np.ndarray] = field(default_factory=dict)
+    shared: Mapping[str, np.ndarray] = field(default_factory=dict)  # of all labels of a table
 
 
 class LabelCodec(Protocol):

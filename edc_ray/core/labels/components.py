@@ -21,18 +21,12 @@ _FIT_ROWS = 8192
 
 @dataclass(frozen=True)
 class Components:
-    """What the labels of a table have in common.
+    """What the labels of a table have in common."""
 
-    mean: float32 [K], of the logits.
-    bits: uint8 [R], of each component's code, from the largest variance to the least.
-    half_steps: int16 [R, K]. A code c of b bits adds (2c + 1 - 2**b) times its row.
-    exponent: the unit of half_steps is 2**-exponent.
-    """
-
-    mean: np.ndarray
-    bits: np.ndarray
-    half_steps: np.ndarray
-    exponent: int
+    mean: np.ndarray  # float32 [K], of the logits
+    bits: np.ndarray  # uint8 [R], of each component's code, from the largest variance to the least
+    half_steps: np.ndarray  # int16 [R, K]: a code c of b bits adds (2c + 1 - 2**b) times its row
+    exponent: int  # the unit of half_steps is 2**-exponent
 
 
 class Fit(NamedTuple):

@@ -28,11 +28,7 @@ class StatisticsAccumulator:
 
     Official: the global variance is the mean over data batches of the variance within the batch; the class
     variance is the mean over images of the variance within the image. Pooled: the variance of all pixels of
-    all images. The means agree.
-
-    Args:
-        kinds: tapped layers and their kinds, in module order (`LayerTaps.kinds`).
-        patch_side: side of a patch, for convolutions.
+    all images. The means agree. `kinds` are in module order (`LayerTaps.kinds`).
 
     Deviations:
         the official code has its own definition only. No batch of images can have its class variance, which
@@ -51,12 +47,7 @@ class StatisticsAccumulator:
         self._batch_variance = torch.zeros(0, dtype=torch.float64)  # [D], weighted by images
 
     def add(self, activations: Mapping[str, Tensor], labels_B: Tensor) -> None:
-        """Adds one data batch.
-
-        Args:
-            activations: layer name to the layer's input [B, C, H, W]. Sizes must stay the same.
-            labels_B: int class of each image.
-        """
+        """Adds one data batch: each layer's input [B, C, H, W], always of the same size, and labels [B]."""
         rows = {
             name: image_statistics(activations[name], self.patch_side if kind == "conv" else None)
             for name, kind in self.kinds.items()

@@ -31,16 +31,11 @@ class NormFormula:
 
 
 class Gradients(NamedTuple):
-    """Derivatives of a loss, from which that by an input is made; None is 0.
+    """Derivatives of a loss, from which that by an input is made; None is 0."""
 
-    by_quantity: by the two or four statistics of the input.
-    upstream: by the layer's result for `NormKernels`, else what the layer sends back to its input.
-    in_place: the memory of `upstream` may hold the result.
-    """
-
-    by_quantity: Sequence[Tensor | None]
-    upstream: Tensor | None
-    in_place: bool = False
+    by_quantity: Sequence[Tensor | None]  # by the two or four statistics of the input
+    upstream: Tensor | None  # by the norm's result for `NormKernels`; else what the layer gives for its input
+    in_place: bool = False  # the memory of `upstream` may hold the result
 
 
 class NormKernels(Protocol):
@@ -96,7 +91,6 @@ def measure(
     """The statistics of an input, and the input to go on with.
 
     Args:
-        x_BCHW: a layer's input.
         patch_side: side of a patch; None for channels alone.
         owns_gradient: no one else holds the gradient of the returned input, so that the statistics' part may
             be added in place. True if a convolution or a BatchNorm is its only reader.

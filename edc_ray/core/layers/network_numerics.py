@@ -19,18 +19,13 @@ class NetworkNumerics:
 
     Weights, buffers, BatchNorm's sums, losses and gradients of weights are always float32; `dtype` is what a
     layer reads and writes inside the network.
-
-    Args:
-        dtype: of convolutions, matrix products and what lies between them (`torch.autocast`).
-        memory_format: of the network's images; None leaves them as they come.
-        compiler: makes faster code of a module with the same results up to rounding.
-        copies_outputs: outputs must be copied because a later call overwrites them, as in captured graphs.
     """
 
-    dtype: torch.dtype = torch.float32
-    memory_format: torch.memory_format | None = None
+    dtype: torch.dtype = torch.float32  # of convolutions, matrix products and what lies between them
+    memory_format: torch.memory_format | None = None  # of images; None leaves them as they come
+    # Makes faster code of a module with the same results up to rounding.
     compiler: Callable[[nn.Module], Callable[..., Any]] | None = None
-    copies_outputs: bool = False
+    copies_outputs: bool = False  # because a later call overwrites outputs, as in captured graphs
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """The context of a forward."""

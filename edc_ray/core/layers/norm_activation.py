@@ -9,6 +9,7 @@ three.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -67,7 +68,6 @@ class NormActivation(nn.BatchNorm2d):
         self._activation: Activation | None = None if activation is None else ACTIVATIONS[type(activation)]
         # Not registered: the network keeps the names of its modules.
         self._behind: tuple[nn.Module, ...] = () if activation is None else (activation,)
-        self._formula: NormFormula | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         show, self.show = self.show, None
@@ -76,10 +76,10 @@ class NormActivation(nn.BatchNorm2d):
         if norms is None or not norms.take(input) or self._learns():
             return self._by_layers(input, show)
         if show_images is not None:
-            result, *quantities = norms.normalised_images(input.detach(), self._frozen())
+            result, *quantities = norms.normalised_images(input.detach(), self._formula)
             show_images(tuple(quantities))
             return result
-        result, *quantities = _Fused.apply(input, self._frozen(), norms, show is not None)  # pyright: ignore[reportGeneralTypeIssues]
+        result, *quantities = _Fused.apply(input, self._formula, norms, show is not None)  # pyright: ignore[reportGeneralTypeIssues]
         if show is not None:
             show(tuple(quantities))
         return result
@@ -101,10 +101,9 @@ class NormActivation(nn.BatchNorm2d):
             result = module(result)
         return result
 
-    def _frozen(self) -> NormFormula:
-        if self._formula is None:
-            self._formula = frozen_formula(self, self._activation)
-        return self._formula
+    @cached_property
+    def _formula(self) -> NormFormula:
+        return frozen_formula(self, self._activation)
 
 
 def frozen_formula(norm: nn.BatchNorm2d, activation: Activation | None = None) -> NormFormula:

@@ -60,14 +60,9 @@ def norm_relu_pool(
 ) -> Tensor:
     """Mean over 2x2 pixels of max(0, weight * (x - mean) / sqrt(variance + epsilon) + bias).
 
-    Mean and biased variance are those of each channel of each image. Differentiable once in the first three.
-
-    Args:
-        x_BCHW: output of a convolution.
-        weight_C, bias_C, epsilon: of the norm, the tensors of the input's dtype.
-
-    Returns:
-        [B, C, H // 2, W // 2]; an odd last row or column counts for the norm alone.
+    Mean and biased variance are those of each channel of each image. Differentiable once in the first three,
+    which have one dtype. The result is [B, C, H // 2, W // 2]; an odd last row or column counts for the norm
+    alone.
     """
     return _NormReluPool.apply(x_BCHW, weight_C, bias_C, epsilon, kernels)  # pyright: ignore[reportReturnType]
 

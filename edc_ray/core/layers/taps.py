@@ -90,11 +90,8 @@ class LayerTaps:
     ) -> Iterator[dict[str, LayerStatistics]]:
         """Like `recording`, but the dict holds statistics of every image by itself, without gradients.
 
-        An input is measured when its layer runs, for a convolution with patches, and is not kept.
-
-        Args:
-            measure: measures the inputs that no layer measures in its own pass.
-            patch_side: side of a patch, for convolutions.
+        An input is measured when its layer runs, for a convolution with patches, and is not kept. `measure`
+        measures the inputs that no layer measures in its own pass.
         """
         found: dict[str, LayerStatistics] = {}
 
@@ -115,12 +112,9 @@ class LayerTaps:
     ) -> Iterator[dict[str, LayerStatistics]]:
         """Like `recording`, but the dict holds statistics, differentiable; convolutions have patches.
 
-        The backward pass adds the gradient of a loss of the statistics to the gradient of an input when it
-        comes by, so that measuring keeps no tensors of the size of an input.
-
-        Args:
-            patch_side: side of a patch, for convolutions.
-            leave_out: names of layers that are not measured.
+        Layers in `leave_out` are not measured. The backward pass adds the gradient of a loss of the
+        statistics to the gradient of an input when it comes by, so that measuring keeps no tensors of the
+        size of an input.
         """
         found: dict[str, LayerStatistics] = {}
 
@@ -151,16 +145,13 @@ class LayerTaps:
         seen: dict[str, Tensor | None] = {}
         versions: dict[str, int] = {}
 
-        def reader(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
-            def read(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-                seen[name] = arguments[0] if kept else None
-                versions[name] = _version(arguments[0])
-                with without_autocast(arguments[0].device):
-                    return (look(name, arguments[0]), *arguments[1:])
+        def read(name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            seen[name] = arguments[0] if kept else None
+            versions[name] = _version(arguments[0])
+            with without_autocast(arguments[0].device):
+                return (look(name, arguments[0]), *arguments[1:])
 
-            return read
-
-        handles = [module.register_forward_pre_hook(reader(name)) for name, module in modules.items()]
+        handles = [module.register_forward_pre_hook(partial(read, name)) for name, module in modules.items()]
         try:
             yield
         finally:

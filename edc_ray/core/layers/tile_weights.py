@@ -25,18 +25,16 @@ class AxisWeights:
 
 @dataclass(frozen=True)
 class TileWeights:
-    """Weights of both axes: `rows` [R, H] and `columns` [S, W] of values, and of the four products.
+    """Weights of both axes, of values and of the four products.
 
-    `row_products` [4, R, H] and `column_products` [4, S, W] belong to the products of a pixel with itself,
-    its right, its lower and its diagonal neighbours. `whole`: both sides are multiples of the tile's, so that
-    only squares have weight.
+    They are the products of a pixel with itself, its right, its lower and its diagonal neighbours.
     """
 
-    rows: Tensor
-    columns: Tensor
-    row_products: Tensor
-    column_products: Tensor
-    whole: bool
+    rows: Tensor  # [R, H]
+    columns: Tensor  # [S, W]
+    row_products: Tensor  # [4, R, H]
+    column_products: Tensor  # [4, S, W]
+    whole: bool  # both sides are multiples of the tile's, so that only squares have weight
 
     def moments(self, values: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and second moment [..., R, S] of every tile, of the values [..., H, W] and their products.

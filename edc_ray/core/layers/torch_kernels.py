@@ -147,14 +147,9 @@ def patch_moments(
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance [P] of the tiles, from sums over planes of differences from the plane's mean.
 
-    x - centre = difference + away, where away is one number for each plane. So the mixed part of a square is
-    2 * away * difference.
-
-    Args:
-        values: sums over planes [2, H, W] of the differences, and of away * difference.
-        products: sums [1 or 4, H, W] of products of differences, in the order of `TileWeights`.
-        away_N: each plane's mean minus the centre.
-        centre: a number near the mean.
+    x - centre = difference + away, where away is one number for each plane, and centre is near the mean. So
+    the mixed part of a square is 2 * away * difference. `values` [2, H, W] are the sums of difference and of
+    away * difference, `products` [1 or 4, H, W] those of products of differences as in `TileWeights`.
     """
     value, second = weights.moments(values, products)
     mean = (value[0] + away_N.sum()) / len(away_N)

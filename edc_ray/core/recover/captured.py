@@ -24,7 +24,7 @@ from edc_ray.core.recover.settings import RecoverSettings
 from edc_ray.core.recover.state import LoopState, Observer
 from edc_ray.core.schedules import recover_cosine
 from edc_ray.core.seeding import Draws
-from edc_ray.core.views.augment import AugmentParams, sample_shared_view
+from edc_ray.core.views.augment import AugmentParams, sample_views
 
 _ROWS_AHEAD = 64  # iterations whose draws go to the device together
 _BOX, _RATES = 5, 2
@@ -72,9 +72,7 @@ class _Buffers:
 class CapturedRecover:
     """Steps of all observers of a unit, batch after batch; see `recover_images`.
 
-    Args:
-        kernels: of the passes over the pixels.
-        captures: makes of a step the function that is called instead of it.
+    `captures` makes of a step the function that is called instead of it.
     """
 
     def __init__(
@@ -96,9 +94,9 @@ class CapturedRecover:
             self._calls.clear()
             self._pool = memory_pool(images.device)
             drawn = torch.zeros(_BOX + _RATES, dtype=torch.int32, device=images.device)
-            empty = [torch.empty_like(images) for _ in range(3)]
+            first, second, third = (torch.empty_like(images) for _ in range(3))
             average = torch.empty_like(images) if has_average else images
-            self._buffers = _Buffers(*empty, average, batch.labels.clone(), drawn)
+            self._buffers = _Buffers(first, second, third, average, batch.labels.clone(), drawn)
         buffers = self._buffers
         buffers.images.copy_(images)
         buffers.exp_avg.copy_(state.exp_avg)
@@ -238,4 +236,4 @@ def drawn_view(
     """One random resized crop and flip for all images of an iteration."""
     flip_probability = 0.5 if settings.mirror else 0.0
     scale = settings.crop_scale_at(iteration)
-    return sample_shared_view(draws, size, scale, flip_probability=flip_probability)
+    return sample_views(draws, 1, size, scale, flip_probability=flip_probability)

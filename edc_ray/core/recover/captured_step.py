@@ -13,7 +13,7 @@ _WARM_CALLS = 2
 
 
 class CapturedStep:
-    """Calls a function, then records one call, and from then on replays the recording. On a CPU it only calls.
+    """Calls a function, records one call, and replays the recording from then on. On a CPU it only calls.
 
     The function has no arguments and no result. It reads and writes tensors that stay where they are and keep
     their sizes, and it does not wait for the device. If it cannot be recorded, one warning says why, and it

@@ -15,18 +15,15 @@ _INTERVAL = 25  # iterations between two checks on an accelerator, where a check
 
 @dataclass(frozen=True)
 class Iteration:
-    """What one iteration computed, still on the device and without gradient.
-
-    `distances` [Q, T] are the observer's matching distances; `quantity_layers` names the layer of each row.
-    """
+    """What one iteration computed, still on the device and without gradient."""
 
     iteration: int
     observer: str
     loss: Tensor
     terms: Mapping[str, Tensor]
     gradient_sum: Tensor
-    distances: Tensor | None
-    quantity_layers: Sequence[str]
+    distances: Tensor | None  # [Q, T], the observer's matching distances
+    quantity_layers: Sequence[str]  # the layer of each of their rows
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ def local_class_targets(
     """Statistics of real images of the batch's classes, as every observer's class target ("local").
 
     Args:
-        observers, patch_side: as for `recover_images`.
         real_images_BCHW: normalised, of the labels of the batch (each label R times).
         chunk: images in one forward; it changes no result beyond rounding.
 

@@ -53,7 +53,6 @@ def recover_images(
 
     Args:
         state: from `LoopState.start` or `next_batch`, or an earlier result to continue. Not changed.
-        labels_B: int labels of the images.
         observers: on the images' device, in eval mode, in the order of their turns.
         targets: observer name -> layer name -> target. What has weight 0 may be missing.
         patch_side: side of a patch of activations in the targets, 16 for large images and 4 for small ones.
@@ -63,8 +62,7 @@ def recover_images(
         augment: the view; by default one random crop and flip for all images.
         local_targets: observer name -> layer name -> class target ("local" category awareness), from
             `local_class_targets`, instead of the average of the class statistics.
-        on_iteration: called after every `report_every`-th iteration and the last one. Reading the numbers of
-            a report waits for the device; keeping the report does not.
+        on_iteration: called after every `report_every`-th iteration and the last one.
         until: iteration to stop before; by default the end. The schedule does not depend on it.
         captured: runs the iterations if `why_not_captured` gives no reason and the view is the default; the
             same numbers up to rounding. Pass it again for the next batch to use its recordings again.
@@ -102,13 +100,14 @@ def recover_images(
         captured.begin(state, batch)
         iterations = captured.run(state, batch, draws, stop)
     else:
-        augment = augment or shared_crop_and_flip(settings)
-        first = state.iteration
-        iterations = (_iterate(state, batch, augment, draws(each)) for each in range(first, stop))
+        view, first = augment or shared_crop_and_flip(settings), state.iteration
+        iterations = (_iterate(state, batch, view, draws(each)) for each in range(first, stop))
     for iteration, done in enumerate(iterations, state.iteration):
         watch.note(done)
         if on_iteration is not None and (iteration % report_every == 0 or iteration == stop - 1):
-            on_iteration(_report(done, state.images, settings))
+            rate = settings.learning_rate * recover_cosine(iteration, settings.iterations)
+            values, names = torch.stack([done.loss, *done.terms.values()]), tuple(done.terms)
+            on_iteration(IterationReport(iteration, done.observer, rate, state.images, names, values))
     watch.check()
     if captured is not None:
         captured.finish(state, batch.matchers)
@@ -178,9 +177,8 @@ def _iterate(state: LoopState, batch: Batch, augment: Augment, draws: Draws) -> 
     _adam_step(state, gradient, learning_rate, settings.betas)
     state.images.clamp_(*batch.bounds)
     parts = {name: term.detach() for name, term in terms.items()}
-    distances, layers = (
-        (None, ()) if matcher is None else (seen.matching[1].detach(), matcher.quantity_layers)
-    )
+    distances = None if matcher is None else seen.matching[1].detach()
+    layers = () if matcher is None else matcher.quantity_layers
     done = Iteration(state.iteration, observer.name, loss.detach(), parts, gradient.sum(), distances, layers)
     state.iteration += 1
     state.observer_counter += 1
@@ -226,14 +224,3 @@ def _adam_step(state: LoopState, gradient: Tensor, learning_rate: float, betas: 
     root_correction = (1 - second**state.adam_step) ** 0.5
     denominator = (state.exp_avg_sq.sqrt() / root_correction).add_(ADAM_EPSILON)
     state.images.addcdiv_(state.exp_avg, denominator, value=-step_size)
-
-
-def _report(done: Iteration, images: Tensor, settings: RecoverSettings) -> IterationReport:
-    return IterationReport(
-        iteration=done.iteration,
-        observer=done.observer,
-        learning_rate=settings.learning_rate * recover_cosine(done.iteration, settings.iterations),
-        images=images,
-        term_names=tuple(done.terms),
-        values=torch.stack([done.loss, *done.terms.values()]),
-    )

@@ -22,19 +22,14 @@ from edc_ray.core.recover.settings import RecoverSettings
 
 @dataclass
 class Seen:
-    """What one iteration shows its terms. B images, K classes.
+    """What one iteration shows its terms. B images, K classes."""
 
-    images [B, C, H, W]: the view, with gradient. labels: int64 [B]. logits [B, K]: the observer's.
-    match: gives the matching loss and the distances it is made of; None if matching has no weight.
-    average_logits: gives the logits [B, K] of the same view of the images' running average.
-    """
-
-    images: Tensor
-    labels: Tensor
-    logits: Tensor
+    images: Tensor  # [B, C, H, W], the view, with gradient
+    labels: Tensor  # int64 [B]
+    logits: Tensor  # [B, K], the observer's
     settings: RecoverSettings
-    match: Callable[[], tuple[Tensor, Tensor]] | None
-    average_logits: Callable[[], Tensor]
+    match: Callable[[], tuple[Tensor, Tensor]] | None  # gives the matching loss and its distances
+    average_logits: Callable[[], Tensor]  # gives [B, K], of the same view of the images' running average
 
     @cached_property
     def matching(self) -> tuple[Tensor, Tensor]:

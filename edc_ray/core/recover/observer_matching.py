@@ -18,11 +18,9 @@ from edc_ray.core.seeding import Draws
 
 
 class ObserverMatcher:
-    """Targets and running estimate of one observer, packed.
+    """Targets and running estimate of one observer's tapped layers, packed.
 
     Args:
-        observer: its tapped layers are matched.
-        targets: global and class statistics of each tapped layer.
         labels_B: labels of the images; the class statistics are averaged over them.
         images: gives the device and the dtype.
         class_targets: used instead of the average of the class statistics ("local").
@@ -81,11 +79,8 @@ class ObserverMatcher:
     def observe(self, statistics: Mapping[str, LayerStatistics]) -> tuple[Tensor, Tensor]:
         """Updates the running estimate with one forward and measures it.
 
-        Args:
-            statistics: from `LayerTaps.measuring`; layers that it lacks were dropped.
-
-        Returns:
-            The weighted sum over layers, a scalar with gradient, and the distances [Q, T] it is made of.
+        Layers that the statistics of `LayerTaps.measuring` lack were dropped. Returns the weighted sum over
+        layers, a scalar with gradient, and the distances [Q, T] it is made of.
         """
         dropped = self.layout.lengths.keys() - statistics.keys()
         current = self._packed(statistics)
@@ -111,8 +106,8 @@ class ObserverMatcher:
     def adopt(self, other: ObserverMatcher) -> None:
         """Takes the targets and the running estimates of another batch into its own memory.
 
-        From then on its weights of history are on the device, no matter which layers were seen before, so that
-        a captured step works for the next batch too.
+        From then on its weights of history are on the device, no matter which layers were seen before, so
+        that a captured step works for the next batch too.
         """
         self._targets_DT.copy_(other._targets_DT)
         self._estimate_D.copy_(other._estimate_D)
@@ -179,11 +174,8 @@ def _targets(
         columns.append((weight, {name: found[name] for name in names}))
 
     if settings.global_weight:
-        add(
-            settings.global_weight,
-            {name: each.global_ for name, each in targets.items()},
-            "global statistics",
-        )
+        whole = {name: target.global_ for name, target in targets.items()}
+        add(settings.global_weight, whole, "global statistics")
     class_weight = settings.class_weight_in_use
     if class_weight and class_targets is not None:
         add(class_weight, class_targets, "local class statistics")

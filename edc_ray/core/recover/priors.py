@@ -15,14 +15,10 @@ DIVERSITY_SIDE = 32
 
 
 class TotalVariation(NamedTuple):
-    """Differences between neighbours (right, below, and both diagonals).
+    """Sums over the four directions to a neighbour (right, below, and both diagonals)."""
 
-    l1: sum over the four directions of the mean of |difference|.
-    l2: sum over the four directions of the norm of all differences.
-    """
-
-    l1: Tensor
-    l2: Tensor
+    l1: Tensor  # of the mean of |difference|
+    l2: Tensor  # of the norm of all differences
 
 
 def total_variation(images_BCHW: Tensor) -> TotalVariation:
@@ -55,12 +51,7 @@ def diversity_loss(images_BCHW: Tensor, labels_B: Tensor, temperature: float = 4
 
     The images of a class, averaged down to 32 x 32, have a Gram matrix with eigenvalues l. The term is
     KL(softmax(l / temperature) || softmax(l)) without gradient through the first: it pulls one dominant
-    direction towards the others.
-
-    Args:
-        images_BCHW: normalised, as the observer sees them.
-        labels_B: int64. A class with one image contributes 0.
-        temperature: of the softer side, above 0.
+    direction towards the others. The images are normalised. A class with one image contributes 0.
 
     Source:
         G-VBSM, Shao et al., CVPR 2024, official code (its flag `nuc-norm`).

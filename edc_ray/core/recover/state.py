@@ -20,7 +20,7 @@ from edc_ray.core.recover.matching import LayerTarget
 from edc_ray.core.recover.settings import Carry
 
 # Terms that a report has under names of their own.
-_OWN_NAMES = ("cross_entropy", "matching", "flatness")
+_OWN_NAMES = ("loss", "cross_entropy", "matching", "flatness")
 
 ObserverTargets = Mapping[str, LayerTarget]
 Estimates = dict[str, dict[str, LayerStatistics]]  # observer -> layer -> running estimate
@@ -64,10 +64,7 @@ class Observer:
     ) -> tuple[Tensor, dict[str, LayerStatistics]]:
         """Logits and the statistics of the layers, all differentiable: see `LayerTaps.measuring`.
 
-        Args:
-            images_BCHW: normalised.
-            patch_side: side of a patch, for convolutions.
-            leave_out: names of layers whose statistics are not given.
+        The images are normalised. Layers in `leave_out` give no statistics.
         """
         if self.numerics.compiler is None:
             with self.taps.measuring(patch_side, leave_out) as statistics:
@@ -97,22 +94,17 @@ class Observer:
 
 @dataclass
 class LoopState:
-    """All that an iteration depends on besides its draws: the loop can stop anywhere and continue.
+    """All that an iteration depends on besides its draws: the loop can stop anywhere and continue."""
 
-    images [B, C, H, W] float32, normalised. `estimates` holds the layers seen so far.
-    `observer_counter` counts iterations over all batches of a chain: its remainder selects the observer.
-    `gradient_scales` has those of the observers of float16, see `scaled_gradient`.
-    """
-
-    images: Tensor
+    images: Tensor  # [B, C, H, W] float32, normalised
     exp_avg: Tensor
     exp_avg_sq: Tensor
     adam_step: int = 0
     ema_images: Tensor | None = None
-    estimates: Estimates = field(default_factory=dict)
-    observer_counter: int = 0
+    estimates: Estimates = field(default_factory=dict)  # of the layers seen so far
+    observer_counter: int = 0  # iterations over all batches of a chain; its remainder selects the observer
     iteration: int = 0
-    gradient_scales: dict[str, Tensor] = field(default_factory=dict)
+    gradient_scales: dict[str, Tensor] = field(default_factory=dict)  # of observers of float16
 
     @classmethod
     def start(cls, images: Tensor) -> LoopState:
@@ -142,24 +134,18 @@ class LoopState:
 
 @dataclass(frozen=True)
 class IterationReport:
-    """One finished iteration. Loss terms are not weighted; `loss` is the weighted sum.
-
-    Args:
-        images: after the step, clipped: the loop's own tensor. Clone it to keep it.
-        term_names: of the terms that have a weight.
-        values: the loss and the terms, on the device; reading one of the numbers waits for it.
-    """
+    """One finished iteration. Loss terms are not weighted; `loss` is the weighted sum."""
 
     iteration: int
     observer: str
     learning_rate: float
-    images: Tensor = field(repr=False)
-    term_names: tuple[str, ...]
-    values: Tensor = field(repr=False)
+    images: Tensor = field(repr=False)  # after the step, clipped: the loop's own tensor, clone it to keep it
+    term_names: tuple[str, ...]  # those that have a weight
+    values: Tensor = field(repr=False)  # loss and terms, on the device: reading a number waits for it
 
     @property
     def loss(self) -> float:
-        return self._numbers[0]
+        return self._terms["loss"]
 
     @property
     def cross_entropy(self) -> float:
@@ -179,9 +165,5 @@ class IterationReport:
         return {name: value for name, value in self._terms.items() if name not in _OWN_NAMES}
 
     @cached_property
-    def _numbers(self) -> list[float]:
-        return self.values.tolist()
-
-    @property
     def _terms(self) -> dict[str, float]:
-        return dict(zip(self.term_names, self._numbers[1:], strict=True))
+        return dict(zip(("loss", *self.term_names), self.values.tolist(), strict=True))

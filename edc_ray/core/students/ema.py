@@ -36,7 +36,7 @@ class EmaParameters:
         self.buffers: Buffers = buffers
         self._module = module
         averaged = _parameters(module) | (_buffers(module) if buffers == "averaged" else {})
-        self._average = {name: tensor.detach().clone() for name, tensor in averaged.items()}
+        self.average = {name: tensor.detach().clone() for name, tensor in averaged.items()}
         self._initial = {name: tensor.detach().clone() for name, tensor in _buffers(module).items()}
 
     @torch.no_grad()
@@ -44,54 +44,34 @@ class EmaParameters:
         """average <- decay * average + (1 - decay) * live. Call after each optimiser step."""
         live = _parameters(self._module) | _buffers(self._module)
         torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
-            list(self._average.values()), [live[name] for name in self._average], 1 - self.decay
+            list(self.average.values()), [live[name] for name in self.average], 1 - self.decay
         )
 
     @contextmanager
-    def swapped(self, module: nn.Module | None = None, *, buffers: Buffers | None = None) -> Iterator[None]:
-        """Within the context a module holds the averages; then its own values come back, also after an error.
+    def swapped(self, *, buffers: Buffers | None = None) -> Iterator[None]:
+        """Within the context the module holds the averages. Its own values come back, also after an error.
 
-        Do not call `update` inside: it would average the averages.
-
-        Args:
-            module: of the same shapes; by default the live one.
-            buffers: instead of those of the constructor.
+        `buffers` replaces those of the constructor. Do not call `update` inside: it would average the
+        averages.
 
         Raises:
             ValueError: `buffers` asks for averages that were not kept from the start.
         """
-        module, buffers = self._module if module is None else module, buffers or self.buffers
+        buffers = buffers or self.buffers
         if buffers == "averaged" and self.buffers != "averaged":
             raise ValueError("buffers are not averaged: say so in the constructor")
-        shown = {name: tensor for name, tensor in self._average.items() if name not in self._initial}
+        shown = {name: tensor for name, tensor in self.average.items() if name not in self._initial}
         if buffers == "averaged":
-            shown = self._average
+            shown = self.average
         elif buffers == "initial":
             shown |= self._initial
-        live = _parameters(module) | _buffers(module)
+        live = _parameters(self._module) | _buffers(self._module)
         kept = {name: live[name].detach().clone() for name in shown}
         _fill(live, shown)
         try:
             yield
         finally:
             _fill(live, kept)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Name -> average, the tensors themselves."""
-        return dict(self._average)
-
-    @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from averages that `state_dict` gave.
-
-        Raises:
-            ValueError: other names than the module's.
-        """
-        if state.keys() != self._average.keys():
-            raise ValueError(
-                f"averages of other parameters: {sorted(state.keys() ^ self._average.keys())[:5]}"
-            )
-        _fill(self._average, state)
 
 
 def _parameters(module: nn.Module) -> dict[str, Tensor]:

@@ -27,17 +27,13 @@ _WORDS_PER_VIEW = 2 * _TRIES + 3  # area and aspect of each try; top, left, flip
 
 @dataclass(frozen=True)
 class AugmentParams:
-    """Views of a batch: a box in pixels of the source image, then a horizontal flip.
+    """Views of a batch: a box in pixels of the source image, then a horizontal flip. [B] on the CPU."""
 
-    top, left, height, width: int64 [B] on the CPU. top and left are negative if a padded crop begins outside.
-    flip: bool [B] on the CPU.
-    """
-
-    top: Tensor
+    top: Tensor  # int64; top and left are negative if a padded crop begins outside
     left: Tensor
     height: Tensor
     width: Tensor
-    flip: Tensor
+    flip: Tensor  # bool
 
     def __len__(self) -> int:
         return len(self.top)
@@ -55,7 +51,7 @@ def sample_views(
     ratio: tuple[float, float] = DEFAULT_RATIO,
     flip_probability: float = 0.5,
 ) -> AugmentParams:
-    """Draw a resized crop and a flip for each image.
+    """Draw a resized crop and a flip for each image; after ten tries, the largest central box within `ratio`.
 
     Args:
         draws: one stream for each image, or one for the batch (row i takes the i-th 23 words of it).
@@ -63,12 +59,8 @@ def sample_views(
         scale: smallest and largest share of the image's area.
         ratio: smallest and largest width / height of the box.
 
-    Returns:
-        The views. After ten tries, the largest central box within `ratio`.
-
     Raises:
-        ValueError: the number of streams is not the number of images, or a range is not increasing and
-            positive.
+        ValueError: not one stream for each image, or a range is not increasing and positive.
 
     Source:
         The arithmetic of torchvision's RandomResizedCrop, with our own draws in float64.
@@ -80,17 +72,6 @@ def sample_views(
     flip_B = torch.from_numpy(uniforms_BW[:, -1] < flip_probability)
     top, left, height, width = torch.from_numpy(boxes_B4).unbind(1)
     return AugmentParams(top, left, height, width, flip_B)
-
-
-def sample_shared_view(
-    draws: Draws,
-    image_size: int | tuple[int, int],
-    scale: tuple[float, float],
-    ratio: tuple[float, float] = DEFAULT_RATIO,
-    flip_probability: float = 0.5,
-) -> AugmentParams:
-    """One view for a whole batch, as AugmentParams of length 1. Arguments: see `sample_views`."""
-    return sample_views(draws, 1, image_size, scale, ratio, flip_probability)
 
 
 def sample_crop_pad(
@@ -115,14 +96,9 @@ def sample_crop_pad(
 
 
 def apply_views(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
-    """Cut out each image's box, resize it to the image's own size (two-tap bilinear), flip. Differentiable.
+    """Cut out each float image's box, resize it to the image's own size (two-tap bilinear), flip.
 
-    Args:
-        images_BCHW: float, any device.
-        params: one view for each image; boxes lie inside the images.
-
-    Returns:
-        [B, C, H, W], same dtype and device. On a CPU the bits of a row depend only on that row.
+    Boxes lie inside the images. Differentiable. On a CPU the bits of a row depend only on that row.
 
     Raises:
         ValueError: the number of views is not the number of images.
@@ -138,14 +114,11 @@ def apply_views(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
 
 @dataclass(frozen=True)
 class Taps:
-    """The source of the pixels of views along one axis of length N, on the CPU.
+    """The two source positions of each pixel of views along one axis of length N."""
 
-    first, second: int64 [B, N] source positions. weight: float32 [B, N] of the second.
-    """
-
-    first: Tensor
+    first: Tensor  # int64 [B, N]
     second: Tensor
-    weight: Tensor
+    weight: Tensor  # float32 [B, N], of the second
 
 
 def view_taps(params: AugmentParams, image_size: tuple[int, int]) -> tuple[Taps, Taps]:
@@ -173,16 +146,9 @@ def apply_shared_view(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
 
 
 def apply_crop_pad(images_BCHW: Tensor, params: AugmentParams, fill: Tensor | float = 0.0) -> Tensor:
-    """Shift each image by its box (`sample_crop_pad`), fill what lies outside, then flip.
+    """Shift each float image by its box (`sample_crop_pad`), then flip. A row's bits depend only on that row.
 
-    Args:
-        images_BCHW: float, any device.
-        params: one for each image.
-        fill: value outside the image. 0 for pixels in [0, 1]. For normalised images the normalised zero,
-            a tensor [C] of -mean / std.
-
-    Returns:
-        [B, C, H, W]. The bits of a row depend only on that row.
+    fill: value outside the image: 0 for pixels in [0, 1]; a tensor [C] of -mean / std for normalised images.
 
     Raises:
         ValueError: the number of views is not the number of images.
@@ -250,7 +216,8 @@ def _uniform_rows(draws: Draws | Sequence[Draws], batch: int, count: int) -> np.
 
 def _taps(start_B: Tensor, extent_B: Tensor, size: int, flip_B: Tensor) -> Taps:
     """Taps of each output position, in float32 like torch's own kernels, so that the weights are equal."""
-    step_BN = torch.arange(size, dtype=torch.float32).expand(len(start_B), -1)
+    step_N = torch.arange(size, dtype=torch.float32, device=start_B.device)
+    step_BN = step_N.expand(len(start_B), -1)
     step_BN = torch.where(flip_B[:, None], size - 1 - step_BN, step_BN)
     extent_B1 = extent_B[:, None]
     position_BN = ((extent_B1.float() / size) * (step_BN + 0.5) - 0.5).clamp(min=0)

@@ -19,7 +19,7 @@ from torch import Tensor
 from edc_ray.core.labels.soft_labels import ensemble_logits
 from edc_ray.core.pixels import from_uint8
 from edc_ray.core.seeding import Draws
-from edc_ray.core.views.augment import AugmentParams, apply_shared_view, sample_shared_view, sample_views
+from edc_ray.core.views.augment import AugmentParams, apply_shared_view, sample_views
 from edc_ray.core.views.eight_bit_resize import resize_8_bit
 
 MosaicOrder = Literal["edc", "rded"]
@@ -34,15 +34,9 @@ def sample_crops(
 
 
 def cut_crops(image_CHW: Tensor, crops: AugmentParams, size: int) -> Tensor:
-    """Cut boxes out of one image, resize each to a square of `size`, with antialiasing, and flip.
+    """Cut boxes out of one image, resize each to a square with antialiasing, flip: float [N, C, size, size].
 
-    Args:
-        image_CHW: float, or uint8; of uint8 only the boxes become floats in [0, 1].
-        crops: N boxes and flips.
-        size: side of the crops.
-
-    Returns:
-        float [N, C, size, size].
+    Of a uint8 image only the boxes become floats, in [0, 1].
 
     Deviations:
         Programs that crop with Pillow round twice to 8 bits: up to a grey level.
@@ -73,7 +67,6 @@ def cross_entropy_of_each(
 
     Args:
         images_NCHW: normalised.
-        labels_N: int64.
         observers: forwards of networks in eval mode, on the images' device.
         input_size: zero-pad to it first (RDED); None gives the images as they are (EDC).
     """
@@ -109,10 +102,8 @@ def shared_crop_candidates(
     Args:
         images_MCHW: float, the one of lowest loss first.
         draws: of the class; taken in the order of groups, then crops.
-        group_size: images that share a draw.
         scale: smallest and largest share of the area.
-        flip_probability: that a crop of a group is mirrored.
-        keep_last: also crop the last, smaller group.
+        keep_last: also crop the last group if it is smaller.
 
     Yields:
         [group, C, H, W], one for each crop of each group.
@@ -129,7 +120,7 @@ def shared_crop_candidates(
         if len(group) < group_size and not keep_last:
             return
         for _ in range(num_crops):
-            view = sample_shared_view(draws, (height, width), scale, flip_probability=flip_probability)
+            view = sample_views(draws, 1, (height, width), scale, flip_probability=flip_probability)
             yield apply_shared_view(group, view)
 
 
@@ -152,18 +143,14 @@ def assemble_mosaics(
     order: MosaicOrder = "edc",
     resize: Literal["nearest", "bilinear"] = "bilinear",
 ) -> Tensor:
-    """Put factor^2 crops into each image, row by row.
+    """Put factor^2 crops into each image, row by row: [I, C, size, size] of the crops' dtype.
+
+    The first size mod factor rows and columns of cells are one pixel larger.
 
     Args:
         crops_NCHW: crops of one class, best first; float or uint8. N >= images_per_class * factor^2.
-        images_per_class: I.
-        size: side of the images. The first size mod factor rows and columns of cells are one pixel larger.
-        factor: cells on a side.
         order: see `mosaic_ranks`.
         resize: "bilinear" with antialiasing (EDC; 8-bit crops give Pillow's bytes) or "nearest" (RDED).
-
-    Returns:
-        [I, C, size, size] of the crops' dtype.
 
     Raises:
         ValueError: too few crops, or an unknown order.

@@ -52,7 +52,6 @@ class ViewCutter:
     Args:
         images_MCHW: uint8, any device.
         image_B: int64, the image of each view.
-        crops: B boxes and flips.
         bands: orders of the images' bands before the crop.
         mean, std: per channel, of pixels in [0, 1].
 

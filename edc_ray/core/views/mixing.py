@@ -18,16 +18,11 @@ from edc_ray.core.seeding import Draws
 
 @dataclass(frozen=True)
 class CutMixParams:
-    """One mixing group under CutMix.
+    """One mixing group under CutMix: what lies inside the box comes from the partner."""
 
-    partner: int64 [B], position in the group of the image that is pasted.
-    box: (row0, row1, column0, column1), half open; what lies inside comes from the partner.
-    lam: the Beta draw that set the box's size. Clipping the box at the border does not change it.
-    """
-
-    partner: Tensor
-    box: tuple[int, int, int, int]
-    lam: float
+    partner: Tensor  # int64 [B], its position in the group
+    box: tuple[int, int, int, int]  # (row0, row1, column0, column1), half open
+    lam: float  # the Beta draw that set the box's size; clipping at the border does not change it
 
 
 @dataclass(frozen=True)

@@ -39,17 +39,13 @@ class RandAugmentParams:
 
 @dataclass(frozen=True)
 class Operation:
-    """One kind of change.
-
-    name: torchvision's.
-    strength: gives the magnitude from a share of the largest one and the image's (height, width).
-    signed: half of the draws have the opposite sign.
-    apply: from uint8 [B, C, H, W] and magnitudes float64 [B] on the CPU to uint8 [B, C, H, W].
-    """
+    """One kind of change, by torchvision's name."""
 
     name: str
+    # From a share of the largest magnitude and the image's (height, width) to the magnitude.
     strength: Callable[[float, tuple[int, int]], float]
-    signed: bool
+    signed: bool  # half of the draws have the opposite sign
+    # From uint8 [B, C, H, W] and magnitudes float64 [B] on the CPU to uint8 [B, C, H, W].
     apply: Callable[[Tensor, Tensor], Tensor]
 
 

@@ -30,46 +30,29 @@ _FEW_MORE = 1.3
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """How views are drawn.
+    """How views are drawn."""
 
-    crop_scale: smallest and largest share of the image's area.
-    flip_probability: 0 if a mirrored image belongs to another class.
-    mix_alpha: both parameters of the Beta distribution of lam.
-    mix_group: number of images that share one box or lam and are each other's partners.
-    patch_shuffle: bands of rows and of columns that are shuffled before the crop; 1 shuffles none.
-    rand_augment: apply two operations of RandAugment to the image, before anything else.
-    order_seed: seed of the order in which the official relabelling deals images into groups; None: our own
-        order.
-    """
-
-    crop_scale: tuple[float, float] = (0.5, 1.0)
+    crop_scale: tuple[float, float] = (0.5, 1.0)  # smallest and largest share of the image's area
     flip_probability: float = 0.5
     mix: Mix = "cutmix"
-    mix_alpha: float = 1.0
-    mix_group: int = 100
-    patch_shuffle: int = 1
-    rand_augment: bool = False
-    order_seed: int | None = None
+    mix_alpha: float = 1.0  # both parameters of the Beta distribution of lam
+    mix_group: int = 100  # images that share one box or lam, and are each other's partners
+    patch_shuffle: int = 1  # bands of rows and of columns that are shuffled before the crop
+    rand_augment: bool = False  # two operations of RandAugment on the image, before anything else
+    order_seed: int | None = None  # of the official relabelling's order of images; None: our own order
 
 
 @dataclass(frozen=True)
 class EpochViews:
-    """Parameters of one epoch's views, in the order of mixing groups.
+    """Parameters of one epoch's N views, in the order of mixing groups."""
 
-    image, group: int64 [N], of each row. crops: N boxes and flips.
-    partner: int64 [N], the row that is mixed in.
-    box: int64 [N, 4], (row0, row1, column0, column1) pasted of the partner; empty without CutMix.
-    lam: float64 [N], share of the own view in a blend; as drawn with CutMix; 1 without mixing.
-    bands, changes: orders of the bands and operations of RandAugment, or None.
-    """
-
-    image: np.ndarray
+    image: np.ndarray  # int64 [N]
     crops: AugmentParams
     mix: Mix
-    group: np.ndarray
-    partner: np.ndarray
-    box: np.ndarray
-    lam: np.ndarray
+    group: np.ndarray  # int64 [N]
+    partner: np.ndarray  # int64 [N], the row that is mixed in
+    box: np.ndarray  # int64 [N, 4], (row0, row1, column0, column1) of the partner; empty without CutMix
+    lam: np.ndarray  # float64 [N], share of the own view in a blend; as drawn with CutMix; 1 without mixing
     bands: BandOrders | None = None
     changes: RandAugmentParams | None = None
 
@@ -202,7 +185,10 @@ def render_views(
         mixing = (box, None) if views.mix == "cutmix" else (None, lam)
         return kernel(cutter(places), cutter(partners), *mixing)
     if len(shown) <= _FEW_MORE * len(rows):
-        return _mix_shown(_cut_all(cutter(np.arange(len(shown)))), places, partners, views, rows)
+        # The partners of a whole group are the group itself.
+        every = _cut_all(cutter(np.arange(len(shown))))
+        own, other = (every[torch.from_numpy(each).to(every.device)] for each in (places, partners))
+        return _mixed(own, other, views, rows, Window(0, 0, 0, 0))
     return _cut_mixed(cutter(places), cutter(partners), views, rows)
 
 
@@ -211,14 +197,6 @@ def _cut_all(cutter: ViewCutter) -> Tensor:
     for part in cutter.parts():
         cutter.cut(part, out=views_BCHW[part])
     return views_BCHW
-
-
-def _mix_shown(
-    shown_NCHW: Tensor, places: np.ndarray, partners: np.ndarray, views: EpochViews, rows: np.ndarray
-) -> Tensor:
-    """Mixes views that were each made once: the partners of a whole group are the group itself."""
-    own, other = (torch.from_numpy(each).to(shown_NCHW.device) for each in (places, partners))
-    return _mixed(shown_NCHW[own], shown_NCHW[other], views, rows, Window(0, 0, 0, 0))
 
 
 def _cut_mixed(own: ViewCutter, partners: ViewCutter, views: EpochViews, rows: np.ndarray) -> Tensor:

@@ -1,4 +1,4 @@
-"""The registered operations in torch's own, on a CPU: what a capture is traced with where there is no GPU.
+"""The registered operations in torch's own, on a CPU: a capture is traced with them where there is no GPU.
 
 Slower than `core`'s forms for a CPU; the same numbers as the Triton kernels up to rounding.
 """
@@ -66,10 +66,6 @@ def norm_gradient(
 def shared_view(images: Tensor, box: Tensor, last: bool) -> Tensor:
     layout = torch.channels_last if last else torch.contiguous_format
     return TORCH_PIXEL_KERNELS.view(images, box, layout)
-
-
-def shared_view_gradient(by_view: Tensor, box: Tensor) -> Tensor:
-    return TORCH_PIXEL_KERNELS.view_gradient(by_view, box)
 
 
 def pixel_step(

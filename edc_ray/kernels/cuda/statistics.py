@@ -16,13 +16,13 @@ _OPERATIONS = torch.ops.edc_ray
 
 
 class TritonKernels:
-    """See `StatisticKernels`. What the passes do not take, torch's operations do.
+    """See `StatisticKernels`. Torch's operations handle what the passes do not take.
 
-    Moments are given in float32 and made in float64. The same bits each time: nothing is added up in an order
-    that changes.
+    Moments are computed in float64 and given in float32. The bits are the same each time, because no order of
+    additions changes.
 
     Args:
-        device_type: of what is taken; "cpu" is for Triton's interpreter.
+        device_type: of the inputs that it takes; "cpu" is for Triton's interpreter.
     """
 
     name = "triton"
@@ -58,11 +58,7 @@ class TritonKernels:
 
 
 class TritonNorms:
-    """See `NormKernels`.
-
-    Args:
-        kernels: say what is taken.
-    """
+    """See `NormKernels`. Takes what its `TritonKernels` take."""
 
     dtypes = (torch.float32, *HALF_TYPES)
 

@@ -12,7 +12,6 @@ from edc_ray.core.views.augment import (
     apply_views,
     central_box,
     sample_crop_pad,
-    sample_shared_view,
     sample_views,
 )
 from tests.core.whole_view import whole_view
@@ -117,7 +116,7 @@ def test_flips_follow_their_probability(probability):
 
 
 def test_a_shared_view_is_one_view_and_its_gradient_reaches_the_box():
-    view = sample_shared_view(draws(4), 16, (0.3, 0.5))
+    view = sample_views(draws(4), 1, 16, (0.3, 0.5))
     images = images_of(2, 3, (16, 16)).requires_grad_()
     apply_shared_view(images, view).sum().backward()
     assert images.grad is not None

@@ -15,7 +15,7 @@ from edc_ray.core.layers.image_statistics import image_statistics
 from edc_ray.core.layers.measured_input import Activation, Gradients, NormFormula, NormKernels
 from edc_ray.core.recover.pixel_kernels import TORCH_PIXEL_KERNELS, shared_view
 from edc_ray.core.seeding import draws
-from edc_ray.core.views.augment import AugmentParams, apply_shared_view, sample_shared_view
+from edc_ray.core.views.augment import AugmentParams, apply_shared_view, sample_views
 from edc_ray.kernels.cuda.pixels import TritonPixelKernels
 from edc_ray.kernels.cuda.statistics import TritonKernels
 from tests.core.layer_cases import (
@@ -109,7 +109,7 @@ def test_norms_pass_on_what_is_no_number(kernels: TritonKernels) -> None:
 def test_a_view_and_its_gradient_are_those_of_torchs_interpolation(size: tuple[int, int]) -> None:
     corner = [torch.tensor([each]) for each in (size[0] - 1, 2, 1, 1)]
     one_pixel = AugmentParams(corner[0], corner[1], corner[2], corner[3], torch.tensor([True]))
-    sampled = [sample_shared_view(draws(0, index), size, (0.08, 1.0)) for index in range(3)]
+    sampled = [sample_views(draws(0, index), 1, size, (0.08, 1.0)) for index in range(3)]
     images, upstream = (random_input((2, 3, *size), seed=seed).to(DEVICE) for seed in (0, 1))
     images.requires_grad_()
     for params in (whole_view(1, *size), one_pixel, *sampled):

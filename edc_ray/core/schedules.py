@@ -28,10 +28,8 @@ def smallest_crop(
 ) -> float:
     """Lower bound of a view's share of the image, which a curriculum takes from 1 down to `smallest`.
 
-    Args:
-        curriculum: half a cosine, a straight line, or whole images and then one step; with "none" the bound
-            is `smallest` from the start.
-        milestone: share of the iterations that the curriculum takes; 0 is no curriculum.
+    The way down is half a cosine, a straight line, or whole images and then one step; with "none" the bound
+    is `smallest` from the start. `milestone` is its share of the iterations; 0 is no curriculum.
 
     Source:
         CDA, Yin and Shen, 2023, arXiv:2311.18838, official code.

@@ -63,11 +63,7 @@ class Draws:
         return _uniforms(self.words(math.prod(shape))).reshape(shape)
 
     def integers(self, high: int, *shape: int) -> np.ndarray:
-        """int64 in [0, high). Takes one word each; the bias is below high * 2**-53.
-
-        Raises:
-            ValueError: high is not in [1, 2**32].
-        """
+        """int64 in [0, high), 1 <= high <= 2**32. Takes one word each; the bias is below high * 2**-53."""
         if not 1 <= high <= 2**32:
             raise ValueError(f"high must be in [1, 2**32], got {high}")
         return np.floor(self.uniform(*shape) * high).astype(np.int64)
@@ -89,11 +85,7 @@ class Draws:
         return both.reshape(-1)[:count].reshape(shape)
 
     def beta(self, a: float, b: float) -> float:
-        """One draw of Beta(a, b). Takes one word if a = b = 1, else as many as its rejections need.
-
-        Raises:
-            ValueError: a or b is not positive.
-        """
+        """One draw of Beta(a, b), a, b > 0. Takes one word if a = b = 1, else what its rejections need."""
         if a <= 0 or b <= 0:
             raise ValueError(f"a and b must be positive, got {a} and {b}")
         if a == b == 1:
@@ -122,10 +114,7 @@ class Draws:
 def draws(seed: int, *names: str | int) -> Draws:
     """The stream of a key: the run's root seed, and what the draw is for, such as "relabel", class, epoch.
 
-    1 and "1" are different names.
-
-    Raises:
-        TypeError: a name is neither an integer nor a string.
+    Names are integers or strings; 1 and "1" are different names.
     """
     encoded = b"".join(_encode(name) for name in (seed, *names))
     return Draws(hashlib.blake2b(encoded, digest_size=16).digest())

@@ -18,25 +18,19 @@ _LEVELS = 255
 class TopCodec:
     """The k largest logits (on a tie the first classes), and one number for the mass of the others.
 
-    Any other class is decoded as background + rest. The background is 0, or what the principal components
-    give. `rest` is one number for each label. It gives the other classes together their mass at the codec's
-    temperature T: sum exp(decoded / T) = sum exp(logit / T). At a high T that makes it the mean of their
+    Any other class is decoded as background + rest. The background is 0, or what the principal `components`
+    give. `rest` is one number for each label. It gives the other classes together their mass at the
+    `temperature` T: sum exp(decoded / T) = sum exp(logit / T). At a high T that makes it the mean of their
     logits, which has the least squared error. With k >= K all are kept.
 
     Columns: `logits_classes` packed, see `pack_subsets`; `logits_values`, by ascending class: float16 [N, k],
     or packed codes of `bits` each between `logits_low` and `logits_high`; `logits_rest` float16 [N]. With
     `bits`, low, high and rest are uint8 [N]: whole numbers of units above a base. The shared arrays
     `value_range` and `rest_range` hold base and unit.
-
-    Args:
-        size: k.
-        bits: of a kept logit's code, 2 to 8; None keeps half precision.
-        temperature: T.
-        components: of the background; None for 0.
     """
 
-    size: int
-    bits: int | None = None
+    size: int  # k
+    bits: int | None = None  # 2 to 8; None keeps half precision
     temperature: float = 1.0
     components: ComponentsCodec | None = None
 

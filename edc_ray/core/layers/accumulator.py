@@ -60,8 +60,7 @@ class StatisticsAccumulator:
     def add_measured(self, measured: Mapping[str, LayerStatistics], labels_B: Tensor) -> None:
         """Adds one data batch whose statistics of each image are known: see `image_statistics`.
 
-        On CUDA the last bits of the class sums are fixed only under
-        `torch.use_deterministic_algorithms(True)`.
+        On CUDA `torch.use_deterministic_algorithms(True)` alone fixes the last bits of the class sums.
         """
         rows = {name: measured[name] for name in self.kinds}
         widths = {name: _widths(statistics) for name, statistics in rows.items()}

@@ -16,8 +16,7 @@ from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.tile_weights import TileWeights
 from edc_ray.core.layers.torch_kernels import in_full, weights_of
 
-ImageStatistics = Callable[[Tensor, int | None], LayerStatistics]
-"""A function like `image_statistics`."""
+ImageStatistics = Callable[[Tensor, int | None], LayerStatistics]  # a function like `image_statistics`
 
 # Numbers of one part: half a megabyte on a CPU. An accelerator wants few launches instead.
 _PART_ON_A_CPU, _PART_ELSEWHERE = 1 << 17, 1 << 26

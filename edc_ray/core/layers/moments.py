@@ -34,13 +34,12 @@ class Moments:
 class LayerStatistics:
     """The statistics of one layer's input that are matched; a BatchNorm has no patches.
 
-    channel_mean, channel_variance [..., C]; patch_mean, patch_variance [..., P]. A leading K means one row
-    per class, a leading B one row per image.
+    A leading K means one row per class, a leading B one row per image.
     """
 
-    channel_mean: Tensor
+    channel_mean: Tensor  # [..., C]
     channel_variance: Tensor
-    patch_mean: Tensor | None = None
+    patch_mean: Tensor | None = None  # [..., P]
     patch_variance: Tensor | None = None
 
     @property

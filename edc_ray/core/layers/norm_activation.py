@@ -2,8 +2,7 @@
 
 In eval mode a BatchNorm is a scale and a shift of each channel. By itself it reads and writes every
 activation once more, and so do its activation and the statistics of its input, forward and backward. Together
-they read the input once and write the result; in the backward pass one expression has the derivatives of all
-three.
+they read the input once and write the result; one expression is the derivative of all three.
 """
 
 from __future__ import annotations
@@ -34,14 +33,11 @@ Quantities = tuple[Tensor, ...]
 class NormActivation(nn.BatchNorm2d):
     """A BatchNorm2d in eval mode and its activation, with the same parameters under the same names.
 
-    To get the statistics of its input, set `show` before a forward. That forward calls it with the channels'
-    mean and variance [C], differentiable, and then forgets it. In the same way `show_images` gets those of
-    every image by itself, [B, C] in `wide` numbers without gradients, if `shows_images` says so.
-
-    Args:
-        norm: the layer that it replaces; it shares the layer's tensors.
-        activation: the module behind it, or None.
-        kernels: their `norms` compute the inputs that they take; torch's operations do the rest.
+    It shares the tensors of `norm`, the layer that it replaces. What the `norms` of the kernels do not take,
+    the layers compute one after the other. To get the statistics of its input, set `show` before a forward.
+    That forward calls it with the channels' mean and variance [C], differentiable, and then forgets it. In
+    the same way `show_images` gets those of every image by itself, [B, C] in `wide` numbers without
+    gradients, if `shows_images` says so.
 
     Raises:
         ValueError: the layer keeps no running statistics, or the activation is none of ReLU, ReLU6 and SiLU.

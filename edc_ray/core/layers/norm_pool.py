@@ -1,8 +1,8 @@
 """Instance norm, ReLU and 2x2 average pooling as one operation: the block of a ConvNet after its convolution.
 
 Each of the three takes one or two passes over memory, and as many for its gradient; the pooling alone takes
-as long as a convolution. Together they take one pass over an input that is in the cache. B images, C
-channels, H W pixels.
+as long as a convolution. Together they take one pass over an input in the cache. B images, C channels, H W
+pixels.
 """
 
 from __future__ import annotations

@@ -22,11 +22,8 @@ _CLASSES: dict[LayerKind, type[nn.Module]] = {"bn": nn.BatchNorm2d, "conv": nn.C
 class LayerTaps:
     """The BatchNorm2d and Conv2d layers of a network, under their module paths, in module order.
 
-    Holds no statistics, and changes the network only inside its contexts.
-
-    Args:
-        kinds: which layers: ("bn", "conv"), or ("bn",) as SRe2L and CDA.
-        kernels: compute the statistics in `measuring`.
+    Holds no statistics, and changes the network only inside its contexts. `kinds` are ("bn", "conv"), or
+    ("bn",) as SRe2L and CDA. `kernels` compute the statistics in `measuring`.
 
     Raises:
         ValueError: unknown kind, or no such layer in the network.
@@ -59,11 +56,6 @@ class LayerTaps:
     def names(self) -> tuple[str, ...]:
         """Names of the tapped layers, in module order."""
         return tuple(self.kinds)
-
-    @property
-    def first(self) -> str:
-        """The first tapped layer in module order (the stem, whose loss is weighted more)."""
-        return next(iter(self.kinds))
 
     @contextmanager
     def recording(self) -> Iterator[dict[str, Tensor]]:
@@ -112,9 +104,8 @@ class LayerTaps:
     ) -> Iterator[dict[str, LayerStatistics]]:
         """Like `recording`, but the dict holds statistics, differentiable; convolutions have patches.
 
-        Layers in `leave_out` are not measured. The backward pass adds the gradient of a loss of the
-        statistics to the gradient of an input when it comes by, so that measuring keeps no tensors of the
-        size of an input.
+        Layers in `leave_out` are not measured. The backward pass adds the statistics' part to the gradient of
+        an input when that comes by, so that measuring keeps no tensors of the size of an input.
         """
         found: dict[str, LayerStatistics] = {}
 
@@ -168,11 +159,7 @@ class LayerTaps:
             )
 
     def running_statistics(self, layer: str) -> LayerStatistics:
-        """Running mean and variance of a BatchNorm: the global target of the official code.
-
-        Raises:
-            ValueError: the layer is no BatchNorm or keeps no running statistics.
-        """
+        """Running mean and variance of a BatchNorm that keeps them: the official code's global target."""
         module = self._modules[layer]
         mean, variance = (getattr(module, f"running_{each}", None) for each in ("mean", "var"))
         if not isinstance(module, nn.BatchNorm2d) or mean is None or variance is None:

@@ -50,7 +50,10 @@ class TorchKernels:
                 values[1] += torch.mul(difference, away, out=buffer).sum(0)
         moments = channel_moments(mean_N.view(images, channels), square_N.view(images, channels))
         if weights is not None:
-            maps = (values.view(2, height, width), _by_neighbour(products).view(-1, height, width))
+            if len(products) > 1:
+                # The product with the lower left neighbour is at the right pixel; tiles weigh it at the left.
+                products[3] += products[4].roll(-1)
+            maps = (values.view(2, height, width), products[:4].view(-1, height, width))
             moments += patch_moments(weights, *maps, mean_N - centre, centre)
         return torch.cat(moments)
 
@@ -74,7 +77,9 @@ class TorchKernels:
                 constant, slope = constant + maps[0], slope + maps[1]
             result.add_(constant).addcmul_(part_planes, slope)
             if maps is not None and len(maps) > 2:
-                for shift, factor in zip(_shifts(width)[1:], _shifted_maps(maps), strict=True):
+                # The lower left neighbour has the factor of the pixel before.
+                factors = (*maps[2:], maps[4].roll(1))
+                for shift, factor in zip(_shifts(width)[1:], factors, strict=True):
                     _add_neighbours(result, part_planes, shift, factor)
             if result.dtype != target.dtype:
                 target[part] = result
@@ -127,15 +132,6 @@ def _product_sums(planes: Tensor, shift: int, buffer: Tensor) -> Tensor:
     return sums
 
 
-def _by_neighbour(products: Tensor) -> Tensor:
-    """Sums [1 or 5, H * W] in the order of `_shifts` as [1 or 4, H * W]: adds up both diagonals."""
-    if len(products) == 1:
-        return products
-    # The product with the lower left neighbour is at the right pixel; tiles weigh it at the left one.
-    both_diagonals = products[3] + products[4].roll(-1)
-    return torch.cat([products[:3], both_diagonals.unsqueeze(0)])
-
-
 def channel_moments(mean_BC: Tensor, square_BC: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of channels, from those of their planes [B, C]."""
     mean = mean_BC.mean(0)
@@ -162,9 +158,8 @@ def coefficients(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The parts of the derivative of a loss by pixels, from its derivatives by the statistics.
 
-    Returns:
-        A constant and a slope of each channel [C], and maps [2 or 5, H, W] as `TileWeights.spread` orders
-        them: of each place a constant, its own factor and, unless tiles are whole, those of its neighbours.
+    A constant and a slope of each channel [C], and maps [2 or 5, H, W] as `TileWeights.spread` orders them:
+    of each place a constant, its own factor and, unless tiles are whole, those of its neighbours.
     """
     images, channels, height, width = x_BCHW.shape
     quantities = split_quantities(measured, channels)
@@ -180,11 +175,6 @@ def coefficients(
     tiles = (len(weights.rows), len(weights.columns))
     by_mean = (by[2] - 2 * quantities[2] * by[3]).view(tiles) / (images * channels)
     return constant, slope, weights.spread(by_mean, by[3].view(tiles) / (images * channels))
-
-
-def _shifted_maps(maps: Tensor) -> tuple[Tensor, ...]:
-    """KR, KV, KX, and KX shifted by one pixel as the factor of the lower left neighbour."""
-    return maps[2], maps[3], maps[4], maps[4].roll(1)
 
 
 def _add_neighbours(result: Tensor, planes: Tensor, shift: int, factor: Tensor) -> None:

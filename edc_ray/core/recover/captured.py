@@ -28,6 +28,7 @@ from edc_ray.core.views.augment import AugmentParams, sample_views
 
 _ROWS_AHEAD = 64  # iterations whose draws go to the device together
 _BOX, _RATES = 5, 2
+Step = Callable[[], None]
 
 
 @dataclass
@@ -76,18 +77,16 @@ class CapturedRecover:
     """
 
     def __init__(
-        self,
-        kernels: PixelKernels,
-        captures: Callable[[Callable[[], None], torch.device, Any], Callable[[], None]] = (CapturedStep),
+        self, kernels: PixelKernels, captures: Callable[[Step, torch.device, Any], Step] = CapturedStep
     ) -> None:
         self._kernels, self._captures = kernels, captures
         self._buffers: _Buffers | None = None
         self.steps: dict[str, ObserverStep] = {}  # by observer; on the batch that was taken in last
-        self._calls: dict[str, Callable[[], None]] = {}
+        self._calls: dict[str, Step] = {}
         self._pool: Any = None
 
     def begin(self, state: LoopState, batch: Batch) -> None:
-        """Takes in a batch of the same observers and settings. Another size of batch starts anew."""
+        """Takes in a batch of the same observers and settings. A batch of another size starts over."""
         images, has_average = state.images, bool(batch.settings.flatness_weight)
         if self._buffers is None or self._buffers.images.shape != images.shape:
             self.steps.clear()

@@ -17,39 +17,26 @@ class CapturedStep:
 
     The function has no arguments and no result. It reads and writes tensors that stay where they are and keep
     their sizes, and it does not wait for the device. If it cannot be recorded, one warning says why, and it
-    is called without recording.
-
-    Args:
-        pool: of memory, shared with other steps that never run at the same time; see `memory_pool`.
+    is called without recording. Steps that never run at the same time may share a `pool` (`memory_pool`).
     """
 
     def __init__(self, step: Callable[[], None], device: torch.device, pool: Any = None) -> None:
         self._step, self._device, self._pool = step, device, pool
         self._calls = 0
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self.graph: torch.cuda.CUDAGraph | None = None  # set once the step is recorded
         self._records = device.type == "cuda"
 
-    @property
-    def is_recorded(self) -> bool:
-        """Whether calls are replays."""
-        return self._graph is not None
-
     def __call__(self) -> None:
-        self._calls += 1
-        if self._graph is not None:
-            self._graph.replay()
-            return
-        if not self._records:
-            self._step()
-            return
-        if self._calls <= _WARM_CALLS:
-            self._on_a_side_stream()
-            return
-        self._record()
-        if self._graph is None:
+        if self.graph is None and self._records:
+            self._calls += 1
+            if self._calls <= _WARM_CALLS:
+                self._on_a_side_stream()
+                return
+            self._record()
+        if self.graph is None:
             self._step()
         else:
-            self._graph.replay()
+            self.graph.replay()
 
     def _on_a_side_stream(self) -> None:
         """A function that is to be recorded must not run on the default stream before."""
@@ -62,7 +49,7 @@ class CapturedStep:
     def _record(self) -> None:
         graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads of the process may work on their own streams meanwhile.
+            # Other threads of the process may work on their own streams at the same time.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 self._step()
         except Exception as error:  # of any library that the step calls
@@ -71,7 +58,7 @@ class CapturedStep:
             reason = str(error).strip().partition("\n")[0]
             warnings.warn(f"the step is not captured, but runs as it is: {reason}", stacklevel=3)
             return
-        self._graph = graph
+        self.graph = graph
 
 
 def memory_pool(device: torch.device) -> Any:

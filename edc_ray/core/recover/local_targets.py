@@ -16,12 +16,9 @@ def local_class_targets(
 ) -> dict[str, dict[str, LayerStatistics]]:
     """Statistics of real images of the batch's classes, as every observer's class target ("local").
 
-    Args:
-        real_images_BCHW: normalised, of the labels of the batch (each label R times).
-        chunk: images in one forward; it changes no result beyond rounding.
-
-    Returns:
-        observer name -> layer name -> statistics of all the images as one batch.
+    The images are normalised and have the labels of the batch, each R times. The result, observer name ->
+    layer name -> statistics of all the images as one batch, depends on `chunk`, the images in one forward,
+    only by rounding.
     """
     return {
         observer.name: _statistics_of(observer, real_images_BCHW, patch_side, chunk) for observer in observers

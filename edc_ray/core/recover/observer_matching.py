@@ -20,11 +20,8 @@ from edc_ray.core.seeding import Draws
 class ObserverMatcher:
     """Targets and running estimate of one observer's tapped layers, packed.
 
-    Args:
-        labels_B: labels of the images; the class statistics are averaged over them.
-        images: gives the device and the dtype.
-        class_targets: used instead of the average of the class statistics ("local").
-        estimates: running estimates of the layers seen before.
+    The class statistics are averaged over the labels, unless there are `class_targets` ("local"). The images
+    give the device and the dtype. `estimates` are those of the layers seen before.
 
     Raises:
         ValueError: a tapped layer has no target, but a weight asks for it.
@@ -47,7 +44,7 @@ class ObserverMatcher:
         self._targets_DT = torch.stack([pack(layers.values()).to(images) for _, layers in columns], 1)
         self.quantity_layers = self.layout.quantity_layers
         self._lengths_Q = torch.tensor(self.layout.flat_lengths, device=images.device)
-        first = observer.taps.first
+        first = observer.taps.names[0]  # the stem, whose loss is weighted more
         layer_weights = [settings.first_multiplier if name == first else 1.0 for name in self.quantity_layers]
         weights_QT = torch.outer(torch.tensor(layer_weights), torch.tensor([w for w, _ in columns]))
         self._weights_QT = weights_QT.to(images)

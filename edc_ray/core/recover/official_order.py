@@ -14,13 +14,11 @@ def official_slots(num_classes: int, ipc: int) -> list[Slot]:
 
 
 def official_rank_batches(slots: Sequence[Slot], batch_size: int, ranks: int) -> list[list[list[Slot]]]:
-    """For each rank its batches, one after the other.
+    """rank -> its batches, one after the other -> slots.
 
     A global batch of `batch_size` slots gives every rank batch_size // ranks of them; the last global batch
-    fills the ranks from the first one on. Ranks are logical: they do not say where the work runs.
-
-    Returns:
-        rank -> batches -> slots. Slots in no batch: see `left_out`.
+    fills the ranks from the first one on. `left_out` has the slots in no batch. Ranks are logical: they do
+    not say where the work runs.
 
     Deviations:
         a rank without slots in the last global batch has one batch less; the official program fails there. If

@@ -37,13 +37,13 @@ def total_variation(images_BCHW: Tensor) -> TotalVariation:
     )
     # The official code divides by 255 and multiplies again, which changes only the rounding.
     l1 = torch.stack([difference.abs().mean() for difference in differences]).sum()
-    l2 = torch.stack([_norm(difference) for difference in differences]).sum()
+    l2 = torch.stack([torch.linalg.vector_norm(difference) for difference in differences]).sum()
     return TotalVariation(l1, l2)
 
 
 def mean_norm(images_BCHW: Tensor) -> Tensor:
     """Mean over the images of their L2 norm (the term behind the official flag `l2-scale`)."""
-    return torch.stack([_norm(image) for image in images_BCHW]).mean()
+    return torch.stack([torch.linalg.vector_norm(image) for image in images_BCHW]).mean()
 
 
 def diversity_loss(images_BCHW: Tensor, labels_B: Tensor, temperature: float = 4.0) -> Tensor:
@@ -75,8 +75,3 @@ def _averaged_down(images_BCHW: Tensor) -> Tensor:
     if height % DIVERSITY_SIDE or width % DIVERSITY_SIDE:
         return F.adaptive_avg_pool2d(images_BCHW, DIVERSITY_SIDE)
     return F.avg_pool2d(images_BCHW, (height // DIVERSITY_SIDE, width // DIVERSITY_SIDE))
-
-
-def _norm(values: Tensor) -> Tensor:
-    """L2 norm of all values; its gradient is 0 where all are 0."""
-    return torch.linalg.vector_norm(values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,7 @@ from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
 from edc_ray.core.recover.matching import LayerTarget
 from edc_ray.core.recover.settings import Carry
 
-# Terms that a report has under names of their own.
-_OWN_NAMES = ("loss", "cross_entropy", "matching", "flatness")
+_OWN_NAMES = ("loss", "cross_entropy", "matching", "flatness")  # the other terms are terms of the pixels
 
 ObserverTargets = Mapping[str, LayerTarget]
 Estimates = dict[str, dict[str, LayerStatistics]]  # observer -> layer -> running estimate
@@ -34,9 +34,8 @@ class Observer:
     network: nn.Module
     taps: LayerTaps
     numerics: NetworkNumerics = FLOAT32
-    _measured: dict[tuple[int, torch.Size], Callable[..., tuple[Tensor, tuple[tuple[Tensor, ...], ...]]]] = (
-        field(default_factory=dict, repr=False)
-    )
+    # By patch side and image size.
+    _measured: dict[tuple[int, torch.Size], Callable[..., Any]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -49,9 +48,8 @@ class Observer:
     ) -> Observer:
         """An observer with its layers of some kinds tapped.
 
-        Args:
-            network: from `fused_network(..., "gradients", ...)`, or any in eval mode.
-            kernels, numerics: those that the network was made for.
+        The network was made for these kernels and numerics (`fused_network`, "gradients"), or is any in eval
+        mode.
         """
         return cls(name, network, LayerTaps(network, kinds, kernels), numerics)
 
@@ -115,10 +113,8 @@ class LoopState:
         """Iteration 0 of the next batch, which starts at `images`.
 
         "reset" forgets this batch; "chain" keeps its running estimates and the observers' turn, as the
-        official code. The optimiser starts anew in both.
+        official code. The optimiser starts over in both.
 
-        Raises:
-            ValueError: unknown carry.
         Deviations:
             `edc` resets, since otherwise an image depends on the classes made before it; `edc_official`
             chains.

@@ -10,12 +10,9 @@ from torch import Tensor
 
 
 def topk_correct(logits_BK: Tensor, labels_B: Tensor, k: int = 1) -> Tensor:
-    """Which images have their label among the k largest logits: bool [B].
+    """Which images have their label among the k >= 1 largest logits: bool [B].
 
     Equal logits rank by class number. A row with a NaN is wrong. A k of more than K counts as K.
-
-    Raises:
-        ValueError: k is less than 1.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -35,10 +32,8 @@ def per_class_accuracy(correct_B: Tensor, labels_B: Tensor, num_classes: int) ->
 def expected_calibration_error(logits_BK: Tensor, labels_B: Tensor, num_bins: int = 15) -> float:
     """Mean of |confidence - accuracy| over equally wide bins of confidence, weighted by their images.
 
-    The bins are (0, 1/n], (1/n, 2/n], ... The result is in [0, 1], or NaN if a logit is NaN.
-
-    Raises:
-        ValueError: no images.
+    The bins are (0, 1/n], (1/n, 2/n], ... The result is in [0, 1], or NaN if a logit is NaN. It refuses to
+    measure no images.
 
     Source:
         Guo et al., On calibration of modern neural networks, ICML 2017.

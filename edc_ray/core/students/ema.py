@@ -15,12 +15,11 @@ Buffers = Literal["live", "averaged", "initial"]
 class EmaParameters:
     """Averaged copies of a module's parameters, which start at their present values.
 
-    Args:
-        module: the live network; each `update` reads its parameters.
-        decay: weight of history, in [0, 1].
-        buffers: which floating-point buffers (batch-norm statistics) go with the averaged parameters: the
-            live ones, as in the official evaluation; their averages; or the initial ones, which nothing
-            updates, as in the copy that the official flatness loss uses.
+    `decay` is the weight of history. `buffers` says which floating-point buffers (batch-norm statistics) go
+    with
+    the averaged parameters: the live ones, as in the official evaluation; their averages; or the initial
+        ones,
+    which nothing updates, as in the copy that the official flatness loss uses.
 
     Raises:
         ValueError: decay is outside [0, 1].
@@ -35,14 +34,14 @@ class EmaParameters:
         self.decay = decay
         self.buffers: Buffers = buffers
         self._module = module
-        averaged = _parameters(module) | (_buffers(module) if buffers == "averaged" else {})
+        averaged = dict(module.named_parameters()) | (_buffers(module) if buffers == "averaged" else {})
         self.average = {name: tensor.detach().clone() for name, tensor in averaged.items()}
         self._initial = {name: tensor.detach().clone() for name, tensor in _buffers(module).items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """average <- decay * average + (1 - decay) * live. Call after each optimiser step."""
-        live = _parameters(self._module) | _buffers(self._module)
+        live = dict(self._module.named_parameters()) | _buffers(self._module)
         torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
             list(self.average.values()), [live[name] for name in self.average], 1 - self.decay
         )
@@ -51,8 +50,7 @@ class EmaParameters:
     def swapped(self, *, buffers: Buffers | None = None) -> Iterator[None]:
         """Within the context the module holds the averages. Its own values come back, also after an error.
 
-        `buffers` replaces those of the constructor. Do not call `update` inside: it would average the
-        averages.
+        `buffers` replaces those of the constructor. Call no `update` inside: it would average the averages.
 
         Raises:
             ValueError: `buffers` asks for averages that were not kept from the start.
@@ -65,17 +63,13 @@ class EmaParameters:
             shown = self.average
         elif buffers == "initial":
             shown |= self._initial
-        live = _parameters(self._module) | _buffers(self._module)
+        live = dict(self._module.named_parameters()) | _buffers(self._module)
         kept = {name: live[name].detach().clone() for name in shown}
         _fill(live, shown)
         try:
             yield
         finally:
             _fill(live, kept)
-
-
-def _parameters(module: nn.Module) -> dict[str, Tensor]:
-    return dict(module.named_parameters())
 
 
 def _buffers(module: nn.Module) -> dict[str, Tensor]:

@@ -18,8 +18,8 @@ class WeightDecayGroups(NamedTuple):
 def weight_decay_groups(named_parameters: Iterable[tuple[str, nn.Parameter]]) -> WeightDecayGroups:
     """Split the named parameters of a module as the official student training does.
 
-    Those whose name contains "weight" and that have more than one axis decay. Biases, norm scales and
-    embeddings of other names do not.
+    A parameter decays if its name contains "weight" and it has more than one axis. Biases, norm scales and
+    embeddings of other names do not decay.
     """
     groups = WeightDecayGroups({}, {})
     for name, parameter in named_parameters:

@@ -96,12 +96,9 @@ def sample_crop_pad(
 
 
 def apply_views(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
-    """Cut out each float image's box, resize it to the image's own size (two-tap bilinear), flip.
+    """Cut out each float image's own box, resize it to the image's size (two-tap bilinear), flip.
 
     Boxes lie inside the images. Differentiable. On a CPU the bits of a row depend only on that row.
-
-    Raises:
-        ValueError: the number of views is not the number of images.
 
     Deviations:
         Within 1e-6 of torchvision's resized_crop for values in [0, 1]; bits differ (order of the sums).
@@ -131,11 +128,7 @@ def view_taps(params: AugmentParams, image_size: tuple[int, int]) -> tuple[Taps,
 
 
 def apply_shared_view(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
-    """Cut the same box out of all float images, resize it to the images' size, flip. Differentiable.
-
-    Raises:
-        ValueError: params holds more than one view.
-    """
+    """Cut the same box out of all float images, resize it to their size, flip. Differentiable."""
     if len(params) != 1:
         raise ValueError(f"a shared view is one view, got {len(params)}")
     top, left = int(params.top), int(params.left)
@@ -146,12 +139,9 @@ def apply_shared_view(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
 
 
 def apply_crop_pad(images_BCHW: Tensor, params: AugmentParams, fill: Tensor | float = 0.0) -> Tensor:
-    """Shift each float image by its box (`sample_crop_pad`), then flip. A row's bits depend only on that row.
+    """Shift each float image by its own box (`sample_crop_pad`), then flip. A row's bits depend only on it.
 
     fill: value outside the image: 0 for pixels in [0, 1]; a tensor [C] of -mean / std for normalised images.
-
-    Raises:
-        ValueError: the number of views is not the number of images.
     """
     _check_length(images_BCHW, params)
     height, width = images_BCHW.shape[-2:]

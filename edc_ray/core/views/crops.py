@@ -23,14 +23,13 @@ from edc_ray.core.views.augment import AugmentParams, apply_shared_view, sample_
 from edc_ray.core.views.eight_bit_resize import resize_8_bit
 
 MosaicOrder = Literal["edc", "rded"]
-SQUARE_RATIO = (1.0, 1.0)
 
 
 def sample_crops(
     draws: Draws, num_crops: int, image_size: tuple[int, int], scale: tuple[float, float] = (0.08, 1.0)
 ) -> AugmentParams:
     """Square crops of one image, without flips (RDED)."""
-    return sample_views(draws, num_crops, image_size, scale, SQUARE_RATIO, flip_probability=0.0)
+    return sample_views(draws, num_crops, image_size, scale, ratio=(1.0, 1.0), flip_probability=0.0)
 
 
 def cut_crops(image_CHW: Tensor, crops: AugmentParams, size: int) -> Tensor:
@@ -65,10 +64,8 @@ def cross_entropy_of_each(
 ) -> Tensor:
     """Cross entropy of the observers' mean logits: how well they know each image. [N], no gradient.
 
-    Args:
-        images_NCHW: normalised.
-        observers: forwards of networks in eval mode, on the images' device.
-        input_size: zero-pad to it first (RDED); None gives the images as they are (EDC).
+    The observers are forwards of networks in eval mode. `input_size` zero-pads the normalised images to it
+    first (RDED); None gives them as they are (EDC).
     """
     inputs = images_NCHW if input_size is None else pad_to_size(images_NCHW, input_size)
     logits_NK = ensemble_logits([observer(inputs) for observer in observers])

@@ -44,16 +44,10 @@ class _Reads(NamedTuple):
 
 
 class ViewCutter:
-    """Cuts views of some images.
+    """Cuts views out of uint8 images, view i out of image `image_B[i]`, after shuffling its bands.
 
     A kernel of the same arithmetic reads `images`, `image`, `rows`, `columns` (taps, bands shuffled), `mean`,
-    `std` and `shape` [B, C, H, W].
-
-    Args:
-        images_MCHW: uint8, any device.
-        image_B: int64, the image of each view.
-        bands: orders of the images' bands before the crop.
-        mean, std: per channel, of pixels in [0, 1].
+    `std` (of pixels in [0, 1], per channel) and `shape` [B, C, H, W].
 
     Raises:
         ValueError: the images are not uint8, or the numbers of views, boxes and orders differ.

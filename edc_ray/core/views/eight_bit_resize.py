@@ -18,15 +18,11 @@ def resize_8_bit(images_NCHW: Tensor, size: tuple[int, int]) -> Tensor:
 
     All sums are exact, so the bytes are equal on every device.
 
-    Raises:
-        ValueError: the images are not uint8.
-
     Source:
         Pillow, libImaging/Resample.c: columns first, rounded to 8 bits, then rows. An axis that keeps its
         length is skipped.
     Deviations:
-        Pillow 13 resizes rows first in images that lose height but little or no width. They differ by one
-        level.
+        Pillow 13 resizes rows first in images that lose height but little or no width: one level apart.
     """
     if images_NCHW.dtype != torch.uint8:
         raise ValueError(f"8-bit resizing of {images_NCHW.dtype}")
@@ -34,14 +30,11 @@ def resize_8_bit(images_NCHW: Tensor, size: tuple[int, int]) -> Tensor:
     for axis in (3, 2):
         before, after = pixels.shape[axis], size[axis - 2]
         if before != after:
-            pixels = _resample(pixels.transpose(axis, 3), _weights(before, after)).transpose(axis, 3)
+            # Integers below 2**53 in float64: no rounding in any order of the sums.
+            sums = pixels.transpose(axis, 3) @ _weights(before, after).to(pixels.device).T
+            rounded = ((sums + 2 ** (_WEIGHT_BITS - 1)) / 2**_WEIGHT_BITS).floor().clamp(0, 255)
+            pixels = rounded.transpose(axis, 3)
     return pixels.to(torch.uint8).contiguous()
-
-
-def _resample(pixels: Tensor, weights_OI: Tensor) -> Tensor:
-    # Integers below 2**53 in float64: no rounding in any order of the sums.
-    sums = pixels @ weights_OI.to(pixels.device).T
-    return ((sums + 2 ** (_WEIGHT_BITS - 1)) / 2**_WEIGHT_BITS).floor().clamp(0, 255)
 
 
 def _weights(before: int, after: int) -> Tensor:

@@ -37,8 +37,7 @@ def sample_cutmix(draws: Draws, batch: int, height: int, width: int, alpha: floa
     """Draw partners, lam of Beta(alpha, alpha) and the box's centre, in that order.
 
     Source:
-        CutMix, Yun et al., ICCV 2019; one box and one permutation a group as in the relabelling of SRe2L and
-        EDC.
+        CutMix, Yun et al., ICCV 2019; one box and permutation a group as in SRe2L's and EDC's relabelling.
     """
     partner = torch.from_numpy(draws.permutation(batch))
     lam = draws.beta(alpha, alpha)

@@ -37,11 +37,7 @@ def sample_band_orders(streams: Sequence[Draws], factor: int) -> BandOrders:
 
 
 def band_sources(order_BF: np.ndarray, side: int) -> np.ndarray:
-    """Source position of each position along a side, int64 [B, side].
-
-    Raises:
-        ValueError: there are more bands than pixels.
-    """
+    """Source position of each position along a side, int64 [B, side], which has a pixel for each band."""
     factor = order_BF.shape[1]
     if factor > side:
         raise ValueError(f"{factor} bands in {side} pixels")

@@ -86,17 +86,8 @@ def draw_epoch_views(
     if settings.rand_augment:
         changes = sample_rand_augment(streams("rand_augment"), (image_size, image_size))
     partner, box, lam = _draw_mixing(seed, epoch, count, image_size, settings)
-    return EpochViews(
-        image=order.astype(np.int64),
-        crops=crops,
-        mix=settings.mix,
-        group=np.arange(count, dtype=np.int64) // settings.mix_group,
-        partner=partner,
-        box=box,
-        lam=lam,
-        bands=bands,
-        changes=changes,
-    )
+    image, group = order.astype(np.int64), np.arange(count, dtype=np.int64) // settings.mix_group
+    return EpochViews(image, crops, settings.mix, group, partner, box, lam, bands, changes)
 
 
 def _official_order(keys: Sequence[tuple[int, int]], seed: int, epoch: int) -> np.ndarray:
@@ -151,16 +142,14 @@ def render_views(
     std: Sequence[float],
     kernel: ViewKernel | None = None,
 ) -> Tensor:
-    """The mixed views of some rows: float32 [B, C, S, S].
+    """The mixed views of some rows [B]: float32 [B, C, S, S].
 
     On a CPU a row's bits do not depend on the other rows. The order is that of EDC's and RDED's transforms:
     operations of RandAugment on the bytes, bands shuffled, then cropped and flipped as pixels in [0, 1],
-    normalised, mixed.
+    normalised with `mean` and `std` of each channel, mixed.
 
     Args:
         images_MCHW: uint8, any device; `views.image` indexes them.
-        rows: int64 [B] rows of `views`.
-        mean, std: per channel, of pixels in [0, 1].
         kernel: makes the same bits faster.
     """
     shown = np.unique(rows if views.mix == "none" else np.concatenate([rows, views.partner[rows]]))

@@ -3,7 +3,7 @@
 C channels, H W pixels, R S rows and columns of tiles.
 """
 
-# What stands in a kernel is Triton's language, in which types are not Python's.
+# Kernels are written in Triton's language; its types are not Python's.
 # pyright: basic, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
 # pyright: reportCallIssue=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
 import triton

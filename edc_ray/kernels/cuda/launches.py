@@ -38,14 +38,11 @@ class Tiles:
         return self.rows * self.columns
 
 
-_NO_TILES = Tiles(NOTHING, 0, 0, None, None)
-
-
 @cache
 def tiles_of(height: int, width: int, side: int | None, device: torch.device) -> Tiles:
     """The tiles of an [H, W] map; none without a side."""
     if side is None:
-        return _NO_TILES
+        return Tiles(NOTHING, 0, 0, None, None)
     axes = [axis_weights(length, side) for length in (height, width)]
     kind = STRETCHED if height % side or width % side else WHOLE
     rows, columns = (

@@ -9,7 +9,7 @@ B images, C channels, H W pixels, R S rows and columns of tiles.
 """
 
 # Triton reads the annotations of kernels when it defines them, so they must not be postponed here.
-# What stands in a kernel is Triton's language, in which types are not Python's.
+# Kernels are written in Triton's language; its types are not Python's.
 # pyright: basic, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
 # pyright: reportCallIssue=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
 import triton
@@ -17,7 +17,7 @@ import triton.language as tl
 
 NOTHING, WHOLE, STRETCHED = 0, 1, 2  # kinds of tiles: none, of whole pixels, of a stretched map
 ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2, "silu": 3}
-# Arguments of all kernels of layers for whose values no kernel is compiled.
+# Arguments of the kernels of layers: Triton must not compile a kernel for each of their values.
 SIZES = ["images", "C", "H", "W", "R", "S", "side", "planes", "image_step", "pixel_step", "group_images"]
 SIZES += ["groups", "row_blocks", "channel_blocks", "channel_programs"]
 

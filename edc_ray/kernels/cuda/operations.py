@@ -44,10 +44,6 @@ def _laid_out(x_BCHW: Tensor) -> tuple[Tensor, Lie]:
     return x_BCHW, lie
 
 
-def _dense_like(x: Tensor, lie: Lie) -> Tensor:
-    return torch.empty_like(x, memory_format=_format(lie))
-
-
 def _format(lie: Lie) -> torch.memory_format:
     return torch.channels_last if lie.last else torch.contiguous_format
 
@@ -77,7 +73,7 @@ def _pass(
         images, channels, height, width, lie.last,
         in_tiles=bool(tiles.kind), each=each, processors=processors_of(x.device),
     )  # fmt: skip
-    result = None if norm is None else _dense_like(x, lie)
+    result = None if norm is None else torch.empty_like(x, memory_format=_format(lie))
     new = partial(torch.empty, dtype=torch.float32, device=x.device)
     sums = None
     if measured:
@@ -202,7 +198,7 @@ def _gradient(
                 channels, height, width, tiles.rows, tiles.columns, images * channels,
                 BLOCK=_SPREAD_AT_A_TIME, num_warps=1,
             )  # fmt: skip
-    result = _dense_like(x, lie)
+    result = torch.empty_like(x, memory_format=_format(lie))
     scale, shift, activation = (x, x, 0) if norm is None else norm
     gradient_pass[(images * cut.row_blocks * cut.channel_blocks,)](
         x, _or(upstream, x), result, scale, shift, _or(measured, x),

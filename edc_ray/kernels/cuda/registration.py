@@ -25,14 +25,11 @@ _LIBRARY = torch.library.Library("edc_ray", "FRAGMENT")
 def operation(
     name: str, schema: str, plain: Callable[..., Any], fake: Callable[..., Any]
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers a function as torch.ops.edc_ray.NAME.
+    """Registers a function, named in `LAUNCHES`, as torch.ops.edc_ray.NAME. The schema begins at the bracket.
 
-    Args:
-        name: also in `LAUNCHES`.
-        schema: torch's, from the bracket on.
-        plain: computes the same on a CPU. With TRITON_INTERPRET=1 Triton's interpreter runs the kernels there
-            instead; each program takes it milliseconds.
-        fake: gives results of the right shape and layout without numbers.
+    `plain` computes the same on a CPU. With TRITON_INTERPRET=1 Triton's interpreter runs the kernels there
+    instead; each program takes it milliseconds. `fake` gives results of the right shape and layout without
+    numbers.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:

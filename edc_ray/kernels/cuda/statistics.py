@@ -16,26 +16,24 @@ _OPERATIONS = torch.ops.edc_ray
 
 
 class TritonKernels:
-    """See `StatisticKernels`. Torch's operations handle what the passes do not take.
+    """See `StatisticKernels` and `NormKernels`. Torch's operations handle what the passes do not take.
 
     Moments are computed in float64 and given in float32. The bits are the same each time, because no order of
-    additions changes.
-
-    Args:
-        device_type: of the inputs that it takes; "cpu" is for Triton's interpreter.
+    additions changes. The device type "cpu" is for Triton's interpreter.
     """
 
     name = "triton"
     memory_format = torch.channels_last
+    dtypes = (torch.float32, *HALF_TYPES)
 
     def __init__(self, device_type: str = "cuda") -> None:
         self._device_type = device_type
-        self.norms: NormKernels | None = TritonNorms(self)
+        self.norms: NormKernels | None = self
 
     def take(self, x_BCHW: Tensor) -> bool:
         """Whether the passes take such an input."""
         there = x_BCHW.device.type == self._device_type and x_BCHW.numel() > 0
-        return there and x_BCHW.dtype in (torch.float32, *HALF_TYPES)
+        return there and x_BCHW.dtype in self.dtypes
 
     def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:
         if not self.take(x_BCHW):
@@ -55,18 +53,6 @@ class TritonKernels:
             return TORCH_KERNELS.add_gradient(x_BCHW, patch_side, measured, by)
         by_four = [*by.by_quantity, *[None] * (4 - len(by.by_quantity))]
         return _OPERATIONS.moments_gradient(x_BCHW.detach(), patch_side or 0, measured, *by_four, by.upstream)
-
-
-class TritonNorms:
-    """See `NormKernels`. Takes what its `TritonKernels` take."""
-
-    dtypes = (torch.float32, *HALF_TYPES)
-
-    def __init__(self, kernels: TritonKernels) -> None:
-        self._kernels = kernels
-
-    def take(self, x_BCHW: Tensor) -> bool:
-        return self._kernels.take(x_BCHW)
 
     def normalised(
         self, x_BCHW: Tensor, formula: NormFormula, *, measured: bool

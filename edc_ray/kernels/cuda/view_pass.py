@@ -5,7 +5,7 @@ numbers are those of `core.views.augment.apply_shared_view` up to rounding. But 
 no size changes from view to view, so that each replay of a captured step can show another view.
 """
 
-# What stands in a kernel is Triton's language, in which types are not Python's.
+# Kernels are written in Triton's language; its types are not Python's.
 # pyright: basic, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
 # pyright: reportCallIssue=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
 import triton

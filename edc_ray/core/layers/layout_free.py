@@ -26,6 +26,8 @@ _PAIRS = (((0, 0), (0, 1)), ((0, 0), (1, 0)), ((0, 0), (1, 1)), ((0, 1), (1, 0))
 
 
 class LayoutFreeKernels:
+    """See `StatisticKernels`."""
+
     name = "layout_free"
     norms: NormKernels | None = None
     memory_format = torch.channels_last

@@ -20,6 +20,8 @@ _PART_ON_A_CPU, _PART_ELSEWHERE = 1 << 17, 1 << 25
 
 
 class TorchKernels:
+    """See `StatisticKernels`."""
+
     name = "torch"
     norms: NormKernels | None = None
     memory_format = torch.contiguous_format

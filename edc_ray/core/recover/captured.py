@@ -121,7 +121,7 @@ class CapturedRecover:
         state.images, state.exp_avg, state.exp_avg_sq = buffers.images, buffers.exp_avg, buffers.exp_avg_sq
         if settings.flatness_weight:
             state.ema_images = buffers.average
-        ahead: Tensor | None = None
+        ahead = buffers.drawn.new_empty(0)
         size = (buffers.images.shape[-2], buffers.images.shape[-1])
         for count, iteration in enumerate(range(state.iteration, stop)):
             if count % _ROWS_AHEAD == 0:
@@ -129,7 +129,6 @@ class CapturedRecover:
                 first_step = state.adam_step + 1 - iteration
                 rows = [_row(draws(each), each, first_step + each, size, settings) for each in some]
                 ahead = torch.from_numpy(np.stack(rows)).to(buffers.drawn.device, non_blocking=True)
-            assert ahead is not None
             observer = observers[state.observer_counter % len(observers)]
             buffers.drawn.copy_(ahead[count % _ROWS_AHEAD])
             self._calls[observer.name]()

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from edc_ray.core.recover.captured import CapturedRecover
     from edc_ray.kernels.cuda.statistics import TritonKernels
 
-_OLDEST = (8, 0)
-
 
 @cache
 def triton_kernels() -> TritonKernels | str:
@@ -29,7 +27,7 @@ def triton_kernels() -> TritonKernels | str:
         return "no C compiler on PATH, which Triton needs"
     if not torch.cuda.is_available():
         return "no CUDA device"
-    if torch.cuda.get_device_capability() < _OLDEST:
+    if torch.cuda.get_device_capability() < (8, 0):
         return "the GPU is older than compute capability 8.0"
     from edc_ray.kernels.cuda.statistics import TritonKernels
 

@@ -19,10 +19,8 @@ NOT_MIRRORED = {
     "edc_ray/cluster/train_worker.py": "the other half",
     "edc_ray/kernels/cuda/adding_up.py": "test_statistics.py runs all kernels of layers",
     "edc_ray/kernels/cuda/gradient_pass.py": "likewise",
-    "edc_ray/kernels/cuda/launch_counts.py": "test_registration.py reads it",
     "edc_ray/kernels/cuda/measuring_pass.py": "test_statistics.py runs all kernels of layers",
-    "edc_ray/kernels/cuda/pixel_step.py": "test_statistics.py runs the kernels of pixels, too",
-    "edc_ray/kernels/cuda/pixels.py": "likewise",
+    "edc_ray/kernels/cuda/pixels.py": "test_statistics.py runs the kernels of pixels, too",
     "edc_ray/kernels/cuda/plain_form.py": "what test_operations.py traces on a CPU",
     "edc_ray/kernels/cuda/view_pass.py": "test_statistics.py runs the kernels of pixels, too",
 }

@@ -26,7 +26,7 @@ def norm_pool_kernels_for(device: torch.device) -> NormPoolKernels | None:
     return TORCH_NORM_POOL if isinstance(library, str) else CompiledNormPool(library)
 
 
-class CompiledNormPool:
+class CompiledNormPool(NormPoolKernels):
     """See `NormPoolKernels`. Torch's operations handle what the library does not support.
 
     An image's results depend neither on the number of threads nor on the other images.

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from edc_ray.core.layers.layout_free import LayoutFreeKernels
-from edc_ray.core.layers.measured_input import Activation, NormFormula, NormKernels, StatisticKernels
+from edc_ray.core.layers.measured_input import (
+    Activation,
+    Gradients,
+    NormFormula,
+    NormKernels,
+    StatisticKernels,
+)
 from edc_ray.core.layers.network_numerics import HALF_TYPES
 from edc_ray.core.layers.tile_weights import axis_weights
 from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
@@ -101,37 +106,25 @@ class CompiledKernels:
         self._library.call(f"{kind}_statistics", x_BCHW, *sizes, *_weights(x_BCHW, patch_side), out)
         return out
 
-    def add_gradient(
-        self,
-        x_BCHW: Tensor,
-        patch_side: int | None,
-        measured: Tensor,
-        by_quantity: Sequence[Tensor | None],
-        upstream: Tensor | None,
-        *,
-        in_place: bool,
-    ) -> Tensor:
+    def add_gradient(self, x_BCHW: Tensor, patch_side: int | None, measured: Tensor, by: Gradients) -> Tensor:
+        by_quantity, upstream, in_place = by
         if x_BCHW.dtype in HALF_TYPES and x_BCHW.device.type == "cpu":
             # The widened gradient is a private copy.
             wide = None if upstream is None else upstream.float()
-            owned = in_place or wide is not upstream
-            return self.add_gradient(
-                x_BCHW.float(), patch_side, measured, by_quantity, wide, in_place=owned
-            ).to(x_BCHW.dtype)
+            owned = Gradients(by_quantity, wide, in_place or wide is not upstream)
+            return self.add_gradient(x_BCHW.float(), patch_side, measured, owned).to(x_BCHW.dtype)
         if not _takes(x_BCHW) or (upstream is not None and upstream.dtype != x_BCHW.dtype):
-            return TORCH_KERNELS.add_gradient(
-                x_BCHW, patch_side, measured, by_quantity, upstream, in_place=in_place
-            )
+            return TORCH_KERNELS.add_gradient(x_BCHW, patch_side, measured, by)
         kind, x_BCHW = _laid_out(x_BCHW.detach())
         layout = torch.channels_last if kind == "pixels" else torch.contiguous_format
         if upstream is not None:
             upstream = upstream.contiguous(memory_format=layout)
         target = upstream if upstream is not None and in_place else torch.empty_like(x_BCHW)
-        by = [None if each is None else each.contiguous() for each in by_quantity]
+        dense = [None if each is None else each.contiguous() for each in by_quantity]
         self._library.call(
             f"{kind}_gradient",
             x_BCHW, upstream, target, *_sizes(x_BCHW, patch_side), *_weights(x_BCHW, patch_side),
-            *by, *[None] * (4 - len(by)), measured,
+            *dense, *[None] * (4 - len(dense)), measured,
         )  # fmt: skip
         return target
 
@@ -162,20 +155,15 @@ class CompiledNorms:
         return result, mean, variance
 
     def gradient(
-        self,
-        x_BCHW: Tensor,
-        formula: NormFormula,
-        upstream: Tensor | None,
-        measured: Tensor | None,
-        by_quantity: Sequence[Tensor | None],
+        self, x_BCHW: Tensor, formula: NormFormula, measured: Tensor | None, by: Gradients
     ) -> Tensor:
-        result = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
+        result, upstream = torch.empty_like(x_BCHW, memory_format=torch.channels_last), by.upstream
         if upstream is not None:
             upstream = upstream.contiguous(memory_format=torch.channels_last)
-        by = [None if each is None else each.contiguous() for each in by_quantity]
+        dense = [None if each is None else each.contiguous() for each in by.by_quantity]
         self._library.call(
             "norms_gradient",
-            x_BCHW, upstream, *_words(formula), result, *_places(x_BCHW), *by, measured,
+            x_BCHW, upstream, *_words(formula), result, *_places(x_BCHW), *dense, measured,
         )  # fmt: skip
         return result
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,13 +9,11 @@ from torch import Tensor
 from edc_ray.artifacts.tables.codec import decode_image, encode_image
 from edc_ray.core.pixels import denormalise, normalise, to_uint8
 from edc_ray.core.seeding import draws
-from edc_ray.core.views.augment import AugmentParams
 from edc_ray.core.views.crops import (
     assemble_mosaics,
     best_crop_of_each,
     cross_entropy_of_each,
     cut_crops,
-    cut_out_of_picture,
     lowest_losses,
     sample_crops,
     shared_crop_candidates,
@@ -96,21 +92,19 @@ def _random_crops(context: StageContext, label: int, indices: np.ndarray, num_tu
     section, train = context.config.init, context.data.train
     side = train.image_size // section.factor
 
-    def of_each_turn(cut: Callable[[Tensor, AugmentParams, int], Tensor], row: int, image: Tensor) -> Tensor:
+    def of_each_turn(row: int, image: Tensor) -> Tensor:
         views = []
         for turn in range(num_turns):
             stream = draws(context.config.seed, "init", "crops", label, int(indices[row]), turn)
             size = (image.shape[1], image.shape[2])
             views.append(sample_crops(stream, section.crops_per_image, size, section.crop_scale))
-        return torch.stack([cut(image, view, side) for view in views])
+        return torch.stack([cut_crops(image, view, side) for view in views])
 
     if train.whole:
-        crops = train.map_pictures(
-            indices, lambda row, picture: of_each_turn(cut_out_of_picture, row, torch.from_numpy(picture))
-        )
+        crops = train.map_pictures(indices, lambda row, picture: of_each_turn(row, torch.from_numpy(picture)))
         return normalise(torch.stack(crops, 1).to(context.device), *mean_and_std(context))
     images = normalised(train.fetch(indices), context)
-    return torch.stack([of_each_turn(cut_crops, row, image) for row, image in enumerate(images)], 1)
+    return torch.stack([of_each_turn(row, image) for row, image in enumerate(images)], 1)
 
 
 def _ranked_shared_crops(context: StageContext, label: int, needed: int) -> Tensor:

@@ -16,7 +16,7 @@ from edc_ray.core.pixels import normalise
 from edc_ray.core.seeding import draws
 from edc_ray.core.students.accuracy import bar_above_chance
 from edc_ray.core.views.augment import apply_crop_pad, apply_views, sample_crop_pad, sample_views
-from edc_ray.core.views.crops import cut_out_of_picture
+from edc_ray.core.views.crops import cut_crops
 from edc_ray.errors import DataError
 from edc_ray.models.observers import network_to_bytes
 from edc_ray.models.pretrained import read_pretrained, start_from
@@ -179,7 +179,7 @@ def _cut_out_of_pictures(
     def cut(row: int, picture: np.ndarray) -> Tensor:
         stream, size = draws(context.config.seed, *key, int(indices[row])), picture.shape[1:]
         view = sample_views(stream, 1, (size[0], size[1]), section.crop_scale, flip_probability=flip)
-        return cut_out_of_picture(torch.from_numpy(picture), view, train.image_size)
+        return cut_crops(torch.from_numpy(picture), view, train.image_size)
 
     return torch.cat(train.map_pictures(indices, cut)).to(context.device)
 

@@ -5,32 +5,13 @@
 // "pixels": stored image by image, pixel by pixel (channels last). An image is read once from memory and is one
 // thread's work, so results depend neither on the number of threads nor on the images beside it.
 
-#include <cstdlib>
-#include <cstring>
-
-#include "sums.h"
+#include "tiles.h"
 
 namespace {
 
 const long TOGETHER = 4;   // planes that share one visit to the sums of the places
 const long SAMPLES = 64;   // numbers whose mean is near that of an image
 const long QUANTITIES = 5; // sums of a place: values, squares, products with the right, lower, diagonal neighbours
-
-// Where the tiles lie and what their pixels weigh. rows [3][R][H], columns [3][S][W]: weights of values, of squares
-// and of products with the next. R = 0: no tiles.
-struct Tiles {
-    long H, W, R, S;
-    const double *rows, *columns;
-
-    // Whether tiles share no pixel: only squares have weight then.
-    bool whole() const {
-        for (long i = 0; i < R * H; ++i)
-            if (rows[2 * R * H + i] != 0) return false;
-        for (long j = 0; j < S * W; ++j)
-            if (columns[2 * S * W + j] != 0) return false;
-        return true;
-    }
-};
 
 float near_mean(const float *x, long count) {
     const long samples = count < SAMPLES ? count : SAMPLES;
@@ -90,20 +71,18 @@ void finish_tiles(const double *sums, float centre, long C, const Tiles &t, bool
     for (long u = 0; u < t.R; ++u)
         for (long v = 0; v < t.S; ++v) {
             double first = 0, second = 0;
-            long begin = 0, end = t.W; // columns that the tile has
-            while (begin < end && t.columns[(t.S + v) * t.W + begin] == 0) ++begin;
-            while (begin < end && t.columns[(t.S + v) * t.W + end - 1] == 0) --end;
-            for (long i = 0; i < t.H; ++i) {
-                const double *row = t.rows + u * t.H + i;
-                const double a = row[0], a2 = row[t.R * t.H], aa = row[2 * t.R * t.H];
-                if (a2 == 0) continue;
-                const double *b = t.columns + v * t.W, *b2 = b + t.S * t.W, *bb = b2 + t.S * t.W;
+            long top, bottom, begin, end;
+            t.row_span(u, &top, &bottom);
+            t.column_span(v, &begin, &end);
+            for (long i = top; i < bottom; ++i) {
+                const double a = t.row(0, u, i), a2 = t.row(1, u, i), aa = t.row(2, u, i);
                 for (long j = begin; j < end; ++j) {
                     const long p = i * t.W + j;
-                    first += a * b[j] * value[p];
-                    second += a2 * b2[j] * square[p];
+                    const double b2 = t.column(1, v, j), bb = t.column(2, v, j);
+                    first += a * t.column(0, v, j) * value[p];
+                    second += a2 * b2 * square[p];
                     if (whole) continue;
-                    second += 2 * (a2 * bb[j] * right[p] + aa * b2[j] * lower[p] + aa * bb[j] * diagonal[p]);
+                    second += 2 * (a2 * bb * right[p] + aa * b2 * lower[p] + aa * bb * diagonal[p]);
                 }
             }
             first /= C, second /= C;
@@ -111,13 +90,6 @@ void finish_tiles(const double *sums, float centre, long C, const Tiles &t, bool
             mean[u * t.S + v] = first + centre;
             variance[u * t.S + v] = spread > 0 ? spread : 0;
         }
-}
-
-void flush(float *RESTRICT from, double *RESTRICT to, long count) {
-    for (long i = 0; i < count; ++i) {
-        to[i] += from[i];
-        from[i] = 0;
-    }
 }
 
 void tiles_of_planes(const float *x, long C, const Tiles &t, bool whole, float *scratch, float *sum, double *total,
@@ -148,27 +120,15 @@ void tiles_of_planes(const float *x, long C, const Tiles &t, bool whole, float *
     }
 }
 
-void channels_of_pixels(const float *RESTRICT x, long C, long HW, float *sum, double *total, double *mean,
-                        double *variance) {
-    float *RESTRICT value = sum, *RESTRICT square = sum + C, *RESTRICT near = sum + 2 * C;
-    const long samples = HW < 8 ? HW : 8;
-    for (long k = 0; k < samples; ++k)
-        for (long c = 0; c < C; ++c) near[c] += x[(2 * k + 1) * HW / (2 * samples) * C + c] / samples;
-    for (long p = 0; p < HW; ++p) {
-        const float *RESTRICT at = x + p * C;
-#pragma omp simd
-        for (long c = 0; c < C; ++c) {
-            const float d = at[c] - near[c];
-            value[c] += d;
-            square[c] += d * d;
-        }
-        if ((p + 1) % FLUSH == 0 || p + 1 == HW) flush(sum, total, 2 * C);
+void channels_of_pixels(const float *x, long C, long HW, float *sum, double *total, double *mean, double *variance) {
+    float *near = sum + 2 * C;
+    sample_pixels(x, C, HW, near);
+    for (long p = 0; p < HW; p += FLUSH) {
+        add_pixels(x + p * C, near, sum, sum + C, p + FLUSH < HW ? FLUSH : HW - p, C);
+        flush(sum, total, 2 * C);
     }
-    for (long c = 0; c < C; ++c) {
-        const double away = total[c] / HW, spread = total[C + c] / HW - away * away;
-        mean[c] = near[c] + away;
-        variance[c] = spread > 0 ? spread : 0;
-    }
+    strip_moments(total, 1, 2 * C, near, C, HW, mean, variance);
+    clamp(variance, C);
 }
 
 // Sums over the channels of a pixel: values, squares, products with its right, lower, diagonal neighbours.
@@ -238,7 +198,7 @@ extern "C" {
 // Returns 0, or 1 where memory is missing. mean, variance: [B][C + R * S], channels first, then tiles row by row.
 int image_statistics(const float *x, long planes, long B, long C, long H, long W, long R, long S, const double *rows,
                      const double *columns, double *mean, double *variance, int threads) {
-    const Tiles t = {H, W, R, S, rows, columns};
+    const Tiles t = {R, S, H, W, rows, columns};
     const long HW = H * W, width = C + R * S, places = R ? QUANTITIES * HW : 0;
     const bool whole = t.whole();
     const long floats = 3 * C + places + TOGETHER * (HW + W + 1), doubles = 2 * C + places;
@@ -246,27 +206,27 @@ int image_statistics(const float *x, long planes, long B, long C, long H, long W
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(| : failed)
     for (long b = 0; b < B; ++b) {
         const float *image = x + b * C * HW;
-        float *sum = (float *)calloc(floats, sizeof(float));
-        double *total = (double *)calloc(doubles, sizeof(double));
-        if (sum && total) {
-            const float centre = near_mean(image, C * HW);
-            double *place = total + 2 * C;
-            if (planes) {
-                for (long c = 0; c < C; ++c) {
-                    const float about = mean_of(image + c * HW, HW);
-                    mean[b * width + c] = about;
-                    variance[b * width + c] = variance_around(image + c * HW, about, HW);
-                }
-                if (R) tiles_of_planes(image, C, t, whole, sum + 3 * C + places, sum + 3 * C, place, centre);
-            } else {
-                channels_of_pixels(image, C, HW, sum, total, mean + b * width, variance + b * width);
-                if (R) tiles_of_pixels(image, C, t, whole, place, centre);
-            }
-            if (R) finish_tiles(place, centre, C, t, whole, mean + b * width + C, variance + b * width + C);
-        } else {
+        const Zeros<float> memory(floats);
+        const Zeros<double> totals(doubles);
+        float *const sum = memory.at;
+        double *const total = totals.at, *const place = total + 2 * C;
+        if (!sum || !total) {
             failed |= 1;
+            continue;
         }
-        free(sum), free(total);
+        const float centre = near_mean(image, C * HW);
+        if (planes) {
+            for (long c = 0; c < C; ++c) {
+                const float about = mean_of(image + c * HW, HW);
+                mean[b * width + c] = about;
+                variance[b * width + c] = variance_around(image + c * HW, about, HW);
+            }
+            if (R) tiles_of_planes(image, C, t, whole, sum + 3 * C + places, sum + 3 * C, place, centre);
+        } else {
+            channels_of_pixels(image, C, HW, sum, total, mean + b * width, variance + b * width);
+            if (R) tiles_of_pixels(image, C, t, whole, place, centre);
+        }
+        if (R) finish_tiles(place, centre, C, t, whole, mean + b * width + C, variance + b * width + C);
     }
     return failed;
 }

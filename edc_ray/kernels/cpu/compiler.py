@@ -27,7 +27,7 @@ _SOURCES = Path(__file__).parent / "source"
 
 
 class CompilationError(Exception):
-    """No compiler of this machine makes a library that loads. Says what was tried."""
+    """No compiler on this machine makes a library that loads."""
 
 
 def kernel_source(name: str) -> Path:
@@ -36,14 +36,14 @@ def kernel_source(name: str) -> Path:
 
 
 def compiled_library(source: Path) -> ctypes.CDLL:
-    """The library of `source`, from the cache or compiled and kept there.
+    """The library of `source`, from the cache or compiled into it.
 
-    Its name is a hash of everything it is made from: all C++ in its folder, compiler, flags, processor. It
-    lies in the folder that EDC_RAY_KERNEL_CACHE names, else in the user's cache folder, else in a folder of
-    this process. Several processes may compile at once, because each publishes a whole file by a rename.
+    Its name is a hash of everything it is made from: all C++ in its folder, compiler, flags, processor. The
+    cache is the folder that EDC_RAY_KERNEL_CACHE names, else the user's cache folder, else a folder of this
+    process. Several processes may compile at once, because each renames a whole file into place.
 
     Raises:
-        CompilationError: there is no compiler, or none of its results loads.
+        CompilationError: there is no compiler, or none of its libraries loads.
     """
     compiler = _compiler()
     folder = _cache_folder()
@@ -89,7 +89,7 @@ def _version(compiler: str) -> str:
 
 
 def _processor() -> str:
-    """What -march=native depends on, because machines of several kinds may share a home folder."""
+    """What -march=native depends on: different machines may share a home folder."""
     lines = [platform.machine(), platform.system()]
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:

@@ -20,7 +20,7 @@ Wanted = Literal["gradients", "inputs", "results"]
 """The use of a network: gradients of its images, the inputs of its layers, or only its results."""
 
 _TOLERANCE = 1e-3
-"""Relative to the largest number of a result. Rounding errors are a thousand times smaller."""
+"""Share of the largest number of a result. Rounding errors are a thousand times smaller."""
 _Readers = Mapping[nn.Module, nn.Module]
 _Places = dict[nn.Module, list[tuple[nn.Module, str]]]
 
@@ -34,32 +34,31 @@ def fused_network(
 ) -> nn.Module:
     """The fastest form of a frozen network, with the same results up to rounding.
 
-    gradients   one pass for each BatchNorm, the activation behind it and the statistics of its input;
-                weights in the kernels' layout
-    inputs      the same, and convolutions whose weights are in oneDNN's order
-    results     the same; a BatchNorm that alone reads a convolution becomes part of its weights,
-                and the activation behind it part of writing the result
+    gradients   each BatchNorm, its activation and the statistics of its input take one pass; weights are in
+                the kernels' layout
+    inputs      the same, and weights of convolutions are in oneDNN's order
+    results     the same; a BatchNorm becomes part of the weights of the convolution before it, and its
+                activation part of writing the result
 
-    An activation is fused only if nothing else reads its input: see `sole_readers`. Then the fused network is
-    tried on the same images. The original stays if the results differ, or if there are none because its code
-    reaches layers in other ways or depends on their attributes or layout, or because weights are NaN. Code
+    Layers are fused only if nothing else reads what lies between them: see `sole_readers`. Then the fused
+    network is tried on the same images. If it fails or its results differ, the original is returned. Code
     that acts differently for other images goes unnoticed.
 
     Args:
         network: in eval mode, without gradients of its parameters.
         wanted: its use. Inputs of fused layers cannot be read.
         kernels: of the run, on this machine.
-        numerics: of the run. Only networks in a number format of the norm kernels and without a compiler are
-            fused; torch's compiler fuses plain layers itself.
-        images_BCHW: `trial_images` of the size that will come.
+        numerics: of the run. With a compiler, or in a number format that the norm kernels lack, nothing is
+            fused: torch's compiler fuses plain layers itself.
+        images_BCHW: `trial_images` of the size that the network will get.
 
     Returns:
-        A copy whose layers keep their names, except the fused ones; or the network itself if nothing can be
-        gained. For inputs and results it shares the network's tensors.
+        A copy in which layers keep their names, except the fused ones; or the network itself if nothing can
+        be gained. For inputs and results it shares the network's tensors.
     """
     norms = kernels.norms
     fuses = norms is not None and numerics.dtype in norms.dtypes and numerics.compiler is None
-    # Before the copy: what weight norms compute in each forward can be copied only without its history.
+    # Before the copy: this replaces tensors of weight norms, which cannot be copied with their history.
     expected = _results(network, images_BCHW) if fuses else None
     if wanted == "gradients" and kernels.memory_format != torch.contiguous_format:
         # A copy, because the layout of weights changes the last bits for other users of the network.
@@ -85,7 +84,7 @@ def fused_network(
 
 
 def _round_weights(network: nn.Module, places: _Places, dtype: torch.dtype) -> None:
-    """Weights as autocast rounds them, once: it would round those that take no gradient in each forward."""
+    """Round weights once, as autocast does. It would round frozen weights in each forward pass."""
     for layer in list(network.modules()):
         if type(layer) in (nn.Conv2d, nn.Linear) and _is_replaceable(layer, places):
             for name, tensor in list(layer.named_parameters(recurse=False)):
@@ -93,7 +92,7 @@ def _round_weights(network: nn.Module, places: _Places, dtype: torch.dtype) -> N
 
 
 def trial_images(channels: int, image_size: int, device: torch.device) -> Tensor:
-    """Two images of noise [2, C, S, S] to try a network with."""
+    """Two images of noise [2, C, S, S]."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(2, channels, image_size, image_size, generator=generator).to(device)
 
@@ -102,7 +101,7 @@ def trial_images(channels: int, image_size: int, device: torch.device) -> Tensor
 def _results(network: nn.Module, images_BCHW: Tensor) -> Any:
     if images_BCHW.device.type != "cuda":
         return network(images_BCHW)
-    # What TF32 rounds away differs with the algorithm: two ways are compared without it.
+    # Rounding by TF32 differs between algorithms, so two ways are compared without it.
     cudnn: Any = torch.backends.cudnn
     products = torch.backends.cuda.matmul
     before = cudnn.allow_tf32, products.allow_tf32
@@ -163,7 +162,7 @@ def _activation(reader: nn.Module | None) -> nn.Module | None:
 
 
 def _replace(places: _Places, layer: nn.Module, new: nn.Module, *done: nn.Module | None) -> None:
-    """Put a new layer in the place of another. It also does the work of the layers behind (`done`)."""
+    """Put a new layer in the place of another. It also does the work of the layers after it (`done`)."""
     for each, stand_in in ((layer, new), *((one, nn.Identity()) for one in done if one is not None)):
         for parent, name in places[each]:
             parent._modules[name] = stand_in

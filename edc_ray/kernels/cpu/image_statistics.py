@@ -9,14 +9,13 @@ from torch import Tensor
 
 from edc_ray.core.layers.image_statistics import ImageStatistics, image_statistics
 from edc_ray.core.layers.moments import LayerStatistics
-from edc_ray.core.layers.network_numerics import HALF_TYPES
 from edc_ray.kernels.cpu.library import KernelLibrary, kernel_library
-from edc_ray.kernels.cpu.statistics import CompiledKernels, axis_of, kernels_for
+from edc_ray.kernels.cpu.statistics import CompiledKernels, is_taken, kernels_for, tiles_of, widened
 
 
 @runtime_checkable
 class MeasuresImages(Protocol):
-    """Kernels that measure every image by itself, too."""
+    """Kernels that can also measure every image by itself."""
 
     def image_statistics(self, x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
         """See `core.layers.image_statistics.image_statistics`."""
@@ -24,11 +23,7 @@ class MeasuresImages(Protocol):
 
 
 def image_statistics_for(device: torch.device) -> ImageStatistics:
-    """The fastest implementation on this machine for a device. Chooses like `kernels_for`.
-
-    Raises:
-        ConfigError: see `kernels_for`.
-    """
+    """The fastest implementation on this machine for a device, chosen like `kernels_for`, with its errors."""
     kernels = kernels_for(device)
     if isinstance(kernels, MeasuresImages):
         return kernels.image_statistics
@@ -48,22 +43,16 @@ class CompiledImageStatistics:
         self._library = library
 
     def __call__(self, x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
-        if x_BCHW.dtype in HALF_TYPES:
-            x_BCHW = x_BCHW.float()
-        if x_BCHW.device.type != "cpu" or x_BCHW.dtype != torch.float32 or not x_BCHW.numel():
+        x_BCHW = widened(x_BCHW)
+        if not is_taken(x_BCHW):
             return image_statistics(x_BCHW, patch_side)
         pixels = x_BCHW.shape[1] > 1 and x_BCHW.is_contiguous(memory_format=torch.channels_last)
         pixels = pixels and not x_BCHW.is_contiguous()
         x_BCHW = x_BCHW.detach() if pixels else x_BCHW.detach().contiguous()
-        images, channels, height, width = x_BCHW.shape
-        tiles, weights = (0, 0), (None, None)
-        if patch_side is not None:
-            tiles = (-(-height // patch_side), -(-width // patch_side))
-            weights = (axis_of(height, patch_side), axis_of(width, patch_side))
-        mean = torch.empty(images, channels + tiles[0] * tiles[1], dtype=torch.float64)
-        variance = torch.empty_like(mean)
-        sizes = (int(not pixels), images, channels, height, width, *tiles)
-        self._library.call("image_statistics", x_BCHW, *sizes, *weights, mean, variance)
+        sizes, weights = tiles_of(x_BCHW, patch_side)
+        images, channels, _, _, rows, columns = sizes
+        mean, variance = torch.empty(2, images, channels + rows * columns, dtype=torch.float64)
+        self._library.call("image_statistics", x_BCHW, int(not pixels), *sizes, *weights, mean, variance)
         quantities = [mean[:, :channels], variance[:, :channels]]
         if patch_side is not None:
             quantities += [mean[:, channels:], variance[:, channels:]]

@@ -1,7 +1,7 @@
-"""Finding layers whose result is read by one other layer and nothing else.
+"""Finding layers whose result only one other layer reads.
 
 The structure of a network does not show it: code may run a Sequential in slices, or use a result twice. So
-one forward is watched, operation by operation.
+we watch every operation of one forward pass.
 """
 
 from __future__ import annotations
@@ -20,16 +20,13 @@ from torch.utils._pytree import tree_leaves
 def sole_readers(
     network: nn.Module, images_BCHW: Tensor, classes: Sequence[type[nn.Module]]
 ) -> dict[nn.Module, nn.Module]:
-    """For layers of some classes the layer of these classes that alone reads their result.
+    """Layer -> the only layer that reads its result, in a network in eval mode.
+
+    Both run once in a forward pass and are of one of the classes, not of a subclass. A layer is left out if
+    other code reads, changes or returns its result or a part of it.
 
     Args:
-        network: in eval mode.
-        images_BCHW: some of the size that will come.
-        classes: of the layers, themselves and no subclasses.
-
-    Returns:
-        Layer to reader, each of which runs once in a forward. What else reads a result, changes it, gives it
-        back or looks at a part of it, in this forward, keeps the layer out.
+        images_BCHW: of the size that the network will get.
     """
     layers = [module for module in network.modules() if type(module) in classes]
     watch = _Watch()
@@ -53,7 +50,7 @@ def sole_readers(
 
 
 class _Watch(TorchDispatchMode):
-    """Notes by whom the results of layers are read: within which layer, or None."""
+    """Notes which layers read the result of each layer. None stands for code outside them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +58,7 @@ class _Watch(TorchDispatchMode):
         self.readers: dict[nn.Module, set[nn.Module | None]] = {}
         self._inside: list[nn.Module] = []
         self._owners: dict[int, nn.Module] = {}
-        self._kept: list[object] = []  # or their memory would be given to others
+        self._kept: list[object] = []  # else other tensors would get their memory
 
     def enter(self, layer: nn.Module, arguments: tuple[Any, ...]) -> None:
         self.runs[layer] += 1
@@ -70,7 +67,7 @@ class _Watch(TorchDispatchMode):
     def leave(self, layer: nn.Module, arguments: tuple[Any, ...], result: Any) -> None:
         self._inside.pop()
         self.readers[layer] = set()
-        # Where a layer worked in place there is nothing left of what it has read.
+        # A layer that worked in place has overwritten what it read.
         if place := _memory(result):
             self._owners[place] = layer
         self._kept.append(result)
@@ -90,7 +87,7 @@ class _Watch(TorchDispatchMode):
 
 
 def _memory(value: Any) -> int:
-    """Where a tensor's numbers are, views of it included; 0 for anything else."""
+    """Address of a tensor's memory, the same for its views; 0 for anything else."""
     if not isinstance(value, Tensor) or value.layout != torch.strided:
         return 0
     return value.untyped_storage().data_ptr()

@@ -1,4 +1,4 @@
-"""The compiled files of this package as libraries, and the one way to call what is in them."""
+"""The C++ files of this package as libraries, and the call of their functions."""
 
 from __future__ import annotations
 
@@ -17,32 +17,26 @@ Kernel = TypeVar("Kernel")
 
 
 class KernelLibrary:
-    """The functions of one C++ file. Each returns 0, or something else where memory is missing.
-
-    Args:
-        source: the file.
+    """The functions of a C++ file. Each returns 0, or another number if it found no memory.
 
     Raises:
-        CompilationError: as `compiled_library`.
+        CompilationError: see `compiled_library`.
     """
 
     def __init__(self, source: Path) -> None:
         self._functions = compiled_library(source)
 
     def call(self, function: str, *arguments: Tensor | int | float | None) -> None:
-        """Calls a function with the arguments and, last, torch's number of threads.
+        """Call a function with these arguments, then torch's number of threads.
 
-        Args:
-            function: its name.
-            arguments: tensors as pointers to their first number (their layout is the caller's concern),
-                None as a null pointer, whole numbers as long, others as double.
+        A tensor becomes a pointer to its first number, None a null pointer, an int a long, a float a double.
 
         Raises:
-            MemoryError: it says that it found no memory.
+            MemoryError: the function found no memory.
         """
         words = [_word(one) for one in arguments]
         if getattr(self._functions, function)(*words, ctypes.c_int(torch.get_num_threads())):
-            raise MemoryError(f"no memory for what {function} keeps in between")
+            raise MemoryError(f"no memory for the intermediate results of {function}")
 
 
 def _word(argument: Tensor | int | float | None) -> ctypes.c_void_p | ctypes.c_long | ctypes.c_double:
@@ -53,7 +47,7 @@ def _word(argument: Tensor | int | float | None) -> ctypes.c_void_p | ctypes.c_l
 
 @cache
 def kernel_library(name: str) -> KernelLibrary | str:
-    """The library of a file in this package, or why there is none. Looked for once in a process."""
+    """The library of a file of this package, or why there is none. A process tries once."""
     try:
         return KernelLibrary(kernel_source(name))
     except CompilationError as error:
@@ -63,9 +57,9 @@ def kernel_library(name: str) -> KernelLibrary | str:
 def kernel_of_the_same_bits(
     name: str, make: Callable[[KernelLibrary], Kernel], makes_the_same_bits: Callable[[Kernel], bool]
 ) -> Kernel | str:
-    """A kernel that has proved to make torch's bits, or why there is none.
+    """A kernel that makes the same bits as torch, or why there is none.
 
-    A compiler that fuses a product and a sum into one rounding makes other bits; its kernel is not taken.
+    If the compiler fuses a product and a sum into one rounding, the bits differ and the kernel is refused.
     """
     library = kernel_library(name)
     if isinstance(library, str):

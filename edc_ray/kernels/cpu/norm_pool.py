@@ -11,12 +11,9 @@ from edc_ray.kernels.cpu.statistics import CompiledKernels, kernels_for
 
 
 def norm_pool_kernels_for(device: torch.device) -> NormPoolKernels | None:
-    """The fastest implementation for a device; None where torch's own layers are as good, or better.
+    """The fastest implementation for a device, chosen like `kernels_for`, with its errors.
 
-    Chosen as `kernels_for` does. The two differ in the last bits.
-
-    Raises:
-        ConfigError: as `kernels_for`.
+    None if torch's own layers are at least as good. Implementations differ in the last bits.
     """
     if device.type != "cpu":
         return None
@@ -45,31 +42,20 @@ class CompiledNormPool:
         images, channels, height, width = x_BCHW.shape
         result = x_BCHW.new_empty(images, height // 2, width // 2, channels)
         mean, inverse = x_BCHW.new_empty(2, images, channels)
-        self._library.call(
-            "norm_pool_forward",
-            _pixels(x_BCHW), weight_C.contiguous(), bias_C.contiguous(), result, mean, inverse,
-            *x_BCHW.shape, epsilon,
-        )  # fmt: skip
+        words = _pixels(x_BCHW), weight_C.contiguous(), bias_C.contiguous(), result, mean, inverse
+        self._library.call("norm_pool_forward", *words, *x_BCHW.shape, epsilon)
         return result.permute(0, 3, 1, 2), (mean, inverse)
 
     def backward(
-        self,
-        x_BCHW: Tensor,
-        kept: tuple[Tensor, ...],
-        weight_C: Tensor,
-        bias_C: Tensor,
-        by_result: Tensor,
+        self, x_BCHW: Tensor, kept: tuple[Tensor, ...], weight_C: Tensor, bias_C: Tensor, by_result: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         if x_BCHW.dtype != torch.float32:
             return TORCH_NORM_POOL.backward(x_BCHW, kept, weight_C, bias_C, by_result)
         x_BHWC = _pixels(x_BCHW)
         by_x = torch.empty_like(x_BHWC)
         by_weight, by_bias = x_BCHW.new_empty(2, *x_BCHW.shape[:2])
-        self._library.call(
-            "norm_pool_backward",
-            x_BHWC, _pixels(by_result), weight_C.contiguous(), bias_C.contiguous(), *kept,
-            by_x, by_weight, by_bias, *x_BCHW.shape,
-        )  # fmt: skip
+        words = x_BHWC, _pixels(by_result), weight_C.contiguous(), bias_C.contiguous(), *kept
+        self._library.call("norm_pool_backward", *words, by_x, by_weight, by_bias, *x_BCHW.shape)
         return by_x.permute(0, 3, 1, 2), by_weight.sum(0), by_bias.sum(0)
 
 

@@ -1,8 +1,8 @@
-"""A convolution without gradients: oneDNN's own, with the layers behind it in the same pass.
+"""A convolution without gradients by oneDNN, with the norm and the activation after it in the same pass.
 
-In every call torch reorders the weights of a convolution for oneDNN, and on one thread it leaves 1x1
-convolutions to another library. A frozen network can keep its weights in order. A frozen BatchNorm then
-becomes part of the weights, and an activation part of writing the result.
+Torch reorders the weights of a convolution for oneDNN in every call, and on one thread it leaves 1x1
+convolutions to another library. Here a frozen network keeps its weights in oneDNN's order. A frozen
+BatchNorm becomes part of the weights, and an activation part of writing the result.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from torch import Tensor, nn
 
 from edc_ray.core.layers.norm_activation import frozen_formula
 
-# oneDNN's names and numbers.
-_ACTIVATIONS: dict[type[nn.Module] | None, tuple[str, list[float]]] = {
+# oneDNN's name and numbers of an activation.
+_Written = tuple[str, list[float]]
+_ACTIVATIONS: dict[type[nn.Module] | None, _Written] = {
     None: ("none", []), nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0.0, 6.0]), nn.SiLU: ("swish", [])
 }  # fmt: skip
 
 
 class PackedConvolution(nn.Conv2d):
-    """A Conv2d and the layers behind it, forward only, with the same weights under the same names.
+    """A Conv2d and the layers after it, forward only, with the same weights under the same names.
 
-    What oneDNN does not support (another device, another dtype, gradients) runs layer by layer.
+    Another device or dtype than oneDNN's, and gradients, run layer by layer.
 
     Args:
-        layer: the layer to replace. Its tensors are shared. `packable` must hold.
-        norm: a BatchNorm2d behind it, in eval mode, or None.
-        activation: the module behind that, ReLU, ReLU6 or SiLU, or None.
+        layer: the convolution to replace, `packable`. Its tensors are shared.
+        norm: the BatchNorm2d after it, in eval mode, or None.
+        activation: the ReLU, ReLU6 or SiLU after that, or None.
 
     Deviations:
-        the result equals that of the single layers up to rounding, except that ReLU and ReLU6 give 0 for NaN.
+        the result differs from that of the single layers by rounding. ReLU and ReLU6 give 0 for NaN.
     """
 
     def __init__(self, layer: nn.Conv2d, norm: nn.BatchNorm2d | None, activation: nn.Module | None) -> None:
         # They are pairs, which torch's types do not say.
-        size, stride, padding, dilation = _sides(layer)
+        sides: tuple[Any, Any, Any, Any] = layer.kernel_size, layer.stride, layer.padding, layer.dilation
         super().__init__(
-            layer.in_channels, layer.out_channels, size, stride, padding, dilation, layer.groups,
-            layer.bias is not None, device="meta",
-        )  # fmt: skip
+            layer.in_channels, layer.out_channels, *sides, layer.groups, layer.bias is not None, device="meta"
+        )
         self.weight, self.bias = layer.weight, layer.bias
         # Not registered: the network keeps the names of its tensors.
         self._behind = tuple(each for each in (norm, activation) if each is not None)
@@ -49,7 +49,7 @@ class PackedConvolution(nn.Conv2d):
         self._packed: tuple[Tensor, Tensor | None] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        """[B, C, H, W] to [B, C', H', W'], channels last where oneDNN computes."""
+        """[B, C, H, W] to [B, C', H', W'], channels last if oneDNN computes."""
         if not self._takes(input):
             result = super().forward(input)
             for module in self._behind:
@@ -57,7 +57,7 @@ class PackedConvolution(nn.Conv2d):
             return result
         if self._packed is None:
             self._packed = self._pack(input.shape)
-        return _convolution(input, *self._packed, _places(self), *self._written)
+        return _convolution(input, *self._packed, _places(self), self._written)
 
     def _takes(self, input: Tensor) -> bool:
         known = input.device.type == "cpu" and input.dtype == self.weight.dtype == torch.float32
@@ -86,20 +86,10 @@ def _places(layer: nn.Conv2d) -> tuple[Any, ...]:
     return layer.padding, layer.stride, layer.dilation, layer.groups
 
 
-def _sides(layer: nn.Conv2d) -> tuple[Any, ...]:
-    return layer.kernel_size, layer.stride, layer.padding, layer.dilation
-
-
 def _convolution(
-    x_BCHW: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    places: tuple[Any, ...],
-    activation: str,
-    numbers: list[float],
+    x_BCHW: Tensor, weight: Tensor, bias: Tensor | None, places: tuple[Any, ...], written: _Written
 ) -> Tensor:
-    operation = torch.ops.mkldnn._convolution_pointwise
-    return operation(x_BCHW, weight, bias, *places, activation, numbers, "")
+    return torch.ops.mkldnn._convolution_pointwise(x_BCHW, weight, bias, *places, *written, "")
 
 
 def _reordered(weight: Tensor, places: tuple[Any, ...], shape: list[int]) -> Tensor:
@@ -109,10 +99,7 @@ def _reordered(weight: Tensor, places: tuple[Any, ...], shape: list[int]) -> Ten
 @cache
 @torch.no_grad()
 def _computes() -> bool:
-    """Whether this torch has these operations and they compute what we expect.
-
-    Torch's own compiler calls them, but no release promises them to others.
-    """
+    """Whether this torch has these private operations, and they compute what we expect."""
     x = torch.linspace(-1, 1, 2 * 4 * 5 * 6).view(2, 4, 5, 6)
     weight, bias = torch.linspace(-9, 9, 6 * 2 * 9).view(6, 2, 3, 3), torch.linspace(-1, 1, 6)
     places = ([1, 1], [2, 2], [1, 1], 2)
@@ -121,7 +108,7 @@ def _computes() -> bool:
         packed = _reordered(weight, places, list(x.shape))
         for module, written in _ACTIVATIONS.items():
             expected = plain if module is None else module()(plain)
-            if not torch.allclose(_convolution(x, packed, bias, places, *written), expected, 1e-4, 1e-5):
+            if not torch.allclose(_convolution(x, packed, bias, places, written), expected, 1e-4, 1e-5):
                 return False
     except Exception:  # a torch without oneDNN, or with other names or arguments
         return False

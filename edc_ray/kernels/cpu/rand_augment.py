@@ -18,7 +18,7 @@ from edc_ray.core.views.rand_augment import (
 from edc_ray.kernels.cpu.library import KernelLibrary, kernel_of_the_same_bits
 
 _LARGEST = 1 << 16
-"""Up to this many pixels a mean grey is exact in float32, in any order of the sum."""
+"""Up to this many pixels the mean grey is exact in float32, whatever the order of the sum."""
 _KINDS = (
     "Identity", "moving", "Brightness", "Color", "Contrast", "Sharpness", "Posterize", "Solarize",
     "AutoContrast", "Equalize",
@@ -28,7 +28,7 @@ _KINDS = (
 
 @cache
 def compiled_rand_augment() -> CompiledRandAugment | str:
-    """The kernel, or why it cannot be used. Compiled once, tried once in a process."""
+    """The kernel, or why it cannot be used. A process tries once."""
     return kernel_of_the_same_bits("rand_augment", CompiledRandAugment, _makes_the_same_bytes)
 
 
@@ -41,13 +41,12 @@ class CompiledRandAugment:
     def __call__(self, images_BCHW: Tensor, params: RandAugmentParams) -> Tensor:
         if not _takes(images_BCHW) or len(images_BCHW) != len(params):
             return apply_rand_augment(images_BCHW, params)
-        height, width = images_BCHW.shape[2:]
+        drawn = list(zip(params.operation.flat, params.magnitude.flat, strict=True))
         maps = {
-            (operation, strength): moved_from(OPERATIONS[operation].name, strength, height, width)
-            for operation, strength in set(zip(params.operation.flat, params.magnitude.flat, strict=True))
+            (operation, strength): moved_from(OPERATIONS[operation].name, strength, *images_BCHW.shape[2:])
+            for operation, strength in set(drawn)
             if is_moving(OPERATIONS[operation].name)
         }
-        drawn = zip(params.operation.flat, params.magnitude.flat, strict=True)
         pointers = [maps[each].data_ptr() if each in maps else 0 for each in drawn]
         changed = images_BCHW.clone(memory_format=torch.contiguous_format)
         arguments = [
@@ -75,10 +74,7 @@ def _makes_the_same_bytes(kernel: CompiledRandAugment) -> bool:
     count = 2 * len(OPERATIONS)
     pixels = (torch.arange(count * 3 * 23 * 19) ** 2 % 257).to(torch.uint8).view(count, 3, 23, 19)
     operation = torch.arange(count).remainder(len(OPERATIONS))[:, None].numpy()
-    strengths = [
-        OPERATIONS[row % len(OPERATIONS)].strength(0.3, (23, 19))
-        * (-1 if OPERATIONS[row % len(OPERATIONS)].signed and row >= len(OPERATIONS) else 1)
-        for row in range(count)
-    ]
+    strengths = [each.strength(0.3, (23, 19)) for each in OPERATIONS]
+    strengths += [each.strength(0.3, (23, 19)) * (-1 if each.signed else 1) for each in OPERATIONS]
     params = RandAugmentParams(operation, torch.tensor(strengths, dtype=torch.float64)[:, None].numpy())
     return torch.equal(kernel(pixels, params), apply_rand_augment(pixels, params))

@@ -17,10 +17,9 @@ from edc_ray.kernels.cpu.rand_augment import compiled_rand_augment
 
 
 def view_kernel_for(device: torch.device) -> ViewKernel | None:
-    """The kernel for a device, or None to use torch's operations.
+    """The kernel for a device, or None to use torch's operations, as EDC_RAY_KERNELS=torch asks.
 
-    EDC_RAY_KERNELS=torch asks for torch's operations. Both make the same bits, so a missing compiler is no
-    reason for a warning.
+    Both make the same bits, so a missing compiler causes no warning.
     """
     if device.type != "cpu" or os.environ.get("EDC_RAY_KERNELS", "auto") == "torch":
         return None
@@ -30,12 +29,12 @@ def view_kernel_for(device: torch.device) -> ViewKernel | None:
 
 @cache
 def compiled_views() -> CompiledViews | str:
-    """The kernel, or why it cannot be used. Compiled once, tried once in a process."""
+    """The kernel, or why it cannot be used. A process tries once."""
     return kernel_of_the_same_bits("views", CompiledViews, _makes_the_same_bits)
 
 
 class CompiledViews:
-    """See `core.views.views.ViewKernel`. Bits do not depend on the number of threads."""
+    """See `core.views.views.ViewKernel`. The bits do not depend on the number of threads."""
 
     def __init__(self, library: KernelLibrary) -> None:
         self._library = library

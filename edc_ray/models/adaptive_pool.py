@@ -1,8 +1,7 @@
-"""Adaptive pooling that passes a map on unchanged if it already has the size.
+"""Adaptive pooling that passes a map on unchanged if it already has the size, which gives the same bits.
 
-AlexNet and VGG pool to 6x6 and 7x7, which is the size their maps have for the images they were made for. On
-CUDA the backward pass of torch's layer is not deterministic and refuses to run in deterministic mode. Passing
-the map on gives the same bits.
+AlexNet and VGG pool to the size that their maps have for images of 224 pixels. On CUDA the backward pass of
+torch's layer is not deterministic and refuses to run in deterministic mode.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 
 class PoolToSize(nn.AdaptiveAvgPool2d):
-    """`nn.AdaptiveAvgPool2d`, see above."""
+    """See above."""
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, C, H, W] to [B, C, h, w]."""

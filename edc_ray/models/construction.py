@@ -1,6 +1,6 @@
 """Building a network from its name: ours, torchvision's, EfficientNet-Lite, timm's or a user's.
 
-Weights are drawn from torch's global generator, as libraries do. `registry.build_network` seeds it.
+Libraries draw weights from torch's global generator. `registry.build_network` seeds it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from edc_ray.models.adaptive_pool import with_pools_to_size
 
 Family = Literal["small", "torchvision", "efficientnet_lite", "timm", "own"]
 
-# Name -> the module with a function of that name, imported on demand: some need torchvision, which takes
-# longer to import than everything else in a worker.
+# Name -> the module with a function of that name. It is imported on demand, because some need torchvision,
+# which takes longer to import than everything else in a worker.
 SMALL_NETWORKS: dict[str, str] = {
     "convnet_d1": "convnet",
     "convnet_d2": "convnet",
     "convnet_w128": "convnet",
     "convnet_w32": "convnet",
     "mobilenet_v2_small": "mobilenet_small",
-    "resnet101_small": "resnet_small",
-    "resnet18_small": "resnet_small",
-    "resnet50_small": "resnet_small",
-    "shufflenet_v2_x0_5_small": "shufflenet_small",
+    "resnet101_small": "small_stems",
+    "resnet18_small": "small_stems",
+    "resnet50_small": "small_stems",
+    "shufflenet_v2_x0_5_small": "small_stems",
     "wrn_16_2": "wide_resnet",
 }
 EFFICIENTNET_LITES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
@@ -50,8 +50,8 @@ def family_of(name: str) -> Family:
     return "own" if ":" in name else "torchvision"
 
 
-def names_without_library() -> list[str]:
-    """All plain names: networks for small images, torchvision's classifiers, EfficientNet-Lite."""
+def network_names() -> list[str]:
+    """All plain names: our networks for small images, torchvision's classifiers, EfficientNet-Lite."""
     from torchvision import models
 
     return [*SMALL_NETWORKS, *models.list_models(module=models), *EFFICIENTNET_LITES]
@@ -71,7 +71,15 @@ def construct(name: str, *, num_classes: int, image_size: int, channels: int) ->
         "timm": _timm,
         "own": _own,
     }
-    return with_pools_to_size(builders[family_of(name)](name, num_classes, image_size, channels))
+    family = family_of(name)
+    network = builders[family](name, num_classes, image_size, channels)
+    if channels != 3 and family in ("torchvision", "efficientnet_lite"):
+        # Everything but the first convolution is kept.
+        stem = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+        stem.in_channels = channels
+        stem.weight = nn.Parameter(stem.weight.new_empty(stem.out_channels, channels, *stem.kernel_size))
+        stem.reset_parameters()
+    return with_pools_to_size(network)
 
 
 def _small(name: str, num_classes: int, image_size: int, channels: int) -> nn.Module:
@@ -82,7 +90,7 @@ def _small(name: str, num_classes: int, image_size: int, channels: int) -> nn.Mo
 def _torchvision(name: str, num_classes: int, image_size: int, channels: int) -> nn.Module:
     from torchvision import models
 
-    if name not in (known := names_without_library()):
+    if name not in (known := network_names()):
         raise unknown_network(name, known, "a plain name, timm:NAME or your own module:factory")
     options: dict[str, Any] = {"weights": None, "num_classes": num_classes}
     if name.startswith("vit_"):
@@ -91,22 +99,15 @@ def _torchvision(name: str, num_classes: int, image_size: int, channels: int) ->
         options["input_size"] = (image_size, image_size)
     elif name in ("googlenet", "inception_v3"):
         # Auxiliary heads would make the output in training mode a tuple. The published weights expect inputs
-        # in [-1, 1]: with transform_input the network rescales normalised images of three channels itself.
+        # in [-1, 1]; transform_input makes the network rescale normalised images of three channels.
         options |= {"aux_logits": False, "init_weights": True, "transform_input": channels == 3}
-    network = models.get_model(name, **options)
-    if channels != 3:
-        _give_first_convolution(network, channels)
-    return network
+    return models.get_model(name, **options)
 
 
 def _efficientnet_lite(name: str, num_classes: int, image_size: int, channels: int) -> nn.Module:
     package = import_extra("efficientnet_lite_pytorch", name, extra="efficientnet-lite")
-    network = package.EfficientNet.from_name(
-        name.replace("_lite", "-lite"), num_classes=num_classes, image_size=image_size
-    )
-    if channels != 3:
-        _give_first_convolution(network, channels)
-    return network
+    own = name.replace("_lite", "-lite")
+    return package.EfficientNet.from_name(own, num_classes=num_classes, image_size=image_size)
 
 
 def _timm(name: str, num_classes: int, image_size: int, channels: int) -> nn.Module:
@@ -131,7 +132,7 @@ def _own(name: str, num_classes: int, image_size: int, channels: int) -> nn.Modu
         raise ConfigError(f"network '{name}': the factory does not say which arguments it takes") from error
     accepted = {one.name for one in parameters if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)}
     if any(one.kind is one.VAR_KEYWORD for one in parameters):
-        # Which other keywords it understands is unknown.
+        # Nobody knows which other keywords it understands.
         accepted.add("num_classes")
     if "num_classes" not in accepted:
         raise ConfigError(
@@ -178,7 +179,7 @@ def import_extra(module: str, name: str, *, extra: str) -> Any:
     """
     try:
         with warnings.catch_warnings():
-            # An optional library's warnings about its own imports help nobody here.
+            # A library's warnings about its own imports do not help a user of edc-ray.
             warnings.simplefilter("ignore")
             return importlib.import_module(module)
     except ImportError as error:
@@ -197,11 +198,3 @@ def unknown_network(name: str, known: Iterable[str], expected: str) -> ConfigErr
         expected=f"one of {', '.join(nearest)}" if nearest else expected,
         next=f"did you mean '{nearest[0]}'?" if nearest else None,
     )
-
-
-def _give_first_convolution(network: nn.Module, channels: int) -> None:
-    """Give the first convolution another number of input channels and keep everything else."""
-    stem = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
-    stem.in_channels = channels
-    stem.weight = nn.Parameter(stem.weight.new_empty(stem.out_channels, channels, *stem.kernel_size))
-    stem.reset_parameters()

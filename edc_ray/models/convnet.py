@@ -18,9 +18,6 @@ class ConvNet(nn.Module):
     everything after a convolution is one operation: hooks on those layers are not called.
 
     Args:
-        num_classes: outputs of the linear layer.
-        image_size: side of the square input; it fixes the width of the linear layer.
-        channels: channels of the input.
         width: channels of every block.
         depth: number of blocks; each halves the side.
 
@@ -59,8 +56,7 @@ class ConvNet(nn.Module):
         return self.classifier(self._features(images_BCHW).flatten(1))
 
     def _features(self, images_BCHW: Tensor) -> Tensor:
-        # Under autocast or a compiler the layers run one by one. The compiler is asked first: it cannot trace
-        # the choice of kernels.
+        # Under autocast or a compiler, which cannot trace the choice of kernels, layers run one by one.
         if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
             return self.features(images_BCHW)
         kernels = norm_pool_kernels_for(images_BCHW.device)
@@ -84,13 +80,13 @@ def _laid_out(images_BCHW: Tensor, memory_format: torch.memory_format) -> Tensor
 
 def convnet_w128(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
     """Width 128, depth 3; less for sides below 8, where the third pool would leave no pixel."""
-    depth = _depth_that_fits(3, image_size)
+    depth = max(1, min(3, image_size.bit_length() - 1))
     return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=128, depth=depth)
 
 
 def convnet_w32(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
-    """Width 32, depth 3; less for sides below 8, where the third pool would leave no pixel."""
-    depth = _depth_that_fits(3, image_size)
+    """Width 32, depth as that of `convnet_w128`."""
+    depth = max(1, min(3, image_size.bit_length() - 1))
     return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=32, depth=depth)
 
 
@@ -102,7 +98,3 @@ def convnet_d1(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
 def convnet_d2(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
     """Width 128, depth 2."""
     return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=128, depth=2)
-
-
-def _depth_that_fits(depth: int, image_size: int) -> int:
-    return max(1, min(depth, image_size.bit_length() - 1))

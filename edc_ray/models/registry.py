@@ -6,27 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from edc_ray.errors import ConfigError, EdcRayError
-from edc_ray.models.construction import construct, family_of, names_without_library
-
-
-def network_names() -> list[str]:
-    """Names of our networks for small images, of torchvision's classifiers and of EfficientNet-Lite.
-
-    `build_network` also takes `timm:NAME` and a user's own `module:factory`.
-    """
-    return names_without_library()
+from edc_ray.models.construction import construct, family_of
 
 
 def build_network(name: str, *, num_classes: int, image_size: int, channels: int, seed: int) -> nn.Module:
     """A network whose initial weights depend on the arguments alone.
 
     Args:
-        name: one of `network_names()`, `timm:NAME`, or `module:factory`. The factory is called with those of
-            num_classes, image_size and channels that it takes, and returns a network.
+        name: one of `construction.network_names()`, `timm:NAME`, or `module:factory`. The factory is called
+            with those of num_classes, image_size and channels that it takes, and returns a network.
         num_classes: outputs.
         image_size: side of the square images.
-        channels: channels of the images. Unless they are 3, a torchvision network's first convolution is
-            replaced.
+        channels: of the images. Unless it is 3, a torchvision network's first convolution is replaced.
         seed: of the initial weights. The process's random state stays as it is.
 
     Returns:
@@ -43,13 +34,10 @@ def build_network(name: str, *, num_classes: int, image_size: int, channels: int
 
 
 def check_network(name: str, *, num_classes: int, image_size: int, channels: int) -> nn.Module:
-    """Refuse an unknown network, or one that cannot take such images, before any work is done.
+    """Refuse what `build_network` refuses, before any work is done.
 
     Returns:
         A network of that name to look at, usually on the meta device (without values).
-
-    Raises:
-        ConfigError: as `build_network`.
     """
     shape = (2, channels, image_size, image_size)
     try:
@@ -84,8 +72,8 @@ def head_keys(name: str, *, num_classes: int, image_size: int, channels: int) ->
 def _without_values(name: str, num_classes: int, image_size: int, channels: int) -> nn.Module:
     """The network on the meta device, which computes only shapes, if its family can be built there.
 
-    This finds a network that pools an image away without any arithmetic. RegNets read tensors while they are
-    built, which the meta device cannot do. timm's and users' networks may do so too.
+    RegNets read tensors while they are built, which the meta device cannot do. timm's and users' networks may
+    do so, too.
     """
     family = family_of(name)
     on_cpu = family in ("timm", "own") or name.startswith("regnet")

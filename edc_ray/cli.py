@@ -304,7 +304,7 @@ def main() -> None:
 
 def _run_stages(config: RunConfig, stages: Sequence[str], as_json: bool, quiet: bool) -> None:
     from edc_ray.face.running import run
-    from edc_ray.report.summary import run_summary
+    from edc_ray.report.run_report import run_summary
 
     with _Told(quiet, config.tracking.progress) as told:
         try:
@@ -339,7 +339,7 @@ class _Told(ExitStack):
                 stderr.print(text, highlight=False, markup=False, soft_wrap=True)
             case {"event": "run_opened", "run": url}:
                 self.url = url
-                self.enter_context(self._progress.showing())
+                self.enter_context(self._progress.bars)
             case {"event": "report_written", "urls": urls}:
                 self.report = urls
             case _:

@@ -1,4 +1,4 @@
-"""Output of `edc-ray gc`: a table for people, or one JSON object."""
+"""The output of `edc-ray gc`: a table for people, or one JSON object."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 def write_grid(
     images_NCHW: np.ndarray, columns: int, *, row_names: Sequence[str] = (), title: str = ""
 ) -> bytes:
-    """A grid of images, filled row by row.
+    """A grid of images as a PNG, filled row by row.
 
     Images smaller than 64 pixels are enlarged by an integer factor: a stored pixel becomes a square.
 
@@ -34,9 +34,6 @@ def write_grid(
         columns: images in a row.
         row_names: written left of each row, such as the class; empty for none.
         title: a line above the grid; empty for none.
-
-    Returns:
-        A PNG.
 
     Raises:
         ValueError: wrong type or shape, no image, no column, or the number of names differs from the rows.

@@ -49,7 +49,7 @@ _PAGE = """\
 {% for picture in pictures %}
 <figure>
   <figcaption>{{ picture.caption }}</figcaption>
-  <img class="{{ kind }}" alt="{{ picture.caption }}" src="{{ picture | data_uri }}">
+  <img class="{{ kind }}" alt="{{ picture.caption }}" src="{{ picture.uri }}">
 </figure>
 {% endfor %}
 </div>
@@ -67,12 +67,21 @@ _PAGE = """\
 """
 
 
+_TEMPLATE = Environment(
+    autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+).from_string(_PAGE)
+
+
 @dataclass(frozen=True)
 class Picture:
     """A PNG and the line that explains it."""
 
     caption: str
     png: bytes
+
+    @property
+    def uri(self) -> str:
+        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
 
 
 def render_page(
@@ -85,7 +94,7 @@ def render_page(
     environment: Mapping[str, str],
     classes: ShownTable,
 ) -> str:
-    """The page's HTML.
+    """The page's HTML, with every given text escaped.
 
     Args:
         title: heading, such as the run's name.
@@ -94,25 +103,9 @@ def render_page(
         curves: plots.
         config: the run's config as text.
         environment: versions, hardware, commit.
-        classes: the accuracy of each class; without lines it is left out.
-
-    Returns:
-        HTML with every given text escaped.
+        classes: the accuracy of each class; left out if it has no lines.
     """
-    template = _environment().from_string(_PAGE)
-    return template.render(
+    return _TEMPLATE.render(
         title=title, rows=results_table(rows), images=images, curves=curves, config=config,
         environment=dict(environment), classes=classes,
     )  # fmt: skip
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["data_uri"] = _data_uri
-    return environment
-
-
-def _data_uri(picture: Picture) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture.png).decode("ascii")

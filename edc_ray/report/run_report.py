@@ -1,8 +1,9 @@
-"""The report of a run, stored under report/: images before and after, curves, the table, one HTML page."""
+"""The report of a run: images before and after, curves, the table, one HTML page, and its summary."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,8 @@ import numpy as np
 
 from edc_ray.artifacts.proof.manifest import read_manifest, read_shard
 from edc_ray.artifacts.proof.records import Manifest
-from edc_ray.artifacts.storage.layout import (
-    REPORT_FOLDER,
-    REPORT_PAGE,
-    RUN_CONFIG,
-    TENSORBOARD_FOLDER,
-    join_path,
-    stage_folder,
-)
+from edc_ray.artifacts.storage import layout
+from edc_ray.artifacts.storage.layout import join_path, stage_folder
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.artifacts.tables.codec import table_from_bytes
@@ -32,6 +27,9 @@ from edc_ray.report.table import ResultRow, ShownTable, aggregate, results_table
 
 _CLASSES_SHOWN, _COLUMNS_SHOWN = 20, 10
 _PICTURES = {"init": "images before recovery", "recover": "condensed images"}
+# What a summary says of a stage and of a row.
+_OF_A_STAGE = ("seconds", "units_done", "units_reused")
+_OF_A_ROW = ("row", "ipc", "student", "n", "top1_mean", "top1_std")
 
 
 def result_rows(store: Store) -> list[ResultRow]:
@@ -41,13 +39,9 @@ def result_rows(store: Store) -> list[ResultRow]:
         return []
     rows = aggregate(manifest.meta["results"])
     if "full_cited" in manifest.meta:
+        top1, note = manifest.meta["full_cited"], "cited, not trained here"
         students = dict.fromkeys(row.student for row in rows)
-        rows += [
-            ResultRow(
-                "full", None, student, 0, manifest.meta["full_cited"], None, None, "cited, not trained here"
-            )
-            for student in students
-        ]
+        rows += [ResultRow("full", None, student, 0, top1, None, None, note) for student in students]
     return rows
 
 
@@ -80,13 +74,28 @@ def class_table(store: Store) -> ShownTable:
     return ShownTable("", ["class", *found], [list(line) for line in lines])
 
 
-def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: bool = True) -> list[str]:
-    """Store the pictures, the page and the TensorBoard files of a run.
+def run_summary(store: Store, events: Iterable[Mapping[str, Any]], *, whole: bool = True) -> dict[str, Any]:
+    """The object of `edc-ray run --json`, from the events of one call.
 
-    Args:
-        store: of the run; incomplete stages are left out.
-        events: the objects of events.jsonl.
-        tensorboard: also write TensorBoard files, under report/tensorboard/.
+    The accuracy of students is in it only if the call did all its stages (`whole`).
+    """
+    squeeze = read_manifest(store, stage_folder("squeeze"))
+    recover = read_manifest(store, stage_folder("recover"))
+    return {
+        "run": store.url,
+        "rows": [{name: getattr(row, name) for name in _OF_A_ROW} for row in result_rows(store) if whole],
+        "stages": {
+            event["stage"]: {name: event[name] for name in _OF_A_STAGE}
+            for event in events
+            if event["event"] in ("stage_done", "stage_reused", "stage_failed")
+        },
+        "observers": squeeze.meta["observers"] if squeeze else {},
+        "matching_loss": recover.meta["matching_loss"] if recover else None,
+    }
+
+
+def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: bool = True) -> list[str]:
+    """Store the pictures, the page and, if wanted, the TensorBoard files of a run, without incomplete stages.
 
     Returns:
         URLs of what was written: the page first, then the pictures.
@@ -94,7 +103,7 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
     Raises:
         ArtifactError: the folder holds no run, or an artifact is damaged.
     """
-    if not store.exists(RUN_CONFIG):
+    if not store.exists(layout.RUN_CONFIG):
         raise ArtifactError(
             f"there is no run at {store.url}", next="give the run's folder: <storage.root>/<run.name>"
         )
@@ -117,21 +126,21 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
         rows=rows,
         images=list(images.values()),
         curves=list(curves.values()),
-        config=store.read(RUN_CONFIG, limit=MAX_CONFIG_BYTES).decode(errors="replace"),
+        config=store.read(layout.RUN_CONFIG, limit=MAX_CONFIG_BYTES).decode(errors="replace"),
         environment=latest.environment if latest else {},
         classes=class_table(store),
     )
-    written = {REPORT_PAGE: page.encode(), "table.md": results_table(rows).to_markdown().encode()}
+    written = {layout.REPORT_PAGE: page.encode(), "table.md": results_table(rows).to_markdown().encode()}
     written |= {name: picture.png for name, picture in {**images, **curves}.items()}
     if tensorboard:
-        # File names hold the time of writing, so old files would stay and show every point twice.
-        for outdated in store.list(join_path(REPORT_FOLDER, TENSORBOARD_FOLDER)):
+        # File names hold the time of writing. Old files would stay and show every point twice.
+        for outdated in store.list(join_path(layout.REPORT_FOLDER, layout.TENSORBOARD_FOLDER)):
             store.delete(outdated)
         written |= _tensorboard_files(events)
     for name, data in written.items():
-        store.publish(join_path(REPORT_FOLDER, name), data, replace=True)
-    shown = [REPORT_PAGE, *images, *curves]
-    return [store.join(join_path(REPORT_FOLDER, name)) for name in shown]
+        store.publish(join_path(layout.REPORT_FOLDER, name), data, replace=True)
+    shown = [layout.REPORT_PAGE, *images, *curves]
+    return [store.join(join_path(layout.REPORT_FOLDER, name)) for name in shown]
 
 
 def _grid(store: Store, manifest: Manifest, caption: str) -> bytes:
@@ -151,5 +160,6 @@ def _tensorboard_files(events: list[dict[str, Any]]) -> dict[str, bytes]:
         write_tensorboard(events, folder)
         files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         return {
-            f"{TENSORBOARD_FOLDER}/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in files
+            f"{layout.TENSORBOARD_FOLDER}/{path.relative_to(folder).as_posix()}": path.read_bytes()
+            for path in files
         }

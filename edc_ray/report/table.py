@@ -25,14 +25,14 @@ class ResultRow:
     """One line of the table.
 
     Args:
-        row: condensed, init, random, random_hard or full.
+        row: one of `ROWS`.
         ipc: images per class; None for `full`.
         student: name of the network.
         n: number of trained students; 0 for a cited figure.
         top1_mean: percent.
         top1_std: sample standard deviation (divisor n - 1) in percent; None for n < 2.
         top5_mean: percent; None if not measured.
-        note: for the reader, such as the source of a cited figure.
+        note: such as the source of a cited figure.
         ece_mean: expected calibration error in [0, 1]; None if not measured.
     """
 
@@ -48,14 +48,11 @@ class ResultRow:
 
 
 def aggregate(results: Iterable[Mapping[str, Any]]) -> list[ResultRow]:
-    """Lines of the table from single trainings.
+    """Lines of the table: by student in order of appearance, then by row in the order of ROWS, then by ipc.
 
     Args:
         results: one mapping per trained student: row, ipc, student, seed, top1 (percent) and, if known,
             top5 (percent), ece and note.
-
-    Returns:
-        Grouped by student in order of appearance, then by row in the order of ROWS, then by ipc.
 
     Raises:
         ValueError: an unknown row, or a student with the same seed twice.
@@ -72,13 +69,7 @@ def aggregate(results: Iterable[Mapping[str, Any]]) -> list[ResultRow]:
 
 @dataclass(frozen=True)
 class ShownTable:
-    """A table of text, for a terminal, a notebook or a document.
-
-    Args:
-        title: a line above it; empty for none.
-        headings: of the columns.
-        lines: the text of every cell.
-    """
+    """A table of text, for a terminal, a notebook or a document. An empty title is not shown."""
 
     title: str
     headings: Sequence[str]

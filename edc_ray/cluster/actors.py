@@ -33,7 +33,7 @@ class StageActor:
         environment_facts(self._context.device)
 
     def begin_stage(self) -> None:
-        """Returns once the actor runs. Clears its caches: an earlier stage may have been made again."""
+        """Return once the actor runs. Clears its caches, because an earlier stage may have been rerun."""
         old = self._context
         self._context = StageContext(old.config, old.store, old.data, old.device)
 
@@ -45,7 +45,7 @@ class StageActor:
 class ActorPool:
     """StageActors on Ray: the `Pool` of a `WorkQueue`, for one stage after another.
 
-    Starting a process that imports torch takes longer than many units, so actors stay for the next stage.
+    Actors stay for the next stage: a process that imports torch starts more slowly than many units run.
 
     Args:
         context: the driver's.
@@ -57,9 +57,8 @@ class ActorPool:
         self.context = context
         self._arguments = (context.config, context.store, data, size.gpus)
         # No restarts by Ray: it counts them per actor, and the queue counts them per unit.
-        self._actor_class = ray.remote(
-            num_cpus=size.cpus, num_gpus=size.gpus, max_restarts=0, max_task_retries=0
-        )(StageActor)  # fmt: skip
+        options = {"num_cpus": size.cpus, "num_gpus": size.gpus, "max_restarts": 0, "max_task_retries": 0}
+        self._actor_class: Any = ray.remote(**options)(StageActor)
         self._stage: Stage | None = None
         self._actors: dict[int, Any] = {}
         self._spare: list[Any] = []

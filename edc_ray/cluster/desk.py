@@ -1,7 +1,7 @@
 """The desk of a Ray Train run: gives units to ranks, collects their results and counts deaths per unit.
 
-The desk runs as an actor beside the workers. When one worker dies, Ray Train restarts the whole group, and
-the results of the others must survive that. The class itself does not use Ray.
+It runs as an actor beside the workers: when one worker dies, Ray Train restarts the whole group, and the
+results of the others must survive that. The class itself does not use Ray.
 """
 
 from __future__ import annotations
@@ -25,12 +25,7 @@ class UnitRaisedError(Exception):
 
 
 class UnitDesk:
-    """Units of one Ray Train run and their outcomes.
-
-    Args:
-        units: to run, in this order.
-        retries: of a unit whose worker died.
-    """
+    """Units of one Ray Train run, in their order, and their outcomes. A unit has `retries` if workers die."""
 
     def __init__(self, units: Sequence[WorkUnit], retries: int) -> None:
         self._units = {unit.key: unit for unit in units}
@@ -44,7 +39,7 @@ class UnitDesk:
     def next_unit(self, rank: int) -> str | None:
         """Key of the next unit of a rank; None if nothing is left.
 
-        A rank that asks while it has a unit was restarted with its group, and gets that unit again.
+        A rank that still has a unit was restarted with its group, and gets that unit again.
         """
         if rank not in self._running and self._waiting:
             self._running[rank] = self._waiting.popleft()
@@ -69,8 +64,8 @@ class UnitDesk:
     def group_failed(self, errors: Mapping[int, Exception]) -> None:
         """Ranks of a group that shares each unit raised or died.
 
-        When one rank dies, the connections of the others break and they raise, too. So a unit fails without
-        a retry only if every rank raised, and one of the errors is not about a connection.
+        If a rank dies, the connections of the others break and they raise, too. So a unit fails without a
+        retry only if every rank raised and one error is not about a connection.
         """
         raised = [error.error for error in errors.values() if isinstance(error, UnitRaisedError)]
         own = [error for error in raised if not _is_broken_connection(error)]
@@ -88,8 +83,7 @@ class UnitDesk:
 def portable(error: Exception) -> Exception:
     """The error with its traceback as a note, in a form that can be sent to another process.
 
-    Our own errors and UnitRaisedError can be sent as they are. Other errors may fail to unpickle, so only
-    their text is sent.
+    Of errors that are not ours only the text is sent, because they may fail to unpickle.
     """
     is_ours = isinstance(error, EdcRayError | UnitRaisedError)
     sent = error if is_ours else RuntimeError(f"{type(error).__name__}: {error}")

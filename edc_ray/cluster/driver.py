@@ -10,7 +10,7 @@ import ray
 
 from edc_ray.cluster.actors import ActorPool
 from edc_ray.cluster.resources import WorkerSize, check_cluster, num_actors, worker_device
-from edc_ray.cluster.session import alive_nodes, checked_address, ray_session
+from edc_ray.cluster.session import alive_nodes, ray_session
 from edc_ray.cluster.train import train_units
 from edc_ray.cluster.work_queue import WorkQueue
 from edc_ray.config.run import RunConfig
@@ -20,13 +20,13 @@ from edc_ray.stages.units.plan import Outcome, Stage, WorkUnit
 
 @contextmanager
 def ray_executor(config: RunConfig) -> Iterator[RayExecutor]:
-    """Ray within the block, and the `execute` for `run_pipeline`. Whatever was started ends with the block.
+    """Ray within the block, and the `execute` for `run_pipeline`. All that was started ends with the block.
 
     Raises:
         ConfigError: an address or a storage that does not work with Ray.
         ResourceError: no cluster, or too small a cluster for the config.
     """
-    with ray_session(checked_address(config.cluster.address)):
+    with ray_session(config.cluster.address):
         nodes = alive_nodes()
         size = check_cluster(config, nodes)
         executor = RayExecutor(size, num_actors(config, nodes, size), worker_device(config, size))
@@ -42,8 +42,7 @@ class RayExecutor:
     Args:
         size: CPUs and GPUs of each worker.
         num_actors: most actors at once.
-        device_type: on which the workers compute. The run is opened with it, because the driver's machine
-            may have no GPU.
+        device_type: of the workers. The run is opened with it, because the driver's machine may have no GPU.
     """
 
     def __init__(self, size: WorkerSize, num_actors: int, device_type: str) -> None:

@@ -18,8 +18,8 @@ _HOST_AND_PORT = re.compile(r"[A-Za-z0-9._-]+:\d+|\[[0-9A-Fa-f:.]+\]:\d+")
 def ray_session(address: str) -> Iterator[None]:
     """A connection to Ray within the block.
 
-    An open connection of this process is used and left open. A connection made here is closed at the end,
-    together with an embedded Ray.
+    An open connection of this process is used and left open. A new one is closed at the end, together with
+    an embedded Ray.
 
     Args:
         address: local (an embedded Ray), auto (the cluster in which this process runs), or HOST:PORT of a
@@ -41,7 +41,7 @@ def ray_session(address: str) -> Iterator[None]:
 
 
 def checked_address(address: str) -> str:
-    """The address, if `ray_session` can use it. Else ConfigError."""
+    """The address if `ray_session` can use it, else a ConfigError."""
     if address.startswith("ray://"):
         raise ConfigError(
             "cluster.address cannot be a ray:// client address",
@@ -67,7 +67,7 @@ def _connect(address: str) -> None:
     # Lines from workers would break the progress display. Ray keeps them in its logs.
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
-        # Without "local", init joins a cluster that Ray remembers on this machine.
+        # Without "local", init would join a cluster that Ray remembers on this machine.
         ray.init("local", include_dashboard=False, **quiet)
         return
     try:

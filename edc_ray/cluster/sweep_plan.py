@@ -69,7 +69,7 @@ def _trial(
     alone = {"cluster.address": "none", "tracking.progress": "none", "sweep.space": {}}
     changed: dict[str, Any] = {}
     if fields.keys() & {"method", "ipc"}:
-        # A method's values depend on both. Fields that the sweep's own config changes stay changed.
+        # A method's values depend on both. Fields that the sweep's own config changes keep their values.
         changed = {name: value for name, (value, _) in deviations_from_method(config).items()}
         changed |= {"method": config.method}
     config = with_fields(config, alone | changed | fields | {"storage.root": f"{run_url}/{SWEEP_FOLDER}"})
@@ -105,8 +105,8 @@ def _grid(space: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _random(config: RunConfig) -> Iterator[dict[str, Any]]:
     for number in range(config.sweep.num_trials):
-        # Python guarantees the sequence of `random()` for a seed. Each value has its own seed, so a new field
-        # or more trials do not change the others.
+        # Python guarantees what `random()` gives for a seed. Each value has its own seed, so a new field or
+        # more trials do not change the others.
         yield {
             field: _sample(field, law, random.Random(f"{config.seed}/{number}/{field}").random())
             for field, law in config.sweep.space.items()

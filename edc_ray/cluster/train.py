@@ -13,12 +13,13 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.util.placement_group import remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from edc_ray.cluster.actors import cause_of
 from edc_ray.cluster.resources import WorkerSize
-from edc_ray.cluster.train_run import RunPlan, TrainRun
+from edc_ray.cluster.train_run import TrainRun
 from edc_ray.cluster.train_worker import TrainJob
 from edc_ray.cluster.work_queue import brief
 from edc_ray.errors import ResourceError
@@ -46,14 +47,22 @@ def train_units(
         size: CPUs and GPUs of each worker.
         num_actors: most workers, if each runs units of its own.
     """
-    left = {unit.key: unit for unit in units}
+    left, retries = {unit.key: unit for unit in units}, context.config.cluster.retries
     group_size = stage.num_workers(context.config)
     job = TrainJob(stage, context.config, context.store, data, dict(left), size.gpus, group_size)
+    workers = ScalingConfig(
+        num_workers=group_size if group_size > 1 else min(num_actors, len(units)),
+        use_gpu=size.gpus > 0,
+        resources_per_worker={"CPU": size.cpus} | ({"GPU": size.gpus} if size.gpus else {}),
+    )
+    # A unit causes at most retries + 1 deaths, and in a group one error. The rest is a margin.
+    failures = FailureConfig(max_failures=len(units) * (retries + 1) + retries)
     with tempfile.TemporaryDirectory(prefix="edc-ray-train-", ignore_cleanup_errors=True) as scratch:
-        desk = _start_desk(units, context.config.cluster.retries)
-        num_workers = group_size if group_size > 1 else min(num_actors, len(units))
-        plan = _plan(context, stage, len(units), num_workers, size, scratch)
-        run = desk.fit.remote(plan, [ray.put(job)])
+        desk = _start_desk(units, retries)
+        # No checkpoint is reported, so only the controller on this node uses the scratch folder, and the
+        # nodes need not share it.
+        config = RunConfig(name=stage.name, storage_path=scratch, failure_config=failures)
+        run = desk.fit.remote([ray.put(job)], group_size > 1, workers, config)
         has_ended = False
         try:
             for outcome in _outcomes(desk, run):
@@ -83,8 +92,8 @@ def _start_desk(units: list[WorkUnit], retries: int) -> Any:
 
 
 def _end(desk: Any, *, early: bool) -> None:
-    # A finished run frees its resources. If it is stopped early, its processes end with the desk, but Ray
-    # keeps their resources reserved while this driver lives.
+    # A run that is stopped early ends with the desk, but Ray keeps its resources reserved while this driver
+    # lives. A finished run has freed them.
     workplace: Any = None
     if early:
         with contextlib.suppress(RayActorError):
@@ -92,15 +101,6 @@ def _end(desk: Any, *, early: bool) -> None:
     ray.kill(desk)
     if workplace is not None:
         remove_placement_group(workplace)
-
-
-def _plan(
-    context: StageContext, stage: Stage, num_units: int, num_workers: int, size: WorkerSize, scratch: str
-) -> RunPlan:
-    cluster, together = context.config.cluster, stage.num_workers(context.config) > 1
-    # A unit causes at most retries + 1 deaths, and in a group one error. The rest is a margin.
-    max_failures = num_units * (cluster.retries + 1) + cluster.retries
-    return RunPlan(stage.name, num_workers, together, size, max_failures, scratch)
 
 
 def _failure_of(run: ray.ObjectRef[Any]) -> Exception | None:

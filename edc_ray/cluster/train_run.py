@@ -5,36 +5,13 @@ It imports little: this process and Ray Train's controller need neither stages n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import RunConfig, ScalingConfig, UserCallback
 from ray.util.placement_group import PlacementGroup
 
 from edc_ray.cluster.desk import UnitDesk, portable
-from edc_ray.cluster.resources import WorkerSize
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """Name, size and limits of a Ray Train run.
-
-    Args:
-        name: of the run, for Ray's logs.
-        num_workers: ranks.
-        together: all ranks run each unit together under DDP.
-        size: CPUs and GPUs of each rank.
-        max_failures: deaths of workers after which Ray Train gives up.
-        scratch: folder for Ray's own files.
-    """
-
-    name: str
-    num_workers: int
-    together: bool
-    size: WorkerSize
-    max_failures: int
-    scratch: str
 
 
 class TrainRun(UnitDesk):
@@ -51,29 +28,26 @@ class TrainRun(UnitDesk):
         return self._workplace
 
     @ray.method(concurrency_group="run")
-    def fit(self, plan: RunPlan, job: list[ray.ObjectRef[Any]]) -> None:
-        """Run Ray Train until the desk has no units left. `job` holds one reference to a TrainJob."""
+    def fit(self, job: list[ray.ObjectRef[Any]], together: bool, size: ScalingConfig, run: RunConfig) -> None:
+        """Run Ray Train until the desk has no units left.
+
+        Args:
+            job: one reference to a TrainJob.
+            together: all ranks run each unit together under DDP.
+            size: ranks, and what each holds.
+            run: name, scratch folder and limit of failures.
+        """
         from ray.train.torch import TorchConfig, TorchTrainer
 
-        desk, gpus = ray.get_runtime_context().current_actor, plan.size.gpus
-        # No checkpoint is reported, so only the controller on this node uses the scratch folder, and the
-        # nodes need not share it.
-        run_config = RunConfig(
-            name=plan.name,
-            storage_path=plan.scratch,
-            failure_config=FailureConfig(max_failures=plan.max_failures),
-            callbacks=[TellDesk(desk, plan.together)],
-        )
-        resources = {"CPU": plan.size.cpus} | ({"GPU": gpus} if gpus else {})
+        desk = ray.get_runtime_context().current_actor
+        run.callbacks = [TellDesk(desk, together)]
         TorchTrainer(
             run_worker,
             train_loop_config={"job": job, "desk": desk},
             # Without DDP the ranks do not communicate, and nccl refuses two ranks on one GPU.
-            torch_config=TorchConfig(backend=None if plan.together else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=plan.num_workers, use_gpu=gpus > 0, resources_per_worker=resources
-            ),
-            run_config=run_config,
+            torch_config=TorchConfig(backend=None if together else "gloo"),
+            scaling_config=size,
+            run_config=run,
         ).fit()
 
 

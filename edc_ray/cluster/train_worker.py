@@ -26,9 +26,7 @@ class TrainJob:
     """What every worker of a Ray Train run needs.
 
     Args:
-        stage: of the units.
-        config: of the run.
-        store: of the run.
+        stage, config, store: of the run.
         data: reference to the opened dataset in Ray's object store.
         units: by key.
         gpus: of each worker.
@@ -45,20 +43,20 @@ class TrainJob:
 
 
 def work(job: TrainJob, desk: Any) -> None:
-    """Run units from the desk until it has none left. Every rank calls it."""
+    """Run units from the desk until it has none left, on every rank."""
     rank, together = ray.train.get_context().get_world_rank(), job.group_size > 1
     if rank == 0:
         ray.get(desk.set_workplace.remote(ray.util.get_current_placement_group()))
     device = choose_device(job.config.device, gpus=job.gpus)
     if device.type == "cuda":
-        from ray.train.torch import get_device  # takes seconds to import, and the driver does not need it
+        from ray.train.torch import get_device  # takes seconds to import; the driver does not need it
 
         device = get_device()  # of this rank: all GPUs of the node are visible here
     environment_facts(device)
     group = Group(rank, job.group_size) if together else Group()
     context = StageContext(job.config, job.store, ray.get(job.data), device, group)
-    next_unit, do = (_next_of_group, _do_with_group) if together else (_next_of_rank, _do_alone)
-    while (key := next_unit(desk, rank)) is not None:
+    do = _do_with_group if together else _do_alone
+    while (key := _next_unit(desk, rank, together)) is not None:
         record = error = None
         try:
             record = do(context, job.units[key], job.stage)
@@ -71,12 +69,10 @@ def work(job: TrainJob, desk: Any) -> None:
             ray.get(desk.finish.remote(key, record, error))
 
 
-def _next_of_rank(desk: Any, rank: int) -> str | None:
-    return ray.get(desk.next_unit.remote(rank))
-
-
-def _next_of_group(desk: Any, rank: int) -> str | None:
-    return broadcast_from_rank_zero(_next_of_rank(desk, 0) if rank == 0 else None)
+def _next_unit(desk: Any, rank: int, together: bool) -> str | None:
+    asks = rank == 0 or not together
+    key: Any = ray.get(desk.next_unit.remote(rank)) if asks else None
+    return broadcast_from_rank_zero(key) if together else key
 
 
 def _do_alone(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:

@@ -1,7 +1,6 @@
 """A sweep: one run of the pipeline for each point of a search space, on Ray Tune.
 
-A finished trial is written to our own log. Only that log decides which trials are skipped next time: Ray's
-state of the experiment is never read.
+Only our own log of finished trials decides which are skipped next time. Ray's state is never read.
 """
 
 from __future__ import annotations
@@ -52,9 +51,8 @@ def run_sweep(config: RunConfig, run_trial: RunTrial) -> list[dict[str, Any]]:
     trials = planned_trials(config, store.url, _images_of_trials())
     known = {trial.key: row for trial in trials if (row := _logged(store, trial))}
     missing = [trial for trial in trials if trial.key not in known]
-    errors = (_run_here if config.cluster.address == "none" else _run_on_ray)(
-        config, store, missing, run_trial
-    )
+    run_missing = _run_here if config.cluster.address == "none" else _run_on_ray
+    errors = run_missing(config, store, missing, run_trial)
     rows = []
     for trial in trials:
         row = {"trial": trial.key, "fields": trial.fields, "reused": trial.key in known}

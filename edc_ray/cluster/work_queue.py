@@ -1,8 +1,8 @@
 """Policy of a stage on actors: which actor gets which unit, what is retried, when an actor is replaced.
 
-Ray is behind the `Pool` protocol, so the policy is tested without it. An error that a unit raises would occur
-again: it is reported, and the actor continues. If an actor dies, its unit goes to the end of the queue and is
-retried on another actor, so a unit that kills its actors delays no other.
+Ray is behind the `Pool` protocol, so the policy is tested without it. A unit that raises would raise again:
+its error is reported, and the actor continues. The unit of an actor that died goes to the end of the queue
+and is retried on another actor, so a unit that kills its actors delays no other.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Pool(Protocol):
         ...
 
     def release(self) -> None:
-        """The queue needs no actor any more. Busy ones must end."""
+        """The queue needs no more actors. Busy ones must end."""
         ...
 
 
@@ -51,8 +51,6 @@ class WorkQueue:
     """Runs units on a pool of actors.
 
     Args:
-        pool: of the actors.
-        units: to run, in any order.
         num_actors: most actors; never more than there are units left.
         min_actors: number of ready actors at which work starts.
         retries: of a unit whose actor died.

@@ -23,7 +23,7 @@ from edc_ray.errors import ArtifactError, EdcRayError
 
 @dataclass(frozen=True)
 class _OpenFile:
-    """A file of labels; `shared` is its first row, of what all have in common."""
+    """A file of labels; `shared` is its first row of the column that all rows share."""
 
     shard: ShardInfo
     groups: ParquetGroups
@@ -31,17 +31,10 @@ class _OpenFile:
 
 
 class LabelEpochs:
-    """Label rows of a complete relabel by epoch, whatever codec they are stored with.
+    """Label rows of a complete relabel by epoch, stored with any codec.
 
-    One file is open, and one of its row groups is kept as it is stored; the rows of an epoch are decoded
-    when it is asked for. Threads must not share one; another process may use a copy.
-
-    Args:
-        store, folder, manifest: of the stage.
-        cache: see `open_shard`.
-
-    Attributes:
-        numbers: of the stored epochs, ascending.
+    At most one file is open, and one of its row groups is kept in stored form. Threads must not share an
+    object; another process may use a copy. `numbers` are those of the stored epochs, ascending.
     """
 
     def __init__(self, store: Store, folder: str, manifest: Manifest, cache: str | None = None) -> None:
@@ -55,7 +48,7 @@ class LabelEpochs:
         return {**self.__dict__, "_open": None, "_group": None}
 
     def count(self, epoch: int) -> int:
-        """Rows of a stored epoch, by its record."""
+        """Rows of a stored epoch, according to its record."""
         record = self._records[epoch]
         return sum(shard.rows for shard in record.shards) // len(epochs_of(record))
 
@@ -77,7 +70,7 @@ class LabelEpochs:
                 f"{self.urls(epoch)}: a part of the labels of epoch {epoch}",
                 found=f"{found} rows", expected=f"{expected or 'some'} rows", next="run relabel again",
             )  # fmt: skip
-        return LabelRows.concatenate(parts)  # a copy: the row group can go
+        return LabelRows.concatenate(parts)  # a copy, so that the row group can be freed
 
     def _parts(self, shard: ShardInfo, epoch: int) -> Iterator[LabelRows]:
         url = self._store.join(layout.join_path(self._folder, shard.path))
@@ -93,7 +86,7 @@ class LabelEpochs:
         return (decoded_label_rows(table, url=url) for table in tables)
 
     def _tables(self, shard: ShardInfo, epoch: int) -> Iterator[pa.Table]:
-        """The rows of an epoch as they are stored, of each row group that holds some."""
+        """The stored rows of an epoch, from each row group that holds some."""
         file = self._file(shard)
         for index in file.groups.groups_with("epoch", epoch):
             table = _rows_of(self._table(file, index), epoch)
@@ -102,7 +95,7 @@ class LabelEpochs:
 
     def _file(self, shard: ShardInfo) -> _OpenFile:
         if self._open is None or self._open.shard != shard:
-            self._open = self._group = None  # the old one goes before the new one comes
+            self._open = self._group = None  # frees the old file before the new one is opened
             source = open_shard(self._store, self._folder, shard, self._cache)
             self._open = _opened(shard, source, ours=self._store.is_ours)
         return self._open
@@ -134,7 +127,7 @@ def _opened(shard: ShardInfo, source: pa.NativeFile, *, ours: bool) -> _OpenFile
 
 def _rows_of(table: pa.Table, epoch: int) -> pa.Table:
     if "epoch" not in table.column_names:
-        return table  # refused by who reads its columns
+        return table  # the reader of its columns refuses it
     places = np.flatnonzero(table.column("epoch").to_numpy() == epoch)
     if not len(places) or places[-1] - places[0] + 1 == len(places):
         return table.slice(places[0] if len(places) else 0, len(places))
@@ -142,9 +135,9 @@ def _rows_of(table: pa.Table, epoch: int) -> pa.Table:
 
 
 def _with_shared(table: pa.Table, shared: pa.Table | None) -> pa.Table:
-    """What all labels of a file have in common stands in its first row; here in the first row of a part."""
+    """Copy what all rows share from the file's first row to the first row of a part."""
     if shared is None or not pa.types.is_binary(shared.column(SHARED).type):
-        return table  # refused by who decodes it
+        return table  # its decoder refuses it
     column = shared.column(SHARED).combine_chunks()
     rest = pa.nulls(table.num_rows - 1, column.type)
     place = table.column_names.index(SHARED)

@@ -24,13 +24,9 @@ Pair = TypeVar("Pair")
 def rows_of_views(
     epoch: int, views: EpochViews, labels_M: np.ndarray, ipc_ids_M: np.ndarray, logits_NK: np.ndarray
 ) -> LabelRows:
-    """The rows of one epoch, in the order of its views.
+    """The rows of one epoch, in the order of its views, of M images that `views.image` indexes.
 
-    Args:
-        epoch: from 0.
-        views: of N images; `views.image` indexes the M images.
-        labels_M, ipc_ids_M: of each image.
-        logits_NK: soft labels in their stored form.
+    The logits are soft labels in their stored form.
     """
     image, partner, crops = views.image, views.image[views.partner], views.crops
     bands, changes = views.bands, views.changes
@@ -63,12 +59,7 @@ def rows_of_views(
 def views_of_rows(
     rows: LabelRows, place: Mapping[tuple[int, int], int], *, url: str = "an epoch of labels"
 ) -> EpochViews:
-    """The views of one epoch's rows, for `core.views.views.render_views`.
-
-    Args:
-        rows: of one epoch.
-        place: (label, ipc_id) -> index of the image.
-        url: name of the rows in errors.
+    """The views of one epoch's rows. `place` is (label, ipc_id) -> index of the image.
 
     Raises:
         ArtifactError: a row names an unknown image, or rows are mixed in several ways.
@@ -92,12 +83,7 @@ def views_of_rows(
 
 
 def refuse_views_outside(rows: LabelRows, image_size: int, *, url: str) -> None:
-    """Refuse views that cannot be cut out of their images.
-
-    Args:
-        rows: of one epoch.
-        image_size: side of the images.
-        url: name of the rows in errors.
+    """Refuse views that cannot be cut out of their images, whose side is `image_size`.
 
     Raises:
         ArtifactError: a crop or box reaches outside the image, a band is missing, or an operation is unknown.
@@ -149,14 +135,10 @@ def _pair(kind: Callable[[Any, Any], Pair], first: Any, second: Any) -> Pair | N
 def _find(
     place: Mapping[tuple[int, int], int], labels: np.ndarray, ipc_ids: np.ndarray, url: str
 ) -> np.ndarray:
+    pairs = zip(labels.tolist(), ipc_ids.tolist(), strict=True)
     try:
-        return np.array(
-            [place[pair] for pair in zip(labels.tolist(), ipc_ids.tolist(), strict=True)], np.int64
-        )
+        return np.array([place[pair] for pair in pairs], np.int64)
     except KeyError as error:
         label, ipc_id = error.args[0]
-        summary = (
-            f"{url}: a label row names an image that is not in the condensed set: "
-            f"label {label}, ipc_id {ipc_id}"
-        )
-        raise ArtifactError(summary, next="run relabel again") from None
+        what = f"{url}: a label row names an image that is not in the condensed set"
+        raise ArtifactError(f"{what}: label {label}, ipc_id {ipc_id}", next="run relabel again") from None

@@ -31,7 +31,7 @@ def encoded_labels_table(
 
     Raises:
         ConfigError: the codec does not exist.
-        ValueError: see `build_labels_table`.
+        ValueError: as `build_labels_table`.
     """
     encoded = None
     if codec != "fp16":

@@ -91,7 +91,9 @@ class ActorPool:
         started = time.monotonic()
         while not (done := ray.wait(list(self._pending), num_returns=1, timeout=SECONDS_UNTIL_WARNED)[0]):
             if not self._has_answered:
-                self._warn(time.monotonic() - started)
+                free, seconds = ray.available_resources(), time.monotonic() - started
+                has = f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs"
+                logger.warning("no actor has started for %.0f s; the cluster has %s free", seconds, has)
         return self._event(done[0])
 
     def release(self) -> None:
@@ -124,11 +126,6 @@ class ActorPool:
             return PoolEvent(actor, "lost", error=error)
         self._has_answered = True
         return PoolEvent(actor, "ready") if is_beginning else PoolEvent(actor, "done", record=record)
-
-    def _warn(self, seconds: float) -> None:
-        free = ray.available_resources()
-        has = f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs"
-        logger.warning("no actor has started for %.0f s; the cluster has %s free", seconds, has)
 
 
 def cause_of(error: RayTaskError) -> Exception:

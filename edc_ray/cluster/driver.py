@@ -54,7 +54,11 @@ class RayExecutor:
 
     def __call__(self, stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterable[Outcome]:
         """One Outcome per unit, in the order in which they end."""
-        data, cluster = self._reference_to(context.data), context.config.cluster
+        cluster = context.config.cluster
+        if self._shared is None or self._shared[0] is not context.data:
+            # Stored once. All workers of a node read it without a copy.
+            self._shared = (context.data, ray.put(context.data))
+        data = self._shared[1]
         if stage.spread == "train":
             self.close()  # frees the CPUs and GPUs of the actors for the workers of Ray Train
             return train_units(stage, context, data, units, self._size, self._num_actors)
@@ -75,9 +79,3 @@ class RayExecutor:
         if self._pool is not None:
             self._pool.close()
         self._pool = None
-
-    def _reference_to(self, data: object) -> ray.ObjectRef[Any]:
-        """The data in Ray's object store, stored once. All workers of a node read it without a copy."""
-        if self._shared is None or self._shared[0] is not data:
-            self._shared = (data, ray.put(data))
-        return self._shared[1]

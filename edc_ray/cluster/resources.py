@@ -27,12 +27,10 @@ def worker_size(config: RunConfig, nodes: Sequence[Node]) -> WorkerSize:
         ResourceError: device=cuda, but workers hold no GPU.
         ConfigError: more than one GPU for each actor, but not a whole number.
     """
-    cluster = config.cluster
-    gpus_there = sum(node.get("GPU", 0) for node in nodes)
-    if cluster.gpus_per_actor is not None:
-        gpus = cluster.gpus_per_actor
-    else:
-        gpus = 1.0 if config.device in ("auto", "cuda") and (gpus_there or config.device == "cuda") else 0.0
+    gpus = config.cluster.gpus_per_actor
+    if gpus is None:
+        has_gpus = any(node.get("GPU", 0) for node in nodes)
+        gpus = 1.0 if config.device == "cuda" or (config.device == "auto" and has_gpus) else 0.0
     if config.device == "cuda" and gpus == 0:
         raise ResourceError(
             "device=cuda, but each actor holds no GPU",
@@ -41,7 +39,7 @@ def worker_size(config: RunConfig, nodes: Sequence[Node]) -> WorkerSize:
         )
     if gpus > 1 and gpus != int(gpus):
         raise ConfigError("cluster.gpus_per_actor above 1 is a whole number", found=gpus)
-    return WorkerSize(cluster.cpus_per_actor, gpus)
+    return WorkerSize(config.cluster.cpus_per_actor, gpus)
 
 
 def worker_device(config: RunConfig, size: WorkerSize) -> str:

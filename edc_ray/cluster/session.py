@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
@@ -33,7 +34,21 @@ def ray_session(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _connect(address)
+    # Lines from workers would break the progress display. Ray keeps them in its logs.
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        options["include_dashboard"] = False
+    try:
+        ray.init(address, **options)
+    except ConnectionError as error:
+        if address == "local":
+            raise
+        raise ResourceError(
+            "there is no Ray cluster to join",
+            found=str(error).strip().splitlines()[0],
+            expected=f"a running cluster at cluster.address={address}",
+            next="submit with `ray job submit`, or set cluster.address=local",
+        ) from error
     try:
         yield
     finally:
@@ -61,21 +76,3 @@ def checked_address(address: str) -> str:
 def alive_nodes() -> list[Mapping[str, float]]:
     """Resources ("CPU", "GPU") of each alive node of the cluster."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def _connect(address: str) -> None:
-    # Lines from workers would break the progress display. Ray keeps them in its logs.
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address == "local":
-        # Without "local", init would join a cluster that Ray remembers on this machine.
-        ray.init("local", include_dashboard=False, **quiet)
-        return
-    try:
-        ray.init(address, **quiet)
-    except ConnectionError as error:
-        raise ResourceError(
-            "there is no Ray cluster to join",
-            found=str(error).strip().splitlines()[0],
-            expected=f"a running cluster at cluster.address={address}",
-            next="submit with `ray job submit`, or set cluster.address=local",
-        ) from error

@@ -58,7 +58,10 @@ def train_units(
     # A unit causes at most retries + 1 deaths, and in a group one error. The rest is a margin.
     failures = FailureConfig(max_failures=len(units) * (retries + 1) + retries)
     with tempfile.TemporaryDirectory(prefix="edc-ray-train-", ignore_cleanup_errors=True) as scratch:
-        desk = _start_desk(units, retries)
+        # On the driver's node and without a CPU, so that the workers can have all CPUs.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor: Any = ray.remote(concurrency_groups={"run": 1})(TrainRun)  # type: ignore[call-overload]
+        desk = actor.options(num_cpus=0, scheduling_strategy=here).remote(units, retries)
         # No checkpoint is reported, so only the controller on this node uses the scratch folder, and the
         # nodes need not share it.
         config = RunConfig(name=stage.name, storage_path=scratch, failure_config=failures)
@@ -69,7 +72,10 @@ def train_units(
                 del left[outcome.unit.key]
                 yield outcome
             has_ended = True
-            yield from _unfinished(_failure_of(run), left)
+            ray.get(run)
+            yield from _unfinished(None, left)
+        except RayTaskError as error:
+            yield from _unfinished(cause_of(error), left)
         except RayActorError as error:  # the desk died
             yield from _unfinished(error, left)
         finally:
@@ -84,13 +90,6 @@ def _outcomes(desk: Any, run: ray.ObjectRef[Any]) -> Iterator[Outcome]:
             return
 
 
-def _start_desk(units: list[WorkUnit], retries: int) -> Any:
-    # On the driver's node and without a CPU, so that the workers can have all CPUs.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor: Any = ray.remote(concurrency_groups={"run": 1})(TrainRun)  # type: ignore[call-overload]
-    return actor.options(num_cpus=0, scheduling_strategy=here).remote(units, retries)
-
-
 def _end(desk: Any, *, early: bool) -> None:
     # A run that is stopped early ends with the desk, but Ray keeps its resources reserved while this driver
     # lives. A finished run has freed them.
@@ -101,14 +100,6 @@ def _end(desk: Any, *, early: bool) -> None:
     ray.kill(desk)
     if workplace is not None:
         remove_placement_group(workplace)
-
-
-def _failure_of(run: ray.ObjectRef[Any]) -> Exception | None:
-    try:
-        ray.get(run)
-    except RayTaskError as error:
-        return cause_of(error)
-    return None
 
 
 def _unfinished(reason: Exception | None, left: Mapping[str, WorkUnit]) -> Iterator[Outcome]:

@@ -17,7 +17,7 @@ from ray.exceptions import RayTaskError
 
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
-from edc_ray.cluster.resources import WorkerSize, check_fit, check_storage, worker_device, worker_size
+from edc_ray.cluster.resources import check_fit, check_storage, worker_device, worker_size
 from edc_ray.cluster.session import alive_nodes, ray_session
 from edc_ray.cluster.sweep_plan import Trial, planned_trials
 from edc_ray.config.run import RunConfig
@@ -98,27 +98,21 @@ def _run_on_ray(config: RunConfig, store: Store, trials: list[Trial], run_trial:
         if not config.cluster.autoscaling:
             at_once = min(config.sweep.max_concurrent, len(trials))
             check_fit("the sweep", at_once, size, nodes, field="sweep.max_concurrent", noun="trials")
-        tuner = _tuner(config, store, trials, run_trial, size, scratch)
+        # A trial uses only what it holds: a worker without a GPU may still see one.
+        device = {"device": worker_device(config, size)}
+        by_key = {one.key: replace(one, config=one.config.model_copy(update=device)) for one in trials}
+
+        def trainable(space: dict[str, str]) -> dict[str, Any]:
+            return _run_and_log(store, by_key[space["trial"]], run_trial)
+
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": size.cpus, "gpu": size.gpus}),
+            param_space={"trial": tune.grid_search(list(by_key))},
+            tune_config=tune.TuneConfig(max_concurrent_trials=config.sweep.max_concurrent),
+            run_config=tune.RunConfig(name=config.run.name, storage_path=scratch, verbose=0),
+        )
         failed = [result for result in tuner.fit() if result.error is not None]
     return {result.config["trial"]: _explained(result.error) for result in failed if result.config}
-
-
-def _tuner(
-    config: RunConfig, store: Store, trials: list[Trial], run_trial: RunTrial, size: WorkerSize, scratch: str
-) -> tune.Tuner:
-    # A trial uses only what it holds: a worker without a GPU may still see one.
-    device = {"device": worker_device(config, size)}
-    by_key = {trial.key: replace(trial, config=trial.config.model_copy(update=device)) for trial in trials}
-
-    def trainable(space: dict[str, str]) -> dict[str, Any]:
-        return _run_and_log(store, by_key[space["trial"]], run_trial)
-
-    return tune.Tuner(
-        tune.with_resources(trainable, {"cpu": size.cpus, "gpu": size.gpus}),
-        param_space={"trial": tune.grid_search(list(by_key))},
-        tune_config=tune.TuneConfig(max_concurrent_trials=config.sweep.max_concurrent),
-        run_config=tune.RunConfig(name=config.run.name, storage_path=scratch, verbose=0),
-    )
 
 
 def _run_and_log(store: Store, trial: Trial, run_trial: RunTrial) -> dict[str, Any]:

@@ -94,7 +94,12 @@ class WorkQueue:
         there = len(self._starting) + len(self._idle) + len(self._busy)
         if self._failed_starts > self._retries:
             if there == 0:
-                raise _no_actor_starts(self._start_error)
+                raise ResourceError(
+                    "no actor of the stage starts",
+                    found=brief(self._start_error),
+                    next="see the worker logs of Ray, or run with cluster.address=none, which shows errors "
+                    "directly",
+                )
             return  # the others continue
         for _ in range(wanted - there):
             self._starting.add(self._pool.start())
@@ -136,14 +141,6 @@ def worker_died(unit: WorkUnit, times: int, reason: Exception | None) -> Resourc
         f"{unit.stage}: the worker of unit '{unit.title}' died {times} time{'s' if times > 1 else ''}",
         found=brief(reason),
         next="often memory runs out: set a smaller cluster.num_actors, or smaller units or batches",
-    )
-
-
-def _no_actor_starts(reason: Exception | None) -> ResourceError:
-    return ResourceError(
-        "no actor of the stage starts",
-        found=brief(reason),
-        next="see the worker logs of Ray, or run with cluster.address=none, which shows errors directly",
     )
 
 

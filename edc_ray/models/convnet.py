@@ -53,29 +53,21 @@ class ConvNet(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Logits [B, K]."""
-        return self.classifier(self._features(images_BCHW).flatten(1))
-
-    def _features(self, images_BCHW: Tensor) -> Tensor:
         # Under autocast or a compiler, which cannot trace the choice of kernels, layers run one by one.
-        if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
-            return self.features(images_BCHW)
-        kernels = norm_pool_kernels_for(images_BCHW.device)
+        one_by_one = torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
+        kernels = None if one_by_one else norm_pool_kernels_for(images_BCHW.device)
         if kernels is None:
-            return self.features(images_BCHW)
-        x = _laid_out(images_BCHW, kernels.memory_format)
+            return self.classifier(self.features(images_BCHW).flatten(1))
+        x = images_BCHW.contiguous()
+        if kernels.memory_format == torch.channels_last:
+            # In this way a convolution has the format even with one channel.
+            x = images_BCHW.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         for layer in self.features:
             if isinstance(layer, nn.Conv2d):
                 x = layer(x)
             elif isinstance(layer, nn.GroupNorm):
                 x = norm_relu_pool(x, layer.weight, layer.bias, layer.eps, kernels)
-        return x
-
-
-def _laid_out(images_BCHW: Tensor, memory_format: torch.memory_format) -> Tensor:
-    """Images laid out so that their convolution has the format, even with one channel."""
-    if memory_format == torch.channels_last:
-        return images_BCHW.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-    return images_BCHW.contiguous()
+        return self.classifier(x.flatten(1))
 
 
 def convnet_w128(*, num_classes: int, image_size: int, channels: int) -> ConvNet:

@@ -59,9 +59,6 @@ class MobileNetV2(nn.Module):
         self.blocks = nn.Sequential(*stages)
         self.conv2 = Conv2dNormActivation(width, _LAST_WIDTH, kernel_size=1)
         self.classifier = nn.Linear(_LAST_WIDTH, num_classes)
-        self._initialise()
-
-    def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

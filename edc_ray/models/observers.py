@@ -105,7 +105,6 @@ def network_from_bytes(
     data: bytes,
     *,
     name: str | None = None,
-    num_classes: int | None = None,
     image_size: int | None = None,
     channels: int | None = None,
     class_names: Sequence[str] | None = None,
@@ -117,7 +116,7 @@ def network_from_bytes(
         data: the bytes of `network_to_bytes`.
         name: of the network that the caller needs. None accepts any, except a user's own: stored bytes never
             decide which code is imported.
-        num_classes, image_size, channels: that the caller needs; None accepts any.
+        image_size, channels: that the caller needs; None accepts any.
         class_names: in the label order that the caller needs; None accepts any.
         source: name of the bytes in errors, usually a URL.
 
@@ -125,15 +124,21 @@ def network_from_bytes(
         ArtifactError: the bytes are damaged or newer, or hold another network than the caller needs.
     """
     info = read_network_info(data, source=source)
-    wanted = {"name": name, "image_size": image_size, "channels": channels, "num_classes": num_classes}
-    stored = asdict(info) | {"num_classes": len(info.class_names)}
-    for field, value in wanted.items():
-        if value is not None and value != stored[field]:
+    for field, wanted in {"name": name, "image_size": image_size, "channels": channels}.items():
+        found = getattr(info, field)
+        if wanted is not None and wanted != found:
             raise ArtifactError(
-                f"{source}: {field} of the stored network differs", found=stored[field], expected=value
+                f"{source}: {field} of the stored network differs", found=found, expected=wanted
             )
     if class_names is not None and tuple(class_names) != info.class_names:
-        raise _class_names_differ(source, info.class_names, tuple(class_names))
+        pairs = enumerate(zip(info.class_names, class_names, strict=False))
+        index = next((index for index, (found, wanted) in pairs if found != wanted), None)
+        raise ArtifactError(
+            f"{source}: the network was trained on other classes or in another order",
+            found=_class_shown(info.class_names, index),
+            expected=_class_shown(class_names, index),
+            next="train the observers on this dataset: edc-ray stage squeeze",
+        )
     if name is None and family_of(info.name) == "own":
         raise ArtifactError(
             f"{source}: the stored network is a user's own",
@@ -165,17 +170,5 @@ def _built(info: NetworkInfo, stored: int) -> nn.Module:
     return build_network(info.name, **sizes, seed=0)
 
 
-def _class_names_differ(source: str, found: tuple[str, ...], expected: tuple[str, ...]) -> ArtifactError:
-    index = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), None)
-    if index is None:
-        return ArtifactError(
-            f"{source}: the network was trained on other classes",
-            found=f"{len(found)} classes",
-            expected=f"{len(expected)} classes",
-        )
-    return ArtifactError(
-        f"{source}: the network was trained on other classes or in another order",
-        found=f"class {index} is '{found[index]}'",
-        expected=f"class {index} is '{expected[index]}'",
-        next="train the observers on this dataset: edc-ray stage squeeze",
-    )
+def _class_shown(class_names: Sequence[str], index: int | None) -> str:
+    return f"{len(class_names)} classes" if index is None else f"class {index} is '{class_names[index]}'"

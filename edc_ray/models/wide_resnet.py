@@ -58,9 +58,6 @@ class WideResNet(nn.Module):
         self.layer1, self.layer2, self.layer3 = groups
         self.bn = nn.BatchNorm2d(width)
         self.fc = nn.Linear(width, num_classes)
-        self._initialise()
-
-    def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -40,7 +40,9 @@ def write_grid(
     """
     _check(images_NCHW, columns, row_names)
     factor = max(1, math.ceil(_SHOWN_SIDE / min(images_NCHW.shape[2:])))
-    tiles = _tiles(images_NCHW, factor)
+    # Grey becomes three equal channels.
+    coloured = np.broadcast_to(images_NCHW, (len(images_NCHW), 3, *images_NCHW.shape[2:]))
+    tiles = coloured.transpose(0, 2, 3, 1).repeat(factor, axis=1).repeat(factor, axis=2)
     font = ImageFont.load_default(_FONT_SIZE)
     names = [_shortened(name, font) for name in row_names]
     left = _MARGIN + (math.ceil(max(font.getlength(name) for name in names)) + _MARGIN if names else 0)
@@ -73,12 +75,6 @@ def _check(images_NCHW: np.ndarray, columns: int, row_names: Sequence[str]) -> N
     rows = math.ceil(len(images_NCHW) / columns)
     if row_names and len(row_names) != rows:
         raise ValueError(f"{len(row_names)} names for {rows} rows")
-
-
-def _tiles(images_NCHW: np.ndarray, factor: int) -> np.ndarray:
-    """[N, H * factor, W * factor, 3]; grey becomes three equal channels."""
-    pixels = np.broadcast_to(images_NCHW, (len(images_NCHW), 3, *images_NCHW.shape[2:])).transpose(0, 2, 3, 1)
-    return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def _shortened(name: str, font: _Font) -> str:

@@ -111,7 +111,8 @@ class ShownTable:
 
 def results_table(rows: Sequence[ResultRow], title: str = "") -> ShownTable:
     """The table of results."""
-    headings = _headings(rows)
+    measured = ["ECE"] if any(row.ece_mean is not None for row in rows) else []
+    headings = [*_HEADINGS, *measured, *(["note"] if any(row.note for row in rows) else [])]
     return ShownTable(title, headings, [_cells(row, headings) for row in rows])
 
 
@@ -137,11 +138,6 @@ def _mean_of_all(group: list[Mapping[str, Any]], name: str) -> float | None:
     """Mean of a figure; None unless every student of the group has it."""
     values = [float(result[name]) for result in group if result.get(name) is not None]
     return fmean(values) if len(values) == len(group) else None
-
-
-def _headings(rows: Sequence[ResultRow]) -> list[str]:
-    measured = ["ECE"] if any(row.ece_mean is not None for row in rows) else []
-    return [*_HEADINGS, *measured, *(["note"] if any(row.note for row in rows) else [])]
 
 
 def _cells(row: ResultRow, headings: Sequence[str]) -> list[str]:

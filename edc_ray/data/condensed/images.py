@@ -191,6 +191,7 @@ class CondensedViews(StoredViews, Dataset[View]):
         epoch: the first to show; see `set_epoch`.
 
     Attributes:
+        epoch: its number.
         rows: the stored view parameters and logits of the epoch.
         views: the parameters for `render_views`. `views.image` indexes `images`.
         num_epochs: number of stored epochs.
@@ -206,24 +207,14 @@ class CondensedViews(StoredViews, Dataset[View]):
     ) -> None:
         super().__init__(url, storage_options, cache)
         self.num_epochs = len(self.epochs.numbers)
-        self._loaded = self.load(epoch)
-
-    @property
-    def epoch(self) -> int:
-        return self._loaded.number
-
-    @property
-    def rows(self) -> LabelRows:
-        return self._loaded.rows
-
-    @property
-    def views(self) -> EpochViews:
-        return self._loaded.views
+        self.epoch = -1
+        self.set_epoch(epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Show another epoch. Raises what `load` raises."""
         if epoch != self.epoch:
             self._loaded = self.load(epoch)
+            self.epoch, self.rows, self.views = self._loaded
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -257,17 +248,14 @@ def open_stage(url: str | Store, options: dict[str, Any] | None, stage: str) -> 
         manifest = read_manifest(store, folder)
         if manifest is not None and manifest.stage == stage:
             return store, folder, manifest
+    has_images = read_manifest(store, layout.stage_folder("recover")) is not None
     found, hint = None, f"edc-ray stage {stage} RECIPE, with the storage.root and run.name of this run"
     if not store.list():
         found, hint = "nothing there", "give the URL of a run: <storage.root>/<run.name>"
-    elif stage == "relabel" and not store.exists(layout.RUN_CONFIG) and _has_images(store):
+    elif stage == "relabel" and not store.exists(layout.RUN_CONFIG) and has_images:
         hint = f"label them in another run: init.source={store.url} recover.enabled=false"
     what = f"stage {stage} is not complete in {store.url}"
     raise ArtifactError(what, found=found, expected="its manifest", next=hint)
-
-
-def _has_images(store: Store) -> bool:
-    return read_manifest(store, layout.stage_folder("recover")) is not None
 
 
 def read_condensed_images(
@@ -301,20 +289,7 @@ def part_of_images(
     rows: ImageRows, ipc: int | None, classes: Sequence[str] | None, *, url: str = "a condensed set"
 ) -> ImageRows:
     """Some images of a set, by label, then ipc id. Arguments and errors: see CondensedImages."""
-    names = rows.class_names if classes is None else tuple(classes)
-    _refuse_other_names(rows.class_names, names, url)
-    most = int(rows.ipc_ids.max()) + 1
-    if ipc is not None and not 1 <= ipc <= most:
-        raise ConfigError(f"{url} has fewer images of a class", found=f"ipc={ipc}", expected=f"1 to {most}")
-    label_of = np.full(len(rows.class_names), -1)
-    label_of[[rows.class_names.index(name) for name in names]] = np.arange(len(names))
-    labels = label_of[rows.labels]
-    kept = np.flatnonzero((labels >= 0) & (rows.ipc_ids < (most if ipc is None else ipc)))
-    kept = kept[np.lexsort((rows.ipc_ids[kept], labels[kept]))]
-    return ImageRows(rows.images[kept], labels[kept], rows.ipc_ids[kept], names)
-
-
-def _refuse_other_names(known: Sequence[str], names: Sequence[str], url: str) -> None:
+    known, names = rows.class_names, rows.class_names if classes is None else tuple(classes)
     if not names or len(set(names)) < len(names):
         raise ConfigError("name at least one class, and each class once", found=", ".join(names) or "none")
     for name in names:
@@ -325,6 +300,15 @@ def _refuse_other_names(known: Sequence[str], names: Sequence[str], url: str) ->
                 expected=", ".join(known[:5]) + (", ..." if len(known) > 5 else ""),
                 next=f"did you mean '{near[0]}'?" if near else None,
             )
+    most = int(rows.ipc_ids.max()) + 1
+    if ipc is not None and not 1 <= ipc <= most:
+        raise ConfigError(f"{url} has fewer images of a class", found=f"ipc={ipc}", expected=f"1 to {most}")
+    label_of = np.full(len(known), -1)
+    label_of[[known.index(name) for name in names]] = np.arange(len(names))
+    labels = label_of[rows.labels]
+    kept = np.flatnonzero((labels >= 0) & (rows.ipc_ids < (most if ipc is None else ipc)))
+    kept = kept[np.lexsort((rows.ipc_ids[kept], labels[kept]))]
+    return ImageRows(rows.images[kept], labels[kept], rows.ipc_ids[kept], names)
 
 
 def images_digest(manifest: Manifest) -> str | None:

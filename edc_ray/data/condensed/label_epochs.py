@@ -73,9 +73,15 @@ class LabelEpochs:
         return LabelRows.concatenate(parts)  # a copy, so that the row group can be freed
 
     def _parts(self, shard: ShardInfo, epoch: int) -> Iterator[LabelRows]:
+        """The rows of an epoch in a file, from each row group that holds some."""
         url = self._store.join(layout.join_path(self._folder, shard.path))
+        tables = []
         try:
-            tables = list(self._tables(shard, epoch))
+            file = self._file(shard)
+            for index in file.groups.groups_with("epoch", epoch):
+                table = _rows_of(self._table(file, index), epoch)
+                if table.num_rows:
+                    tables.append(_with_shared(table, file.shared))
         except EdcRayError:
             raise
         except Exception as error:  # Arrow raises TypeError, KeyError and others besides its own
@@ -85,19 +91,18 @@ class LabelEpochs:
             ) from error
         return (decoded_label_rows(table, url=url) for table in tables)
 
-    def _tables(self, shard: ShardInfo, epoch: int) -> Iterator[pa.Table]:
-        """The stored rows of an epoch, from each row group that holds some."""
-        file = self._file(shard)
-        for index in file.groups.groups_with("epoch", epoch):
-            table = _rows_of(self._table(file, index), epoch)
-            if table.num_rows:
-                yield _with_shared(table, file.shared)
-
     def _file(self, shard: ShardInfo) -> _OpenFile:
         if self._open is None or self._open.shard != shard:
             self._open = self._group = None  # frees the old file before the new one is opened
             source = open_shard(self._store, self._folder, shard, self._cache)
-            self._open = _opened(shard, source, ours=self._store.is_ours)
+
+            def fetch(ranges: Ranges) -> list[bytes]:
+                return [source.read_at(number, start) for start, number in ranges]
+
+            groups, shared = ParquetGroups(fetch, source.size(), ours=self._store.is_ours), None
+            if SHARED in groups.schema.names and groups.metadata.num_row_groups:
+                shared = groups.read([0], [SHARED]).slice(0, 1)
+            self._open = _OpenFile(shard, groups, shared)
         return self._open
 
     def _table(self, file: _OpenFile, index: int) -> pa.Table:
@@ -113,16 +118,6 @@ def epochs_of(record: Record) -> range:
     """The epochs that a unit of relabel labels."""
     first, last = record.meta["epochs"]
     return range(first, last + 1)
-
-
-def _opened(shard: ShardInfo, source: pa.NativeFile, *, ours: bool) -> _OpenFile:
-    def fetch(ranges: Ranges) -> list[bytes]:
-        return [source.read_at(number, start) for start, number in ranges]
-
-    file, shared = ParquetGroups(fetch, source.size(), ours=ours), None
-    if SHARED in file.schema.names and file.metadata.num_row_groups:
-        shared = file.read([0], [SHARED]).slice(0, 1)
-    return _OpenFile(shard, file, shared)
 
 
 def _rows_of(table: pa.Table, epoch: int) -> pa.Table:

@@ -107,7 +107,17 @@ class CondensedDataset(IterableDataset[ViewBatch]):
         group_size = distributed.get_world_size() if in_group else 1
         self._world_size = group_size if world_size is None else world_size
         self._batch_size, self._seed, self._drop_last = batch_size, shuffle_seed, drop_last
-        self._check()
+        group = self._world_size
+        sizes = {"batch_size": self._batch_size, "world_size": group, "num_epochs": self.num_epochs}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ConfigError(f"{name} is too small", found=size, expected="at least 1")
+        if not 0 <= self._rank < group:
+            raise ConfigError(f"rank {self._rank} does not exist", expected=f"a rank of 0..{group - 1}")
+        fewest = min(map(self.views.epochs.count, self.views.epochs.numbers))
+        if fewest < group:
+            what = "an epoch has fewer views than the group has processes"
+            raise ConfigError(what, found=f"{fewest} views", expected=f"at least {group}")
         self._start = self._next = (0, 0)
 
     def __len__(self) -> int:
@@ -192,19 +202,6 @@ class CondensedDataset(IterableDataset[ViewBatch]):
             "labels": self.views.fingerprint, "batch_size": self._batch_size, "drop_last": self._drop_last,
             "world_size": self._world_size, "shuffle_seed": self._seed,
         }  # fmt: skip
-
-    def _check(self) -> None:
-        group = self._world_size
-        sizes = {"batch_size": self._batch_size, "world_size": group, "num_epochs": self.num_epochs}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ConfigError(f"{name} is too small", found=size, expected="at least 1")
-        if not 0 <= self._rank < group:
-            raise ConfigError(f"rank {self._rank} does not exist", expected=f"a rank of 0..{group - 1}")
-        fewest = min(map(self.views.epochs.count, self.views.epochs.numbers))
-        if fewest < group:
-            what = "an epoch has fewer views than the group has processes"
-            raise ConfigError(what, found=f"{fewest} views", expected=f"at least {group}")
 
 
 def steps_of(count: int, batch_size: int, world_size: int, *, drop_last: bool = False) -> list[slice]:

@@ -50,7 +50,8 @@ class PackedConvolution(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, C, H, W] to [B, C', H', W'], channels last if oneDNN computes."""
-        if not self._takes(input):
+        known = input.device.type == "cpu" and input.dtype == self.weight.dtype == torch.float32
+        if not known or input.dim() != 4 or input.numel() == 0 or torch.is_grad_enabled():
             result = super().forward(input)
             for module in self._behind:
                 result = module(result)
@@ -58,10 +59,6 @@ class PackedConvolution(nn.Conv2d):
         if self._packed is None:
             self._packed = self._pack(input.shape)
         return _convolution(input, *self._packed, _places(self), self._written)
-
-    def _takes(self, input: Tensor) -> bool:
-        known = input.device.type == "cpu" and input.dtype == self.weight.dtype == torch.float32
-        return known and input.dim() == 4 and input.numel() > 0 and not torch.is_grad_enabled()
 
     def _pack(self, shape: torch.Size) -> tuple[Tensor, Tensor | None]:
         weight, bias, (norm,) = self.weight.detach(), self.bias, self._norm

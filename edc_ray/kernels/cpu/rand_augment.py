@@ -24,6 +24,8 @@ _KINDS = (
     "AutoContrast", "Equalize",
 )  # fmt: skip
 """In the order of the kernel's numbers."""
+_KIND_OF_EACH = [_KINDS.index("moving" if is_moving(each.name) else each.name) for each in OPERATIONS]
+"""The kernel's number of each of OPERATIONS."""
 
 
 @cache
@@ -39,7 +41,10 @@ class CompiledRandAugment:
         self._library = library
 
     def __call__(self, images_BCHW: Tensor, params: RandAugmentParams) -> Tensor:
-        if not _takes(images_BCHW) or len(images_BCHW) != len(params):
+        shape = images_BCHW.shape
+        known = images_BCHW.device.type == "cpu" and images_BCHW.dtype == torch.uint8
+        known = known and shape[1] in (1, 3) and math.prod(shape[2:]) <= _LARGEST
+        if not known or len(images_BCHW) != len(params):
             return apply_rand_augment(images_BCHW, params)
         drawn = list(zip(params.operation.flat, params.magnitude.flat, strict=True))
         maps = {
@@ -50,24 +55,11 @@ class CompiledRandAugment:
         pointers = [maps[each].data_ptr() if each in maps else 0 for each in drawn]
         changed = images_BCHW.clone(memory_format=torch.contiguous_format)
         arguments = [
-            changed, _kind_of_each()[torch.from_numpy(params.operation)],
+            changed, torch.tensor(_KIND_OF_EACH)[torch.from_numpy(params.operation)],
             torch.from_numpy(params.magnitude).contiguous(), torch.tensor(pointers, dtype=torch.int64),
         ]  # fmt: skip
         self._library.call("change_images", *arguments, *changed.shape, params.operation.shape[1])
         return changed
-
-
-def _takes(images_BCHW: Tensor) -> bool:
-    shape = images_BCHW.shape
-    known = images_BCHW.device.type == "cpu" and images_BCHW.dtype == torch.uint8
-    return known and shape[1] in (1, 3) and math.prod(shape[2:]) <= _LARGEST
-
-
-@cache
-def _kind_of_each() -> Tensor:
-    """The kernel's number of each of OPERATIONS."""
-    names = ["moving" if is_moving(each.name) else each.name for each in OPERATIONS]
-    return torch.tensor([_KINDS.index(name) for name in names])
 
 
 def _makes_the_same_bytes(kernel: CompiledRandAugment) -> bool:

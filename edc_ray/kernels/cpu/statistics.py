@@ -73,7 +73,7 @@ def _warn(why: str) -> None:
 
 
 class CompiledKernels:
-    """See `StatisticKernels`. Torch's operations handle what the library does not support.
+    """See `StatisticKernels` and `NormKernels`. Torch's operations handle what the library does not support.
 
     Maps of 16 bits are widened first: a copy is far cheaper than torch's passes. Results do not depend on
     the number of threads. Their last bits differ from torch's.
@@ -81,10 +81,11 @@ class CompiledKernels:
 
     name = "compiled"
     memory_format = torch.channels_last
+    dtypes = (torch.float32,)
 
     def __init__(self, library: KernelLibrary) -> None:
         self._library = library
-        self.norms: NormKernels | None = CompiledNorms(library)
+        self.norms: NormKernels | None = self
 
     def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:
         x_BCHW = widened(x_BCHW)
@@ -126,15 +127,6 @@ class CompiledKernels:
         by = [*_contiguous(by_quantity), None, None][:4]
         self._library.call(f"{kind}_gradient", x_BCHW, upstream, target, *sizes, *weights, *by, measured)
         return target
-
-
-class CompiledNorms:
-    """See `core.layers.measured_input.NormKernels`. Results do not depend on the number of threads."""
-
-    dtypes = (torch.float32,)
-
-    def __init__(self, library: KernelLibrary) -> None:
-        self._library = library
 
     def take(self, x_BCHW: Tensor) -> bool:
         return is_taken(x_BCHW) and x_BCHW.is_contiguous(memory_format=torch.channels_last)

@@ -7,8 +7,13 @@ import pytest
 import torch
 
 from edc_ray.kernels.cpu import library
-from edc_ray.kernels.cpu.compiler import CompilationError, kernel_source
-from edc_ray.kernels.cpu.library import KernelLibrary, kernel_library, kernel_of_the_same_bits
+from edc_ray.kernels.cpu.library import (
+    CompilationError,
+    KernelLibrary,
+    kernel_library,
+    kernel_of_the_same_bits,
+    kernel_source,
+)
 
 SOURCE = """
 extern "C" int tell(double *told, const float *numbers, const void *nothing, long whole, double share,

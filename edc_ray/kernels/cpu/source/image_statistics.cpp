@@ -20,21 +20,22 @@ float near_mean(const float *x, long count) {
     return (float)(total / samples);
 }
 
-double variance_around(const float *RESTRICT x, float mean, long count) {
-    double squares = 0, values = 0;
-    for (long first = 0; first < count; first += 1024) {
-        const long end = first + 1024 < count ? first + 1024 : count;
+// Sums of d and of d * d, d = x - centre. A float32 sum holds at most CHUNK numbers.
+template <long CHUNK>
+void sums_around(const float *RESTRICT x, float centre, long count, double *values, double *squares) {
+    *values = *squares = 0;
+    for (long first = 0; first < count; first += CHUNK) {
+        const long end = first + CHUNK < count ? first + CHUNK : count;
         float square = 0, value = 0;
 #pragma omp simd reduction(+ : square, value)
         for (long p = first; p < end; ++p) {
-            const float d = x[p] - mean;
+            const float d = x[p] - centre;
             square += d * d;
             value += d;
         }
-        squares += square;
-        values += value;
+        *squares += square;
+        *values += value;
     }
-    return squares / count - (values / count) * (values / count);
 }
 
 // Adds K planes, `stride` apart, to the sums of their places [QUANTITIES][HW]. Behind a plane that has neighbours
@@ -95,6 +96,8 @@ void finish_tiles(const double *sums, float centre, long C, const Tiles &t, bool
 void tiles_of_planes(const float *x, long C, const Tiles &t, bool whole, float *scratch, float *sum, double *total,
                      float centre) {
     const long HW = t.H * t.W, padded = HW + t.W + 1, size = (whole ? 2 : QUANTITIES) * HW;
+    const auto add_all = whole ? add_planes<TOGETHER, false> : add_planes<TOGETHER, true>;
+    const auto add_one = whole ? add_planes<1, false> : add_planes<1, true>;
     long since = 0;
     for (long c = 0; c < C; c += TOGETHER) {
         const long count = c + TOGETHER < C ? TOGETHER : C - c;
@@ -104,15 +107,9 @@ void tiles_of_planes(const float *x, long C, const Tiles &t, bool whole, float *
             from = scratch;
         }
         const long stride = whole ? HW : padded;
-        if (count == TOGETHER) {
-            if (whole) add_planes<TOGETHER, false>(from, stride, centre, sum, HW, t.W);
-            else add_planes<TOGETHER, true>(from, stride, centre, sum, HW, t.W);
-        } else {
-            for (long k = 0; k < count; ++k) {
-                if (whole) add_planes<1, false>(from + k * stride, stride, centre, sum, HW, t.W);
-                else add_planes<1, true>(from + k * stride, stride, centre, sum, HW, t.W);
-            }
-        }
+        if (count == TOGETHER) add_all(from, stride, centre, sum, HW, t.W);
+        else
+            for (long k = 0; k < count; ++k) add_one(from + k * stride, stride, centre, sum, HW, t.W);
         if ((since += TOGETHER) >= FLUSH || c + TOGETHER >= C) {
             flush(sum, total, size);
             since = 0;
@@ -161,20 +158,7 @@ void whole_tiles_of_pixels(const float *x, long C, const Tiles &t, double *total
         end = end_of_run(t, first);
         for (long i = 0; i < t.H; ++i) {
             const long p = i * t.W + first, count = (end - first) * C;
-            const float *from = x + p * C;
-            double values = 0, squares = 0;
-            for (long part = 0; part < count; part += 4096) {
-                const long stop = part + 4096 < count ? part + 4096 : count;
-                float value = 0, square = 0;
-#pragma omp simd reduction(+ : value, square)
-                for (long k = part; k < stop; ++k) {
-                    const float d = from[k] - centre;
-                    value += d;
-                    square += d * d;
-                }
-                values += value, squares += square;
-            }
-            total[p] = values, total[t.H * t.W + p] = squares;
+            sums_around<4096>(x + p * C, centre, count, total + p, total + t.H * t.W + p);
         }
     }
 }
@@ -219,7 +203,9 @@ int image_statistics(const float *x, long planes, long B, long C, long H, long W
             for (long c = 0; c < C; ++c) {
                 const float about = mean_of(image + c * HW, HW);
                 mean[b * width + c] = about;
-                variance[b * width + c] = variance_around(image + c * HW, about, HW);
+                double value, square;
+                sums_around<1024>(image + c * HW, about, HW, &value, &square);
+                variance[b * width + c] = square / HW - (value / HW) * (value / HW);
             }
             if (R) tiles_of_planes(image, C, t, whole, sum + 3 * C + places, sum + 3 * C, place, centre);
         } else {

@@ -126,11 +126,9 @@ extern "C" {
 // image, those of each image by itself [2][B][C].
 int norms_forward(const float *x, const float *scale, const float *shift, long activation, float *to, long B, long C,
                   long HW, long by_image, double *out, int threads) {
-    const auto run = activation == RELU    ? normalised<RELU>
-                     : activation == RELU6 ? normalised<RELU6>
-                     : activation == SILU  ? normalised<SILU>
-                                           : normalised<NONE>;
-    return run(x, scale, shift, to, B, C, HW, by_image != 0, out, threads);
+    const auto none = normalised<NONE>;
+    const decltype(none) all[] = {none, normalised<RELU>, normalised<RELU6>, normalised<SILU>};
+    return all[activation](x, scale, shift, to, B, C, HW, by_image != 0, out, threads);
 }
 
 // to = scale * activation'(scale * x + shift) * g + constant + slope * x; g: null is 0. constant and slope come from the
@@ -142,10 +140,9 @@ int norms_gradient(const float *x, const float *g, const float *scale, const flo
     float *const constant = memory.at, *const slope = constant + C;
     if (!constant) return 1;
     if (measured) channel_coefficients(by_mean, by_variance, measured, (double)B * HW, C, constant, slope);
-    const auto row = activation == RELU    ? norm_gradient_row<RELU>
-                     : activation == RELU6 ? norm_gradient_row<RELU6>
-                     : activation == SILU  ? norm_gradient_row<SILU>
-                                           : norm_gradient_row<NONE>;
+    const auto none = norm_gradient_row<NONE>;
+    const decltype(none) all[] = {none, norm_gradient_row<RELU>, norm_gradient_row<RELU6>, norm_gradient_row<SILU>};
+    const auto row = all[activation];
     const long part = 64, parts = (B * HW + part - 1) / part;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long k = 0; k < parts; ++k) {

@@ -11,8 +11,7 @@ import safetensors.torch
 from torch import nn
 
 from edc_ray.errors import ArtifactError
-from edc_ray.models.construction import family_of
-from edc_ray.models.registry import build_network, check_network
+from edc_ray.models.registry import build_network, check_network, family_of
 from edc_ray.models.weight_files import load_state
 
 SCHEMA_VERSION = 1

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from edc_ray.errors import ArtifactError, ConfigError
-from edc_ray.models.construction import family_of, import_extra
 from edc_ray.models.observers import read_network_info
 from edc_ray.models.official_paths import from_official_state
-from edc_ray.models.registry import head_keys
+from edc_ray.models.registry import family_of, head_keys, import_extra
 from edc_ray.models.weight_files import fetch_weights, load_state, read_state
 
 # What the official scripts use. torchvision's own default is a later recipe for some networks.

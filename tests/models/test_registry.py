@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from edc_ray.errors import ConfigError
-from edc_ray.models.construction import network_names
-from edc_ray.models.registry import build_network, check_network
+from edc_ray.models.registry import build_network, check_network, network_names
 
 SMALL = [
     *("convnet_d1", "convnet_d2", "convnet_w128", "convnet_w32", "mobilenet_v2_small", "resnet18_small"),

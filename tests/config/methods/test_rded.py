@@ -5,7 +5,7 @@ import pytest
 from edc_ray.config.methods.rded import rded_batch
 from edc_ray.config.methods.registry import METHODS
 from edc_ray.config.recipes import RECIPES
-from edc_ray.models.construction import network_names
+from edc_ray.models.registry import network_names
 from tests.config.methods.changed_fields import of
 
 

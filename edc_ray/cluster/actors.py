@@ -46,11 +46,7 @@ class ActorPool:
     """StageActors on Ray: the `Pool` of a `WorkQueue`, for one stage after another.
 
     Actors stay for the next stage: a process that imports torch starts more slowly than many units run.
-
-    Args:
-        context: the driver's.
-        data: reference to `context.data` in Ray's object store.
-        size: what each actor holds.
+    `data` is a reference to `context.data` in Ray's object store.
     """
 
     def __init__(self, context: StageContext, data: ray.ObjectRef[Any], size: WorkerSize) -> None:

@@ -37,12 +37,9 @@ def ray_executor(config: RunConfig) -> Iterator[RayExecutor]:
 
 
 class RayExecutor:
-    """Runs the units of a stage on actors or on Ray Train, as the stage says.
+    """Runs the units of a stage on actors, at most `num_actors`, or on Ray Train, as the stage says.
 
-    Args:
-        size: CPUs and GPUs of each worker.
-        num_actors: most actors at once.
-        device_type: of the workers. The run is opened with it, because the driver's machine may have no GPU.
+    The run is opened with the workers' `device_type`, because the driver's machine may have no GPU.
     """
 
     def __init__(self, size: WorkerSize, num_actors: int, device_type: str) -> None:

@@ -17,10 +17,7 @@ _HOST_AND_PORT = re.compile(r"[A-Za-z0-9._-]+:\d+|\[[0-9A-Fa-f:.]+\]:\d+")
 
 @contextmanager
 def ray_session(address: str) -> Iterator[None]:
-    """A connection to Ray within the block.
-
-    An open connection of this process is used and left open. A new one is closed at the end, together with
-    an embedded Ray.
+    """A connection to Ray within the block. One that is open already is used and left open.
 
     Args:
         address: local (an embedded Ray), auto (the cluster in which this process runs), or HOST:PORT of a

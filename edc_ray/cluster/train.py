@@ -39,13 +39,8 @@ def train_units(
 ) -> Iterator[Outcome]:
     """Run units on Ray Train; one Outcome per unit, in the order in which they end.
 
-    Args:
-        stage: sent to the workers, so it may be any value.
-        context: of the driver.
-        data: reference to `context.data` in Ray's object store.
-        units: to run.
-        size: CPUs and GPUs of each worker.
-        num_actors: most workers, if each runs units of its own.
+    The stage is sent to the workers, so it may be any value. `data` is a reference to `context.data` in Ray's
+    object store. At most `num_actors` workers run units of their own.
     """
     left, retries = {unit.key: unit for unit in units}, context.config.cluster.retries
     group_size = stage.num_workers(context.config)

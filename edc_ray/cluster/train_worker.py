@@ -12,7 +12,7 @@ from ray.train.collective import broadcast_from_rank_zero
 
 from edc_ray.artifacts.proof.manifest import Record, read_record
 from edc_ray.artifacts.storage.store import Store
-from edc_ray.cluster.desk import UnitRaisedError, portable
+from edc_ray.cluster.train_run import UnitRaisedError, portable
 from edc_ray.config.run import RunConfig
 from edc_ray.stages.units.context import Group, StageContext, choose_device
 from edc_ray.stages.units.numerics import unit_numerics
@@ -23,12 +23,10 @@ from edc_ray.stages.units.unit_work import do_unit
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What every worker of a Ray Train run needs.
+    """What every worker of a Ray Train run needs: the run, its units by key, and how it shares them.
 
     Args:
-        stage, config, store: of the run.
         data: reference to the opened dataset in Ray's object store.
-        units: by key.
         gpus: of each worker.
         group_size: ranks that run each unit together under DDP; 1: each rank runs its own units.
     """

@@ -38,12 +38,9 @@ _NOT_SEARCHED = ("run", "storage", "cluster", "sweep", "tracking")
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of the search space.
+    """One point of the search space: the fields that differ from the sweep's config, and the complete config.
 
-    Args:
-        key: name of its run below the sweep's folder: a hash of everything that changes the result.
-        fields: that differ from the sweep's config.
-        config: complete.
+    `key` names its run below the sweep's folder. It is a hash of everything that changes the result.
     """
 
     key: str
@@ -168,15 +165,9 @@ def _explained(error: Exception | None) -> str:
 
 
 def planned_trials(config: RunConfig, run_url: str, images_of: Callable[[RunConfig], Any]) -> list[Trial]:
-    """All trials of a sweep, without duplicates.
+    """All trials of a sweep whose run is at `run_url`, without duplicates.
 
-    Args:
-        config: of the sweep.
-        run_url: folder of the sweep's run.
-        images_of: digest of the images of a trial's config, as a JSON value.
-
-    Raises:
-        ConfigError: as `run_sweep`.
+    `images_of` gives a digest of the images of a config as a JSON value. Raises ConfigErrors as `run_sweep`.
     """
     space = config.sweep.space
     if not space:

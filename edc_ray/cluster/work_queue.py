@@ -48,12 +48,9 @@ class Pool(Protocol):
 
 
 class WorkQueue:
-    """Runs units on a pool of actors.
+    """Runs units on a pool of at most `num_actors` actors, never more than there are units left.
 
-    Args:
-        num_actors: most actors; never more than there are units left.
-        min_actors: number of ready actors at which work starts.
-        retries: of a unit whose actor died.
+    Work starts once `min_actors` are ready. A unit whose actor died has `retries`.
     """
 
     def __init__(

@@ -41,15 +41,9 @@ def freeze(network: nn.Module) -> nn.Module:
 def network_to_bytes(
     network: nn.Module, *, name: str, image_size: int, channels: int, class_names: Sequence[str]
 ) -> bytes:
-    """The weights and buffers of a network as safetensors, with its description.
+    """The weights and buffers of a network as safetensors, with what it was built from.
 
-    Args:
-        network: on any device. Its state dict is stored in its own precision.
-        name, image_size, channels: what it was built from.
-        class_names: in label order.
-
-    Returns:
-        Bytes that depend on the arguments alone.
+    The bytes depend on the arguments alone. The state dict is stored in its own precision.
     """
     info = NetworkInfo(name, image_size, channels, tuple(class_names))
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
@@ -115,8 +109,7 @@ def network_from_bytes(
         data: the bytes of `network_to_bytes`.
         name: of the network that the caller needs. None accepts any, except a user's own: stored bytes never
             decide which code is imported.
-        image_size, channels: that the caller needs; None accepts any.
-        class_names: in the label order that the caller needs; None accepts any.
+        image_size, channels, class_names: that the caller needs; None accepts any.
         source: name of the bytes in errors, usually a URL.
 
     Raises:

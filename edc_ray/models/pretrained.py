@@ -49,13 +49,7 @@ Head = Literal["kept", "chosen", "fresh"]
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights as they were stored: name -> tensor.
-
-    Args:
-        source: their name in messages.
-        sha256: of the file.
-        class_names: in label order, if the file has them. An observer of edc-ray does.
-    """
+    """Stored weights, their name in messages, the hash of their file and, if it names them, their classes."""
 
     state: dict[str, Tensor]
     source: str

@@ -43,8 +43,8 @@ def build_network(name: str, *, num_classes: int, image_size: int, channels: int
     """A network whose initial weights depend on the arguments alone.
 
     Args:
-        name: one of `network_names()`, `timm:NAME`, or `module:factory`. The factory is called
-            with those of num_classes, image_size and channels that it takes, and returns a network.
+        name: one of `network_names()`, `timm:NAME`, or `module:factory`. The factory is called with those of
+            num_classes, image_size and channels that it takes, and returns a network.
         num_classes: outputs.
         image_size: side of the square images.
         channels: of the images. Unless it is 3, a torchvision network's first convolution is replaced.
@@ -54,7 +54,8 @@ def build_network(name: str, *, num_classes: int, image_size: int, channels: int
         The network on the CPU, in float32 and training mode, without pretrained weights.
 
     Raises:
-        ConfigError: the name is unknown (the error names the nearest), or the network cannot take the images.
+        ConfigError: the name is unknown (the error names the nearest), its library is not installed, a user's
+            factory does not work, or the network cannot take the images.
     """
     check_network(name, num_classes=num_classes, image_size=image_size, channels=channels)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -142,12 +143,7 @@ def network_names() -> list[str]:
 
 
 def construct(name: str, *, num_classes: int, image_size: int, channels: int) -> nn.Module:
-    """A network with new weights, on torch's default device.
-
-    Raises:
-        ConfigError: the name is unknown (the error names the nearest), its library is not installed, or a
-            user's factory does not work.
-    """
+    """A network with new weights, on torch's default device. Raises what `build_network` raises."""
     builders = {
         "small": _small,
         "torchvision": _torchvision,
@@ -256,11 +252,7 @@ def _factory_of(name: str) -> Any:
 
 
 def import_extra(module: str, name: str, *, extra: str) -> Any:
-    """A library that one of our extras installs.
-
-    Raises:
-        ConfigError: it is not installed. The error says how to install it.
-    """
+    """A library that one of our extras installs. A ConfigError says how to install it."""
     try:
         with warnings.catch_warnings():
             # A library's warnings about its own imports do not help a user of edc-ray.

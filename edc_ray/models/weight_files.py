@@ -51,11 +51,7 @@ def fetch_weights(url: str, digest: str, kept_as: Path) -> bytes:
 
 
 def check_local_weights(url: str, digest: str) -> None:
-    """Refuse a local file that is missing or has another hash, before any work. URLs are not checked.
-
-    Raises:
-        ArtifactError: it cannot be read, or has another hash.
-    """
+    """Refuse a local file that `fetch_weights` would refuse, before any work. URLs are not checked."""
     if _is_local(url):
         _verified(url, digest)
 
@@ -63,13 +59,8 @@ def check_local_weights(url: str, digest: str) -> None:
 def read_state(data: bytes, *, source: str) -> dict[str, Tensor]:
     """The tensors in a file of weights: safetensors, or what torch saved. Nothing else in it is built.
 
-    Args:
-        data: the whole file.
-        source: its name in errors.
-
-    Returns:
-        The state dict, without a wrapper {"state_dict": ...} or {"model": ...} and without the prefix that
-        (Distributed)DataParallel puts before every name.
+    A wrapper {"state_dict": ...} or {"model": ...} is removed, and so is the prefix that
+    (Distributed)DataParallel puts before every name. Errors call the data `source`.
 
     Raises:
         ArtifactError: it is damaged, or holds more than tensors.
@@ -102,9 +93,6 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """`network.load_state_dict`, for a state dict that was stored as tensors alone.
 
     It lacks the versions of modules, which MNASNet asks for. The network's own are used.
-
-    Raises:
-        RuntimeError: keys or shapes differ.
     """
     versioned: Any = OrderedDict(state)
     versioned._metadata = getattr(network.state_dict(), "_metadata", None)

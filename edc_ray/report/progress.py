@@ -89,12 +89,7 @@ class ProgressBar:
     """One bar for all stages of a call, on a terminal or in a notebook. Elsewhere it shows nothing.
 
     In a notebook IPython's display draws it. That needs neither a widget nor a thread, and works while an
-    event loop runs.
-
-    Args:
-        num_stages: of the call.
-        enabled: False shows nothing anywhere.
-        console: by default stderr.
+    event loop runs. By default the console is stderr.
     """
 
     def __init__(self, num_stages: int, *, enabled: bool = True, console: Console | None = None) -> None:

@@ -205,13 +205,9 @@ class CondensedDataset(IterableDataset[ViewBatch]):
 
 
 def steps_of(count: int, batch_size: int, world_size: int, *, drop_last: bool = False) -> list[slice]:
-    """The rows of each step of an epoch, over all processes.
+    """The rows of each step of an epoch, over all processes, each of which gets `batch_size` in a step.
 
-    Args:
-        count: rows of the epoch, at least one for each process.
-        batch_size: rows of one process in a step.
-        world_size: processes.
-        drop_last: leave out a last step with fewer rows, unless it is the only one.
+    With `drop_last`, a last step with fewer rows is left out, unless it is the only one.
     """
     at_once = batch_size * world_size
     begins = list(range(0, count, at_once))

@@ -46,9 +46,9 @@ def kernel_source(name: str) -> Path:
 def compiled_library(source: Path) -> ctypes.CDLL:
     """The library of `source`, from the cache or compiled into it.
 
-    Its name is a hash of everything it is made from: all C++ in its folder, compiler, flags, processor. The
-    cache is the folder that EDC_RAY_KERNEL_CACHE names, else the user's cache folder, else a folder of this
-    process. Several processes may compile at once, because each renames a whole file into place.
+    Its name is a hash of all C++ in its folder, compiler, flags and processor. The cache is the folder that
+    EDC_RAY_KERNEL_CACHE names, else the user's cache folder, else a folder of this process. Several processes
+    may compile at once, because each renames a whole file into place.
 
     Raises:
         CompilationError: there is no compiler, or none of its libraries loads.
@@ -74,11 +74,7 @@ def compiled_library(source: Path) -> ctypes.CDLL:
 
 
 class KernelLibrary:
-    """The functions of a C++ file. Each returns 0, or another number if it found no memory.
-
-    Raises:
-        CompilationError: see `compiled_library`.
-    """
+    """The functions of a C++ file. Each returns 0, or another number if it found no memory."""
 
     def __init__(self, source: Path) -> None:
         self._functions = compiled_library(source)

@@ -6,12 +6,15 @@ import os
 import warnings
 from collections.abc import Sequence
 from functools import cache
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from edc_ray.core.layers.image_statistics import ImageStatistics, image_statistics
 from edc_ray.core.layers.layout_free import LayoutFreeKernels
 from edc_ray.core.layers.measured_input import Activation, NormFormula, NormKernels, StatisticKernels
+from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.network_numerics import HALF_TYPES
 from edc_ray.core.layers.tile_weights import axis_weights
 from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
@@ -60,6 +63,21 @@ def kernels_for(device: torch.device, memory_format: torch.memory_format | None 
     return TORCH_KERNELS
 
 
+@runtime_checkable
+class MeasuresImages(Protocol):
+    """Kernels that can also measure every image by itself."""
+
+    def image_statistics(self, x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
+        """See `core.layers.image_statistics.image_statistics`."""
+        ...
+
+
+def image_statistics_for(device: torch.device) -> ImageStatistics:
+    """The fastest `image_statistics` for a device, chosen like `kernels_for`, with its errors."""
+    kernels = kernels_for(device)
+    return kernels.image_statistics if isinstance(kernels, MeasuresImages) else image_statistics
+
+
 @cache
 def compiled_kernels() -> CompiledKernels | str:
     """The compiled kernels, or why they cannot be used. A process tries once."""
@@ -88,11 +106,11 @@ class CompiledKernels:
         self.norms: NormKernels | None = self
 
     def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:
-        x_BCHW = widened(x_BCHW)
-        if not is_taken(x_BCHW):
+        x_BCHW = _widened(x_BCHW)
+        if not _is_taken(x_BCHW):
             return TORCH_KERNELS.statistics(x_BCHW, patch_side)
         kind, x_BCHW = _laid_out(x_BCHW.detach())
-        sizes, weights = tiles_of(x_BCHW, patch_side)
+        sizes, weights = _tiles_of(x_BCHW, patch_side)
         out = torch.empty(2 * x_BCHW.shape[1] + 2 * sizes[4] * sizes[5], dtype=torch.float64)
         self._library.call(f"{kind}_statistics", x_BCHW, *sizes, *weights, out)
         return out
@@ -114,7 +132,7 @@ class CompiledKernels:
             return self.add_gradient(
                 x_BCHW.float(), patch_side, measured, by_quantity, wide, in_place=owned
             ).to(x_BCHW.dtype)
-        if not is_taken(x_BCHW) or (upstream is not None and upstream.dtype != x_BCHW.dtype):
+        if not _is_taken(x_BCHW) or (upstream is not None and upstream.dtype != x_BCHW.dtype):
             return TORCH_KERNELS.add_gradient(
                 x_BCHW, patch_side, measured, by_quantity, upstream, in_place=in_place
             )
@@ -123,13 +141,30 @@ class CompiledKernels:
         if upstream is not None:
             upstream = upstream.contiguous(memory_format=layout)
         target = upstream if upstream is not None and in_place else torch.empty_like(x_BCHW)
-        sizes, weights = tiles_of(x_BCHW, patch_side)
+        sizes, weights = _tiles_of(x_BCHW, patch_side)
         by = [*_contiguous(by_quantity), None, None][:4]
         self._library.call(f"{kind}_gradient", x_BCHW, upstream, target, *sizes, *weights, *by, measured)
         return target
 
+    def image_statistics(self, x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
+        """See `core.layers.image_statistics.image_statistics`."""
+        library, x_BCHW = kernel_library("image_statistics"), _widened(x_BCHW)
+        if isinstance(library, str) or not _is_taken(x_BCHW):
+            return image_statistics(x_BCHW, patch_side)
+        pixels = x_BCHW.shape[1] > 1 and x_BCHW.is_contiguous(memory_format=torch.channels_last)
+        pixels = pixels and not x_BCHW.is_contiguous()
+        x_BCHW = x_BCHW.detach() if pixels else x_BCHW.detach().contiguous()
+        sizes, weights = _tiles_of(x_BCHW, patch_side)
+        images, channels, _, _, rows, columns = sizes
+        mean, variance = torch.empty(2, images, channels + rows * columns, dtype=torch.float64)
+        library.call("image_statistics", x_BCHW, int(not pixels), *sizes, *weights, mean, variance)
+        quantities = [mean[:, :channels], variance[:, :channels]]
+        if patch_side is not None:
+            quantities += [mean[:, channels:], variance[:, channels:]]
+        return LayerStatistics(*quantities)
+
     def take(self, x_BCHW: Tensor) -> bool:
-        return is_taken(x_BCHW) and x_BCHW.is_contiguous(memory_format=torch.channels_last)
+        return _is_taken(x_BCHW) and x_BCHW.is_contiguous(memory_format=torch.channels_last)
 
     def normalised(
         self, x_BCHW: Tensor, formula: NormFormula, *, measured: bool
@@ -172,12 +207,12 @@ def _contiguous(by_quantity: Sequence[Tensor | None]) -> list[Tensor | None]:
     return [None if each is None else each.contiguous() for each in by_quantity]
 
 
-def is_taken(x_BCHW: Tensor) -> bool:
+def _is_taken(x_BCHW: Tensor) -> bool:
     """Whether the kernels support an input."""
     return x_BCHW.device.type == "cpu" and x_BCHW.dtype == torch.float32 and x_BCHW.numel() > 0
 
 
-def widened(x_BCHW: Tensor) -> Tensor:
+def _widened(x_BCHW: Tensor) -> Tensor:
     """An input in float32 if it has 16 bits and lies on the CPU."""
     half = x_BCHW.device.type == "cpu" and x_BCHW.dtype in HALF_TYPES
     return x_BCHW.detach().float() if half else x_BCHW
@@ -193,7 +228,7 @@ def _laid_out(x_BCHW: Tensor) -> tuple[str, Tensor]:
     return "planes", x_BCHW.contiguous()
 
 
-def tiles_of(
+def _tiles_of(
     x_BCHW: Tensor, patch_side: int | None
 ) -> tuple[tuple[int, ...], tuple[Tensor, Tensor] | tuple[None, None]]:
     """Images, channels, height, width, rows and columns of tiles; the weights of rows and of columns."""

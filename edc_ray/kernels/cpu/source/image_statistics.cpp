@@ -1,5 +1,5 @@
 // Moments of every image by itself on a CPU: see edc_ray/core/layers/image_statistics.py for what they are, and
-// edc_ray/kernels/cpu/image_statistics.py for who calls them.
+// edc_ray/kernels/cpu/statistics.py for who calls them.
 //
 // float32 data, B images of C channels of H rows of W pixels. "planes": stored image by image, channel by channel.
 // "pixels": stored image by image, pixel by pixel (channels last). An image is read once from memory and is one

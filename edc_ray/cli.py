@@ -168,7 +168,7 @@ def gc(
 ) -> None:
     """Remove what killed writers left: temporary files, shards that no record names, pending uploads."""
     from edc_ray.artifacts.proof.garbage import find_garbage, parse_age, remove_garbage
-    from edc_ray.report.garbage_table import garbage_json, print_garbage
+    from edc_ray.report.table import garbage_json, print_garbage
 
     min_age = parse_age(older_than)
     store = open_store(url, writable=False)

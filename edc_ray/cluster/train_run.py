@@ -7,7 +7,6 @@ This file imports little: its process and Ray Train's controller need neither st
 
 from __future__ import annotations
 
-import traceback
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,17 +16,8 @@ from ray.train import RunConfig, ScalingConfig, UserCallback
 from ray.util.placement_group import PlacementGroup
 
 from edc_ray.artifacts.proof.manifest import Record
-from edc_ray.cluster.work_queue import worker_died
-from edc_ray.errors import EdcRayError
+from edc_ray.cluster.work_queue import UnitRaisedError, portable, worker_died
 from edc_ray.stages.units.plan import Outcome, WorkUnit
-
-
-class UnitRaisedError(Exception):
-    """Wraps the portable error of a unit, to distinguish it from a worker's death and from Ray's errors."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
 
 
 class UnitDesk:
@@ -141,17 +131,6 @@ class TellDesk(UserCallback):
             return
         for rank, error in errors.items():
             self._desk.worker_failed.remote(rank, error)
-
-
-def portable(error: Exception) -> Exception:
-    """The error with its traceback as a note, in a form that can be sent to another process.
-
-    Of errors that are not ours only the text is sent, because they may fail to unpickle.
-    """
-    is_ours = isinstance(error, EdcRayError | UnitRaisedError)
-    sent = error if is_ours else RuntimeError(f"{type(error).__name__}: {error}")
-    sent.add_note("".join(traceback.format_exception(error)))
-    return sent
 
 
 def _is_broken_connection(error: Exception) -> bool:

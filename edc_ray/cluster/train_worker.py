@@ -12,7 +12,7 @@ from ray.train.collective import broadcast_from_rank_zero
 
 from edc_ray.artifacts.proof.manifest import Record, read_record
 from edc_ray.artifacts.storage.store import Store
-from edc_ray.cluster.train_run import UnitRaisedError, portable
+from edc_ray.cluster.work_queue import UnitRaisedError, portable
 from edc_ray.config.run import RunConfig
 from edc_ray.stages.units.context import Group, StageContext, choose_device
 from edc_ray.stages.units.numerics import unit_numerics

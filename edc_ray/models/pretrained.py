@@ -127,7 +127,12 @@ def start_from(
     """
     heads = head_keys(name, num_classes=len(class_names), image_size=image_size, channels=channels)
     own = network.state_dict()
-    state = from_official_state(name, own, _renamed(name, weights.state))
+    state: Mapping[str, Tensor] = weights.state
+    if name.startswith("densenet"):
+        state = {_OLD_DENSENET.sub(r"\1\2.", key): value for key, value in state.items()}
+    auxiliary = _AUXILIARY.get(name, ())
+    state = {key: value for key, value in state.items() if not key.startswith(auxiliary)}
+    state = from_official_state(name, own, state)
     _refuse_other_layers(name, own, state, heads, weights.source)
     known = next((len(state[key]) for key in own if key in heads and key in state), 0)
     rows = _head_rows(weights, class_names, head_classes, known)
@@ -187,12 +192,6 @@ def _refuse_other_layers(
                 expected=f"{list(value.shape)} for the images of this run",
                 next="set dataset.image_size and dataset.channels to those the weights were trained with",
             )
-
-
-def _renamed(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    if name.startswith("densenet"):
-        return {_OLD_DENSENET.sub(r"\1\2.", key): value for key, value in state.items()}
-    return {key: value for key, value in state.items() if not key.startswith(_AUXILIARY.get(name, ("\0",)))}
 
 
 def _is_torchvision(source: str) -> bool:

@@ -27,11 +27,11 @@ SMALL_NETWORKS: dict[str, str] = {
     "convnet_d2": "convnet",
     "convnet_w128": "convnet",
     "convnet_w32": "convnet",
-    "mobilenet_v2_small": "mobilenet_small",
-    "resnet101_small": "small_stems",
-    "resnet18_small": "small_stems",
-    "resnet50_small": "small_stems",
-    "shufflenet_v2_x0_5_small": "small_stems",
+    "mobilenet_v2_small": "small_networks",
+    "resnet101_small": "small_networks",
+    "resnet18_small": "small_networks",
+    "resnet50_small": "small_networks",
+    "shufflenet_v2_x0_5_small": "small_networks",
     "wrn_16_2": "wide_resnet",
 }
 EFFICIENTNET_LITES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")

@@ -67,8 +67,18 @@ def aggregate(results: Iterable[Mapping[str, Any]]) -> list[ResultRow]:
             raise ValueError(f"unknown row {result['row']!r}")
         groups.setdefault((result["student"], result["row"], result["ipc"]), []).append(result)
     students = list(dict.fromkeys(student for student, _, _ in groups))
-    order = sorted(groups, key=lambda key: (students.index(key[0]), ROWS.index(key[1]), key[2] or 0))
-    return [_line(*key, groups[key]) for key in order]
+    rows = []
+    for key in sorted(groups, key=lambda key: (students.index(key[0]), ROWS.index(key[1]), key[2] or 0)):
+        (student, row, ipc), group = key, groups[key]
+        seeds = [result.get("seed") for result in group]
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{row}, {student}, ipc {ipc}: a seed occurs twice in {seeds}")
+        top1 = [float(result["top1"]) for result in group]
+        spread = stdev(top1) if len(top1) > 1 else None
+        top5, ece = _mean_of_all(group, "top5"), _mean_of_all(group, "ece")
+        note = "; ".join(dict.fromkeys(note for result in group if (note := result.get("note"))))
+        rows.append(ResultRow(row, ipc, student, len(group), fmean(top1), spread, top5, note, ece))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -118,24 +128,6 @@ def results_table(rows: Sequence[ResultRow], title: str = "") -> ShownTable:
     measured = ["ECE"] if any(row.ece_mean is not None for row in rows) else []
     headings = [*_HEADINGS, *measured, *(["note"] if any(row.note for row in rows) else [])]
     return ShownTable(title, headings, [_cells(row, headings) for row in rows])
-
-
-def _line(student: str, row: str, ipc: int | None, group: list[Mapping[str, Any]]) -> ResultRow:
-    seeds = [result.get("seed") for result in group]
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"{row}, {student}, ipc {ipc}: a seed occurs twice in {seeds}")
-    top1 = [float(result["top1"]) for result in group]
-    return ResultRow(
-        row=row,
-        ipc=ipc,
-        student=student,
-        n=len(group),
-        top1_mean=fmean(top1),
-        top1_std=stdev(top1) if len(top1) > 1 else None,
-        top5_mean=_mean_of_all(group, "top5"),
-        ece_mean=_mean_of_all(group, "ece"),
-        note="; ".join(dict.fromkeys(note for result in group if (note := result.get("note")))),
-    )
 
 
 def _mean_of_all(group: list[Mapping[str, Any]], name: str) -> float | None:

@@ -216,7 +216,7 @@ def build_labels_table(
         rows: with their logits.
         class_names: of all classes, in label order.
         dataset: name of the dataset.
-        encoded: stored instead of the plain logits; `data.condensed.label_tables` encodes them.
+        encoded: stored instead of the plain logits; `data.condensed.label_rows` encodes them.
 
     Raises:
         ValueError: lengths differ, a value is outside its column's range, logits not finite float16 [N, K].

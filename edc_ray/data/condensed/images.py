@@ -24,8 +24,12 @@ from edc_ray.artifacts.tables.schema import ImageRows, LabelRows, read_images_ta
 from edc_ray.core.pixels import from_uint8
 from edc_ray.core.views.views import EpochViews, render_views
 from edc_ray.data.condensed.label_epochs import LabelEpochs
-from edc_ray.data.condensed.label_rows import places_of, refuse_views_outside, views_of_rows
-from edc_ray.data.condensed.label_tables import decoded_label_rows
+from edc_ray.data.condensed.label_rows import (
+    decoded_label_rows,
+    places_of,
+    refuse_views_outside,
+    views_of_rows,
+)
 from edc_ray.data.condensed.shard_files import read_shard_bytes
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError, ConfigError

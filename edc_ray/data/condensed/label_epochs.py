@@ -16,7 +16,7 @@ from edc_ray.artifacts.storage.store import Store
 from edc_ray.artifacts.tables.logit_columns import SHARED
 from edc_ray.artifacts.tables.parquet_groups import ParquetGroups, Ranges
 from edc_ray.artifacts.tables.schema import LabelRows
-from edc_ray.data.condensed.label_tables import decoded_label_rows
+from edc_ray.data.condensed.label_rows import decoded_label_rows
 from edc_ray.data.condensed.shard_files import open_shard
 from edc_ray.errors import ArtifactError, EdcRayError
 

@@ -190,10 +190,9 @@ int image_statistics(const float *x, long planes, long B, long C, long H, long W
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(| : failed)
     for (long b = 0; b < B; ++b) {
         const float *image = x + b * C * HW;
-        const Zeros<float> memory(floats);
-        const Zeros<double> totals(doubles);
-        float *const sum = memory.at;
-        double *const total = totals.at, *const place = total + 2 * C;
+        const Zeros<float> sum(floats);
+        const Zeros<double> total(doubles);
+        double *const place = total + 2 * C;
         if (!sum || !total) {
             failed |= 1;
             continue;

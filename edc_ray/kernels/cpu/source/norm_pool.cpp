@@ -1,5 +1,5 @@
 // Normalise every channel of every image, ReLU, average 2x2 pixels, on a CPU: see edc_ray/core/layers/norm_pool.py for
-// what it computes, and edc_ray/kernels/cpu/norm_pool.py for its caller.
+// what it computes, and edc_ray/kernels/cpu/statistics.py for its caller.
 //
 // float32, stored as pixels [B][H][W][C]. A task is one image's block of channels, so results depend neither on the
 // number of threads nor on other images. Every function returns 0: none needs memory of its own.

@@ -87,14 +87,13 @@ int normalised(const float *x, const float *scale, const float *shift, float *to
     const long strips = (HW + 4095) / 4096, tasks = B * strips;
     const Zeros<float> near(B * C);
     const Zeros<double> partial(tasks * 2 * C + 2 * B * C);
-    if (!near.at || !partial.at) return 1;
+    if (!near || !partial) return 1;
     int failed = 0;
-    for (long b = 0; out && b < B; ++b) sample_pixels(x + b * HW * C, C, HW, near.at + b * C);
+    for (long b = 0; out && b < B; ++b) sample_pixels(x + b * HW * C, C, HW, near + b * C);
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(| : failed)
     for (long task = 0; task < tasks; ++task) {
         const long b = task / strips, first = task % strips * HW / strips, last = (task % strips + 1) * HW / strips;
-        const Zeros<float> memory(2 * C);
-        float *const sum = memory.at;
+        const Zeros<float> sum(2 * C);
         if (!sum) {
             failed |= 1;
             continue;
@@ -102,17 +101,17 @@ int normalised(const float *x, const float *scale, const float *shift, float *to
         for (long p = first; p < last; p += FLUSH) {
             const long count = p + FLUSH < last ? FLUSH : last - p, at = (b * HW + p) * C;
             if (out) {
-                norm_row<ACT, true>(x + at, scale, shift, near.at + b * C, sum, sum + C, to + at, count, C);
-                flush(sum, partial.at + task * 2 * C, 2 * C);
+                norm_row<ACT, true>(x + at, scale, shift, near + b * C, sum, sum + C, to + at, count, C);
+                flush(sum, partial + task * 2 * C, 2 * C);
             } else {
-                norm_row<ACT, false>(x + at, scale, shift, near.at + b * C, sum, sum + C, to + at, count, C);
+                norm_row<ACT, false>(x + at, scale, shift, near + b * C, sum, sum + C, to + at, count, C);
             }
         }
     }
     if (!out) return failed;
-    double *mean = by_image ? out : partial.at + tasks * 2 * C, *square = mean + B * C;
+    double *mean = by_image ? out : partial + tasks * 2 * C, *square = mean + B * C;
     for (long b = 0; b < B; ++b)
-        strip_moments(partial.at + b * strips * 2 * C, strips, 2 * C, near.at + b * C, C, HW, mean + b * C, square + b * C);
+        strip_moments(partial + b * strips * 2 * C, strips, 2 * C, near + b * C, C, HW, mean + b * C, square + b * C);
     if (by_image) clamp(square, B * C);
     else channel_moments(mean, square, B, C, out);
     return failed;
@@ -136,8 +135,8 @@ int norms_forward(const float *x, const float *scale, const float *shift, long a
 int norms_gradient(const float *x, const float *g, const float *scale, const float *shift, long activation, float *to,
                    long B, long C, long HW, const float *by_mean, const float *by_variance, const double *measured,
                    int threads) {
-    const Zeros<float> memory(2 * C);
-    float *const constant = memory.at, *const slope = constant + C;
+    const Zeros<float> constant(2 * C);
+    float *const slope = constant + C;
     if (!constant) return 1;
     if (measured) channel_coefficients(by_mean, by_variance, measured, (double)B * HW, C, constant, slope);
     const auto none = norm_gradient_row<NONE>;

@@ -42,20 +42,18 @@ int pixels_statistics(const float *x, long B, long C, long H, long W, long R, lo
     const long size = 2 * C + per_task;
     const Zeros<float> shift(B * C);
     const Zeros<double> partial(tasks * size + 2 * B * C + 3 * R * S);
-    if (!shift.at || !partial.at) return 1;
+    if (!shift || !partial) return 1;
     int failed = 0;
-    double *mean = partial.at + tasks * size, *square = mean + B * C, *weighed = square + B * C;
+    double *mean = partial + tasks * size, *square = mean + B * C, *weighed = square + B * C;
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (long b = 0; b < B; ++b) sample_pixels(x + b * HW * C, C, HW, shift.at + b * C);
+    for (long b = 0; b < B; ++b) sample_pixels(x + b * HW * C, C, HW, shift + b * C);
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(| : failed)
     for (long task = 0; task < tasks; ++task) {
         const long b = task / strips, strip = task % strips;
-        const float *image = x + b * HW * C, *near = shift.at + b * C;
-        double *value = partial.at + task * size, *tile = value + 2 * C;
-        const Zeros<float> sums(2 * C);
-        const Zeros<double> owns(2 * C);
-        float *const sum = sums.at;
-        double *const own = owns.at;
+        const float *image = x + b * HW * C, *near = shift + b * C;
+        double *value = partial + task * size, *tile = value + 2 * C;
+        const Zeros<float> sum(2 * C);
+        const Zeros<double> own(2 * C);
         if (!sum || !own) {
             failed |= 1;
             continue;
@@ -89,20 +87,20 @@ int pixels_statistics(const float *x, long B, long C, long H, long W, long R, lo
             double plain = 0, mixed = 0, squares = 0;
             for (long c = 0; c < C; ++c) {
                 plain += own[c];
-                mixed += own[c] * (near[c] - shift.at[0]);
+                mixed += own[c] * (near[c] - shift[0]);
                 squares += own[C + c];
             }
             tile[v] = plain, tile[S + v] = mixed, tile[2 * S + v] = squares;
         }
     }
     for (long b = 0; b < B; ++b)
-        strip_moments(partial.at + b * strips * size, strips, size, shift.at + b * C, C, HW, mean + b * C, square + b * C);
+        strip_moments(partial + b * strips * size, strips, size, shift + b * C, C, HW, mean + b * C, square + b * C);
     channel_moments(mean, square, B, C, out);
     for (long i = 0; i < 3 * R * S; ++i) {
         const long kind = i / (R * S), u = i / S % R, v = i % S;
-        for (long b = 0; b < B; ++b) weighed[i] += partial.at[(b * strips + u) * size + 2 * C + kind * S + v];
+        for (long b = 0; b < B; ++b) weighed[i] += partial[(b * strips + u) * size + 2 * C + kind * S + v];
     }
-    if (R) tile_moments(weighed, weighed + R * S, weighed + 2 * R * S, R * S, shift.at, B * C, out + 2 * C);
+    if (R) tile_moments(weighed, weighed + R * S, weighed + 2 * R * S, R * S, shift, B * C, out + 2 * C);
     return failed;
 }
 

@@ -102,18 +102,15 @@ int planes_statistics(const float *x, long B, long C, long H, long W, long R, lo
     const bool whole = tiles.whole();
     const long N = B * C, HW = H * W, stride = HW + W + 2, maps = R == 0 ? 0 : whole ? 3 : 7, size = maps * HW;
     const long most = maps ? BLOCKS : 16 * BLOCKS, blocks = N < most ? N : most;
-    const Zeros<double> partials(blocks * size + 3 * R * S + 2 * N);
-    const Zeros<float> nears(N);
-    double *const partial = partials.at;
-    float *const near = nears.at;
+    const Zeros<double> partial(blocks * size + 3 * R * S + 2 * N);
+    const Zeros<float> near(N);
     if (!partial || !near) return 1;
     double *weighed = partial + blocks * size, *mean = weighed + 3 * R * S, *square = mean + N;
     const float centre = mean_of(x, HW);
     int failed = 0;
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(| : failed)
     for (long block = 0; block < blocks; ++block) {
-        const Zeros<float> memory(TOGETHER * stride + size);
-        float *const scratch = memory.at;
+        const Zeros<float> scratch(TOGETHER * stride + size);
         if (!scratch) {
             failed |= 1;
             continue;
@@ -170,8 +167,7 @@ int planes_gradient(const float *x, const float *g, float *to, long B, long C, l
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        const Zeros<float> memory(maps > 2 ? HW + 2 * margin : 1);
-        float *const scratch = memory.at;
+        const Zeros<float> scratch(maps > 2 ? HW + 2 * margin : 1);
         if (!scratch) failed |= 1;
 #pragma omp for schedule(static)
         for (long n = 0; n < N; ++n) {

@@ -11,11 +11,12 @@ namespace {
 
 const long FLUSH = 64; // a float32 partial sum holds at most this many numbers
 
-// Memory full of zeros. `at` is null if there is no memory.
+// Memory full of zeros. The pointer is null if there is no memory.
 template <typename T> struct Zeros {
     T *const at;
     explicit Zeros(long count) : at((T *)calloc(count, sizeof(T))) {}
     ~Zeros() { free(at); }
+    operator T *() const { return at; }
 };
 
 // Adds partial sums to totals and clears them.

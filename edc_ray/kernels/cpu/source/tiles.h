@@ -76,15 +76,15 @@ void channel_coefficients(const float *by_mean, const float *by_variance, const 
 // The coefficients of a gradient: constant[C], slope[C] and maps [0, 2 or 10][HW]. See planes_gradient.
 struct Coefficients {
     const long maps;
-    const Zeros<float> memory;
-    float *const constant, *const slope, *const map;
+    const Zeros<float> constant;
+    float *const slope, *const map;
     bool missing;
 
     // by: derivatives of the loss by channel mean and variance [C], patch mean and variance [R * S]; null is 0.
     // mean, patch_mean: as measured.
     Coefficients(const Tiles &tiles, long B, long C, long HW, const float *const by[4], const double *mean,
                  const double *patch_mean)
-        : maps(tiles.R == 0 ? 0 : tiles.whole() ? 2 : 10), memory(2 * C + maps * HW), constant(memory.at),
+        : maps(tiles.R == 0 ? 0 : tiles.whole() ? 2 : 10), constant(2 * C + maps * HW),
           slope(constant + C), map(slope + C), missing(!constant) {
         if (missing) return;
         channel_coefficients(by[0], by[1], mean, (double)B * HW, C, constant, slope);
@@ -94,8 +94,7 @@ struct Coefficients {
   private:
     void fill_maps(const Tiles &tiles, double planes, const float *const by[4], const double *patch_mean, long HW) {
         const long W = tiles.W, H = tiles.H;
-        const Zeros<double> memory(5 * HW); // the place's constant, K0, KR, KV, KX
-        double *const sum = memory.at;
+        const Zeros<double> sum(5 * HW); // of a place's constant and of its factors K0, KR, KV, KX
         missing = !sum;
         if (missing) return;
         for (long t = 0; t < tiles.R * tiles.S; ++t) {

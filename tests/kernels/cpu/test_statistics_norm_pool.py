@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from edc_ray.core.layers.norm_pool import TORCH_NORM_POOL
-from edc_ray.kernels.cpu import norm_pool as module
+from edc_ray.kernels.cpu import statistics as module
 from edc_ray.kernels.cpu.library import kernel_library
-from edc_ray.kernels.cpu.norm_pool import CompiledNormPool, norm_pool_kernels_for
+from edc_ray.kernels.cpu.statistics import CompiledNormPool, norm_pool_kernels_for
 from tests.core.norm_pool_cases import EPSILON, SHAPES, inputs_of, made_by
 
 CPU = torch.device("cpu")

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from edc_ray.models.small_stems import (
+from edc_ray.models.small_networks import (
     resnet18_small,
     resnet50_small,
     resnet101_small,

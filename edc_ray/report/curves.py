@@ -73,7 +73,17 @@ def plot_curves(events: Iterable[Mapping[str, Any]], stage: str = "recover") -> 
     figure.suptitle(f"{stage}: mean over {len(units)} unit{'s' if len(units) != 1 else ''}")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis, (panel, lines) in zip(axes[: len(panels)], panels.items(), strict=True):
-        _draw_panel(axis, panel, lines)
+        for line, curve in lines.items():
+            axis.plot(np.linspace(0, 100, len(curve)), curve, label=line or "all", linewidth=1.2)
+        is_positive = min(min(curve) for curve in lines.values()) > 0
+        if ("loss" in panel or panel == "cross_entropy") and is_positive:
+            axis.set_yscale("log")
+        axis.set_title(panel.replace("_", " "), fontsize=10)
+        axis.set_xlabel("done (%)", fontsize=8)
+        axis.tick_params(which="both", labelsize=8)
+        axis.grid(alpha=0.3)
+        if len(lines) > 1:
+            axis.legend(fontsize=7)
     for unused in axes[len(panels) :]:
         unused.set_axis_off()
     buffer = io.BytesIO()
@@ -96,19 +106,6 @@ def write_tensorboard(events: Iterable[Mapping[str, Any]], folder: str | Path) -
                 _write_run(curves, Path(folder) / stage / unit)
         else:
             _write_run(mean_curves(units.values()), Path(folder) / stage)
-
-
-def _draw_panel(axis: Any, panel: str, lines: Curves) -> None:
-    for line, curve in lines.items():
-        axis.plot(np.linspace(0, 100, len(curve)), curve, label=line or "all", linewidth=1.2)
-    if ("loss" in panel or panel == "cross_entropy") and min(min(curve) for curve in lines.values()) > 0:
-        axis.set_yscale("log")
-    axis.set_title(panel.replace("_", " "), fontsize=10)
-    axis.set_xlabel("done (%)", fontsize=8)
-    axis.tick_params(which="both", labelsize=8)
-    axis.grid(alpha=0.3)
-    if len(lines) > 1:
-        axis.legend(fontsize=7)
 
 
 def _write_run(curves: Mapping[str, list[float]], folder: Path) -> None:

@@ -161,11 +161,9 @@ def train_units(
 ) -> Iterator[Outcome]:
     """Run units on Ray Train; one Outcome per unit, in the order in which they end.
 
-    Starting a run takes ten seconds or more, so the units share one. Each rank runs units of its own, or,
-    with `num_workers` above 1, all ranks run each unit together under DDP. An interrupted unit restarts.
-
-    The stage is sent to the workers, so it may be any value. `data` is a reference to `context.data` in Ray's
-    object store. At most `num_actors` workers run units of their own.
+    Starting a run takes ten seconds or more, so the units share one. At most `num_actors` workers run units
+    of their own, or, with `num_workers` above 1, all ranks run each unit together under DDP. An interrupted
+    unit restarts. `data` is a reference to `context.data` in Ray's object store.
     """
     left, retries = {unit.key: unit for unit in units}, context.config.cluster.retries
     group_size = stage.num_workers(context.config)
@@ -188,10 +186,11 @@ def train_units(
         run = desk.fit.remote([ray.put(job)], group_size > 1, workers, config)
         has_ended = False
         try:
-            for outcome in _outcomes(desk, run):
-                del left[outcome.unit.key]
-                yield outcome
-            has_ended = True
+            while not has_ended:
+                has_ended = bool(ray.wait([run], timeout=SECONDS_BETWEEN_LOOKS)[0])
+                for outcome in ray.get(desk.take.remote()):
+                    del left[outcome.unit.key]
+                    yield outcome
             ray.get(run)
             yield from _unfinished(None, left)
         except RayTaskError as error:
@@ -200,14 +199,6 @@ def train_units(
             yield from _unfinished(error, left)
         finally:
             _end(desk, early=not has_ended)
-
-
-def _outcomes(desk: Any, run: ray.ObjectRef[Any]) -> Iterator[Outcome]:
-    while True:
-        has_ended = bool(ray.wait([run], timeout=SECONDS_BETWEEN_LOOKS)[0])
-        yield from ray.get(desk.take.remote())
-        if has_ended:
-            return
 
 
 def _end(desk: Any, *, early: bool) -> None:

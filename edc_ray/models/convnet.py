@@ -28,8 +28,6 @@ class ConvNet(nn.Module):
 
     Source:
         EDC, Shao et al., NeurIPS 2024, arXiv:2404.13733 (ConvNetW128, ConvNetW32, ConvNetD1, ConvNetD2).
-    Deviations:
-        none.
     """
 
     def __init__(self, *, num_classes: int, image_size: int, channels: int, width: int, depth: int) -> None:

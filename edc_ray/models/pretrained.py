@@ -49,10 +49,7 @@ class Pretrained:
 
 
 def check_source(name: str, source: str) -> int | None:
-    """Refuse weights that do not exist, before any work. Takes what `read_pretrained` takes; fetches nothing.
-
-    Returns:
-        How many classes the weights know; None for a file.
+    """How many classes the weights of `read_pretrained` know; None for a file. Nothing is fetched.
 
     Raises:
         ConfigError: the library has no such weights, or is not installed.

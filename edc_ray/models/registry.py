@@ -103,8 +103,7 @@ def head_keys(name: str, *, num_classes: int, image_size: int, channels: int) ->
 def _without_values(name: str, num_classes: int, image_size: int, channels: int) -> nn.Module:
     """The network on the meta device, which computes only shapes, if its family can be built there.
 
-    RegNets read tensors while they are built, which the meta device cannot do. timm's and users' networks may
-    do so, too.
+    RegNets, and perhaps timm's and users' networks, read tensors while they are built. There they have none.
     """
     family = family_of(name)
     on_cpu = family in ("timm", "own") or name.startswith("regnet")

@@ -5,15 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any, Literal
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 Style = Literal["auto", "live", "plain", "none"]
 _SECONDS_BETWEEN_LINES = 10.0
@@ -27,13 +20,13 @@ class ProgressDisplay:
         if style == "auto":
             style = "live" if console.is_terminal else "plain"
         self._style, self._console = style, console
-        self.bars = Progress(
-            TextColumn("{task.description:<10}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:>12}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+        self.bars = progress.Progress(
+            progress.TextColumn("{task.description:<10}"),
+            progress.BarColumn(bar_width=30),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[rate]:>12}"),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
             console=console,
             get_time=time.monotonic,
             disable=style != "live",
@@ -96,12 +89,12 @@ class ProgressBar:
         console = console or Console(stderr=True)
         self._on_terminal = enabled and console.is_terminal and not console.is_jupyter
         self._in_notebook = enabled and console.is_jupyter
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=30),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
             console=console,
             transient=True,
         )

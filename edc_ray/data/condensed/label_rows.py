@@ -12,15 +12,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from edc_ray.artifacts.tables import schema
 from edc_ray.artifacts.tables.checks import check_table
 from edc_ray.artifacts.tables.logit_columns import LogitColumns, logit_columns
-from edc_ray.artifacts.tables.schema import (
-    LABEL_COLUMNS,
-    LabelRows,
-    build_labels_table,
-    label_codec_of,
-    read_labels_table,
-)
+from edc_ray.artifacts.tables.schema import LABEL_COLUMNS, LabelRows
 from edc_ray.core.labels.codec import EncodedLabels
 from edc_ray.core.labels.specification import label_codec
 from edc_ray.core.views.augment import AugmentParams
@@ -162,13 +157,13 @@ def encoded_labels_table(
 
     Raises:
         ConfigError: the codec does not exist.
-        ValueError: as `build_labels_table`.
+        ValueError: as `schema.build_labels_table`.
     """
     encoded = None
     if codec != "fp16":
         labels = label_codec(codec).encode(rows.logits)
         encoded = LogitColumns(codec, labels.columns, labels.shared)
-    return build_labels_table(rows, class_names, dataset=dataset, encoded=encoded)
+    return schema.build_labels_table(rows, class_names, dataset=dataset, encoded=encoded)
 
 
 def decoded_label_rows(table: pa.Table, *, url: str = "a table of labels") -> LabelRows:
@@ -177,9 +172,9 @@ def decoded_label_rows(table: pa.Table, *, url: str = "a table of labels") -> La
     Raises:
         ArtifactError: another schema, a newer version, an unknown codec or damaged columns. It names `url`.
     """
-    spec = label_codec_of(table)
+    spec = schema.label_codec_of(table)
     if spec == "fp16":
-        return read_labels_table(table, url=url)
+        return schema.read_labels_table(table, url=url)
     class_names = check_table(table, list(LABEL_COLUMNS), url=url)
     stored = logit_columns(table, spec, url=url)
     try:
@@ -198,7 +193,7 @@ def decoded_label_rows(table: pa.Table, *, url: str = "a table of labels") -> La
     if logits.shape != (table.num_rows, len(class_names)):
         raise ArtifactError(f"{url} holds damaged logits", found=f"logits of {list(logits.shape)}")
     with np.errstate(over="ignore"):
-        return read_labels_table(table, url=url, logits=logits.astype(np.float16))
+        return schema.read_labels_table(table, url=url, logits=logits.astype(np.float16))
 
 
 def rounded_by(codec: str, logits_NK: np.ndarray) -> np.ndarray:

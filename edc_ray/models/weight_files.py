@@ -29,8 +29,8 @@ _NESTED = ("state_dict", "model")
 def fetch_weights(url: str, digest: str, kept_as: Path) -> bytes:
     """The content of a local file, or of any URL that fsspec reaches, whose copy `kept_as` is fetched once.
 
-    The digest is a SHA-256 in hexadecimal digits, or at least its first eight (torchvision gives eight). A copy
-    with another hash is fetched again.
+    The digest is a SHA-256 in hexadecimal digits, or at least its first eight (torchvision gives eight). A
+    copy with another hash is fetched again.
 
     Raises:
         ArtifactError: it cannot be read, or has another hash.

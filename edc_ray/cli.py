@@ -168,7 +168,7 @@ def gc(
 ) -> None:
     """Remove what killed writers left: temporary files, shards that no record names, pending uploads."""
     from edc_ray.artifacts.proof.garbage import find_garbage, parse_age, remove_garbage
-    from edc_ray.report.garbage_table import garbage_json, print_garbage
+    from edc_ray.report.table import garbage_json, print_garbage
 
     min_age = parse_age(older_than)
     store = open_store(url, writable=False)
@@ -308,7 +308,7 @@ def main() -> None:
 
 def _run_stages(config: RunConfig, stages: Sequence[str], as_json: bool, quiet: bool) -> None:
     from edc_ray.face.running import run
-    from edc_ray.report.summary import run_summary
+    from edc_ray.report.run_report import run_summary
 
     with _Told(quiet, config.tracking.progress) as told:
         try:
@@ -343,7 +343,7 @@ class _Told(ExitStack):
                 stderr.print(text, highlight=False, markup=False, soft_wrap=True)
             case {"event": "run_opened", "run": url}:
                 self.url = url
-                self.enter_context(self._progress.showing())
+                self.enter_context(self._progress.bars)
             case {"event": "report_written", "urls": urls}:
                 self.report = urls
             case _:

@@ -23,7 +23,7 @@ from edc_ray.artifacts.tables.schema import LabelRows
 from edc_ray.config.run import StageName
 from edc_ray.core.labels.specification import label_codec
 from edc_ray.data.condensed.images import open_stage, read_label_rows, refuse_no_labels
-from edc_ray.data.condensed.label_tables import encoded_labels_table
+from edc_ray.data.condensed.label_rows import encoded_labels_table
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.sharing.facts import ORIGIN, facts_of

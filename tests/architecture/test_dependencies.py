@@ -15,7 +15,7 @@ THIRD_PARTY = {
     "config": "pydantic yaml",
     "core": "numpy pydantic torch torchvision",
     "kernels": "torch triton",
-    "models": "fsspec safetensors torch torchvision",
+    "models": "filelock fsspec safetensors torch torchvision",
     "artifacts": "fsspec numpy pyarrow pydantic PIL",
     "data": "filelock fsspec numpy pyarrow PIL sklearn torch torchvision",
     "stages": "numpy torch",

@@ -45,7 +45,7 @@ from edc_ray.artifacts.tables.schema import (
 from edc_ray.config.load import load_recipe, load_yaml, to_yaml
 from edc_ray.data.condensed.images import read_label_rows
 from edc_ray.data.condensed.label_epochs import LabelEpochs
-from edc_ray.data.condensed.label_tables import decoded_label_rows, encoded_labels_table
+from edc_ray.data.condensed.label_rows import decoded_label_rows, encoded_labels_table
 from edc_ray.data.condensed.shard_files import open_shard
 from edc_ray.data.real.parquet import read_parquet
 from edc_ray.data.real.undecoded import MemoryReader, decode_rows

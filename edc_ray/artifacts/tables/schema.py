@@ -194,7 +194,7 @@ def build_labels_table(
 ) -> pa.Table:
     """A table of views and soft labels.
 
-    `encoded` is stored instead of the plain logits; `data.condensed.label_tables` encodes them.
+    `encoded` is stored instead of the plain logits; `data.condensed.label_rows` encodes them.
 
     Raises:
         ValueError: lengths differ, a value is outside its column's range, logits not finite float16 [N, K].

@@ -24,7 +24,7 @@ from torch import Tensor
 from edc_ray.core.seeding import draws
 from edc_ray.core.views.views import EpochViews, draw_epoch_views
 from edc_ray.data.condensed.images import CondensedViews
-from edc_ray.data.condensed.label_tables import rounded_by
+from edc_ray.data.condensed.label_rows import rounded_by
 from edc_ray.data.real.ahead import one_ahead
 from edc_ray.stages.relabel.stage import label_views, slots_of, view_settings
 from edc_ray.stages.units.context import StageContext

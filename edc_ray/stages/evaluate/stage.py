@@ -27,9 +27,8 @@ from edc_ray.core.students.student_loss import NEEDS_EMA_LOGITS, STUDENT_LOSSES
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
 from edc_ray.errors import ConfigError
-from edc_ray.models.construction import unknown_network
 from edc_ray.models.observers import network_to_bytes
-from edc_ray.models.registry import build_network, check_network, network_names
+from edc_ray.models.registry import build_network, check_network, network_names, unknown_network
 from edc_ray.stages.evaluate.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, row_digest, row_of
 from edc_ray.stages.init import stage as init
 from edc_ray.stages.recover import stage as recover

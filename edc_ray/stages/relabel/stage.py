@@ -19,8 +19,7 @@ from edc_ray.core.labels.soft_labels import ensemble_logits
 from edc_ray.core.labels.specification import label_codec
 from edc_ray.core.views.views import EpochViews, ViewSettings, draw_epoch_views, render_views
 from edc_ray.data.condensed.images import images_digest
-from edc_ray.data.condensed.label_rows import rows_of_views
-from edc_ray.data.condensed.label_tables import encoded_labels_table
+from edc_ray.data.condensed.label_rows import encoded_labels_table, rows_of_views
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
 from edc_ray.errors import ConfigError, NumericalError

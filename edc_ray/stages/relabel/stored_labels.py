@@ -19,7 +19,7 @@ from edc_ray.artifacts.tables.codec import table_to_bytes
 from edc_ray.artifacts.tables.schema import LabelRows
 from edc_ray.config.run import RunConfig
 from edc_ray.data.condensed.images import open_stage, read_label_rows, refuse_no_labels
-from edc_ray.data.condensed.label_tables import encoded_labels_table
+from edc_ray.data.condensed.label_rows import encoded_labels_table
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ArtifactError
 from edc_ray.stages.recover import stage as recover

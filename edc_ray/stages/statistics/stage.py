@@ -34,8 +34,7 @@ from edc_ray.core.seeding import draws
 from edc_ray.data.real.ahead import one_ahead
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError, NumericalError
-from edc_ray.kernels.cpu.image_statistics import image_statistics_for
-from edc_ray.kernels.cpu.statistics import kernels_for
+from edc_ray.kernels.cpu.statistics import image_statistics_for, kernels_for
 from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.squeeze.stage import augmented
 from edc_ray.stages.statistics.source import Wanted, check_source, open_source, wanted_of

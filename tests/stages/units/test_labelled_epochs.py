@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from edc_ray.data.condensed.label_tables import rounded_by
+from edc_ray.data.condensed.label_rows import rounded_by
 from edc_ray.stages.evaluate.rows import row_of
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.labelled_epochs import LabelledEpochs, shown_epoch

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edc_ray.kernels.cpu import compiler
-from edc_ray.kernels.cpu.compiler import CACHE_VARIABLE, CompilationError, compiled_library, kernel_source
+from edc_ray.kernels.cpu import library
+from edc_ray.kernels.cpu.library import CACHE_VARIABLE, CompilationError, compiled_library, kernel_source
 from tests.architecture.source_tree import ROOT
 
 ANSWER = 'extern "C" int answer() { return %d; }\n'
@@ -37,7 +37,7 @@ def test_a_library_is_compiled_once_and_again_for_another_source(
     assert compiled_library(source).answer() == 42
     (kept,) = _cached(source)
     with monkeypatch.context() as patch:
-        patch.setattr(compiler, "_compile", lambda *_: pytest.fail("compiled again"))
+        patch.setattr(library, "_compile", lambda *_: pytest.fail("compiled again"))
         assert compiled_library(source).answer() == 42
     source.write_text(ANSWER % 43)
     assert compiled_library(source).answer() == 43

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from edc_ray.artifacts.storage.store import open_store
 from edc_ray.artifacts.tables.schema import ImageRows
-from edc_ray.data.condensed.image_parts import part_of_images
-from edc_ray.data.condensed.images import CondensedImages
+from edc_ray.data.condensed.images import CondensedImages, part_of_images
 from edc_ray.errors import ConfigError
 from tests.data.written_sets import NAMES, SLOTS, write_images
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edc_ray.cluster.session import checked_address, ray_session
+from edc_ray.cluster.driver import checked_address, ray_session
 from edc_ray.errors import ConfigError, ResourceError
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edc_ray.kernels.cpu.layer_chains import sole_readers
+from edc_ray.kernels.cpu.fused_network import sole_readers
 
 CLASSES = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU)
 

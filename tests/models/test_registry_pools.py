@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from edc_ray.models.adaptive_pool import PoolToSize, with_pools_to_size
-from edc_ray.models.registry import build_network
+from edc_ray.models.registry import PoolToSize, build_network, with_pools_to_size
 
 
 @pytest.mark.parametrize("size", [1, 6, (6, 6), (6, 3), (None, 6), (None, 2)], ids=str)

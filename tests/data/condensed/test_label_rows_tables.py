@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edc_ray.artifacts.tables.codec import table_from_bytes, table_to_bytes
 from edc_ray.artifacts.tables.schema import VIEW_COLUMNS, LabelRows, build_labels_table, read_labels_table
-from edc_ray.data.condensed.label_tables import decoded_label_rows, encoded_labels_table, rounded_by
+from edc_ray.data.condensed.label_rows import decoded_label_rows, encoded_labels_table, rounded_by
 from edc_ray.errors import ArtifactError, ConfigError
 
 COUNT, CLASSES = 40, 12

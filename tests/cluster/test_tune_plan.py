@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edc_ray.cluster.sweep_plan import planned_trials
+from edc_ray.cluster.tune import planned_trials
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
 from edc_ray.stages.pipeline import STAGES

@@ -5,7 +5,8 @@ import pickle
 import pytest
 
 from edc_ray.artifacts.proof.manifest import Record
-from edc_ray.cluster.desk import UnitDesk, UnitRaisedError, portable
+from edc_ray.cluster.train_run import UnitDesk
+from edc_ray.cluster.work_queue import UnitRaisedError, portable
 from edc_ray.errors import NumericalError, ResourceError
 from edc_ray.stages.units.plan import WorkUnit
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from edc_ray.models.mobilenet_small import InvertedResidual, mobilenet_v2_small
+from edc_ray.models.small_networks import InvertedResidual, mobilenet_v2_small
 
 
 def test_widths_are_exact_halves() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from edc_ray.artifacts.storage.store import open_store
-from edc_ray.report.summary import run_summary
+from edc_ray.report.run_report import run_summary
 
 
 def event(kind: str, stage: str, done: int = 1) -> dict[str, Any]:

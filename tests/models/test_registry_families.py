@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from edc_ray.errors import ConfigError
-from edc_ray.models.construction import family_of
-from edc_ray.models.registry import build_network, check_network
+from edc_ray.models.registry import build_network, check_network, family_of
 
 OWN = """
 from torch import nn

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from edc_ray.artifacts.proof.garbage import Findings, Garbage
-from edc_ray.report.garbage_table import garbage_json, print_garbage
+from edc_ray.report.table import garbage_json, print_garbage
 
 ORPHAN = Garbage("orphan", "labels/[red]e1.parquet", 7300.0)
 FOUND = Findings((ORPHAN,), 2, {"init": "init/manifest.json cannot be read"}, False)

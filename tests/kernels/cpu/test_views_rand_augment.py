@@ -15,11 +15,10 @@ from edc_ray.core.views.rand_augment import (
     sample_rand_augment,
 )
 from edc_ray.kernels.cpu import library
-from edc_ray.kernels.cpu import rand_augment as module
 from edc_ray.kernels.cpu import views as compiled_views
-from edc_ray.kernels.cpu.compiler import kernel_source
-from edc_ray.kernels.cpu.library import KernelLibrary, kernel_library
-from edc_ray.kernels.cpu.rand_augment import CompiledRandAugment, compiled_rand_augment
+from edc_ray.kernels.cpu import views as module
+from edc_ray.kernels.cpu.library import KernelLibrary, kernel_library, kernel_source
+from edc_ray.kernels.cpu.views import CompiledRandAugment, compiled_rand_augment
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from edc_ray.config.cluster import ClusterConfig, RunSection, StorageConfig, TrackingConfig
 from edc_ray.config.dataset import DatasetSpec
-from edc_ray.config.section import Section
+from edc_ray.config.section import Section, StageSection
 from edc_ray.config.stages import (
     EvaluateConfig,
     InitConfig,
@@ -18,14 +18,11 @@ from edc_ray.config.stages import (
     StatisticsConfig,
     SweepConfig,
 )
-from edc_ray.config.statistics_request import AsksForStatistics, StatisticsRequest
+from edc_ray.config.statistics_request import StatisticsRequest
 
 Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
-StageName = Literal["squeeze", "statistics", "init", "recover", "relabel", "evaluate"]
-STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
-"""In the order of the pipeline. Each stage is `edc_ray.stages.<name>.stage.STAGE`."""
-
-_LABELLERS = ("init", "recover", "relabel")  # sections that name observers of squeeze
+StageName = str
+"""One of STAGE_NAMES."""
 
 
 class RunConfig(Section):
@@ -51,30 +48,30 @@ class RunConfig(Section):
     run: RunSection = Field(default_factory=RunSection)
     storage: StorageConfig = Field(default_factory=StorageConfig)
     dataset: DatasetSpec
+    # The stages, in the order of the pipeline.
     squeeze: SqueezeConfig
     statistics: StatisticsConfig = Field(default_factory=StatisticsConfig)
     init: InitConfig = Field(default_factory=InitConfig)
     recover: RecoverConfig = Field(default_factory=RecoverConfig)
     relabel: RelabelConfig = Field(default_factory=RelabelConfig)
     evaluate: EvaluateConfig
+
     sweep: SweepConfig = Field(default_factory=SweepConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
 
     @model_validator(mode="after")
     def _observers_are_trained(self) -> RunConfig:
-        named = {f"{section}.observers": getattr(self, section).observers or () for section in _LABELLERS}
+        named = {f"{name}.observers": getattr(section, "observers", None) or () for name, section in self}
         named["squeeze.weights"] = tuple(self.squeeze.weights)
-        unknown = {
-            field: [name for name in names if name not in self.squeeze.observers]
-            for field, names in named.items()
-        }
-        if any(unknown.values()):
-            listed = ", ".join(f"{field} names {names}" for field, names in unknown.items() if names)
+        unknown = dict[str, list[str]]()
+        for field, names in named.items():
+            if missing := [name for name in names if name not in self.squeeze.observers]:
+                unknown[field] = missing
+        if unknown:
+            listed = ", ".join(f"{field} names {names}" for field, names in unknown.items())
             unset = " ".join(
-                f"{field}={'{}' if field == 'squeeze.weights' else 'null'}"
-                for field, names in unknown.items()
-                if names
+                "squeeze.weights={}" if field == "squeeze.weights" else f"{field}=null" for field in unknown
             )
             raise ValueError(f"squeeze.observers does not have what other fields name: {listed}; set {unset}")
         return self
@@ -138,12 +135,18 @@ class RunConfig(Section):
         """What the stages together ask the statistics stage for."""
         request = StatisticsRequest()
         for stage in STAGE_NAMES:
-            section = getattr(self, stage, None)
-            if isinstance(section, AsksForStatistics):
-                request |= section.statistics_request(self.squeeze.observers)
+            request |= getattr(self, stage).statistics_request(self.squeeze.observers)
         return request
 
     @property
     def training_epochs(self) -> int:
         """Epochs of a student's training."""
         return self.evaluate.epochs or self.relabel.epochs
+
+
+STAGE_NAMES: tuple[StageName, ...] = tuple(
+    name
+    for name, field in RunConfig.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, StageSection)
+)
+"""In the order of the pipeline. Each stage is `edc_ray.stages.<name>.stage.STAGE`."""

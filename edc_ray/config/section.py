@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationInfo, field_validator
 
+from edc_ray.config.statistics_request import StatisticsRequest
 from edc_ray.core.settings import Settings
 
 
@@ -22,6 +23,14 @@ class Section(Settings):
             if is_number and bool not in kinds:
                 raise ValueError("Input should be a number, not true or false")
         return value
+
+
+class StageSection(Section):
+    """Settings of one stage. `RunConfig` has the sections in the order of the stages."""
+
+    def statistics_request(self, all_observers: tuple[str, ...]) -> StatisticsRequest:
+        """Which statistics the stage reads: by default none. `all_observers` are those of squeeze."""
+        return StatisticsRequest()
 
 
 def _holds_bool(value: Any) -> bool:

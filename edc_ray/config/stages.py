@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from edc_ray.config.plain_url import PlainUrl
-from edc_ray.config.section import Section
+from edc_ray.config.section import Section, StageSection
 from edc_ray.config.statistics_request import StatisticsRequest
 from edc_ray.core.recover.settings import Carry, RecoverSettings
 from edc_ray.core.settings import CropScale
+from edc_ray.core.views.settings import RelabelSettings
 
 Schedule = Literal["cos", "linear", "cos2", "cos2_official", "ssrs", "multistep", "alrs", "constant"]
 
@@ -36,7 +37,7 @@ class WeightsFile(Section):
 LibraryWeights = Annotated[str, Field(pattern=r"^(package|torchvision(:[A-Za-z0-9_]+)?)$")]
 
 
-class SqueezeConfig(Section):
+class SqueezeConfig(StageSection):
     """Training of the observers."""
 
     observers: Annotated[tuple[str, ...], AfterValidator(_each_once)] = Field(min_length=1)
@@ -69,7 +70,7 @@ class SqueezeConfig(Section):
     num_workers: int = Field(default=1, ge=1, description="DDP processes inside one observer's training")
 
 
-class StatisticsConfig(Section):
+class StatisticsConfig(StageSection):
     """Statistics of the real images in each observer's layers."""
 
     patch_side: int = Field(default=4, ge=1, description="side of a patch in pixels of the feature map")
@@ -89,7 +90,7 @@ class StatisticsConfig(Section):
     )
 
 
-class InitConfig(Section):
+class InitConfig(StageSection):
     """Images from which recover starts."""
 
     kind: Literal["mosaic", "real", "noise"] = "mosaic"
@@ -141,7 +142,7 @@ class InitConfig(Section):
         return self
 
 
-class RecoverConfig(Section, RecoverSettings):
+class RecoverConfig(StageSection, RecoverSettings):
     """Optimisation of pixels against the observers."""
 
     enabled: bool = Field(
@@ -183,13 +184,13 @@ class RecoverConfig(Section, RecoverSettings):
         return 0.0 if self.category_aware == "none" else self.class_weight
 
     def statistics_request(self, all_observers: tuple[str, ...]) -> StatisticsRequest:
-        """See `AsksForStatistics`: what pixels are matched with. Without recovery, of no observer."""
+        """What pixels are matched with. Without recovery, of no observer."""
         observers = (self.observers or all_observers) if self.enabled else ()
         by_class = self.category_aware == "global"
         return StatisticsRequest(observers, frozenset(self.layers), frozenset({self.variance}), by_class)
 
 
-class RelabelConfig(Section):
+class RelabelConfig(StageSection, RelabelSettings):
     """Soft labels of every epoch's augmented views."""
 
     labels: Literal["stored", "online"] = Field(
@@ -200,22 +201,6 @@ class RelabelConfig(Section):
     )
     observers: tuple[str, ...] | None = Field(default=None, description="None: all of squeeze.observers")
     epochs: int = Field(default=300, ge=1)
-    crop_scale: CropScale = (0.5, 1.0)
-    mix: Literal["cutmix", "mixup", "none"] = "cutmix"
-    mix_alpha: float = Field(default=1.0, gt=0)
-    mix_group: int = Field(default=100, ge=1, description="images that share one mixing box, as a batch does")
-    order_seed: int | None = Field(
-        default=None,
-        ge=0,
-        description="images are dealt into groups in the order of the official sampler with this seed (its "
-        "fkd_seed, 42); None: in an order of our own",
-    )
-    patch_shuffle: int = Field(
-        default=1, ge=1, le=255, description="bands of rows and of columns that are shuffled; 1 shuffles none"
-    )
-    rand_augment: bool = Field(
-        default=False, description="RandAugment (two operations of magnitude 9) before the crop"
-    )
     label_norm: Literal["none", "frobenius"] = "none"
     codec: str = Field(
         default="fp16",
@@ -228,7 +213,7 @@ class RelabelConfig(Section):
     epochs_per_unit: int = Field(default=10, ge=1)
 
 
-class EvaluateConfig(Section):
+class EvaluateConfig(StageSection):
     """Students trained on the condensed set only, judged on real images, with their control rows."""
 
     students: Annotated[tuple[str, ...], AfterValidator(_each_once)] = Field(min_length=1)

@@ -1,9 +1,9 @@
-"""What later stages ask the statistics stage for. It collects what they ask for together."""
+"""What later stages ask the statistics stage for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 Layers = Literal["bn", "conv"]
 Definition = Literal["pooled", "official"]
@@ -38,12 +38,3 @@ class StatisticsRequest:
     def needs_no_images(self) -> bool:
         """Whether BatchNorms' own running estimates are all that is asked for, as in SRe2L and CDA."""
         return self.layers == {"bn"} and self.definitions == {"official"} and not self.by_class
-
-
-@runtime_checkable
-class AsksForStatistics(Protocol):
-    """A section of the config whose stage reads statistics."""
-
-    def statistics_request(self, all_observers: tuple[str, ...]) -> StatisticsRequest:
-        """What the stage reads, where `all_observers` are those of squeeze."""
-        ...

@@ -13,7 +13,7 @@ again, as `labelled_epochs.shown_epoch` says.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -157,7 +157,7 @@ def labelled_epoch(
     """
     settings = view_settings(context)
     if hard:
-        settings = replace(settings, mix="none")
+        settings = settings.model_copy(update={"mix": "none"})
     views = draw_epoch_views(context.config.seed, number, slots, images.shape[-1], settings)
     labels = torch.tensor([slots[image][0] for image in views.image], device=context.device)
     if hard:

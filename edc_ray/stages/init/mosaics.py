@@ -127,7 +127,7 @@ def _ranked_shared_crops(context: StageContext, label: int, needed: int) -> Tens
             group_size=section.crop_group,
             num_crops=section.crops_per_image,
             scale=section.crop_scale,
-            flip_probability=0.5 if context.config.dataset.flip else 0.0,
+            flip_probability=context.flip_probability,
             # A class that fills no group has nothing else.
             keep_last=not section.drop_last_group or len(images) < section.crop_group,
         ):

@@ -17,6 +17,7 @@ from edc_ray.config.run import RunConfig
 from edc_ray.core.labels.codec import Fp16Codec
 from edc_ray.core.labels.soft_labels import ensemble_logits
 from edc_ray.core.labels.specification import label_codec
+from edc_ray.core.views.settings import RelabelSettings
 from edc_ray.core.views.views import EpochViews, ViewSettings, draw_epoch_views, render_views
 from edc_ray.data.condensed.images import images_digest
 from edc_ray.data.condensed.label_rows import rows_of_views
@@ -99,17 +100,8 @@ def label_epochs(context: StageContext, unit: WorkUnit) -> UnitOutput:
 
 def view_settings(context: StageContext) -> ViewSettings:
     """How a run's views are drawn."""
-    section = context.config.relabel
-    return ViewSettings(
-        crop_scale=section.crop_scale,
-        flip_probability=0.5 if context.config.dataset.flip else 0.0,
-        mix=section.mix,
-        mix_alpha=section.mix_alpha,
-        mix_group=section.mix_group,
-        patch_shuffle=section.patch_shuffle,
-        rand_augment=section.rand_augment,
-        order_seed=section.order_seed,
-    )
+    own = context.config.relabel.model_dump(include=set(RelabelSettings.model_fields))
+    return ViewSettings(**own, flip_probability=context.flip_probability)
 
 
 def slots_of(rows: ImageRows) -> list[Slot]:

@@ -157,7 +157,7 @@ def augmented(
     if section.augmentation == "resized_crop" and train.whole:
         return normalise(_cut_out_of_pictures(context, indices, section, key), *mean_and_std(context))
     pixels, size = pixels_of(train.fetch(indices), context), train.image_size
-    stream, flip = draws(context.config.seed, *key), 0.5 if context.config.dataset.flip else 0.0
+    stream, flip = draws(context.config.seed, *key), context.flip_probability
     if section.augmentation == "crop_pad":
         params = sample_crop_pad(stream, len(pixels), size, section.crop_padding, flip)
         pixels = apply_crop_pad(pixels, params)
@@ -174,7 +174,7 @@ def _cut_out_of_pictures(
     key: tuple[str | int, ...],
 ) -> Tensor:
     """A random crop of each whole picture, keyed by its index too: float32 [B, C, S, S] in [0, 1]."""
-    train, flip = context.data.train, 0.5 if context.config.dataset.flip else 0.0
+    train, flip = context.data.train, context.flip_probability
 
     def cut(row: int, picture: np.ndarray) -> Tensor:
         stream, size = draws(context.config.seed, *key, int(indices[row])), picture.shape[1:]

@@ -55,6 +55,11 @@ class StageContext:
     _fused: dict[tuple[Any, ...], tuple[nn.Module, nn.Module]] = field(default_factory=dict)
     _manifests: dict[str, Manifest] = field(default_factory=dict)
 
+    @property
+    def flip_probability(self) -> float:
+        """How often a view of a real or condensed image is mirrored."""
+        return 0.5 if self.config.dataset.flip else 0.0
+
     def manifest(self, stage: StageName) -> Manifest:
         """Manifest of a stage that this one builds on; read once.
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue, field_validator
 
-from edc_ray.config.credentials import holds_secret, secret_names
+from edc_ray.config.credentials import holds_secret, secret_found, secret_names
 from edc_ray.config.section import Section
 from edc_ray.errors import ConfigError
 
@@ -48,17 +48,11 @@ class StorageConfig(Section):
     )
     options: dict[str, JsonValue] = Field(default_factory=dict, description="non-secret fsspec options")
 
-    # ConfigError passes through pydantic, whose own error would quote the value.
-
     @field_validator("root")
     @classmethod
     def _holds_no_secret(cls, root: str | None) -> str | None:
         if root is not None and holds_secret(root):
-            raise ConfigError(
-                "storage.root holds a password or a signature, and a config is stored with its run",
-                expected="a plain URL",
-                next="remove it: credentials come from the environment or the identity of each node",
-            )
+            raise secret_found("storage.root holds a password or a signature", "a plain URL")
         return root
 
     @field_validator("options", mode="before")
@@ -67,11 +61,8 @@ class StorageConfig(Section):
         if not isinstance(options, Mapping):
             raise ConfigError("config field 'storage.options' cannot be used", expected="option: value pairs")
         if refused := secret_names(options):
-            raise ConfigError(
-                f"storage.options.{refused[0]} looks like a credential, and a config is stored with its run",
-                expected="options that anyone may read, such as endpoint_url or anon",
-                next="remove it: credentials come from the environment or the identity of each node",
-            )
+            problem = f"storage.options.{refused[0]} looks like a credential"
+            raise secret_found(problem, "options that anyone may read, such as endpoint_url or anon")
         return options
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from edc_ray.errors import ConfigError
 
 _CREDENTIAL_WORDS = {"key", "auth", "authorization", "passphrase", "pwd", "sas", "pat"}
 _CREDENTIAL_PARTS = ("secret", "token", "passw", "credential", "apikey", "accesskey", "connectionstring")
@@ -52,3 +56,22 @@ def secret_names(options: Mapping[Any, Any]) -> list[str]:
         elif isinstance(value, Mapping):
             names += [f"{name}.{inner}" for inner in secret_names(value)]
     return names
+
+
+def secret_found(problem: str, expected: str) -> ConfigError:
+    """The error for a secret. It passes through pydantic, whose own error would quote the value."""
+    return ConfigError(
+        f"{problem}, and a config is stored with its run",
+        expected=expected,
+        next="remove it: credentials come from the environment or the identity of each node",
+    )
+
+
+def _without_secret(url: str) -> str:
+    if holds_secret(url, may_be_pattern=True):
+        raise secret_found("a URL holds a password or a signature", "a plain URL")
+    return url
+
+
+PlainUrl = Annotated[str, AfterValidator(_without_secret)]
+"""A URL without a user, a password or a signed query."""

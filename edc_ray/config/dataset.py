@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edc_ray.config.plain_url import PlainUrl
+from edc_ray.config.credentials import PlainUrl
 from edc_ray.config.section import Section
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -1,4 +1,4 @@
-"""Where work runs and how much of it at once. Nothing here changes a result but threads_per_unit."""
+"""Where work runs and how much of it at once. Only threads_per_unit changes a result."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RunSection(Section):
 
 
 class StorageConfig(Section):
-    """Where artifacts go. Credentials never stand here; they come from the node's environment."""
+    """Where artifacts go. Credentials come from the node's environment, never from here."""
 
     root: str | None = Field(
         default=None, description="folder or fsspec URL; None: ./runs, except in a submitted job"

@@ -1,4 +1,4 @@
-"""Where a config could hold a secret by mistake: it is stored with its run, shown and logged."""
+"""Secrets that a config could hold by mistake: a config is stored with its run, shown and logged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _QUERY = re.compile(r"\?[^/=&]*[=&]|https?://[^?]*\?|\?[^/*?.\[\]]{8,}$", re.IGN
 
 
 def looks_like_credential(name: str) -> bool:
-    """Whether the name of a storage option says that its value is a secret."""
+    """Whether a storage option is a secret by its name."""
     words = re.findall(r"[a-z0-9]+", re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).lower())
     return bool(_CREDENTIAL_WORDS.intersection(words)) or any(
         part in "".join(words) for part in _CREDENTIAL_PARTS
@@ -30,11 +30,9 @@ def looks_like_credential(name: str) -> bool:
 
 
 def holds_secret(text: str, *, may_be_pattern: bool = False) -> bool:
-    """Whether a URL in the text holds a user, a password, or a query, as a signed URL does.
+    """Whether a text has a URL with a user, a password, or a query, as a signed URL has.
 
-    Args:
-        text: a URL, a chain of URLs, or anything else.
-        may_be_pattern: a question mark that begins no query is a wildcard.
+    `may_be_pattern`: a question mark that begins no query is a wildcard.
     """
     if "://" not in text:
         return False
@@ -48,7 +46,7 @@ def holds_secret(text: str, *, may_be_pattern: bool = False) -> bool:
 
 
 def secret_names(options: Mapping[Any, Any]) -> list[str]:
-    """Options whose names say that they are secrets or whose values are URLs with one; inner ones dotted."""
+    """Options that are secrets by their name, or URLs with a secret; inner options by dotted names."""
     names = []
     for name, value in options.items():
         if looks_like_credential(str(name)) or (isinstance(value, str) and holds_secret(value)):

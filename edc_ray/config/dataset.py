@@ -1,4 +1,4 @@
-"""What is known of a labelled image dataset. A dataset is a value, never a folder of code."""
+"""What a config says of a labelled image dataset. A dataset is a value, never a folder of code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 class DatasetSpec(Section):
     """Where real images live and what they look like.
 
-    A field left at None is inferred from the training images and stored, resolved, with the run.
+    A field left at None is inferred from the training images. The run stores the inferred value.
     """
 
     name: str = Field(default="mine", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")

@@ -23,7 +23,7 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class WeightsFile(Section):
-    """A file of weights. What is at the URL is used only while it has this hash."""
+    """A file of weights, which is used only if it has this hash."""
 
     url: PlainUrl = Field(
         min_length=1, description="local path or URL of safetensors, or of a state dict saved by torch"

@@ -11,22 +11,17 @@ Definition = Literal["pooled", "official"]
 
 @dataclass(frozen=True)
 class StatisticsRequest:
-    """Statistics of the real images that one stage, or several together, ask for.
-
-    Args:
-        observers: networks whose layers are measured, in order.
-        layers: kinds of layers.
-        definitions: of the variance.
-        by_class: whether statistics of each class are needed, besides those of all images.
-    """
+    """Statistics of the real images that one stage, or several together, ask for."""
 
     observers: tuple[str, ...] = ()
+    """Whose layers are measured, in order."""
     layers: frozenset[Layers] = frozenset()
     definitions: frozenset[Definition] = frozenset()
+    """Of the variance."""
     by_class: bool = False
+    """Whether statistics of each class are needed, besides those of all images."""
 
     def __or__(self, other: StatisticsRequest) -> StatisticsRequest:
-        """What answers both."""
         return StatisticsRequest(
             tuple(dict.fromkeys(self.observers + other.observers)),
             self.layers | other.layers,
@@ -36,5 +31,5 @@ class StatisticsRequest:
 
     @property
     def needs_no_images(self) -> bool:
-        """Whether BatchNorms' own running estimates are all that is asked for, as in SRe2L and CDA."""
+        """Whether the BatchNorms' own running estimates are enough, as in SRe2L and CDA."""
         return self.layers == {"bn"} and self.definitions == {"official"} and not self.by_class

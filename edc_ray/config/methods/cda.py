@@ -1,4 +1,4 @@
-"""CDA: SRe2L, and what it has otherwise."""
+"""CDA, by what it changes of SRe2L."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ _CURRICULUM: Values = {"recover.crop_curriculum": "cosine", "recover.crop_milest
 
 
 def _cifar(ipc: int) -> Values:
-    """SRe2L's CIFAR-100 with the crops that the curriculum is about; no published program."""
+    """SRe2L's CIFAR-100 with the curriculum's crops; no published program."""
     return {**_CURRICULUM, "recover.crop_scale": (0.08, 1.0), "recover.mirror": True}
 
 
-# What CDA has otherwise than SRe2L.
 VALUES = MethodValues(
     _CURRICULUM,
     {
@@ -26,7 +25,7 @@ VALUES = MethodValues(
 
 
 def cda(config: RunConfig) -> RunConfig:
-    """CDA (Yin and Shen, 2023, arXiv:2311.18838): SRe2L whose crops shrink from the whole image on.
+    """CDA (Yin and Shen, 2023, arXiv:2311.18838): SRe2L with crops that shrink from the whole image.
 
     Aims at Tiny-ImageNet 48.7 and ImageNet-1k 53.5 at ipc 50 (EDC's table 25).
 

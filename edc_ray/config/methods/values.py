@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from edc_ray.config.run import RunConfig
@@ -16,12 +17,7 @@ Row = Callable[[int], Values]
 
 @dataclass(frozen=True)
 class MethodValues:
-    """What a method sets.
-
-    Args:
-        everywhere: on every dataset.
-        datasets: name of the dataset -> values that depend on it, which win over `everywhere`.
-    """
+    """What a method sets `everywhere`, and for some datasets by name: those values win."""
 
     everywhere: Values
     datasets: Mapping[str, Row] = field(default_factory=dict)
@@ -49,7 +45,7 @@ def with_values(config: RunConfig, method: str, values: Values) -> RunConfig:
 
 
 def laid_over(config: RunConfig, method: str, *layers: MethodValues) -> RunConfig:
-    """A copy of `config` under the method's name with the values of the layers, of which the last wins."""
+    """A copy of `config` under the method's name with the values of the layers; later ones win."""
     values: dict[str, Any] = {}
     for layer in layers:
         values |= layer.of(config.dataset.name, config.ipc)
@@ -69,5 +65,4 @@ def defaults_of(config: RunConfig, paths: set[str]) -> dict[str, Any]:
 
 def field_value(config: RunConfig, path: str) -> Any:
     """The value of `section.field`."""
-    section, name = path.split(".")
-    return getattr(getattr(config, section), name)
+    return attrgetter(path)(config)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from edc_ray.config.cluster import ClusterConfig, RunSection, StorageConfig, TrackingConfig
 from edc_ray.config.dataset import DatasetSpec
-from edc_ray.config.section import Section, StageSection
+from edc_ray.config.section import Section, StageSection, StatisticsRequest
 from edc_ray.config.stages import (
     EvaluateConfig,
     InitConfig,
@@ -18,8 +18,8 @@ from edc_ray.config.stages import (
     StatisticsConfig,
     SweepConfig,
 )
-from edc_ray.config.statistics_request import StatisticsRequest
 
+Compile = Literal["auto", "none", "default", "max-autotune", "graphs"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 StageName = str
 """One of STAGE_NAMES."""
@@ -38,7 +38,7 @@ class RunConfig(Section):
         "factors of products to 10 bits. bfloat16, float16: networks in 16 bits, on cpu and cuda (float16 "
         "on a CPU is many times slower than float32). auto: float32; on CUDA tf32, as the published programs",
     )
-    compile: Literal["auto", "none", "default", "max-autotune", "graphs"] = Field(
+    compile: Compile = Field(
         default="auto",
         description="auto: on CUDA the iterations of recover are captured as graphs. Else "
         "torch's compiler for networks in squeeze, recover, relabel and evaluate: minutes for "

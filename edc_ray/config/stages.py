@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from edc_ray.config.credentials import PlainUrl
-from edc_ray.config.section import Section, StageSection
-from edc_ray.config.statistics_request import StatisticsRequest
+from edc_ray.config.section import Section, StageSection, StatisticsRequest
 from edc_ray.core.recover.settings import Carry, RecoverSettings
 from edc_ray.core.settings import CropScale
 from edc_ray.core.views.settings import RelabelSettings

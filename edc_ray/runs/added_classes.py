@@ -1,4 +1,4 @@
-"""Before classes are added to a run: which units stay, which are made again, and why."""
+"""Classes that are added to a run: which units stay, which are made again, and why."""
 
 from __future__ import annotations
 
@@ -27,14 +27,7 @@ class StageOfMoreClasses(NamedTuple):
 
 def stages_of_more_classes(context: StageContext, earlier: RunConfig) -> list[StageOfMoreClasses]:
     """The stages that the run of fewer classes has begun. Nothing is changed."""
-    hashes = dict[str, dict[Slot, str]]()
-    if not observers_choose(context.config):
-        hashes = _kept_of_init(context)
-    kept = {"init": set(hashes), "recover": set[str]()}
-    if not context.config.recover.enabled:
-        kept["recover"] = _kept_of_recover(
-            context, {s: sha for own in hashes.values() for s, sha in own.items()}
-        )
+    kept = _kept_units(context)
     found = []
     for name in STAGE_NAMES:
         if context.store.list(records_folder(stage_folder(name))):
@@ -46,7 +39,7 @@ def stages_of_more_classes(context: StageContext, earlier: RunConfig) -> list[St
 
 
 def lines_of_more_classes(context: StageContext, earlier: RunConfig | None) -> list[str]:
-    """The same in words; [] where no classes are added."""
+    """`stages_of_more_classes` in words; [] if no classes are added."""
     added = added_names(earlier, context.config) if earlier is not None else ()
     if earlier is None or not added:
         return []
@@ -59,26 +52,24 @@ def lines_of_more_classes(context: StageContext, earlier: RunConfig | None) -> l
     ]
 
 
-def _kept_of_init(context: StageContext) -> dict[str, dict[Slot, str]]:
-    """Units of init that stay, and the pixel hashes of their images."""
-    stage, kept = STAGES["init"], dict[str, dict[Slot, str]]()
+def _kept_units(context: StageContext) -> dict[StageName, set[str]]:
+    """Keys of the units of init and recover that stay."""
+    kept: dict[StageName, set[str]] = {"init": set(), "recover": set()}
+    if observers_choose(context.config):
+        return kept
+    stage, hashes = STAGES["init"], dict[Slot, str]()
     for unit in stage.plan(context):
         content = stage.content(context, unit, stage.inputs(context, unit))
         record = earlier_record(context, unit.with_content(content))
         if record is not None:
-            rows = record.meta["image_sha256"]
-            kept[unit.key] = {(label, ipc_id): sha for label, ipc_id, sha in rows}
-    return kept
-
-
-def _kept_of_recover(context: StageContext, hashes: dict[Slot, str]) -> set[str]:
-    """Units of recover that stay when it only copies initial images; some of these are not known yet."""
-    kept = set[str]()
-    for unit in STAGES["recover"].plan(context):
+            kept["init"].add(unit.key)
+            hashes |= {(label, ipc_id): sha for label, ipc_id, sha in record.meta["image_sha256"]}
+    # Recover stays if it only copies initial images. Those that are made again have no hash yet.
+    for unit in STAGES["recover"].plan(context) if not context.config.recover.enabled else ():
         if all(slot in hashes for slot in slots_of(unit)):
             content = content_before_init(context, unit, hashes)
             if earlier_record(context, unit.with_content(content)) is not None:
-                kept.add(unit.key)
+                kept["recover"].add(unit.key)
     return kept
 
 
@@ -86,7 +77,11 @@ def _why(config: RunConfig, earlier: RunConfig, stage: StageName, to_make: Seque
     if stage == "squeeze":
         return _why_observers(config, earlier)
     if stage == "statistics":
-        return _why_statistics(config)
+        if config.statistics.source is not None:
+            return "statistics.source has those of all classes"
+        if config.statistics_request.needs_no_images:
+            return "read from the observers' own BatchNorms, no image is seen"
+        return "they are of all images, in layers of other observers"
     if stage == "init" and observers_choose(config):
         return f"{_named(config.observers_of('init'))} of fewer classes scored the crops"
     if stage == "recover" and config.recover.enabled:
@@ -99,42 +94,29 @@ def _why(config: RunConfig, earlier: RunConfig, stage: StageName, to_make: Seque
 
 
 def _why_observers(config: RunConfig, earlier: RunConfig) -> str:
-    squeeze = config.squeeze
+    observers = _named(config.squeeze.observers)
     now, before = (len(one.dataset.class_names or ()) for one in (config, earlier))
-    if squeeze.epochs:
-        observers, verb = _named(squeeze.observers), "are" if len(squeeze.observers) > 1 else "is"
-        return f"{observers} {verb} trained on all classes: {now} now, {before} before"
-    outputs = f"{now} outputs of the weight files instead of {before}"
-    return f"{_named(squeeze.observers)}: {outputs}; nothing is trained"
-
-
-def _why_statistics(config: RunConfig) -> str:
-    if config.statistics.source is not None:
-        return "statistics.source has those of all classes"
-    if config.statistics_request.needs_no_images:
-        return "read from the observers' own BatchNorms, no image is seen"
-    return "they are of all images, in layers of other observers"
+    if not config.squeeze.epochs:
+        outputs = f"{now} outputs of the weight files instead of {before}"
+        return f"{observers}: {outputs}; nothing is trained"
+    verb = "are" if len(config.squeeze.observers) > 1 else "is"
+    return f"{observers} {verb} trained on all classes: {now} now, {before} before"
 
 
 def _why_images(config: RunConfig, earlier: RunConfig, stage: StageName, to_make: Sequence[WorkUnit]) -> str:
-    """Why images are made again that depend on no observer."""
-    before = len(earlier.dataset.class_names or ())
-    with_added = sum(_last_class(stage, unit) >= before for unit in to_make)
+    """Why images that depend on no observer are made again."""
+    before, with_added = len(earlier.dataset.class_names or ()), 0
+    for unit in to_make:
+        end = unit.work["classes"][1] if stage == "init" else 1 + max(label for label, _ in slots_of(unit))
+        with_added += end > before
     words = [f"{with_added} with added classes"] if with_added else []
     if others := len(to_make) - with_added:
-        words.append(f"{others} {_why_others(config, earlier)}")
+        why = "from other images, or by an edc-ray that did not record what each class depends on"
+        follow = (config.dataset.mean, config.dataset.std) != (earlier.dataset.mean, earlier.dataset.std)
+        if config.init.kind == "noise" and config.init.source is None and follow:
+            why = "because dataset.mean and dataset.std follow all images unless they are given"
+        words.append(f"{others} {why}")
     return " and ".join(words) or "they depend on no other class"
-
-
-def _why_others(config: RunConfig, earlier: RunConfig) -> str:
-    follow = (config.dataset.mean, config.dataset.std) != (earlier.dataset.mean, earlier.dataset.std)
-    if config.init.kind == "noise" and config.init.source is None and follow:
-        return "because dataset.mean and dataset.std follow all images unless they are given"
-    return "from other images, or by an edc-ray that did not record what each class depends on"
-
-
-def _last_class(stage: StageName, unit: WorkUnit) -> int:
-    return unit.work["classes"][1] - 1 if stage == "init" else max(label for label, _ in slots_of(unit))
 
 
 def _named(observers: Sequence[str]) -> str:

@@ -69,16 +69,16 @@ def make_images(context: StageContext, unit: WorkUnit) -> UnitOutput:
     slots, source = _slots_of(unit), context.config.init.source
     if source is not None:
         images = stored_images(source, slots, context.data.train.class_names)
-        return images_output(context, unit.key, images, slots, {})
+        return images_output(context.config.dataset, unit.key, images, slots, {})
     ipc_ids = range(*unit.work["ipc"])
     images = np.concatenate(
         [_images_of_class(context, label, ipc_ids) for label in range(*unit.work["classes"])]
     )
     if context.config.init.kind != "mosaic":
-        return images_output(context, unit.key, images, slots, {})
+        return images_output(context.config.dataset, unit.key, images, slots, {})
     # Which crops are best may depend on the last bits of their scores.
     facts = {"kernels": context.kernels_name(compiled=False)}
-    return images_output(context, unit.key, images, slots, facts, section=context.config.init)
+    return images_output(context.config.dataset, unit.key, images, slots, facts, section=context.config.init)
 
 
 def _slots_of(unit: WorkUnit) -> list[Slot]:

@@ -1,9 +1,11 @@
-"""The units of recover: which images are optimised in one batch, and in which order."""
+"""The units of recover: the images of each batch, their order, and the settings of each unit."""
 
 from __future__ import annotations
 
 from edc_ray.artifacts.storage.layout import block_key
+from edc_ray.config.run import RunConfig
 from edc_ray.core.recover.official_order import left_out, official_rank_batches, official_slots
+from edc_ray.core.recover.settings import RecoverSettings
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot
 from edc_ray.stages.units.plan import WorkUnit, blocks, span
@@ -71,3 +73,18 @@ def _plain(batches: list[list[Slot]]) -> list[list[list[int]]]:
 def batches_of(unit: WorkUnit) -> list[list[Slot]]:
     """A unit's batches of (label, ipc id), in the order in which they are made."""
     return [[(label, ipc_id) for label, ipc_id in batch] for batch in unit.work["batches"]]
+
+
+def settings_of_unit(config: RunConfig, unit: WorkUnit) -> RecoverSettings:
+    """The settings of recover's loop in a unit.
+
+    In the official order only rank 0 verifies as it goes; every rank verifies its finished images.
+    """
+    section = config.recover
+    verifies = section.order != "official" or unit.key == rank_key(0)
+    return section.model_copy(
+        update={
+            "mirror": section.mirror and config.dataset.flip,
+            "verify_every": section.verify_every if verifies else 0,
+        }
+    )

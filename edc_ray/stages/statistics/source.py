@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from edc_ray.artifacts.proof.manifest import read_manifest, read_shard
-from edc_ray.artifacts.proof.records import Manifest, Record
+from edc_ray.artifacts.proof.records import Manifest, Record, ShardInfo
 from edc_ray.artifacts.storage.layout import RUN_DATA, join_path, network_key, stage_folder, table_name
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
@@ -44,46 +43,26 @@ from edc_ray.models.registry import build_network
 from edc_ray.stages.units.stored_runs import check_classes
 
 FOLDER = stage_folder("statistics")
-_SOUND_RATIOS = (0.67, 1.5)  # generous: classes may differ in size
+_SOUND_RATIOS = (0.67, 1.5)  # wide: classes may differ in size
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is needed of one observer.
-
-    Args:
-        observer: its name.
-        class_name: Python class of the network.
-        layers: in module order.
-        class_names: of the dataset, by label.
-        definitions: of the variance, sorted.
-        by_class: whether statistics of each class are needed.
-    """
+    """What is needed of one observer: layers in module order, classes by label, variances."""
 
     observer: str
-    class_name: str
+    class_name: str  # of the network, in Python
     layers: tuple[LayerShape, ...]
     class_names: tuple[str, ...]
     definitions: tuple[str, ...]
     by_class: bool
 
-
-class StatisticsSource(Protocol):
-    """Where statistics are taken from."""
-
-    def check(self, wanted: Wanted) -> None:
-        """Refuse what does not fit, reading only a few small files."""
-        ...
-
-    def read(self, wanted: Wanted) -> tuple[Rows, str]:
-        """Rows of one observer, and the SHA-256 of the files that hold them."""
-        ...
-
-    def weights(self, observer: str) -> str | None:
-        """SHA-256 of the weights that the statistics belong to; None if unknown."""
-        ...
+    @property
+    def official_layers(self) -> tuple[LayerShape, ...]:
+        """The layers under their names in an official tree."""
+        return tuple(replace(layer, name=official_path(self.observer, layer.name)) for layer in self.layers)
 
 
 @dataclass(frozen=True)
@@ -94,11 +73,12 @@ class TreeSource:
     class_patch_swapped: bool = True
 
     def check(self, wanted: Wanted) -> None:
-        """See StatisticsSource; lists the tree, reads the global files and those of two classes."""
-        if not any(path.partition("/")[0] in TREE_FOLDERS for path in self._files):
+        """Refuse what does not fit: list the tree, read the global files and those of two classes."""
+        files = self._files
+        if not any(path.partition("/")[0] in TREE_FOLDERS for path in files):
             raise ConfigError(
                 f"there are no statistics in {self.store.url}",
-                found="other files" if self._files else "nothing",
+                found="other files" if files else "nothing",
                 expected=f"a run whose statistics are complete, or a tree of {' and '.join(TREE_FOLDERS)}",
                 next="check the name of the folder",
             )
@@ -108,22 +88,18 @@ class TreeSource:
                 found=f"recover.variance={other[0]}",
                 next="set recover.variance=official, or method=edc_official",
             )
+        network, num_classes = self.network_name(wanted), len(wanted.class_names)
         refuse_missing_files(
-            self._files,
-            self.store,
-            self.network_name(wanted),
-            _official_layers(wanted),
-            len(wanted.class_names),
-            needs_classes=wanted.by_class,
+            files, self.store, network, wanted.official_layers, num_classes, needs_classes=wanted.by_class
         )
-        self._read(wanted, [0, len(wanted.class_names) - 1])
+        self._read(wanted, [0, num_classes - 1])
 
     @cached_property
     def _files(self) -> frozenset[str]:
         return frozenset(self.store.list())
 
     def read(self, wanted: Wanted) -> tuple[Rows, str]:
-        """See StatisticsSource."""
+        """Rows of one observer, and the SHA-256 of the files that hold them."""
         rows, digest = self._read(wanted, range(len(wanted.class_names)))
         ratio = global_to_class_ratio(rows)
         if ratio is not None and not _SOUND_RATIOS[0] < ratio < _SOUND_RATIOS[1]:
@@ -135,17 +111,16 @@ class TreeSource:
         return rows, digest
 
     def weights(self, observer: str) -> str | None:
-        """See StatisticsSource: a tree does not say."""
+        """SHA-256 of the weights that the statistics belong to: a tree does not state it."""
         return None
 
     def network_name(self, wanted: Wanted) -> str:
         """What the tree calls the observer."""
         names = official_network_names(wanted.observer, wanted.class_name)
-        return find_network_name(self.store, names, _official_layers(wanted))
+        return find_network_name(self.store, names, wanted.official_layers)
 
     def _read(self, wanted: Wanted, labels: Sequence[int]) -> tuple[Rows, str]:
-        """Statistics of some classes."""
-        network, layers = self.network_name(wanted), _official_layers(wanted)
+        network, layers = self.network_name(wanted), wanted.official_layers
         refuse_more_classes(self.store, network, layers, len(wanted.class_names))
         rows, digest = read_official_statistics(
             self.store,
@@ -159,11 +134,6 @@ class TreeSource:
         return {(ours[key[0]], *key[1:]): values for key, values in rows.items()}, digest
 
 
-def _official_layers(wanted: Wanted) -> tuple[LayerShape, ...]:
-    """The layers as a tree calls them."""
-    return tuple(replace(layer, name=official_path(wanted.observer, layer.name)) for layer in wanted.layers)
-
-
 @dataclass(frozen=True)
 class RunSource:
     """The statistics of a run, or of what `edc-ray import-statistics` wrote."""
@@ -173,21 +143,19 @@ class RunSource:
     manifest: Manifest
 
     def check(self, wanted: Wanted) -> None:
-        """See StatisticsSource."""
+        """Refuse what does not fit."""
         self.read(wanted)
 
     def read(self, wanted: Wanted) -> tuple[Rows, str]:
-        """See StatisticsSource."""
+        """Rows of one observer, and the SHA-256 of the file that holds them."""
         check_classes(self.manifest, wanted.class_names, self.store.url)
         shard = self._record(wanted.observer).shards[0]
-        url = self.store.join(join_path(self.folder, shard.path))
-        data = read_shard(self.store, self.folder, shard)
-        rows = read_statistics_table(table_from_bytes(data, url=url, ours=self.store.is_ours))
-        _check_rows(rows, wanted, url)
+        rows = read_rows(self.store, self.folder, shard)
+        _check_rows(rows, wanted, self.store.join(join_path(self.folder, shard.path)))
         return rows, shard.sha256
 
     def weights(self, observer: str) -> str | None:
-        """See StatisticsSource; what was imported does not say."""
+        """SHA-256 of the weights that the statistics belong to; None if they were imported."""
         return self._record(observer).meta.get("weights")
 
     def _record(self, observer: str) -> Record:
@@ -203,10 +171,17 @@ class RunSource:
         )
 
 
+def read_rows(store: Store, folder: str, shard: ShardInfo) -> Rows:
+    """All statistics in a shard, by layer, kind, definition and scope."""
+    url = store.join(join_path(folder, shard.path))
+    table = table_from_bytes(read_shard(store, folder, shard), url=url, ours=store.is_ours)
+    return read_statistics_table(table, url=url)
+
+
 def global_to_class_ratio(rows: Rows) -> float | None:
     """Global channel means divided by the mean over the classes: 1 if all classes have one size.
 
-    The median over layers; None where the rows hold no classes.
+    The median over layers; None if the rows have no classes.
     """
     ratios = []
     for (layer, kind, definition, scope), values in rows.items():
@@ -221,11 +196,11 @@ def global_to_class_ratio(rows: Rows) -> float | None:
     return float(np.median(ratios)) if ratios else None
 
 
-def open_source(section: StatisticsConfig) -> StatisticsSource:
-    """What `statistics.source` names: a run where there is a manifest of statistics, else an official tree.
+def open_source(section: StatisticsConfig) -> TreeSource | RunSource:
+    """What `statistics.source` names: a run if it has a manifest of statistics, else an official tree.
 
     Raises:
-        ConfigError: `statistics.source_keys` says how the files of a run are.
+        ConfigError: `statistics.source_keys` is set for a run.
     """
     assert section.source is not None
     store, exchanged = open_store(section.source, writable=False), section.source_keys == "exchanged"
@@ -244,12 +219,16 @@ def open_source(section: StatisticsConfig) -> StatisticsSource:
 
 def wanted_of(config: RunConfig, name: str, network: nn.Module, class_names: Sequence[str]) -> Wanted:
     """What is needed of an observer. Only the shape of the network matters, not its weights."""
-    spec = config.dataset
+    spec, request = config.dataset, config.statistics_request
     assert spec.image_size is not None
-    layers = layer_shapes(network, spec.image_size, spec.channels or 3, config.statistics.patch_side)
-    request = config.statistics_request
-    definitions = tuple(sorted(request.definitions))
-    return Wanted(name, type(network).__name__, layers, tuple(class_names), definitions, request.by_class)
+    return Wanted(
+        observer=name,
+        class_name=type(network).__name__,
+        layers=layer_shapes(network, spec.image_size, spec.channels or 3, config.statistics.patch_side),
+        class_names=tuple(class_names),
+        definitions=tuple(sorted(request.definitions)),
+        by_class=request.by_class,
+    )
 
 
 @torch.no_grad()
@@ -270,11 +249,7 @@ def layer_shapes(
 
 
 def check_source(config: RunConfig, data: OpenedDataset) -> None:
-    """Refuse a `statistics.source` of another observer, dataset or image size.
-
-    Raises:
-        ConfigError, ArtifactError: what is wrong with `statistics.source`.
-    """
+    """Refuse a `statistics.source` of another observer, dataset or image size: ConfigError, ArtifactError."""
     if config.statistics.source is None:
         return
     source, names_found = open_source(config.statistics), dict[str, str]()
@@ -289,9 +264,9 @@ def check_source(config: RunConfig, data: OpenedDataset) -> None:
 
 
 def _refuse_other_dataset(source: RunSource, config: RunConfig, data: OpenedDataset) -> None:
-    """Refuse a run of other images, unless its dataset has the same name, as a part of a dataset has."""
+    """Refuse a run of other images, unless its dataset has the same name, as a part of a dataset may have."""
     stored = source.store.read_if_there(RUN_DATA, limit=MAX_CONFIG_BYTES)
-    if stored is None:  # imported: nothing is known but the classes
+    if stored is None:  # imported: only the classes are known
         return
     theirs, ours = source.manifest.dataset["name"], config.dataset.name
     if theirs != ours and json.loads(stored)["train"]["sha256"] != data.train.content_hash:
@@ -307,8 +282,7 @@ def refuse_shared_name(taken: dict[str, str], observer: str, network: str) -> No
     """Note which observer a name of the tree belongs to.
 
     Raises:
-        ArtifactError: another observer has it already: in an old tree, networks of one class overwrote each
-            other's files.
+        ArtifactError: another observer has it: in an old tree, networks of one class overwrote their files.
     """
     if network in taken:
         raise ArtifactError(

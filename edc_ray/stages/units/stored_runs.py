@@ -18,38 +18,37 @@ from edc_ray.config.run import RunConfig
 from edc_ray.data.condensed.images import open_stage
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ArtifactError, ConfigError, EdcRayError
-from edc_ray.stages.units.image_shards import Slot, manifest_hashes, read_images
+from edc_ray.stages.units.image_shards import Slot, images_at, manifest_hashes, read_images
 
 
 def numbered_names(num_classes: int) -> tuple[str, ...]:
-    """Names of classes if only their number is known."""
+    """Names of classes of which only the number is known."""
     return tuple(map(str, range(num_classes)))
 
 
 def check_classes(manifest: Manifest, class_names: Sequence[str], url: str) -> None:
     """Refuse an artifact of other classes, or of the same in another order.
 
-    Where the artifact knows classes by number only (official files do), their count decides.
+    If the artifact only numbers its classes, as official files do, their count decides.
 
     Raises:
-        ArtifactError: naming the first difference.
+        ArtifactError: names the first difference.
     """
     stored = tuple(manifest.dataset["class_names"])
     if len(stored) != len(class_names):
-        raise _other_classes(url, f"{len(stored)} classes", f"{len(class_names)} classes")
-    if stored != tuple(class_names) and stored != numbered_names(len(stored)):
+        found, expected = f"{len(stored)} classes", f"{len(class_names)} classes"
+    elif stored in (tuple(class_names), numbered_names(len(stored))):
+        return
+    else:
         label = next(k for k, (a, b) in enumerate(zip(stored, class_names, strict=True)) if a != b)
-        raise _other_classes(
-            url, f"class {label} is '{stored[label]}'", f"class {label} is '{class_names[label]}'"
-        )
+        found, expected = (f"class {label} is '{names[label]}'" for names in (stored, class_names))
+    raise ArtifactError(
+        f"{url} is of another dataset", found=found, expected=expected, next="give a run of the same dataset"
+    )
 
 
 def labels_in(manifest: Manifest, class_names: Sequence[str], url: str) -> list[int]:
-    """The label of each class in an artifact that has the same classes or more.
-
-    Raises:
-        ArtifactError: it is of other classes.
-    """
+    """The label of each class in an artifact that has the same classes or more; else an ArtifactError."""
     stored = manifest.dataset["class_names"]
     if len(stored) > len(class_names) and set(class_names) <= set(stored):
         return [stored.index(name) for name in class_names]
@@ -57,22 +56,11 @@ def labels_in(manifest: Manifest, class_names: Sequence[str], url: str) -> list[
     return list(range(len(class_names)))
 
 
-def _other_classes(url: str, found: str, expected: str) -> ArtifactError:
-    return ArtifactError(
-        f"{url} is of another dataset", found=found, expected=expected, next="give a run of the same dataset"
-    )
-
-
 def stored_hashes(url: str, slots: Sequence[Slot], class_names: Sequence[str]) -> list[str]:
-    """Pixel hashes of some condensed images of another run.
-
-    Args:
-        url: of the run.
-        slots: of the images, by labels of this run.
-        class_names: of this run, by label.
+    """Pixel hashes of some condensed images of another run; slots and class names are this run's.
 
     Raises:
-        ArtifactError: one of them is not there.
+        ArtifactError: the other run lacks an image or a class.
     """
     store, _, manifest = open_stage(url, None, "recover")
     hashes, labels = manifest_hashes(manifest), labels_in(manifest, class_names, store.url)
@@ -88,18 +76,11 @@ def stored_hashes(url: str, slots: Sequence[Slot], class_names: Sequence[str]) -
 
 
 def stored_images(url: str, slots: Sequence[Slot], class_names: Sequence[str]) -> np.ndarray:
-    """Some condensed images of another run, uint8 [n, C, S, S], in the order asked for.
-
-    Arguments as those of `stored_hashes`.
-    """
+    """Some condensed images of another run, uint8 [n, C, S, S]; arguments as those of `stored_hashes`."""
     store, folder, manifest = open_stage(url, None, "recover")
     labels = labels_in(manifest, class_names, store.url)
     slots = [(labels[label], ipc_id) for label, ipc_id in slots]
-    rows = read_images(store, folder, manifest, set(slots))
-    place = {
-        slot: row for row, slot in enumerate(zip(rows.labels.tolist(), rows.ipc_ids.tolist(), strict=True))
-    }
-    return rows.images[[place[slot] for slot in slots]]
+    return images_at(read_images(store, folder, manifest, set(slots)), slots)
 
 
 def check_stored_images(url: str, config: RunConfig, data: OpenedDataset) -> None:

@@ -30,8 +30,7 @@ from edc_ray.stages.units.numerics import (
     placed,
     unit_numerics,
 )
-from edc_ray.stages.units.plan import UnitOutput, WorkUnit
-from edc_ray.stages.units.unit_work import do_unit
+from edc_ray.stages.units.plan import UnitOutput, WorkUnit, do_unit
 from tests.stages.tiny_runs import (
     context_of,
     manifest_of,

@@ -24,12 +24,8 @@ class ClusterConfig(Section):
         default=False, description="the cluster grows on demand: more actors than it has now may be asked for"
     )
     cpus_per_actor: float = Field(default=1.0, gt=0)
-    gpus_per_actor: float | None = Field(
-        default=None, ge=0, description="None: 1 where the cluster has GPUs, else 0"
-    )
-    threads_per_unit: int = Field(
-        default=1, ge=1, description="CPU threads of one unit, the same in every mode"
-    )
+    gpus_per_actor: float | None = Field(default=None, ge=0, description="None: 1 if there are any, else 0")
+    threads_per_unit: int = Field(default=1, ge=1, description="CPU threads of a unit, equal in every mode")
     retries: int = Field(default=2, ge=0, description="further tries of a unit whose actor died")
     shared_filesystem: bool = Field(default=False, description="file:// is the same folder on every node")
 
@@ -43,9 +39,7 @@ class RunSection(Section):
 class StorageConfig(Section):
     """Where artifacts go. Credentials come from the node's environment, never from here."""
 
-    root: str | None = Field(
-        default=None, description="folder or fsspec URL; None: ./runs, except in a submitted job"
-    )
+    root: str | None = Field(default=None, description="folder or fsspec URL; None: ./runs, but not in a job")
     options: dict[str, JsonValue] = Field(default_factory=dict, description="non-secret fsspec options")
 
     @field_validator("root")

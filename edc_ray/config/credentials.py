@@ -24,16 +24,12 @@ _QUERY = re.compile(r"\?[^/=&]*[=&]|https?://[^?]*\?|\?[^/*?.\[\]]{8,}$", re.IGN
 def looks_like_credential(name: str) -> bool:
     """Whether a storage option is a secret by its name."""
     words = re.findall(r"[a-z0-9]+", re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).lower())
-    return bool(_CREDENTIAL_WORDS.intersection(words)) or any(
-        part in "".join(words) for part in _CREDENTIAL_PARTS
-    )
+    joined = "".join(words)
+    return not _CREDENTIAL_WORDS.isdisjoint(words) or any(part in joined for part in _CREDENTIAL_PARTS)
 
 
 def holds_secret(text: str, *, may_be_pattern: bool = False) -> bool:
-    """Whether a text has a URL with a user, a password, or a query, as a signed URL has.
-
-    `may_be_pattern`: a question mark that begins no query is a wildcard.
-    """
+    """Whether a text has a URL with a user, a password or a query; `may_be_pattern`: ? may be a wildcard."""
     if "://" not in text:
         return False
     users = (scheme.lower() for scheme in _USER.findall(text))

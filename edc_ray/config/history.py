@@ -27,11 +27,6 @@ def name_now(field: str) -> str:
     return MOVED_FIELDS.get(field, field)
 
 
-def is_absent(field: str, value: Any) -> bool:
-    """Whether a field that came later has its absent value."""
-    return field in ABSENT_VALUES and ABSENT_VALUES[field] == value
-
-
 def with_names_of_now(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A config's mapping with moved fields in their places; a value under the name of now wins."""
     result = _copied(tree)

@@ -61,11 +61,7 @@ def _written_out(node: yaml.Node, known: dict[int, float]) -> float:
 
 
 def load_recipe(name: str, overrides: Iterable[str] = ()) -> RunConfig:
-    """The config of a recipe with overrides applied.
-
-    Args:
-        name: one of RECIPES.
-        overrides: texts `section.field=value`; the value is YAML. See `recipe_with_fields`.
+    """The config of a recipe with overrides: texts `section.field=value`, whose values are YAML.
 
     Raises:
         ConfigError: unknown recipe, method or field, or a value of the wrong type.
@@ -86,9 +82,7 @@ def recipe_with_fields(name: str, fields: Mapping[str, Any]) -> RunConfig:
 def load_yaml(
     text: str, overrides: Iterable[str] = (), *, source: str = "config", stored: bool = False
 ) -> RunConfig:
-    """The config in a YAML text, with overrides applied.
-
-    Fields that the text leaves out have the values of its `method`.
+    """The config in a YAML text, with overrides; fields that it leaves out have the values of its `method`.
 
     Args:
         text: names fields by their present or earlier names.
@@ -96,9 +90,6 @@ def load_yaml(
         source: of the text, for messages.
         stored: the text is a run's own: fields that came later have their absent values, and a user's method
             is not imported.
-
-    Raises:
-        ConfigError: as `load_recipe`; or the text is no YAML mapping.
     """
     tree = mapping_of(text, source)
     if stored:
@@ -174,9 +165,8 @@ def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
 
 def deviations_from_method(config: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Fields whose value differs from the method's: field -> (value, the method's)."""
-    own, given = (
-        _fields_of(one.model_dump(mode="json")) for one in (config, with_method(config, config.method))
-    )
+    by_method = with_method(config, config.method)
+    own, given = (_fields_of(one.model_dump(mode="json")) for one in (config, by_method))
     return {path: (value, given[path]) for path, value in own.items() if value != given[path]}
 
 
@@ -259,25 +249,23 @@ def _parsed(text: str) -> tuple[str, Any]:
 
 def _set(tree: dict[str, Any], path: str, value: Any) -> None:
     known = field_paths()
-    if path not in known:
-        # Perhaps a key of a field whose value is a mapping.
-        parent, _, key = path.partition(".")
-        section, _, rest = key.partition(".")
-        if rest and path.startswith(_FLAT_MAPPINGS):
-            tree[parent][section] = {**tree[parent][section], rest: value}
-            return
-        if rest and path.startswith("storage.options."):
-            tree[parent][section] = _nested(tree[parent][section], rest, value)
-            return
+    section, _, field = path.partition(".")
+    # A key of a field whose value is a mapping may follow.
+    name, _, key = field.partition(".")
+    if path in known and not field:
+        tree[path] = value
+    elif path in known:
+        tree[section][field] = value
+    elif key and path.startswith(_FLAT_MAPPINGS):
+        tree[section][name] = {**tree[section][name], key: value}
+    elif key and path.startswith("storage.options."):
+        tree[section][name] = _nested(tree[section][name], key, value)
+    else:
         raise unknown_name("field", path, known)
-    *sections, name = path.split(".")
-    for section in sections:
-        tree = tree[section]
-    tree[name] = value
 
 
 def _nested(options: Any, path: str, value: Any) -> dict[str, Any]:
-    """The options with one set whose dotted path leads into inner mappings."""
+    """The options with one set, whose dotted path leads into inner mappings."""
     name, _, rest = path.partition(".")
     options = options if isinstance(options, dict) else {}
     return {**options, name: _nested(options.get(name), rest, value) if rest else value}

@@ -87,39 +87,28 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _loss_can_be_computed(self) -> RunConfig:
-        if self.evaluate.loss == "mse_ce_flat" and self.evaluate.ema_decay == 0:
+    def _sections_fit_together(self) -> RunConfig:
+        recover, relabel, evaluate = self.recover, self.relabel, self.evaluate
+        if evaluate.loss == "mse_ce_flat" and evaluate.ema_decay == 0:
             raise ValueError("evaluate.loss=mse_ce_flat needs averaged students: evaluate.ema_decay above 0")
-        return self
-
-    @model_validator(mode="after")
-    def _chains_follow_ranks(self) -> RunConfig:
-        if self.recover.enabled and self.recover.carry == "chain" and self.recover.order != "official":
+        if recover.enabled and recover.carry == "chain" and recover.order != "official":
             raise ValueError(
                 "recover.carry=chain hands estimates on along a virtual rank, and recover.order="
-                f"{self.recover.order} has none: set recover.order=official, or recover.carry=reset"
+                f"{recover.order} has none: set recover.order=official, or recover.carry=reset"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _steps_are_whole_groups(self) -> RunConfig:
-        step = self.evaluate.batch_size * self.evaluate.accumulation
-        if self.evaluate.order == "groups" and step % self.relabel.mix_group:
+        step = evaluate.batch_size * evaluate.accumulation
+        if evaluate.order == "groups" and step % relabel.mix_group:
             raise ValueError(
                 f"evaluate.order=groups takes whole mixing groups, but a step of {step} images "
                 "(evaluate.batch_size x evaluate.accumulation) is no multiple of "
-                f"relabel.mix_group={self.relabel.mix_group}: make them fit, or set evaluate.order=shuffled"
+                f"relabel.mix_group={relabel.mix_group}: make them fit, or set evaluate.order=shuffled"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _sources_are_read(self) -> RunConfig:
-        if self.relabel.source is not None and self.relabel.labels == "online":
+        if relabel.source is not None and relabel.labels == "online":
             raise ValueError(
                 "relabel.source gives stored labels, and relabel.labels=online reads none: "
                 "set relabel.labels=stored, or unset relabel.source"
             )
-        if self.statistics.source is not None and not self.recover.enabled:
+        if self.statistics.source is not None and not recover.enabled:
             raise ValueError(
                 "statistics.source is for recover, and recover.enabled=false reads no statistics: "
                 "set recover.enabled=true, or unset statistics.source"
@@ -127,7 +116,6 @@ class RunConfig(Section):
         return self
 
     def observers_of(self, stage: Literal["init", "recover", "relabel"]) -> tuple[str, ...]:
-        """Names of the observers that a stage uses, in order."""
         return getattr(self, stage).observers or self.squeeze.observers
 
     @property
@@ -140,7 +128,6 @@ class RunConfig(Section):
 
     @property
     def training_epochs(self) -> int:
-        """Epochs of a student's training."""
         return self.evaluate.epochs or self.relabel.epochs
 
 

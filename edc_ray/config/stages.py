@@ -24,9 +24,7 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 class WeightsFile(Section):
     """A file of weights, which is used only if it has this hash."""
 
-    url: PlainUrl = Field(
-        min_length=1, description="local path or URL of safetensors, or of a state dict saved by torch"
-    )
+    url: PlainUrl = Field(min_length=1, description="path or URL of safetensors, or of torch's state dict")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
     def __str__(self) -> str:
@@ -60,9 +58,7 @@ class SqueezeConfig(StageSection):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Schedule = "cos"
-    smoothing_factor: float = Field(
-        default=1.0, gt=0, description="zeta: the rate would reach 0 after zeta x epochs"
-    )
+    smoothing_factor: float = Field(default=1.0, gt=0, description="zeta: the rate is 0 after zeta x epochs")
     augmentation: Literal["none", "crop_pad", "resized_crop"] = "crop_pad"
     crop_padding: int = Field(default=4, ge=0, description="pixels of zero padding of crop_pad")
     crop_scale: CropScale = (0.08, 1.0)
@@ -96,13 +92,9 @@ class InitConfig(StageSection):
     source: PlainUrl | None = Field(
         default=None, description="a run whose condensed images are the initial ones, whatever kind says"
     )
-    observers: tuple[str, ...] | None = Field(
-        default=None, description="networks that score crops; None: all observers"
-    )
+    observers: tuple[str, ...] | None = Field(default=None, description="score crops; None: all observers")
     factor: int = Field(default=2, ge=1, description="a mosaic has factor x factor cells")
-    images_per_class: int = Field(
-        default=300, ge=1, description="real images of a class that are cropped and scored"
-    )
+    images_per_class: int = Field(default=300, ge=1, description="real images of a class, to crop and score")
     crops_per_image: int = Field(default=5, ge=1)
     crop_scale: CropScale = (0.08, 1.0)
     mosaic_order: Literal["edc", "rded"] = "edc"
@@ -112,9 +104,7 @@ class InitConfig(StageSection):
         "that are known best, cut alike out of a group of them (EDC's program)",
     )
     crop_group: int = Field(default=64, ge=1, description="images that shared_crops cuts alike")
-    drop_last_group: bool = Field(
-        default=False, description="shared_crops leaves out a last, smaller group of images"
-    )
+    drop_last_group: bool = Field(default=False, description="shared_crops leaves out a smaller last group")
     crop_resize: Literal["bilinear", "nearest"] = Field(
         default="bilinear", description="how a crop is brought to the size of its cell, where they differ"
     )
@@ -122,9 +112,7 @@ class InitConfig(StageSection):
         default=False,
         description="each image is drawn from all images or mosaics of its class, so some repeat",
     )
-    prefer_unused: bool = Field(
-        default=False, description="replacement chooses with the softmax of minus the times of use"
-    )
+    prefer_unused: bool = Field(default=False, description="replacement draws by softmax of -(times of use)")
     mirror: bool = Field(default=False, description="half of the images start mirrored, where dataset.flip")
     image_rounding: Literal["trunc", "round"] = "round"
     image_format: Literal["png", "jpeg"] = Field(
@@ -144,34 +132,24 @@ class InitConfig(StageSection):
 class RecoverConfig(StageSection, RecoverSettings):
     """Optimisation of pixels against the observers."""
 
-    enabled: bool = Field(
-        default=True, description="false keeps the initial images as the condensed ones (RDED)"
-    )
+    enabled: bool = Field(default=True, description="false: the initial images are the condensed ones (RDED)")
     observers: tuple[str, ...] | None = Field(default=None, description="None: all of squeeze.observers")
     layers: tuple[Literal["bn", "conv"], ...] = Field(default=("bn", "conv"), min_length=1)
-    variance: Literal["pooled", "official"] = Field(
-        default="pooled", description="definition of the target statistics"
-    )
+    variance: Literal["pooled", "official"] = Field(default="pooled", description="of the target statistics")
     category_aware: Literal["global", "local", "none"] = "global"
     class_patch_swapped: bool = Field(
         default=False,
         description="match patch means with class variances and the reverse, as the official program does",
     )
-    local_images_per_slot: int = Field(
-        default=10, ge=1, description="real images per condensed image in local mode"
-    )
+    local_images_per_slot: int = Field(default=10, ge=1, description="real images per slot in local mode")
     order: Literal["blocks", "ipc_major", "official"] = Field(
         default="blocks",
         description="blocks: classes_per_unit x ipc_per_unit images; ipc_major: batch_size classes with one "
         "image each (SRe2L); official: the class-major batches of EDC's program on its virtual ranks",
     )
     carry: Carry = "reset"
-    virtual_ranks: int = Field(
-        default=1, ge=1, description="logical GPUs of the official order; not where it runs"
-    )
-    batch_size: int = Field(
-        default=100, ge=1, description="images of one batch in the orders ipc_major and official"
-    )
+    virtual_ranks: int = Field(default=1, ge=1, description="logical, not real GPUs of the official order")
+    batch_size: int = Field(default=100, ge=1, description="batch of the orders ipc_major and official")
     classes_per_unit: int = Field(default=10, ge=1)
     ipc_per_unit: int = Field(default=10, ge=1)
     image_rounding: Literal["trunc", "round"] = "round"
@@ -206,9 +184,7 @@ class RelabelConfig(StageSection, RelabelSettings):
         description="how soft labels are stored: fp16 (exactly), q8..q2 (bits of each logit), topK[_qB] (K "
         "largest and the rest mass), pcaN (N bits of principal components), pcaN_topK_qB",
     )
-    batch_size: int = Field(
-        default=256, ge=1, description="views in one forward pass; does not change the labels' meaning"
-    )
+    batch_size: int = Field(default=256, ge=1, description="views of one forward; labels mean the same")
     epochs_per_unit: int = Field(default=10, ge=1)
 
 
@@ -222,7 +198,7 @@ class EvaluateConfig(StageSection):
     seeds: int = Field(default=3, ge=1, description="students of each row; each draws its own random set")
     full: Literal["auto", "train", "skip"] = "auto"
     full_accuracy: float | None = Field(
-        default=None, ge=0, le=100, description="cited for `full` where it is not trained"
+        default=None, ge=0, le=100, description="cited if `full` is untrained"
     )
     loss: Literal["kl", "dist", "mse_ce", "mse_ce_flat"] = "mse_ce"
     epochs: int | None = Field(
@@ -249,9 +225,7 @@ class EvaluateConfig(StageSection):
         "each optimiser step whole mixing groups",
     )
     accumulation: int = Field(default=1, ge=1, description="batches of one optimiser step")
-    drop_remainder: bool = Field(
-        default=False, description="the official rule for what an epoch's size leaves over"
-    )
+    drop_remainder: bool = Field(default=False, description="the official rule for an epoch's remainder")
     schedule: Schedule = "cos"
     smoothing_factor: float = Field(default=2.0, gt=0)
     ema_decay: float = Field(default=0.99, ge=0, lt=1, description="0 evaluates the live weights")
@@ -269,9 +243,7 @@ class EvaluateConfig(StageSection):
 class SweepConfig(Section):
     """A search over any config fields."""
 
-    space: dict[str, Any] = Field(
-        default_factory=dict, description="field -> list of values, or {uniform: [a, b]}"
-    )
+    space: dict[str, Any] = Field(default_factory=dict, description="field -> values, or {uniform: [a, b]}")
     search: Literal["grid", "random"] = "grid"
     num_trials: int = Field(default=10, ge=1, description="samples of a random search")
     max_concurrent: int = Field(default=1, ge=1)

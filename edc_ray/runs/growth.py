@@ -5,7 +5,7 @@ sizes with which it began. Labels and students are made again from all images, w
 the new ipc.
 
 New classes come after the existing ones, which keep their labels. Images that depend only on their own class
-stay (`kept_units`). All else is made again (`added_classes` says why): an observer has one output for each
+stay (`kept_units`). All else is made again (`made_again` says why): an observer has one output for each
 class, and cross entropy, statistics, soft labels and the scores of crops cover all classes. A folder is
 refused if no finished image could stay, and if classes were removed, inserted or reordered: existing images
 would get other labels.
@@ -14,10 +14,10 @@ would get other labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from edc_ray.artifacts.storage.layout import RUN_CONFIG, join_path, network_name
 from edc_ray.config.methods.registry import with_method
-from edc_ray.config.methods.values import field_value
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
 
@@ -30,10 +30,7 @@ _MOST_LISTED = 100
 
 
 def with_blocks_of(earlier: RunConfig, config: RunConfig) -> RunConfig:
-    """`config` with the block sizes with which a run began, if its method chose both by ipc.
-
-    Sizes that a user chose, then or now, are left alone.
-    """
+    """`config` with the block sizes with which a run began, unless a user chose sizes, then or now."""
     theirs, ours = _block_sizes(earlier), _block_sizes(config)
     if earlier.method != config.method or ours != _block_sizes(_of_method(config, config.ipc)):
         return config
@@ -46,9 +43,8 @@ def follows_ipc(earlier: RunConfig, config: RunConfig, field: str) -> bool:
     """Whether a field of relabel or evaluate has its method's value for the ipc, before and after."""
     if earlier.method != config.method or earlier.ipc >= config.ipc or not field.startswith(_MADE_AGAIN):
         return False
-    return all(
-        field_value(one, field) == field_value(_of_method(one, one.ipc), field) for one in (earlier, config)
-    )
+    value = attrgetter(field)
+    return all(value(one) == value(_of_method(one, one.ipc)) for one in (earlier, config))
 
 
 def added_names(earlier: RunConfig, config: RunConfig) -> tuple[str, ...]:
@@ -78,12 +74,11 @@ def refuse_to_lose_images(earlier: RunConfig, config: RunConfig, url: str) -> No
 
 
 def observers_choose(config: RunConfig) -> bool:
-    """Whether observers choose the initial images."""
     return config.init.kind == "mosaic" and config.init.source is None
 
 
 def advice(earlier: RunConfig, config: RunConfig, url: str, *, complete: bool = True) -> str | None:
-    """What to do instead of asking a folder for other classes, fewer images or fewer epochs, if it is.
+    """What to do instead of asking a folder for other classes, fewer images or fewer epochs; else None.
 
     `earlier` is the folder's config, `complete` whether it has all its condensed images.
     """
@@ -136,7 +131,6 @@ def _advice_on_classes(earlier: RunConfig, config: RunConfig, url: str, complete
 
 
 def _classes_changed(old: Sequence[str], new: Sequence[str]) -> str:
-    """How the classes differ, in words."""
     added = [name for name in new if name not in old]
     gone = [name for name in old if name not in new]
     kinds = {"added": added, "gone": gone}
@@ -167,7 +161,6 @@ def _names(config: RunConfig) -> tuple[str, ...]:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few names."""
     return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
 
 

@@ -15,14 +15,14 @@ from edc_ray.config.load import to_yaml
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.data.real.sources import OpenedDataset, open_dataset
 from edc_ray.errors import ConfigError
-from edc_ray.runs.growth import added_names
+from edc_ray.runs.growth import added_names, with_blocks_of
 from edc_ray.runs.same_run import (
-    as_it_began,
     check_same_data,
     check_same_run,
     data_facts,
     earlier_config,
     has_any_results,
+    has_results,
 )
 from edc_ray.stages.pipeline import STAGES
 from edc_ray.stages.units.completeness import stored_manifest
@@ -47,7 +47,10 @@ def open_inputs(config: RunConfig) -> Inputs:
     config = _with_whole_paths(config)
     store = replace(open_store(run_url(config), dict(config.storage.options)), is_ours=True)
     data = open_dataset(config.dataset, config.seed)
-    resolved = as_it_began(store, config.model_copy(update={"dataset": data.spec}))
+    resolved = config.model_copy(update={"dataset": data.spec})
+    earlier = earlier_config(store) if has_results(store, "recover") else None
+    if earlier is not None:
+        resolved = with_blocks_of(earlier, resolved)
     for name, stage in STAGES.items():
         if resolved.cluster.address == "none" and (workers := stage.num_workers(resolved)) > 1:
             raise ConfigError(
@@ -61,11 +64,7 @@ def open_inputs(config: RunConfig) -> Inputs:
 
 
 def open_run(inputs: Inputs, device: torch.device) -> StageContext:
-    """The context of a run; its folder now has the resolved config, with the device's type and the precision.
-
-    Raises:
-        ConfigError: the folder has results of another config, or the device cannot compute as it says.
-    """
+    """The context of a run, whose folder now has the resolved config; a ConfigError if they do not fit."""
     environment_facts(device)
     for stage in STAGE_NAMES:
         stored_manifest(inputs.store, stage)  # raises if a newer edc-ray wrote it
@@ -116,14 +115,11 @@ def _with_whole_paths(config: RunConfig) -> RunConfig:
         name: source if isinstance(source, str) else source.model_copy(update={"url": _whole(source.url)})
         for name, source in config.squeeze.weights.items()
     }
-    places = {
-        "dataset": ("train", "val"), "statistics": ("source",), "init": ("source",), "relabel": ("source",),
-    }  # fmt: skip
     update: dict[str, Any] = {"squeeze": config.squeeze.model_copy(update={"weights": weights})}
-    for name, fields in places.items():
-        section = getattr(config, name)
-        given = {field: _whole(url) for field in fields if (url := getattr(section, field)) is not None}
-        update[name] = section.model_copy(update=given)
+    for name, section in config:
+        places = {field: getattr(section, field, None) for field in ("train", "val", "source")}
+        if given := {field: _whole(url) for field, url in places.items() if url is not None}:
+            update[name] = section.model_copy(update=given)
     return config.model_copy(update=update)
 
 

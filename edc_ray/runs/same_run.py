@@ -13,7 +13,7 @@ from edc_ray.config.load import mapping_of
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ConfigError
-from edc_ray.runs.growth import advice, follows_classes, follows_ipc, refuse_to_lose_images, with_blocks_of
+from edc_ray.runs.growth import advice, follows_classes, follows_ipc, refuse_to_lose_images
 from edc_ray.stages.pipeline import STAGES
 from edc_ray.stages.units.completeness import stored_manifest
 from edc_ray.stages.units.fingerprint import stage_inputs
@@ -24,15 +24,12 @@ _MAX_SHOWN = 1000
 
 
 def check_same_run(store: Store, config: RunConfig) -> None:
-    """Refuse to mix results of two configs in one folder.
+    """Refuse to mix results of two configs in one folder: a ConfigError names the fields that differ.
 
     Three things may grow: `ipc` (unless it changes every image), `relabel.epochs`, and the classes, at their
     end. Units that do not depend on what was added stay. A folder is refused if all its finished images would
     be made again. Weights and a `*.source` may move: the units' fingerprints have their content. A field that
     is newer than the folder makes again what it changes.
-
-    Raises:
-        ConfigError: results of a stage were made with other values; names the fields that differ.
     """
     earlier = earlier_config(store)
     if earlier is None:
@@ -52,7 +49,7 @@ def check_same_run(store: Store, config: RunConfig) -> None:
     for stage in STAGE_NAMES:
         found = differences(earlier, config, STAGES[stage]) | _dropped(store, stage, config)
         different = {field: values for field, values in found.items() if not may_differ(field, *values)}
-        if different and _has_results(store, stage):
+        if different and has_results(store, stage):
             raise ConfigError(
                 f"{stage}: the run folder {store.url} was made by another config",
                 found="; ".join(f"{name}={old!r}" for name, (old, _) in different.items()),
@@ -83,12 +80,6 @@ def earlier_config(store: Store) -> RunConfig | None:
     return stored_config(store) if store.exists(RUN_CONFIG) else None
 
 
-def as_it_began(store: Store, config: RunConfig) -> RunConfig:
-    """The config with the block sizes of a folder that has images and began with a smaller ipc."""
-    earlier = earlier_config(store) if _has_results(store, "recover") else None
-    return config if earlier is None else with_blocks_of(earlier, config)
-
-
 def check_same_data(store: Store, data: OpenedDataset) -> None:
     """Raise a ConfigError if the folder has results of other training or validation images."""
     stored = store.read_if_there(RUN_DATA, limit=MAX_CONFIG_BYTES)
@@ -111,14 +102,13 @@ def data_facts(data: OpenedDataset) -> bytes:
     return json.dumps(facts, sort_keys=True).encode()
 
 
-def _has_results(store: Store, stage: StageName) -> bool:
+def has_results(store: Store, stage: StageName) -> bool:
     folder = stage_folder(stage)
     return store.exists(manifest_path(folder)) or bool(store.list(records_folder(folder)))
 
 
 def has_any_results(store: Store) -> bool:
-    """Whether the folder has a unit of any stage."""
-    return any(_has_results(store, stage) for stage in STAGE_NAMES)
+    return any(has_results(store, stage) for stage in STAGE_NAMES)
 
 
 def differences(earlier: RunConfig, config: RunConfig, stage: Stage) -> dict[str, tuple[Any, Any]]:

@@ -42,8 +42,6 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class StageReport:
-    """What one call did for a stage."""
-
     stage: StageName
     seconds: float
     units_done: int

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from edc_ray.config.methods import edc, gvbsm
-from edc_ray.config.methods.values import MethodValues, Values, field_value, with_values
+from edc_ray.config.methods.values import MethodValues, Values, with_values
 from edc_ray.config.run import RunConfig
 
 # What a step takes over from EDC, or sets.
@@ -95,7 +96,7 @@ def _ablation(config: RunConfig, last: str) -> RunConfig:
 
 
 def _taken(ours: RunConfig, *paths: str) -> dict[str, Any]:
-    return {path: field_value(ours, path) for path in paths}
+    return {path: attrgetter(path)(ours) for path in paths}
 
 
 VALUES = MethodValues(_FLATNESS)

@@ -7,19 +7,15 @@ from edc_ray.config.methods.values import MethodValues, Values, laid_over
 from edc_ray.config.run import RunConfig
 
 _CURRICULUM: Values = {"recover.crop_curriculum": "cosine", "recover.crop_milestone": 1.0}
-
-
-def _cifar(ipc: int) -> Values:
-    """SRe2L's CIFAR-100 with the curriculum's crops; no published program."""
-    return {**_CURRICULUM, "recover.crop_scale": (0.08, 1.0), "recover.mirror": True}
-
+# SRe2L's CIFAR-100 with the curriculum's crops; no published program.
+_CIFAR: Values = {**_CURRICULUM, "recover.crop_scale": (0.08, 1.0), "recover.mirror": True}
 
 VALUES = MethodValues(
     _CURRICULUM,
     {
-        "cifar10": _cifar,
-        "cifar100": _cifar,
-        "tiny_imagenet": lambda ipc: {"recover.learning_rate": 0.4, "recover.matching_weight": 0.05},
+        "cifar10": _CIFAR,
+        "cifar100": _CIFAR,
+        "tiny_imagenet": {"recover.learning_rate": 0.4, "recover.matching_weight": 0.05},
     },
 )
 

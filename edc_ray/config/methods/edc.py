@@ -57,28 +57,23 @@ _EVERYWHERE: Values = {
     "evaluate.smoothing_factor": 2.0, "evaluate.ema_decay": 0.99, "evaluate.accumulation": 1,
 }  # fmt: skip
 
-
-def _digits(ipc: int) -> Values:
-    return {
-        "squeeze.observers": ("convnet_w32", "wrn_16_2"), "squeeze.epochs": 8, "squeeze.batch_size": 64,
-        "squeeze.learning_rate": 0.05, "squeeze.crop_padding": 1,
-        "statistics.patch_side": 4,
-        "init.kind": "mosaic", "init.images_per_class": 60, "init.crops_per_image": 3,
-        "init.crop_scale": (0.5, 1.0), "init.factor": 1,
-        "recover.iterations": 200, "recover.classes_per_unit": 2, "recover.ipc_per_unit": 5,
-        "relabel.epochs": 200, **batch_of(10), "evaluate.learning_rate": 0.005,
-    }  # fmt: skip
-
-
-def _cifar10(ipc: int) -> Values:
-    return {
-        "squeeze.observers": SMALL_OBSERVERS, "squeeze.epochs": 10, "squeeze.learning_rate": 0.05,
-        "statistics.patch_side": 4, "init.kind": "real",
-        # The paper's batch is all images.
-        "recover.iterations": 75, "recover.classes_per_unit": 10, "recover.ipc_per_unit": 50,
-        "relabel.epochs": 1000, "relabel.rand_augment": True, **batch_of(25),
-        "evaluate.learning_rate": 0.001, "evaluate.schedule": "multistep",
-    }  # fmt: skip
+_DIGITS: Values = {
+    "squeeze.observers": ("convnet_w32", "wrn_16_2"), "squeeze.epochs": 8, "squeeze.batch_size": 64,
+    "squeeze.learning_rate": 0.05, "squeeze.crop_padding": 1,
+    "statistics.patch_side": 4,
+    "init.kind": "mosaic", "init.images_per_class": 60, "init.crops_per_image": 3,
+    "init.crop_scale": (0.5, 1.0), "init.factor": 1,
+    "recover.iterations": 200, "recover.classes_per_unit": 2, "recover.ipc_per_unit": 5,
+    "relabel.epochs": 200, **batch_of(10), "evaluate.learning_rate": 0.005,
+}  # fmt: skip
+_CIFAR10: Values = {
+    "squeeze.observers": SMALL_OBSERVERS, "squeeze.epochs": 10, "squeeze.learning_rate": 0.05,
+    "statistics.patch_side": 4, "init.kind": "real",
+    # The paper's batch is all images.
+    "recover.iterations": 75, "recover.classes_per_unit": 10, "recover.ipc_per_unit": 50,
+    "relabel.epochs": 1000, "relabel.rand_augment": True, **batch_of(25),
+    "evaluate.learning_rate": 0.001, "evaluate.schedule": "multistep",
+}  # fmt: skip
 
 
 def _cifar100(ipc: int) -> Values:
@@ -140,8 +135,8 @@ def _imagenet1k(ipc: int) -> Values:
 VALUES = MethodValues(
     _EVERYWHERE,
     {
-        "digits": _digits,
-        "cifar10": _cifar10,
+        "digits": _DIGITS,
+        "cifar10": _CIFAR10,
         "cifar100": _cifar100,
         "tiny_imagenet": _tiny_imagenet,
         "imagenet10": _imagenet10,

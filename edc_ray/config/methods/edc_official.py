@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from edc_ray.config.methods import edc
 from edc_ray.config.methods.edc import FOUR_IMAGENET_OBSERVERS, TORCHVISION, WHOLE_PICTURES, batch_of
-from edc_ray.config.methods.values import MethodValues, Values, field_value, laid_over
+from edc_ray.config.methods.values import MethodValues, Values, laid_over
 from edc_ray.config.run import RunConfig
 
 _EVERYWHERE: Values = {
@@ -134,7 +135,7 @@ def adjusted(config: RunConfig, fields: Mapping[str, Any]) -> Values:
     return {
         path: value
         for path, value in _IMAGENET1K_LOCAL.items()
-        if field_value(config, path) == field_value(untouched, path)
+        if attrgetter(path)(config) == attrgetter(path)(untouched)
     }
 
 

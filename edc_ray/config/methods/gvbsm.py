@@ -69,7 +69,7 @@ def _imagenet1k(ipc: int) -> Values:
 VALUES = MethodValues(
     _EVERYWHERE,
     {
-        "digits": lambda ipc: {"recover.jitter": 2},
+        "digits": {"recover.jitter": 2},
         "cifar10": _cifar10,
         "cifar100": _cifar100,
         "tiny_imagenet": _tiny,

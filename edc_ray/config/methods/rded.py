@@ -50,7 +50,7 @@ def _mosaics(num_classes: int, factor: int, ipc: int, *parts: Values) -> dict[st
 VALUES = MethodValues(
     _EVERYWHERE,
     {
-        "digits": lambda ipc: {
+        "digits": {
             **DIGITS, "init.images_per_class": 60, "init.factor": 2, "relabel.patch_shuffle": 2,
             "relabel.crop_scale": (0.5, 1.0),
         },

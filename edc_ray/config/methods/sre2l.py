@@ -16,29 +16,22 @@ _EVERYWHERE: Values = {
     "relabel.crop_scale": (0.08, 1.0),
 }  # fmt: skip
 
-
-def _cifar(_: int) -> Values:
-    """Its program for CIFAR-100; there is none for CIFAR-10. The images are rolled, not cropped.
-
-    Its student sees padded crops; our nearest view is a crop of half the area and more.
-    """
-    return {
-        **programs.RESNET18_SMALL, "squeeze.epochs": 200, "squeeze.learning_rate": 0.1,
-        "squeeze.weight_decay": 5e-4, "squeeze.schedule": "cos",
-        "recover.iterations": 1000, "recover.crop_scale": (1.0, 1.0), "recover.mirror": False,
-        "recover.jitter": 4,
-        "relabel.epochs": 400, "relabel.crop_scale": (0.5, 1.0), "relabel.mix": "mixup",
-        "relabel.mix_alpha": 0.8, **edc.batch_of(128),
-        "relabel.labels": "online", "evaluate.temperature": 30.0,
-    }  # fmt: skip
-
-
-def _tiny(_: int) -> Values:
-    """Its program's recovery, and the student's side of ImageNet-1k with batches of 256."""
-    return {
-        **programs.RESNET18_SMALL, "recover.learning_rate": 0.1, "recover.matching_weight": 1.0,
-        "recover.iterations": 4000, "recover.jitter": 4, "relabel.epochs": 300, **edc.batch_of(256),
-    }  # fmt: skip
+# Its program for CIFAR-100; there is none for CIFAR-10. The images are rolled, not cropped.
+# Its student sees padded crops; our nearest view is a crop of half the area and more.
+_CIFAR: Values = {
+    **programs.RESNET18_SMALL, "squeeze.epochs": 200, "squeeze.learning_rate": 0.1,
+    "squeeze.weight_decay": 5e-4, "squeeze.schedule": "cos",
+    "recover.iterations": 1000, "recover.crop_scale": (1.0, 1.0), "recover.mirror": False,
+    "recover.jitter": 4,
+    "relabel.epochs": 400, "relabel.crop_scale": (0.5, 1.0), "relabel.mix": "mixup",
+    "relabel.mix_alpha": 0.8, **edc.batch_of(128),
+    "relabel.labels": "online", "evaluate.temperature": 30.0,
+}  # fmt: skip
+# Its program's recovery, and the student's side of ImageNet-1k with batches of 256.
+_TINY: Values = {
+    **programs.RESNET18_SMALL, "recover.learning_rate": 0.1, "recover.matching_weight": 1.0,
+    "recover.iterations": 4000, "recover.jitter": 4, "relabel.epochs": 300, **edc.batch_of(256),
+}  # fmt: skip
 
 
 def _imagenet10(ipc: int) -> Values:
@@ -50,22 +43,20 @@ def _imagenet10(ipc: int) -> Values:
     }  # fmt: skip
 
 
-def _imagenet1k(_: int) -> Values:
-    return {
-        **programs.RESNET18, **programs.RESNET18_WEIGHTS, **edc.WHOLE_PICTURES, "recover.iterations": 4000,
-        "relabel.epochs": 300, **_LARGE_BATCH,
-    }  # fmt: skip
-
+_IMAGENET1K: Values = {
+    **programs.RESNET18, **programs.RESNET18_WEIGHTS, **edc.WHOLE_PICTURES, "recover.iterations": 4000,
+    "relabel.epochs": 300, **_LARGE_BATCH,
+}  # fmt: skip
 
 VALUES = MethodValues(
     _EVERYWHERE,
     {
-        "digits": lambda ipc: {**programs.DIGITS, "recover.jitter": 2},
-        "cifar10": _cifar,
-        "cifar100": _cifar,
-        "tiny_imagenet": _tiny,
+        "digits": {**programs.DIGITS, "recover.jitter": 2},
+        "cifar10": _CIFAR,
+        "cifar100": _CIFAR,
+        "tiny_imagenet": _TINY,
         "imagenet10": _imagenet10,
-        "imagenet1k": _imagenet1k,
+        "imagenet1k": _IMAGENET1K,
     },
 )
 

@@ -79,7 +79,6 @@ class LabelledRow:
     """Some images. Views are drawn and labelled on demand, as relabel does it.
 
     Args:
-        context: of the process.
         images: uint8 [M, C, S, S].
         slots: (class, ipc_id) of each, by which its views are drawn.
         hard: class labels only.
@@ -161,7 +160,6 @@ def epochs_of(row: Row, count: int) -> Iterator[EpochOfRow]:
 
 
 def row_of(context: StageContext, name: str, student_seed: int) -> Row:
-    """The row of a name, for one student seed."""
     if _is_stored(context, name):
         return StoredRow(context)
     if name in _STAGE_OF:

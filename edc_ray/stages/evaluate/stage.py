@@ -53,7 +53,6 @@ FULL_LIMIT = 200_000  # real images up to which evaluate.full=auto trains the ro
 
 
 def plan(context: StageContext) -> list[WorkUnit]:
-    """All rows, students and seeds."""
     section, units = context.config.evaluate, []
     rows = [row for row in section.rows if row != "full" or trains_full(context)]
     for row, student, seed in product(rows, section.students, range(section.seeds)):
@@ -102,9 +101,9 @@ def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
     network = placed(built, context.config, context.device)
     torch.manual_seed(draws(seed, "evaluate", "dropout", student, student_seed).torch_seed())
     row = row_of(context, row_name, student_seed)
-    ema = (
-        EmaParameters(network, section.ema_decay, buffers=section.ema_buffers) if section.ema_decay else None
-    )
+    ema = None
+    if section.ema_decay:
+        ema = EmaParameters(network, section.ema_decay, buffers=section.ema_buffers)
     rate = unit.work.get("learning_rate", section.learning_rate)
     section = section.model_copy(update={"learning_rate": rate})
     losses = _train(context, section, network, ema, row, student_seed, unit.title)

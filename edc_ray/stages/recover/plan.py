@@ -12,7 +12,6 @@ from edc_ray.stages.units.plan import WorkUnit, blocks, span
 
 
 def plan(context: StageContext) -> list[WorkUnit]:
-    """Units of the order that recover.order names."""
     orders = {"blocks": _block_units, "ipc_major": _ipc_major_units, "official": _official_units}
     return orders[context.config.recover.order](context)
 
@@ -47,8 +46,8 @@ def _official_units(context: StageContext) -> list[WorkUnit]:
     """The official batches, a chain for each virtual rank.
 
     Deviations:
-        where the batch does not divide by the ranks, the official program never makes the rest; here it
-        is a chain of its own, so that the others stay as they are.
+        if the batch does not divide by the ranks, the official program never makes the rest. Here the rest is
+        a chain of its own, so that the others stay as they are.
     """
     section = context.config.recover
     slots = official_slots(len(context.data.train.class_names), context.config.ipc)
@@ -62,7 +61,6 @@ def _official_units(context: StageContext) -> list[WorkUnit]:
 
 
 def rank_key(rank: int) -> str:
-    """The key of a virtual rank's unit in the official order."""
     return f"rank-{rank:03d}"
 
 
@@ -76,10 +74,7 @@ def batches_of(unit: WorkUnit) -> list[list[Slot]]:
 
 
 def settings_of_unit(config: RunConfig, unit: WorkUnit) -> RecoverSettings:
-    """The settings of recover's loop in a unit.
-
-    In the official order only rank 0 verifies as it goes; every rank verifies its finished images.
-    """
+    """The loop's settings in a unit. In the official order only rank 0 verifies as it goes."""
     section = config.recover
     verifies = section.order != "official" or unit.key == rank_key(0)
     return section.model_copy(

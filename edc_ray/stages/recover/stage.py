@@ -28,7 +28,7 @@ from edc_ray.core.recover.captured import why_not_captured
 from edc_ray.core.recover.local_targets import local_class_targets
 from edc_ray.core.recover.loop import recover_images
 from edc_ray.core.recover.matching import LayerTarget
-from edc_ray.core.recover.state import LoopState, Observer
+from edc_ray.core.recover.state import IterationReport, LoopState, Observer
 from edc_ray.core.seeding import Draws, draws
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
@@ -38,7 +38,6 @@ from edc_ray.kernels.cuda.availability import captured_recover_for
 from edc_ray.models.registry import check_network
 from edc_ray.stages.init import stage as init
 from edc_ray.stages.init.stage import noise_images
-from edc_ray.stages.recover.curves import matching_facts
 from edc_ray.stages.recover.plan import batches_of, plan, settings_of_unit
 from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.statistics import stage as statistics
@@ -46,8 +45,10 @@ from edc_ray.stages.statistics.source import FOLDER, read_rows
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot, images_at, images_output, read_stage_images, slot_hashes
 from edc_ray.stages.units.kept_units import own_facts
-from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit
+from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks
 from edc_ray.stages.units.training import mean_and_std, normalised
+
+_POINTS_OF_A_CURVE = 50
 
 
 def check(config: RunConfig, data: OpenedDataset, store: Store) -> None:
@@ -118,15 +119,12 @@ def _copied(context: StageContext, own: list[str]) -> list[str]:
 
 
 def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
-    """Optimises the unit's images, one batch after the other."""
     slots, section = slots_of(unit), context.config.recover
     if not section.enabled:
-        kept, facts = read_stage_images(context, "init", set(slots)), {"matching_loss": None}
+        images, facts = read_stage_images(context, "init", set(slots)).images, {"matching_loss": None}
         # Images of another run or program keep their exact pixels.
         format = section if context.config.init.source is None else None
-        return images_output(
-            context.config.dataset, unit.key, kept.images, sorted(slots), facts, section=format
-        )
+        return images_output(context.config.dataset, unit.key, images, sorted(slots), facts, section=format)
     mean_std = mean_and_std(context)
     observers = load_observers(context)
     targets = {observer.name: load_targets(context, observer.name) for observer in observers}
@@ -233,6 +231,35 @@ def _local_targets(
         pixels_NCHW = np.where(mirrored_N[:, None, None, None], pixels_NCHW[..., ::-1], pixels_NCHW)
     images = normalised(pixels_NCHW, context)
     return local_class_targets(observers, images, context.config.statistics.patch_side)
+
+
+def matching_facts(reports: list[IterationReport], num_observers: int) -> dict[str, Any]:
+    """Facts for the record: short curves, and the matching loss at the beginning and at the end.
+
+    Observers differ in scale, so both ends are means over one turn of all observers. A point of a curve is a
+    mean over whole turns: single iterations could all be of one observer.
+    """
+    turn = min(num_observers, len(reports))
+    turns = -(-len(reports) // turn)
+    step = turn * max(1, -(-turns // _POINTS_OF_A_CURVE))
+    series = {
+        name: [getattr(report, name) for report in reports]
+        for name in ("loss", "cross_entropy", "matching_loss", "learning_rate")
+    }
+    if any(report.flatness_loss for report in reports):
+        series["flatness_loss"] = [report.flatness_loss for report in reports]
+    series |= {name: [report.pixel_terms[name] for report in reports] for name in reports[0].pixel_terms}
+    curves = dict[str, list[float]]()
+    for name, values in series.items():
+        parts = [values[first:end] for first, end in blocks(len(values), step)]
+        curves[name] = [round(float(np.mean(part)), 6) for part in parts]
+    for name in dict.fromkeys(report.observer for report in reports):
+        own = [report.matching_loss for report in reports if report.observer == name]
+        shown = own[:: max(1, len(own) // _POINTS_OF_A_CURVE)]
+        curves[f"matching_loss/{name}"] = [round(value, 6) for value in shown]
+    matching = series["matching_loss"]
+    ends = {"first": float(np.mean(matching[:turn])), "last": float(np.mean(matching[-turn:]))}
+    return {"matching_loss": ends, "curves": curves}
 
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:

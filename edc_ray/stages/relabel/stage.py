@@ -91,7 +91,6 @@ def label_epochs(context: StageContext, unit: WorkUnit) -> UnitOutput:
 
 
 def view_settings(context: StageContext) -> ViewSettings:
-    """How a run's views are drawn."""
     own = context.config.relabel.model_dump(include=set(RelabelSettings.model_fields))
     return ViewSettings(**own, flip_probability=context.flip_probability)
 

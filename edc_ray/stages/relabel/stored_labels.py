@@ -74,7 +74,12 @@ def _difference_in_the_making(store: Store, config: RunConfig, data: OpenedDatas
     """How the making of a stored run's images differs from this config; None if it does not."""
     if not (store.exists(RUN_CONFIG) and store.exists(RUN_DATA)):
         return f"images without a {RUN_CONFIG} that says how they were made"
-    if _trained_on(store) != data.train.content_hash:
+    text = store.read(RUN_DATA, limit=MAX_CONFIG_BYTES)
+    try:
+        trained_on = json.loads(text)["train"]["sha256"]
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ArtifactError(f"{store.join(RUN_DATA)} is damaged", found=type(error).__name__) from error
+    if trained_on != data.train.content_hash:
         return "images made from other training images"
     other = stored_config(store)
     theirs, ours = (stage_inputs(one, recover.STAGE) for one in (other, config))
@@ -121,15 +126,6 @@ def _other_images(url: str, found: str, expected: str) -> ArtifactError:
         f"relabel: the labels in {url} are of another image set", found=found, expected=expected,
         next="init.source of the same run, recover.enabled=false and its ipc, or unset relabel.source",
     )  # fmt: skip
-
-
-def _trained_on(store: Store) -> str:
-    """Content hash of a run's training images."""
-    text = store.read(RUN_DATA, limit=MAX_CONFIG_BYTES)
-    try:
-        return str(json.loads(text)["train"]["sha256"])
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise ArtifactError(f"{store.join(RUN_DATA)} is damaged", found=type(error).__name__) from error
 
 
 def _labels_url(context: StageContext) -> str:

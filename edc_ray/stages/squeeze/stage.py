@@ -31,7 +31,6 @@ from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit
 
 
 def plan(context: StageContext) -> list[WorkUnit]:
-    """One unit for each observer."""
     return [
         WorkUnit("squeeze", network_key(name), f"observer {name}", {"observer": name})
         for name in context.config.squeeze.observers
@@ -119,12 +118,7 @@ def make_observer(context: StageContext, unit: WorkUnit) -> UnitOutput:
 
 
 def starting_network(context: StageContext, name: str) -> tuple[nn.Module, dict[str, Any]]:
-    """An observer before training, on the device, and the source of its weights for the record.
-
-    Raises:
-        ConfigError: pretrained weights do not fit the network or the dataset's classes.
-        ArtifactError: they cannot be read, or have another hash than the config says.
-    """
+    """An observer before training, on the device, and the source of its weights for the record."""
     section, train = context.config.squeeze, context.data.train
     seed = draws(context.config.seed, "squeeze", "weights", name).torch_seed()
     network = build_network(name, **train.network_shape, seed=seed)
@@ -183,7 +177,6 @@ def train_observer(context: StageContext, network: nn.Module, name: str) -> dict
 
 
 def last_epoch(section: SqueezeConfig) -> int:
-    """Index of the epoch whose weights are kept."""
     return section.epochs - 1 if section.save == "last" else (section.epochs - 1) // 10 * 10
 
 
@@ -193,55 +186,40 @@ def augmented(
     section: SqueezeConfig | StatisticsConfig,
     key: tuple[str | int, ...],
 ) -> Tensor:
-    """Real training images with the section's augmentation, normalised. The draw is keyed by `key`."""
-    train = context.data.train
-    if section.augmentation == "resized_crop" and train.whole:
-        return normalise(
-            _cut_out_of_pictures(context, indices, section, key), *training.mean_and_std(context)
-        )
-    pixels, size = training.pixels_of(train.fetch(indices), context), train.image_size
-    stream, flip = draws(context.config.seed, *key), context.flip_probability
-    if section.augmentation == "crop_pad":
-        params = sample_crop_pad(stream, len(pixels), size, section.crop_padding, flip)
-        pixels = apply_crop_pad(pixels, params)
-    elif section.augmentation == "resized_crop":
-        params = sample_views(stream, len(pixels), size, section.crop_scale, flip_probability=flip)
-        pixels = apply_views(pixels, params)
-    return normalise(pixels, *training.mean_and_std(context))
+    """Real training images with the section's augmentation, normalised. `key` is that of the draws."""
+    train, seed, flip = context.data.train, context.config.seed, context.flip_probability
 
-
-def _cut_out_of_pictures(
-    context: StageContext,
-    indices: np.ndarray,
-    section: SqueezeConfig | StatisticsConfig,
-    key: tuple[str | int, ...],
-) -> Tensor:
-    """A random crop of each whole picture, keyed by its index too: float32 [B, C, S, S] in [0, 1]."""
-    train, flip = context.data.train, context.flip_probability
-
-    def cut(row: int, picture: np.ndarray) -> Tensor:
-        stream, size = draws(context.config.seed, *key, int(indices[row])), picture.shape[1:]
-        view = sample_views(stream, 1, (size[0], size[1]), section.crop_scale, flip_probability=flip)
+    def crop_of_picture(row: int, picture: np.ndarray) -> Tensor:
+        stream, size = draws(seed, *key, int(indices[row])), (picture.shape[1], picture.shape[2])
+        view = sample_views(stream, 1, size, section.crop_scale, flip_probability=flip)
         return cut_out_of_picture(torch.from_numpy(picture), view, train.image_size)
 
-    return torch.cat(train.map_pictures(indices, cut)).to(context.device)
+    stream, size, count = draws(seed, *key), train.image_size, len(indices)
+    if section.augmentation == "resized_crop" and train.whole:
+        pixels = torch.cat(train.map_pictures(indices, crop_of_picture)).to(context.device)
+    else:
+        pixels = training.pixels_of(train.fetch(indices), context)
+        if section.augmentation == "crop_pad":
+            params = sample_crop_pad(stream, count, size, section.crop_padding, flip)
+            pixels = apply_crop_pad(pixels, params)
+        elif section.augmentation == "resized_crop":
+            params = sample_views(stream, count, size, section.crop_scale, flip_probability=flip)
+            pixels = apply_views(pixels, params)
+    return normalise(pixels, *training.mean_and_std(context))
 
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
     """Accuracies of the observers; refuses any that is no better than guessing."""
-    accuracies = {record.meta["observer"]: record.meta["top1"] for record in records}
-    if not context.config.dataset.allow_weak_observers:
-        for record in records:
-            refuse_weak_observer(record.meta["observer"], record.meta["top1"], record.meta["images"], context)
+    accuracies = {}
+    for meta in (record.meta for record in records):
+        accuracies[meta["observer"]] = meta["top1"]
+        if not context.config.dataset.allow_weak_observers:
+            refuse_weak_observer(meta["observer"], meta["top1"], meta["images"], context)
     return records, {"observers": accuracies}
 
 
 def refuse_weak_observer(name: str, top1: float, images: int, context: StageContext) -> None:
-    """Refuse an observer at chance level: its classes are probably in another order than the images'.
-
-    Raises:
-        DataError: accuracy is not above 1/K by three binomial standard deviations, and not 100%.
-    """
+    """Refuse an observer within three standard deviations of chance: its classes may be in another order."""
     num_classes = len(context.data.train.class_names)
     bar = 100 * bar_above_chance(num_classes, images)
     if top1 <= bar and top1 < 100:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -110,10 +110,6 @@ class TreeSource:
             )  # fmt: skip
         return rows, digest
 
-    def weights(self, observer: str) -> str | None:
-        """SHA-256 of the weights that the statistics belong to: a tree does not state it."""
-        return None
-
     def network_name(self, wanted: Wanted) -> str:
         """What the tree calls the observer."""
         names = official_network_names(wanted.observer, wanted.class_name)
@@ -142,10 +138,6 @@ class RunSource:
     folder: str
     manifest: Manifest
 
-    def check(self, wanted: Wanted) -> None:
-        """Refuse what does not fit."""
-        self.read(wanted)
-
     def read(self, wanted: Wanted) -> tuple[Rows, str]:
         """Rows of one observer, and the SHA-256 of the file that holds them."""
         check_classes(self.manifest, wanted.class_names, self.store.url)
@@ -172,17 +164,13 @@ class RunSource:
 
 
 def read_rows(store: Store, folder: str, shard: ShardInfo) -> Rows:
-    """All statistics in a shard, by layer, kind, definition and scope."""
     url = store.join(join_path(folder, shard.path))
     table = table_from_bytes(read_shard(store, folder, shard), url=url, ours=store.is_ours)
     return read_statistics_table(table, url=url)
 
 
 def global_to_class_ratio(rows: Rows) -> float | None:
-    """Global channel means divided by the mean over the classes: 1 if all classes have one size.
-
-    The median over layers; None if the rows have no classes.
-    """
+    """Global mean divided by the classes' mean, median over layers: 1 if all classes have one size."""
     ratios = []
     for (layer, kind, definition, scope), values in rows.items():
         classes = rows.get((layer, kind, definition, "class"))
@@ -197,11 +185,7 @@ def global_to_class_ratio(rows: Rows) -> float | None:
 
 
 def open_source(section: StatisticsConfig) -> TreeSource | RunSource:
-    """What `statistics.source` names: a run if it has a manifest of statistics, else an official tree.
-
-    Raises:
-        ConfigError: `statistics.source_keys` is set for a run.
-    """
+    """What `statistics.source` names: a run if it has a manifest of statistics, else an official tree."""
     assert section.source is not None
     store, exchanged = open_store(section.source, writable=False), section.source_keys == "exchanged"
     for folder in (FOLDER, ""):
@@ -258,8 +242,10 @@ def check_source(config: RunConfig, data: OpenedDataset) -> None:
     for name in config.statistics_request.observers:
         network = build_network(name, **data.train.network_shape, seed=0)
         wanted = wanted_of(config, name, network, data.train.class_names)
-        source.check(wanted)
-        if isinstance(source, TreeSource):
+        if isinstance(source, RunSource):
+            source.read(wanted)
+        else:
+            source.check(wanted)
             refuse_shared_name(names_found, name, source.network_name(wanted))
 
 
@@ -279,12 +265,8 @@ def _refuse_other_dataset(source: RunSource, config: RunConfig, data: OpenedData
 
 
 def refuse_shared_name(taken: dict[str, str], observer: str, network: str) -> None:
-    """Note which observer a name of the tree belongs to.
-
-    Raises:
-        ArtifactError: another observer has it: in an old tree, networks of one class overwrote their files.
-    """
-    if network in taken:
+    """Note which observer has a name of the tree; an ArtifactError if another one has it."""
+    if network in taken:  # in an old tree, networks of one class overwrote each other's files
         raise ArtifactError(
             f"observers '{taken[network]}' and '{observer}' have one name in the official tree",
             found=f"{network}=...",
@@ -299,26 +281,22 @@ def _check_rows(rows: Rows, wanted: Wanted, url: str) -> None:
     scopes = ("global", "class") if wanted.by_class else ("global",)
     for layer, definition, scope in product(wanted.layers, wanted.definitions, scopes):
         values = rows.get((layer.name, layer.kind, definition, scope))
-        if values is not None:
-            _check_lengths(values, layer, (len(wanted.class_names),) if scope == "class" else (), url)
-        elif (layer.kind, definition, scope) != ("bn", "official", "global"):  # these are the observer's own
+        lead = (len(wanted.class_names),) if scope == "class" else ()
+        if values is None and (layer.kind, definition, scope) == ("bn", "official", "global"):
+            continue  # the observer's own
+        if values is None:
             raise ArtifactError(
                 f"{url} lacks {definition} {scope} statistics of layer '{layer.name}'",
                 found=sorted({f"{key[2]} {key[3]}" for key in rows if key[0] == layer.name}),
                 expected=f"{definition} {scope}",
                 next="set recover.variance or recover.category_aware to what there is, or take others",
             )
-
-
-def _check_lengths(
-    values: Mapping[str, np.ndarray | None], layer: LayerShape, lead: tuple[int, ...], url: str
-) -> None:
-    for quantity, length in layer.lengths.items():
-        array = values[quantity]
-        if array is None or array.shape != (*lead, length):
-            raise ArtifactError(
-                f"{url}: statistics of another observer, dataset or image size",
-                found=f"{quantity} {None if array is None else list(array.shape)}",
-                expected=f"{[*lead, length]}, as layer '{layer.name}' has",
-                next="check squeeze.observers, the dataset and statistics.patch_side",
-            )
+        for quantity, length in layer.lengths.items():
+            array = values[quantity]
+            if array is None or array.shape != (*lead, length):
+                raise ArtifactError(
+                    f"{url}: statistics of another observer, dataset or image size",
+                    found=f"{quantity} {None if array is None else list(array.shape)}",
+                    expected=f"{[*lead, length]}, as layer '{layer.name}' has",
+                    next="check squeeze.observers, the dataset and statistics.patch_side",
+                )

@@ -34,7 +34,7 @@ from edc_ray.kernels.cpu.image_statistics import image_statistics_for
 from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.squeeze.stage import augmented
-from edc_ray.stages.statistics.source import FOLDER, Wanted, check_source, open_source, wanted_of
+from edc_ray.stages.statistics.source import FOLDER, RunSource, Wanted, check_source, open_source, wanted_of
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks, span
 
@@ -73,7 +73,7 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
     if url is None:
         return [weights]
     source = open_source(context.config.statistics)
-    known = source.weights(name)
+    known = source.weights(name) if isinstance(source, RunSource) else None
     if known not in (None, weights[name]):
         raise ArtifactError(
             f"statistics: those of observer '{name}' in {url} are of other weights",
@@ -85,7 +85,6 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
 
 
 def collect(context: StageContext, unit: WorkUnit) -> UnitOutput:
-    """Statistics of one unit, collected or taken."""
     if "observers" in unit.work:
         return accumulate_batches(context, unit)
     name = unit.work["observer"]
@@ -94,22 +93,17 @@ def collect(context: StageContext, unit: WorkUnit) -> UnitOutput:
 
 
 def _from_source(context: StageContext, name: str) -> Rows:
-    """One observer's statistics from `statistics.source`.
-
-    The official global target of a BatchNorm is not in any file: it is the observer's own running estimate.
-    """
     wanted, taps, rows = _wanted(context, name), LayerTaps(context.observer(name)), Rows()
     found, _ = open_source(context.config.statistics).read(wanted)
     for layer in wanted.layers:
         key = layer.name, layer.kind
-        if layer.kind == "bn":
+        if layer.kind == "bn":  # its official global target is in no file: it is the observer's own estimate
             found[*key, "official", "global"] = _arrays(taps.running_statistics(layer.name))
         rows |= {full: values for full, values in found.items() if full[:2] == key}
     return rows
 
 
 def _from_buffers(context: StageContext, name: str) -> Rows:
-    """The running estimates of one observer's BatchNorms."""
     taps = LayerTaps(context.observer(name), ("bn",))
     return {
         (layer, "bn", "official", "global"): _arrays(taps.running_statistics(layer)) for layer in taps.names
@@ -117,7 +111,6 @@ def _from_buffers(context: StageContext, name: str) -> Rows:
 
 
 def _shards(context: StageContext, name: str, rows: Rows) -> dict[str, tuple[bytes, int]]:
-    """The table of one observer."""
     table = build_statistics_table(rows, context.data.train.class_names, dataset=context.config.dataset.name)
     return {table_name(network_key(name)): (table_to_bytes(table), table.num_rows)}
 
@@ -162,7 +155,6 @@ class _ObserverPass:
 
 @torch.no_grad()
 def accumulate_batches(context: StageContext, unit: WorkUnit) -> UnitOutput:
-    """Sums of every observer's statistics over a range of data batches."""
     passes = [_ObserverPass(context, name) for name in unit.work["observers"]]
     for images, labels in _data_batches(context, range(unit.work["first"], unit.work["end"])):
         for each in passes:
@@ -231,9 +223,7 @@ def _rows(sums: StatisticsAccumulator, taps: LayerTaps) -> Rows:
 
 
 def _arrays(statistics: LayerStatistics) -> dict[str, np.ndarray | None]:
-    return {
-        name: None if values is None else values.cpu().numpy() for name, values in vars(statistics).items()
-    }
+    return {name: None if array is None else array.cpu().numpy() for name, array in vars(statistics).items()}
 
 
 STAGE = Stage(

@@ -16,7 +16,6 @@ from edc_ray.stages.units.plan import Stage, WorkUnit
 
 
 def planned_units(context: StageContext, stage: Stage) -> list[WorkUnit]:
-    """The stage's units with their fingerprints."""
     fingerprint, units = stage_fingerprint(context.config, stage), []
     for unit in stage.plan(context):
         inputs = stage.inputs(context, unit)
@@ -37,11 +36,7 @@ def proven_records(context: StageContext, stage: Stage, units: list[WorkUnit]) -
 
 
 def stored_manifest(store: Store, stage: StageName) -> Manifest | None:
-    """A stage's manifest; None if it is missing or damaged: the records then show what is done.
-
-    Raises:
-        ArtifactError: a newer edc-ray wrote it.
-    """
+    """A stage's manifest; None if it is missing or damaged; an ArtifactError if a newer edc-ray wrote it."""
     path = manifest_path(stage_folder(stage))
     data = store.read_if_there(path, limit=MAX_JSON_BYTES)
     return None if data is None else parse_manifest(data, store.join(path))

@@ -109,7 +109,6 @@ class StageContext:
         self.forget_manifest(stage)
 
     def numerics(self, *, compiled: bool = True) -> NetworkNumerics:
-        """See `network_numerics`."""
         return network_numerics(self.config, self.device, compiled=compiled)
 
     def kernels_name(self, *, compiled: bool = True) -> str:
@@ -137,10 +136,7 @@ class StageContext:
         return self._networks[name]
 
     def fused_observer(self, name: str, wanted: Wanted, *, compiled: bool = True) -> nn.Module:
-        """An observer in its fastest form for a purpose, see `fused_network`.
-
-        It is kept until another purpose comes: some forms have weights of their own.
-        """
+        """An observer in its fastest form for a purpose, kept until another purpose comes."""
         network, train = self.observer(name), self.data.train
         numerics = self.numerics(compiled=compiled)
         kernels = kernels_for(self.device, numerics.memory_format)

@@ -48,11 +48,7 @@ class EventLog:
 
 
 def read_events(store: Store) -> list[dict[str, Any]]:
-    """All events of a run, of all calls, without damaged lines.
-
-    Raises:
-        ArtifactError: the log cannot be read, or is larger than MAX_LOG_BYTES.
-    """
+    """All events of a run, without damaged lines; an ArtifactError if the log cannot be read."""
     events = []
     for line in _stored_lines(store):
         with suppress(ValueError, RecursionError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edc_ray.config.history import first_name, is_absent
+from edc_ray.config.history import ABSENT_VALUES, first_name
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.digests import digest_of
 from edc_ray.stages.units.plan import Stage
@@ -41,7 +41,8 @@ def stage_inputs(config: RunConfig, stage: Stage) -> dict[str, Any]:
     if stage.ipc_matters(config):
         fields["ipc"] = config.ipc
     # As runs of every release have them: see `edc_ray.config.history`.
-    named = {first_name(name): value for name, value in fields.items() if not is_absent(name, value)}
+    absent = ABSENT_VALUES.items()
+    named = {first_name(name): value for name, value in fields.items() if (name, value) not in absent}
     # A field that moved to an earlier stage counts from its first stage on.
     later = set(STAGE_NAMES) - {one.name for one in stage.lineage}
     return {

@@ -39,8 +39,7 @@ def images_output(
     Args:
         dataset: with its class names.
         key: of the unit.
-        images: uint8 [N, C, S, S].
-        slots: of each image.
+        images: uint8 [N, C, S, S], one for each slot.
         meta: further facts for the record, which also gets the hash of each image as a reader decodes it.
         section: whose image_format the images are stored in; None is without loss.
     """
@@ -49,10 +48,7 @@ def images_output(
     names = dataset.class_names or ()
     table = build_images_table(images, labels, ipc_ids, names, format, quality, dataset=dataset.name)
     stored = read_images_table(table).images
-    hashes = [
-        [int(label), int(ipc_id), pixel_hash(image)]
-        for (label, ipc_id), image in zip(slots, stored, strict=True)
-    ]
+    hashes = [[*map(int, slot), pixel_hash(image)] for slot, image in zip(slots, stored, strict=True)]
     return UnitOutput({table_name(key): (table_to_bytes(table), len(slots))}, meta | {"image_sha256": hashes})
 
 
@@ -101,6 +97,5 @@ def slots_of(rows: ImageRows) -> list[Slot]:
 
 
 def images_at(rows: ImageRows, slots: Sequence[Slot]) -> np.ndarray:
-    """The images of some slots, in their order."""
     row_of = {slot: row for row, slot in enumerate(slots_of(rows))}
     return rows.images[[row_of[slot] for slot in slots]]

@@ -49,10 +49,7 @@ _KEPT = 1 << 29
 
 
 def chosen_precision(config: RunConfig, device: torch.device, earlier: RunConfig | None) -> Precision:
-    """The precision of a run: `auto` is what the folder's results have, else the device's.
-
-    `earlier` is the resolved config of these results, if there are any.
-    """
+    """The precision of a run: `auto` is that of the results of `earlier`, else the device's."""
     if config.precision != "auto":
         return config.precision
     if earlier is not None and earlier.device == device.type and earlier.precision != "auto":
@@ -61,11 +58,7 @@ def chosen_precision(config: RunConfig, device: torch.device, earlier: RunConfig
 
 
 def check_numerics(config: RunConfig, device: torch.device) -> None:
-    """Refuse a precision or a compiler that a device is known to lack.
-
-    Raises:
-        ConfigError: names what is missing.
-    """
+    """Raise a ConfigError for a precision or a compiler that a device is known to lack."""
     compiles = config.compile not in ("auto", "none")
     if device.type == "mps" and config.precision in _HALF:
         raise ConfigError(
@@ -115,7 +108,7 @@ def unit_numerics(config: RunConfig, device: torch.device) -> Iterator[None]:
     before = (
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
-        torch.backends.cuda.matmul.allow_tf32,
+        bool(torch.backends.cuda.matmul.allow_tf32),
         torch.backends.cudnn.allow_tf32,
     )
     cuda = [device] if device.type == "cuda" else []
@@ -164,10 +157,7 @@ def network_numerics(config: RunConfig, device: torch.device, *, compiled: bool 
 
 
 def _compiled(choice: Compile, module: nn.Module) -> Callable[..., Any]:
-    """The module behind torch's compiler, which compiles when the first images of a shape come.
-
-    It keeps its results in TORCHINDUCTOR_CACHE_DIR, by default a temporary folder, never in a run's folder.
-    """
+    """The module behind torch's compiler, whose files are in TORCHINDUCTOR_CACHE_DIR, not in the run."""
     from torch._inductor import list_mode_options
 
     # Compiled code draws random numbers (dropout) as torch does.
@@ -195,10 +185,8 @@ class TrainingSteps:
         self._scaler = torch.amp.GradScaler(device.type, enabled=numerics.dtype == torch.float16)
 
     def backward(self, loss: Tensor) -> None:
-        """Adds the gradients of a loss to the parameters'."""
         self._scaler.scale(loss).backward()
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """One step with the accumulated gradients."""
         self._scaler.step(optimizer)
         self._scaler.update()

@@ -55,10 +55,7 @@ class WorkUnit:
 
 @dataclass(frozen=True)
 class UnitOutput:
-    """What a unit made: shards (file name -> bytes and number of rows) and facts for its record.
-
-    `meta` has JSON values; the tracking shows its `curves` (name -> list of floats).
-    """
+    """What a unit made: shards (file name -> bytes, number of rows), and JSON values with its `curves`."""
 
     shards: Mapping[str, tuple[bytes, int]]
     meta: Mapping[str, Any] = field(default_factory=dict)

@@ -21,17 +21,16 @@ _PACKAGES = ("torch", "torchvision", "numpy", "pyarrow", "fsspec", "ray", "pillo
 
 @cache
 def environment_facts(device: torch.device) -> dict[str, str]:
-    """Versions, the hardware, and the commit of the code (with '+dirty' if changed), read once in a process.
-
-    Call it before the first unit: the code on disk may change later.
-    """
+    """Versions, hardware and commit ('+dirty' if changed). Call it before the first unit: code may change."""
     facts = {"edc_ray": __version__, "commit": commit(), "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             facts[package] = version(package)
         except PackageNotFoundError:
             facts[package] = "absent"
-    facts["hardware"] = _hardware(device)
+    facts["hardware"] = f"{os.cpu_count()} x {platform.machine()} cores, {device.type}"
+    if device.type == "cuda" and torch.cuda.is_available():  # the driver's own node may have no GPU
+        facts["hardware"] = torch.cuda.get_device_name(device)
     return facts
 
 
@@ -42,9 +41,3 @@ def joined_facts(environments: Iterable[Mapping[str, str]]) -> dict[str, str]:
         for name, value in environment.items():
             joined[name].add(value)
     return {name: "; ".join(sorted(values)) for name, values in joined.items()}
-
-
-def _hardware(device: torch.device) -> str:
-    if device.type == "cuda" and torch.cuda.is_available():  # the driver's own node may have no GPU
-        return torch.cuda.get_device_name(device)
-    return f"{os.cpu_count()} x {platform.machine()} cores, {device.type}"

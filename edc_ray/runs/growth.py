@@ -1,8 +1,7 @@
 """Growing a run: what a larger ipc or more classes keep, and why a folder refuses other sizes.
 
 A larger ipc adds images. Existing images stay only if their blocks keep their size, so a run keeps the block
-sizes with which it began. Labels and students are made again from all images, with the method's values for
-the new ipc.
+sizes with which it began. Labels and students are made again, with the method's values for the new ipc.
 
 New classes come after the existing ones, which keep their labels. Images that depend only on their own class
 stay (`kept_units`). All else is made again (`made_again` says why): an observer has one output for each
@@ -78,10 +77,7 @@ def observers_choose(config: RunConfig) -> bool:
 
 
 def advice(earlier: RunConfig, config: RunConfig, url: str, *, complete: bool = True) -> str | None:
-    """What to do instead of asking a folder for other classes, fewer images or fewer epochs; else None.
-
-    `earlier` is the folder's config, `complete` whether it has all its condensed images.
-    """
+    """What to do instead of asking a folder for other classes, fewer images or fewer epochs; else None."""
     if _names(earlier) != _names(config) and not added_names(earlier, config):
         return _advice_on_classes(earlier, config, url, complete)
     source = f"init.source={url} recover.enabled=false"
@@ -108,15 +104,19 @@ def _advice_on_classes(earlier: RunConfig, config: RunConfig, url: str, complete
             "added classes leave the outputs of the existing ones as they are: let squeeze.head_classes "
             f"begin with {list(earlier.squeeze.head_classes or ())}"
         )
-    changed = _classes_changed(old, new)
-    if not set(old) - set(new) and len(new) > len(old):
+    kinds = {
+        "added": [name for name in new if name not in old], "gone": [name for name in old if name not in new],
+    }  # fmt: skip
+    words = [f"{len(names)} {kind} ({some(names)})" for kind, names in kinds.items() if names]
+    changed = " and ".join(words) or "the same in another order"
+    if not kinds["gone"] and len(new) > len(old):
         listed = f"those of {join_path(url, RUN_CONFIG)}, then the new"
         if len(new) <= _MOST_LISTED:
-            listed = "[" + ",".join([*old, *(name for name in new if name not in old)]) + "]"
+            listed = "[" + ",".join([*old, *kinds["added"]]) + "]"
         return (
             f"classes: {changed}, in between. To add them here, list them last: dataset.class_names={listed}"
         )
-    if not set(new) - set(old) and len(new) < len(old):
+    if not kinds["added"] and len(new) < len(old):
         if not complete:
             return (
                 f"the images of {len(old)} classes are not complete: finish them with the class names that "
@@ -128,14 +128,6 @@ def _advice_on_classes(earlier: RunConfig, config: RunConfig, url: str, complete
             f"with init.source={url} recover.enabled=false ipc={earlier.ipc}"
         )
     return f"classes: {changed}. {_why_nothing_stays(earlier, url)}"
-
-
-def _classes_changed(old: Sequence[str], new: Sequence[str]) -> str:
-    added = [name for name in new if name not in old]
-    gone = [name for name in old if name not in new]
-    kinds = {"added": added, "gone": gone}
-    words = [f"{len(names)} {kind} ({some(names)})" for kind, names in kinds.items() if names]
-    return " and ".join(words) or "the same in another order"
 
 
 def _why_nothing_stays(earlier: RunConfig, url: str) -> str:

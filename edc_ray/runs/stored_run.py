@@ -32,11 +32,7 @@ class StageState:
 
 
 def stage_states(store: Store) -> dict[StageName, StageState]:
-    """The stages of a run, or of what was imported, compressed or exported, in the order of the pipeline.
-
-    Raises:
-        ArtifactError: the manifest at the top, which an export for Hugging Face has, is damaged.
-    """
+    """The stages of a run, an import or an export; an ArtifactError if its top manifest is damaged."""
     own = read_manifest(store, "")
     return {
         name: _state(store, stage_folder(name), own if own is not None and own.stage == name else None)

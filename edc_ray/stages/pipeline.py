@@ -129,11 +129,9 @@ def _unit_event(outcome: Outcome) -> dict[str, Any]:
 
 
 def _units_failed(stage: Stage, num_units: int, failures: list[Outcome]) -> Exception:
-    listed = "\n".join(
-        f"    {one.unit.title}: {type(one.error).__name__}: {one.error}" for one in failures[:10]
-    )
+    lines = [f"    {one.unit.title}: {type(one.error).__name__}: {one.error}" for one in failures[:10]]
     return UnitsFailedError(
         f"{stage.name}: {len(failures)} of {num_units} units failed; the others are done and kept",
-        found="\n" + listed,
+        found="\n" + "\n".join(lines),
         next="fix the cause and run the same command again: only the failed units are made",
     )

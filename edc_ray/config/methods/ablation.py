@@ -11,7 +11,6 @@ from edc_ray.config.run import RunConfig
 
 # What a step takes over from EDC, or sets.
 _B = ("recover.learning_rate", "recover.jitter", "recover.diversity_weight")
-_C = ("evaluate.schedule",)
 _FLATNESS: Values = {
     "recover.flatness_weight": 0.25, "recover.flatness_momentum": 0.99, "recover.flatness_temperature": 4.0,
 }  # fmt: skip
@@ -84,7 +83,7 @@ def _ablation(config: RunConfig, last: str) -> RunConfig:
     steps: dict[str, Values] = {
         "a": {},
         "b": _taken(ours, *init, *_B) | halved,
-        "c": _taken(ours, *_C) | {"evaluate.smoothing_factor": 1.5},
+        "c": _taken(ours, "evaluate.schedule") | {"evaluate.smoothing_factor": 1.5},
         "d": _FLATNESS,
         "e": _taken(ours, *_E),
         "f": _taken(ours, *_F),

@@ -67,11 +67,7 @@ def is_method(name: str) -> bool:
 
 
 def with_method(config: RunConfig, name: str) -> RunConfig:
-    """The config with the values of a method; what other methods set goes back to its default.
-
-    Raises:
-        ConfigError: a user's function cannot be imported, or gives no config.
-    """
+    """The config with the values of a method; what other methods set goes back to its default."""
     if name in METHODS:
         return METHODS[name](config)
     result = _alone(_imported(name))(config)

@@ -75,11 +75,12 @@ class StoredRow:
         return EpochOfRow(self._images, self._stored.views, logits.to(self._device), labels.to(self._device))
 
 
+@dataclass
 class LabelledRow:
     """Some images. Views are drawn and labelled on demand, as relabel does it.
 
     Args:
-        images: uint8 [M, C, S, S].
+        images: uint8 [M, C, S, S] on the device.
         slots: (class, ipc_id) of each, by which its views are drawn.
         hard: class labels only.
         shared: what the images are, if several students see them: they then share their labels.
@@ -90,22 +91,14 @@ class LabelledRow:
         are rounded by relabel.codec (whose principal components are then those of one epoch's labels).
     """
 
-    def __init__(
-        self,
-        context: StageContext,
-        images: np.ndarray,
-        slots: list[Slot],
-        *,
-        hard: bool = False,
-        shared: Hashable = None,
-    ) -> None:
-        self.hard = hard
-        self._context, self._shared = context, shared
-        self._images = torch.from_numpy(np.array(images)).to(context.device)
-        self._slots = slots
+    context: StageContext
+    images: Tensor
+    slots: list[Slot]
+    hard: bool = False
+    shared: Hashable = None
 
     def epoch(self, number: int) -> EpochOfRow:
-        context = self._context
+        context = self.context
         number, images, slots = self._shown(number)
         settings = view_settings(context)
         if self.hard:
@@ -118,19 +111,19 @@ class LabelledRow:
         def label() -> np.ndarray:
             return rounded_by(context.config.relabel.codec, label_views(context, images, views))
 
-        values = label() if self._shared is None else context.labelled.get(self._shared, number, label)
+        values = label() if self.shared is None else context.labelled.get(self.shared, number, label)
         return EpochOfRow(images, views, torch.from_numpy(values).float().to(context.device), labels)
 
     def _shown(self, number: int) -> tuple[int, Tensor, list[Slot]]:
         """The labelled epoch that an epoch of training shows, its images and their slots."""
-        return shown_epoch(self._context.config, number), self._images, self._slots
+        return shown_epoch(self.context.config, number), self.images, self.slots
 
 
 class FullRow(LabelledRow):
     """All real images, in an order drawn for each pass over them."""
 
     def __init__(self, context: StageContext, student_seed: int) -> None:
-        super().__init__(context, np.empty(0), [])
+        super().__init__(context, torch.empty(0), [])
 
         def order(turn: int) -> np.ndarray:
             stream = draws(context.config.seed, "evaluate", "full", student_seed, turn)
@@ -139,13 +132,13 @@ class FullRow(LabelledRow):
         self._order = lru_cache(1)(order)
 
     def _shown(self, number: int) -> tuple[int, Tensor, list[Slot]]:
-        train = self._context.data.train
-        count = self._context.config.ipc * len(train.class_names)
+        train = self.context.data.train
+        count = self.context.config.ipc * len(train.class_names)
         chosen = []
         for position in range(number * count, (number + 1) * count):
             turn, place = divmod(position, len(train))
             chosen.append(int(self._order(turn)[place]))
-        images = torch.from_numpy(train.fetch(chosen)).to(self._context.device)
+        images = torch.from_numpy(train.fetch(chosen)).to(self.context.device)
         return number, images, [(int(train.labels[index]), index) for index in chosen]
 
 
@@ -162,17 +155,19 @@ def epochs_of(row: Row, count: int) -> Iterator[EpochOfRow]:
 def row_of(context: StageContext, name: str, student_seed: int) -> Row:
     if _is_stored(context, name):
         return StoredRow(context)
+    if name == "full":
+        return FullRow(context, student_seed)
     if name in _STAGE_OF:
         rows = read_stage_images(context, _STAGE_OF[name])
+        images, slots = rows.images, slots_of(rows)
         # The images are the same for all student seeds.
         observers = context.observer_digests(context.config.observers_of("relabel"))
         shared = name, str(row_digest(context, name)), tuple(sorted(observers.items()))
-        return LabelledRow(context, rows.images, slots_of(rows), shared=shared)
-    if name == "full":
-        return FullRow(context, student_seed)
-    slots = random_slots(context, student_seed)
-    images = context.data.train.fetch([index for _, index in slots])
-    return LabelledRow(context, images, slots, hard=name in HARD_ROWS)
+    else:
+        slots, shared = random_slots(context, student_seed), None
+        images = context.data.train.fetch([index for _, index in slots])
+    on_device = torch.from_numpy(np.array(images)).to(context.device)
+    return LabelledRow(context, on_device, slots, hard=name in HARD_ROWS, shared=shared)
 
 
 def _is_stored(context: StageContext, name: str) -> bool:

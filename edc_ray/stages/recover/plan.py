@@ -54,7 +54,7 @@ def _official_units(context: StageContext) -> list[WorkUnit]:
     cut = (slots, section.batch_size, section.virtual_ranks)
     chains = [*official_rank_batches(*cut), left_out(*cut)]
     return [
-        WorkUnit("recover", rank_key(rank), f"virtual rank {rank}", {"batches": _plain(batches)})
+        WorkUnit("recover", rank_key(rank), f"virtual rank {rank}", {"batches": batches})
         for rank, batches in enumerate(chains)
         if batches
     ]
@@ -62,10 +62,6 @@ def _official_units(context: StageContext) -> list[WorkUnit]:
 
 def rank_key(rank: int) -> str:
     return f"rank-{rank:03d}"
-
-
-def _plain(batches: list[list[Slot]]) -> list[list[list[int]]]:
-    return [[list(slot) for slot in batch] for batch in batches]
 
 
 def batches_of(unit: WorkUnit) -> list[list[Slot]]:

@@ -183,14 +183,15 @@ def load_targets(context: StageContext, name: str) -> dict[str, LayerTarget]:
     path = table_name(network_key(name))
     shard = next(shard for shard in context.manifest("statistics").shards if shard.path == path)
     section, rows, targets = context.config.recover, read_rows(context.store, FOLDER, shard), {}
-    by_class = section.category_aware == "global"
     for layer, kind, definition, scope in rows:
         if definition != section.variance or scope != "global":
             continue
-        whole = _tensors(rows[layer, kind, definition, "global"], context)
-        classes = _tensors(rows[layer, kind, definition, "class"], context) if by_class else None
-        if classes is not None and section.class_patch_swapped:
-            classes = replace(classes, patch_mean=classes.patch_variance, patch_variance=classes.patch_mean)
+        whole, classes = _tensors(rows[layer, kind, definition, "global"], context), None
+        if section.category_aware == "global":
+            classes = _tensors(rows[layer, kind, definition, "class"], context)
+            if section.class_patch_swapped:
+                mean, variance = classes.patch_mean, classes.patch_variance
+                classes = replace(classes, patch_mean=variance, patch_variance=mean)
         targets[layer] = LayerTarget(whole, classes)
     return targets
 

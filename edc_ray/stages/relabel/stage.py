@@ -64,10 +64,10 @@ def check(config: RunConfig, data: OpenedDataset, store: Store) -> None:
 
 
 def inputs(context: StageContext, unit: WorkUnit) -> Any:
-    pixels = sorted(slot_hashes(context, "recover").items())
-    if context.config.relabel.source is not None:
+    pixels, url = sorted(slot_hashes(context, "recover").items()), context.config.relabel.source
+    if url is not None:
         epochs = range(unit.work["first"], unit.work["end"])
-        return digest_of([pixels, stored_labels_digest(context, epochs)])
+        return digest_of([pixels, stored_labels_digest(context, url, epochs)])
     return digest_of([pixels, context.observer_digests(context.config.observers_of("relabel"))])
 
 
@@ -75,8 +75,8 @@ def label_epochs(context: StageContext, unit: WorkUnit) -> UnitOutput:
     """Draws, renders and labels the views of some epochs, or takes labels from relabel.source."""
     name, epochs = table_name(unit.key), range(unit.work["first"], unit.work["end"])
     meta = {"epochs": [epochs.start, epochs.stop - 1]}
-    if context.config.relabel.source is not None:
-        return UnitOutput({name: stored_labels(context, epochs)}, meta)
+    if (url := context.config.relabel.source) is not None:
+        return UnitOutput({name: stored_labels(context, url, epochs)}, meta)
     rows = read_stage_images(context, "recover")
     images, slots = torch.from_numpy(rows.images).to(context.device), slots_of(rows)
     parts = []
@@ -103,12 +103,10 @@ def rendered(context: StageContext, images: Tensor, views: EpochViews, rows: np.
 
 @torch.no_grad()
 def label_views(context: StageContext, images: Tensor, views: EpochViews) -> np.ndarray:
-    """Soft labels of the views of uint8 images: mean logits of the observers, float16 [N, K].
-
-    Norm-balanced labels depend on the group that is labelled together, so each mixing group is one forward.
-    """
+    """Soft labels of the views of uint8 images: mean logits of the observers, float16 [N, K]."""
     section = context.config.relabel
     observers = [context.observer_forward(name) for name in context.config.observers_of("relabel")]
+    # Norm-balanced labels depend on the images of a forward, so each forward is one mixing group.
     at_once = section.mix_group if section.label_norm == "frobenius" else section.batch_size
     logits = []
     for first, end in blocks(len(views), at_once):

@@ -90,17 +90,17 @@ def _difference_in_the_making(store: Store, config: RunConfig, data: OpenedDatas
     return f"images made with another {', '.join(names)}" if names else None
 
 
-def stored_labels_digest(context: StageContext, epochs: range) -> Any:
+def stored_labels_digest(context: StageContext, url: str, epochs: range) -> Any:
     """Hashes of the files of some epochs of `relabel.source`; an ArtifactError if its images are others."""
-    store, _, images = open_stage(_labels_url(context), None, "recover")
+    store, _, images = open_stage(url, None, "recover")
     _refuse_other_images(store.url, manifest_hashes(images), slot_hashes(context, "recover"))
-    _, _, records = _records_of(context, epochs)
+    _, _, records = _records_of(url, epochs)
     return [shard.sha256 for record in records for shard in record.shards]
 
 
-def stored_labels(context: StageContext, epochs: range) -> tuple[bytes, int]:
+def stored_labels(context: StageContext, url: str, epochs: range) -> tuple[bytes, int]:
     """A table of the labels of some epochs of `relabel.source`, and its number of rows."""
-    store, folder, records = _records_of(context, epochs)
+    store, folder, records = _records_of(url, epochs)
     parts = []
     for record in records:
         rows = read_label_rows(store, folder, record)
@@ -128,15 +128,9 @@ def _other_images(url: str, found: str, expected: str) -> ArtifactError:
     )  # fmt: skip
 
 
-def _labels_url(context: StageContext) -> str:
-    url = context.config.relabel.source
-    assert url is not None
-    return url
-
-
-def _records_of(context: StageContext, epochs: range) -> tuple[Store, str, list[Record]]:
-    """Store and folder of `relabel.source`, and its records of some epochs."""
-    store, folder, manifest = open_stage(_labels_url(context), None, "relabel")
+def _records_of(url: str, epochs: range) -> tuple[Store, str, list[Record]]:
+    """Store and folder of a run's labels, and its records of some epochs."""
+    store, folder, manifest = open_stage(url, None, "relabel")
     return store, folder, [one for one in manifest.records if set(epochs) & set(_range_of(one))]
 
 

@@ -54,15 +54,15 @@ class Wanted:
 
     observer: str
     class_name: str  # of the network, in Python
-    layers: tuple[LayerShape, ...]
+    layers: list[LayerShape]
     class_names: tuple[str, ...]
     definitions: tuple[str, ...]
     by_class: bool
 
     @property
-    def official_layers(self) -> tuple[LayerShape, ...]:
+    def official_layers(self) -> list[LayerShape]:
         """The layers under their names in an official tree."""
-        return tuple(replace(layer, name=official_path(self.observer, layer.name)) for layer in self.layers)
+        return [replace(layer, name=official_path(self.observer, layer.name)) for layer in self.layers]
 
 
 @dataclass(frozen=True)
@@ -216,9 +216,7 @@ def wanted_of(config: RunConfig, name: str, network: nn.Module, class_names: Seq
 
 
 @torch.no_grad()
-def layer_shapes(
-    network: nn.Module, image_size: int, channels: int, patch_side: int
-) -> tuple[LayerShape, ...]:
+def layer_shapes(network: nn.Module, image_size: int, channels: int, patch_side: int) -> list[LayerShape]:
     """Layers, channels and patches that a network has for images of one size."""
     taps = LayerTaps(network.eval())
     device = next(network.parameters()).device
@@ -229,7 +227,7 @@ def layer_shapes(
         _, width, *sides = inputs[layer].shape
         patches = int(np.prod([-(-side // patch_side) for side in sides])) if kind == "conv" else 0
         shapes.append(LayerShape(layer, kind, width, patches))
-    return tuple(shapes)
+    return shapes
 
 
 def check_source(config: RunConfig, data: OpenedDataset) -> None:

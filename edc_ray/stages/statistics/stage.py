@@ -45,13 +45,11 @@ BUFFERS_ONLY = "buffers_only"
 def plan(context: StageContext) -> list[WorkUnit]:
     """All training images are seen once, in one fixed order, in batches of one fixed size."""
     section, request = context.config.statistics, context.config.statistics_request
-    if section.source is not None or request.needs_no_images:
+    if section.source is not None or request.needs_no_images or not request.observers:
         return [
             WorkUnit("statistics", network_key(name), f"observer {name}", {"observer": name})
             for name in request.observers
         ]
-    if not request.observers:
-        return []
     num_batches = -(-len(context.data.train) // section.batch_size)
     return [
         WorkUnit(
@@ -105,9 +103,8 @@ def _from_source(context: StageContext, name: str) -> Rows:
 
 def _from_buffers(context: StageContext, name: str) -> Rows:
     taps = LayerTaps(context.observer(name), ("bn",))
-    return {
-        (layer, "bn", "official", "global"): _arrays(taps.running_statistics(layer)) for layer in taps.names
-    }
+    kind = "bn", "official", "global"
+    return {(layer, *kind): _arrays(taps.running_statistics(layer)) for layer in taps.names}
 
 
 def _shards(context: StageContext, name: str, rows: Rows) -> dict[str, tuple[bytes, int]]:

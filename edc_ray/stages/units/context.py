@@ -63,8 +63,7 @@ class LabelledEpochs:
 class StageContext:
     """Built once per process, so that nothing is loaded twice. Its config has every inferred field.
 
-    `group` is the DDP group of this process while it trains. `labelled` are epochs that were labelled for one
-    student and are shown to others.
+    `group` is this process's DDP group while it trains. `labelled` are labels that several students share.
     """
 
     config: RunConfig

@@ -175,9 +175,8 @@ def placed(network: nn.Module, config: RunConfig, device: torch.device) -> nn.Mo
 class TrainingSteps:
     """Forward, backward and step of one training in the run's precision.
 
-    In float16 the loss is scaled up before its backward pass, so that small gradients stay above 0, and a
-    step with a gradient that overflowed is left out. The scale lasts for one training, which a unit finishes
-    or begins again.
+    In float16 the loss is scaled up before its backward pass, so that small gradients stay above 0. A step
+    with a gradient that overflowed is left out. The scale lasts for one training.
     """
 
     def __init__(self, network: nn.Module, numerics: NetworkNumerics, device: torch.device) -> None:

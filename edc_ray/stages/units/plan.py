@@ -21,9 +21,7 @@ from edc_ray.stages.units.provenance import environment_facts
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """The smallest piece of work that is scheduled, retried and recorded.
-
-    The config alone determines the units, never the number of workers.
+    """The smallest piece of work that is scheduled, retried and recorded. The config alone determines it.
 
     Args:
         stage: its stage.
@@ -72,9 +70,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the pipeline, as functions of a context. A stage never knows where it runs.
-
-    Its settings are the section of the config that has its name.
+    """One stage of the pipeline, as functions of a context. Its settings are the section with its name.
 
     Args:
         name: as on the command line.

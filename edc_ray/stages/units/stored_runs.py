@@ -27,7 +27,7 @@ def numbered_names(num_classes: int) -> tuple[str, ...]:
 
 
 def check_classes(manifest: Manifest, class_names: Sequence[str], url: str) -> None:
-    """Refuse an artifact of other classes or in another order; if it only numbers them, of another count."""
+    """Refuse an artifact of other classes or in another order; of numbered classes only the count matters."""
     stored = tuple(manifest.dataset["class_names"])
     if len(stored) != len(class_names):
         found, expected = f"{len(stored)} classes", f"{len(class_names)} classes"

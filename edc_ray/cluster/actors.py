@@ -16,9 +16,8 @@ from edc_ray.cluster.work_queue import PoolEvent
 from edc_ray.config.run import RunConfig
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.stages.units.context import StageContext, choose_device
-from edc_ray.stages.units.plan import Stage, WorkUnit
+from edc_ray.stages.units.plan import Stage, WorkUnit, do_unit
 from edc_ray.stages.units.provenance import environment_facts
-from edc_ray.stages.units.unit_work import do_unit
 
 logger = logging.getLogger(__name__)
 

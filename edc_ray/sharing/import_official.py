@@ -38,7 +38,7 @@ from edc_ray.sharing.formats.folders import open_condensed_folder
 from edc_ray.sharing.formats.official_images import OfficialFolder, Slot
 from edc_ray.sharing.formats.official_labels import batch_from_bytes, list_batches, rows_of_epoch
 from edc_ray.stages.statistics.source import TreeSource, refuse_shared_name, wanted_of
-from edc_ray.stages.units.image_shards import encoded_output
+from edc_ray.stages.units.image_shards import images_output
 from edc_ray.stages.units.plan import blocks
 from edc_ray.stages.units.provenance import environment_facts
 from edc_ray.stages.units.stored_runs import check_classes, numbered_names
@@ -229,9 +229,7 @@ def _write_images(
                 expected=f"{(spec.channels, spec.image_size, spec.image_size)}, as class 0 has",
             )
         key = block_key(first, end - 1, 0, folder.ipc - 1)
-        made = encoded_output(
-            key, images, slots, {"matching_loss": None}, class_names=spec.class_names or (), dataset=spec.name
-        )
+        made = images_output(spec, key, images, slots, {"matching_loss": None})
         digest = digest_of(made.meta["image_sha256"])
         records.append(_unit(store, "recover", key, digest, made.shards, made.meta))
     _finish(store, "recover", records, spec, {"matching_loss": None, "ipc": folder.ipc} | origin)

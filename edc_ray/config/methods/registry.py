@@ -4,19 +4,19 @@ Such a file has
 
 - METHODS: its functions from a config to a config, each named as the method;
 - VALUES: the `MethodValues` that they set;
-- CITATION, where it has a paper of its own: BibTeX;
-- adjusted, where a user's fields bring others along: see `adjusted`.
+- CITATION, if it has a paper of its own: BibTeX;
+- adjusted, if the method changes other fields with a user's fields: see `adjusted`.
 
 A method sets the values of its paper or its authors' program for the config's dataset and ipc. On a dataset
-that it does not know it sets what it does everywhere and leaves the rest alone. A user's own function is a
-method under the name `module:function`.
+that it does not know, it sets only what it sets everywhere. A user's own function is a method under the name
+`module:function`.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from types import ModuleType
 from typing import Any
@@ -31,12 +31,12 @@ from edc_ray.own_code import names_own_code, own_function
 Method = Callable[[RunConfig], RunConfig]
 
 
-def _files() -> list[ModuleType]:
-    names = sorted(
-        module.name for module in pkgutil.iter_modules(methods.__path__) if module.name != "registry"
-    )
-    found = [importlib.import_module(f"{methods.__name__}.{name}") for name in names]
-    return [module for module in found if hasattr(module, "METHODS")]
+def _files() -> Iterator[ModuleType]:
+    for module in pkgutil.iter_modules(methods.__path__):
+        if module.name != "registry":
+            file = importlib.import_module(f"{methods.__name__}.{module.name}")
+            if hasattr(file, "METHODS"):
+                yield file
 
 
 _FILES = {function.__name__: file for file in _files() for function in file.METHODS}
@@ -45,7 +45,7 @@ _SET_ANYWHERE = {path for file in _FILES.values() for path in file.VALUES.fields
 
 
 def _alone(method: Method) -> Method:
-    """The method on a config without traces of another: what any of them sets has its default first."""
+    """The method on a config in which every field that any method sets has its default."""
 
     @wraps(method)
     def applied(config: RunConfig) -> RunConfig:
@@ -60,20 +60,12 @@ METHODS: dict[str, Method] = {name: _alone(getattr(_FILES[name], name)) for name
 
 
 def is_method(name: str) -> bool:
-    """Whether there is such a method, or it could be a user's, which is imported when it is applied."""
+    """Whether a method has the name, or it has the form of a user's, which `with_method` imports."""
     return name in METHODS or names_own_code(name)
 
 
 def with_method(config: RunConfig, name: str) -> RunConfig:
-    """The config with the values of a method.
-
-    Args:
-        config: anything; what other methods set in it goes back to its default.
-        name: for which `is_method` holds.
-
-    Raises:
-        ConfigError: a user's function cannot be imported, or gives no config.
-    """
+    """The config with the values of a method; what other methods set goes back to its default."""
     if name in METHODS:
         return METHODS[name](config)
     function = own_function("method", name, expected="a function from a RunConfig to a RunConfig")
@@ -88,7 +80,7 @@ def with_method(config: RunConfig, name: str) -> RunConfig:
 
 
 def adjusted(config: RunConfig, fields: Mapping[str, Any]) -> Values:
-    """What a method sets otherwise beside fields that a user sets: `section.field` -> value.
+    """Values of its own that a method changes when a user sets some fields: `section.field` -> value.
 
     Args:
         config: of the method, before these fields.
@@ -99,6 +91,6 @@ def adjusted(config: RunConfig, fields: Mapping[str, Any]) -> Values:
 
 
 def citations(method: str | None) -> list[str]:
-    """BibTeX of EDC, and of the method where it has another paper."""
+    """BibTeX of EDC, and of the method if it has another paper."""
     own = getattr(_FILES.get(method or ""), "CITATION", edc.CITATION)
     return list(dict.fromkeys((edc.CITATION, own)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,24 +22,16 @@ from edc_ray.core.views.mixing import apply_cutmix_rows, apply_mixup_rows, sampl
 from edc_ray.core.views.official_views import official_relabel_orders
 from edc_ray.core.views.patch_shuffle import BandOrders, sample_band_orders
 from edc_ray.core.views.rand_augment import RandAugmentParams, apply_rand_augment, sample_rand_augment
+from edc_ray.core.views.settings import Mix, RelabelSettings
 
-Mix = Literal["none", "cutmix", "mixup"]
 # If rows and partners together are at most this many times the rows, each is made once and kept.
 _FEW_MORE = 1.3
 
 
-@dataclass(frozen=True)
-class ViewSettings:
-    """How views are drawn."""
+class ViewSettings(RelabelSettings):
+    """How views are drawn. `flip_probability` is 0 if a mirrored image belongs to another class."""
 
-    crop_scale: tuple[float, float] = (0.5, 1.0)  # smallest and largest share of the image's area
     flip_probability: float = 0.5
-    mix: Mix = "cutmix"
-    mix_alpha: float = 1.0  # both parameters of the Beta distribution of lam
-    mix_group: int = 100  # images that share one box or lam, and are each other's partners
-    patch_shuffle: int = 1  # bands of rows and of columns that are shuffled before the crop
-    rand_augment: bool = False  # two operations of RandAugment on the image, before anything else
-    order_seed: int | None = None  # of the official relabelling's order of images; None: our own order
 
 
 @dataclass(frozen=True)

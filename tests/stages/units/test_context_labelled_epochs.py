@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from edc_ray.data.condensed.label_rows import rounded_by
-from edc_ray.stages.evaluate.rows import row_of
-from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.labelled_epochs import LabelledEpochs, shown_epoch
+from edc_ray.stages.evaluate.rows import row_of, shown_epoch
+from edc_ray.stages.units.context import LabelledEpochs, StageContext
 from tests.stages.tiny_runs import manifest_of, run_until, tiny_config
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from edc_ray.artifacts.storage.layout import manifest_path, stage_folder
 from edc_ray.config.run import StageName
-from edc_ray.runs.added_classes import lines_of_more_classes, stages_of_more_classes
+from edc_ray.runs.made_again import lines_of_more_classes, stages_of_more_classes
 from edc_ray.stages.units.context import StageContext
 from tests.stages.more_classes import NAMES, REAL, root_of, run_of
 from tests.stages.tiny_runs import run_until

@@ -10,7 +10,7 @@ import pytest
 from edc_ray.core.recover.loop import recover_images
 from edc_ray.core.recover.state import LoopState
 from edc_ray.stages.recover import stage as recover
-from edc_ray.stages.recover.settings import settings_of_unit
+from edc_ray.stages.recover.plan import settings_of_unit
 from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import AFTER, manifest_of, recovered, units_of
 

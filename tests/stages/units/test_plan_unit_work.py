@@ -10,8 +10,7 @@ from edc_ray.artifacts.storage.layout import stage_folder
 from edc_ray.stages.pipeline import STAGES
 from edc_ray.stages.units.completeness import planned_units
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.plan import UnitOutput, WorkUnit
-from edc_ray.stages.units.unit_work import do_unit, execute_here
+from edc_ray.stages.units.plan import UnitOutput, WorkUnit, do_unit, execute_here
 
 
 def test_a_done_unit_is_proven_by_its_record(copied: Callable[..., StageContext]) -> None:

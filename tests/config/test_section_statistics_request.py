@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from edc_ray.config.load import load_recipe
 from edc_ray.config.run import RunConfig
+from edc_ray.config.section import StatisticsRequest
 from edc_ray.config.stages import RelabelConfig
-from edc_ray.config.statistics_request import StatisticsRequest
 
 
 def test_recover_asks_for_what_it_matches() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edc_ray.core.layers.taps import LayerTaps
-from edc_ray.stages.recover.targets import load_targets
-from edc_ray.stages.statistics.stage import read_statistics
+from edc_ray.stages.recover.stage import load_targets
+from edc_ray.stages.statistics.source import FOLDER, read_rows
 from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import OBSERVERS
 
@@ -18,7 +18,8 @@ Copied = Callable[..., StageContext]
 def test_targets_are_those_of_the_definition_that_recover_asks_for(copied: Copied, variance: str) -> None:
     context = copied("recover", "relabel", "evaluate", recover__variance=variance)
     for name in OBSERVERS:
-        stored, targets = read_statistics(context, name), load_targets(context, name)
+        (shard,) = (one for one in context.manifest("statistics").shards if name in one.path)
+        stored, targets = read_rows(context.store, FOLDER, shard), load_targets(context, name)
         kinds = LayerTaps(context.observer(name)).kinds
         assert list(targets) == list(kinds)
         for layer, target in targets.items():

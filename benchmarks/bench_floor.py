@@ -52,8 +52,7 @@ from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.students.ema import EmaParameters
 from edc_ray.core.students.student_loss import mse_ce
 from edc_ray.core.views.views import ViewSettings, draw_epoch_views, render_views
-from edc_ray.kernels.cpu.image_statistics import image_statistics_for
-from edc_ray.kernels.cpu.statistics import kernels_for
+from edc_ray.kernels.cpu.statistics import image_statistics_for, kernels_for
 from edc_ray.kernels.cpu.views import view_kernel_for
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network

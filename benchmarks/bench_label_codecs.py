@@ -40,6 +40,7 @@ from edc_ray.core.labels.specification import label_codec
 from edc_ray.core.labels.top import TopCodec
 from edc_ray.core.seeding import draws
 from edc_ray.stages.units.provenance import environment_facts
+from tests.core.label_error_bounds import error_bound
 
 RESULTS = Path(__file__).parent / "results"
 UNIT_LABELS = 100_000
@@ -116,7 +117,7 @@ def measured(spec: str, logits_NK: np.ndarray) -> dict[str, Any]:
     codec = label_codec(spec)
     encoded = codec.encode(logits_NK)
     decoded = codec.decode(encoded)
-    bound = codec.error_bound(logits_NK)
+    bound = error_bound(codec, logits_NK)
     assert (np.abs(decoded - logits_NK.astype(np.float64)) <= bound).all(), spec
     own, shared = measured_bytes(encoded, spec)
     return {

@@ -4,7 +4,7 @@
 
 Nothing is timed and no GPU is needed: the operations are counted while a CPU runs them, with two images and
 random weights; their number depends on neither. Views start nothing and are not counted. An operation of ours
-counts as the kernels that are declared for it (edc_ray/kernels/cuda/launch_counts.py).
+counts as the kernels that are declared for it (edc_ray/kernels/cuda/registration.py).
 
     squeeze     one optimiser step of an observer; plain is the same without gradient clipping or scales
     statistics  one batch of one observer; plain is its forward
@@ -115,7 +115,7 @@ def recover_counts(name: str) -> Counts:
         )  # fmt: skip
 
     iteration()
-    ours = launches_of(captured.step_of(name))
+    ours = launches_of(captured.steps[name])
     plain = launches_of(partial(_image_gradient, network, images, labels))
     return _counts(plain, ours, len(observer.taps.kinds))
 

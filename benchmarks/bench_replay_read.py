@@ -52,8 +52,7 @@ from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.artifacts.tables.codec import table_to_bytes
 from edc_ray.artifacts.tables.schema import LabelRows, build_images_table
 from edc_ray.core.views.views import ViewSettings, draw_epoch_views
-from edc_ray.data.condensed.label_rows import rows_of_views
-from edc_ray.data.condensed.label_tables import encoded_labels_table
+from edc_ray.data.condensed.label_rows import encoded_labels_table, rows_of_views
 from edc_ray.data.condensed.stream import CondensedDataset
 from edc_ray.models.registry import build_network
 

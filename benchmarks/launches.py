@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from edc_ray.kernels.cuda.launch_counts import LAUNCHES
+from edc_ray.kernels.cuda.registration import LAUNCHES
 
 _STARTS_NOTHING = frozenset(
     re.findall(

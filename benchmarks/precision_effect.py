@@ -34,7 +34,7 @@ from edc_ray.artifacts.tables.codec import table_from_bytes
 from edc_ray.artifacts.tables.schema import read_images_table
 from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
-from edc_ray.data.condensed.label_tables import decoded_label_rows
+from edc_ray.data.condensed.label_rows import decoded_label_rows
 from edc_ray.runs.open_run import open_inputs, open_run
 from edc_ray.stages.pipeline import STAGES, run_pipeline
 from edc_ray.stages.units.completeness import planned_units

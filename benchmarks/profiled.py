@@ -15,7 +15,6 @@ import torch
 from harness import print_table
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from edc_ray.kernels.cpu.image_statistics import CompiledImageStatistics
 from edc_ray.kernels.cpu.statistics import CompiledKernels
 from edc_ray.kernels.cpu.views import CompiledViews
 
@@ -24,7 +23,7 @@ Watch = Callable[[str, Callable[[], object]], None]
 _KERNELS = {
     "kernel: moments of layers": (CompiledKernels, "statistics"),
     "kernel: gradient of moments": (CompiledKernels, "add_gradient"),
-    "kernel: moments of images": (CompiledImageStatistics, "__call__"),
+    "kernel: moments of images": (CompiledKernels, "image_statistics"),
     "kernel: views": (CompiledViews, "__call__"),
 }
 _REST = "no operation: Python, files, codecs, drawing"

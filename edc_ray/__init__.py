@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from edc_ray.face.run import Run, open
     from edc_ray.face.running import Sweep, run, sweep
     from edc_ray.report.table import ResultRow
+    from edc_ray.sharing.import_official import import_images, import_statistics
 
 __all__ = [
     "ArtifactError",
@@ -51,6 +52,8 @@ __all__ = [
     "Sweep",
     "UnitsFailedError",
     "__version__",
+    "import_images",
+    "import_statistics",
     "load_config",
     "methods",
     "open",
@@ -70,6 +73,7 @@ _MODULES = {
     "face.running": ("Sweep", "run", "sweep"),
     "face.run": ("Run", "open"),
     "report.table": ("ResultRow",),
+    "sharing.import_official": ("import_images", "import_statistics"),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -171,7 +171,7 @@ def gc(
 ) -> None:
     """Remove what killed writers left: temporary files, shards that no record names, pending uploads."""
     from edc_ray.artifacts.proof.garbage import find_garbage, parse_age, remove_garbage
-    from edc_ray.report.garbage_table import garbage_json, print_garbage
+    from edc_ray.report.table import garbage_json, print_garbage
 
     min_age = parse_age(older_than)
     store = open_store(url, writable=False)
@@ -256,19 +256,24 @@ def export(
     ] = True,
 ) -> None:
     """Write a condensed set in a format that other programs read, with a card that says how it was made."""
-    from edc_ray.sharing.card import dataset_card
-    from edc_ray.sharing.export.options import FORMATS, PARTS, ExportOptions
-    from edc_ray.sharing.export.run import export_run
+    from edc_ray.face.run import open
+    from edc_ray.sharing.export.options import FORMATS, PARTS
 
-    options = ExportOptions(
+    told = open(url).export(
+        dest,
         _one_of("format", style, FORMATS),
-        [_one_of("part", part, PARTS) for part in only] if only else None,
-        ipc, epochs, _one_of("image format", image_format, ("png", "jpeg")) if image_format else None,
-        batch_size, class_patch_swapped, network_names, license, shard_mb * 1_000_000,
-    )  # fmt: skip
-    stored_run(url)
-    for told in export_run(url, dest, options, dataset_card):
-        print(told)
+        parts=[_one_of("part", part, PARTS) for part in only] if only else None,
+        ipc=ipc,
+        epochs=epochs,
+        image_format=_one_of("image format", image_format, ("png", "jpeg")) if image_format else None,
+        batch_size=batch_size,
+        class_patch_swapped=class_patch_swapped,
+        network_names=network_names,
+        license=license,
+        shard_bytes=shard_mb * 1_000_000,
+    )
+    for line in told:
+        print(line)
 
 
 @app.command()
@@ -285,10 +290,9 @@ def compress(
     ] = None,
 ) -> None:
     """Copy a condensed set with its soft labels in another codec. The copy can be read like a run."""
-    from edc_ray.sharing.compress import compress_run
+    from edc_ray.face.run import open
 
-    stored_run(url)
-    print(compress_run(url, dest, codec=codec, keep_epochs=keep_epochs))
+    print(open(url).compress(codec, dest, keep_epochs=keep_epochs))
 
 
 def main() -> None:
@@ -317,7 +321,7 @@ def _refuse_fields_as_options(words: Sequence[str]) -> None:
 
 def _run_stages(config: RunConfig, stages: Sequence[str], as_json: bool, quiet: bool) -> None:
     from edc_ray.face.running import run
-    from edc_ray.report.summary import run_summary
+    from edc_ray.report.run_report import run_summary
 
     with _Told(quiet, config.tracking.progress) as told:
         try:
@@ -352,7 +356,7 @@ class _Told(ExitStack):
                 stderr.print(text, highlight=False, markup=False, soft_wrap=True)
             case {"event": "run_opened", "run": url}:
                 self.url = url
-                self.enter_context(self._progress.showing())
+                self.enter_context(self._progress.bars)
             case {"event": "report_written", "urls": urls}:
                 self.report = urls
             case _:

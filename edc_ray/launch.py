@@ -17,8 +17,7 @@ from edc_ray.config.methods.values import defaults_of
 from edc_ray.config.run import RunConfig, StageName
 from edc_ray.errors import ConfigError
 from edc_ray.report.run_report import result_rows, write_report
-from edc_ray.runs.added_classes import lines_of_more_classes
-from edc_ray.runs.made_again import lines_of_made_again
+from edc_ray.runs.made_again import lines_of_made_again, lines_of_more_classes
 from edc_ray.runs.open_run import (
     Inputs,
     device_of_whole_run,

@@ -13,8 +13,7 @@ from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.errors import ConfigError
 from edc_ray.launch import launch, run_trial
-from edc_ray.report.run_report import result_rows
-from edc_ray.report.summary import run_summary
+from edc_ray.report.run_report import result_rows, run_summary
 
 Config = Callable[..., RunConfig]
 

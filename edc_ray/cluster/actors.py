@@ -16,9 +16,8 @@ from edc_ray.cluster.work_queue import PoolEvent
 from edc_ray.config.run import RunConfig
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.stages.units.context import StageContext, choose_device
-from edc_ray.stages.units.plan import Stage, WorkUnit
+from edc_ray.stages.units.plan import Stage, WorkUnit, do_unit
 from edc_ray.stages.units.provenance import environment_facts
-from edc_ray.stages.units.unit_work import do_unit
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ class StageActor:
         environment_facts(self._context.device)
 
     def begin_stage(self) -> None:
-        """Returns once the actor runs. Clears its caches: an earlier stage may have been made again."""
+        """Return once the actor runs. Clears its caches, because an earlier stage may have been rerun."""
         old = self._context
         self._context = StageContext(old.config, old.store, old.data, old.device)
 
@@ -45,21 +44,16 @@ class StageActor:
 class ActorPool:
     """StageActors on Ray: the `Pool` of a `WorkQueue`, for one stage after another.
 
-    Starting a process that imports torch takes longer than many units, so actors stay for the next stage.
-
-    Args:
-        context: the driver's.
-        data: reference to `context.data` in Ray's object store.
-        size: what each actor holds.
+    Actors stay for the next stage: a process that imports torch starts more slowly than many units run.
+    `data` is a reference to `context.data` in Ray's object store.
     """
 
     def __init__(self, context: StageContext, data: ray.ObjectRef[Any], size: WorkerSize) -> None:
         self.context = context
         self._arguments = (context.config, context.store, data, size.gpus)
         # No restarts by Ray: it counts them per actor, and the queue counts them per unit.
-        self._actor_class = ray.remote(
-            num_cpus=size.cpus, num_gpus=size.gpus, max_restarts=0, max_task_retries=0
-        )(StageActor)  # fmt: skip
+        options = {"num_cpus": size.cpus, "num_gpus": size.gpus, "max_restarts": 0, "max_task_retries": 0}
+        self._actor_class: Any = ray.remote(**options)(StageActor)
         self._stage: Stage | None = None
         self._actors: dict[int, Any] = {}
         self._spare: list[Any] = []
@@ -92,7 +86,9 @@ class ActorPool:
         started = time.monotonic()
         while not (done := ray.wait(list(self._pending), num_returns=1, timeout=SECONDS_UNTIL_WARNED)[0]):
             if not self._has_answered:
-                self._warn(time.monotonic() - started)
+                free, seconds = ray.available_resources(), time.monotonic() - started
+                has = f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs"
+                logger.warning("no actor has started for %.0f s; the cluster has %s free", seconds, has)
         return self._event(done[0])
 
     def release(self) -> None:
@@ -125,11 +121,6 @@ class ActorPool:
             return PoolEvent(actor, "lost", error=error)
         self._has_answered = True
         return PoolEvent(actor, "ready") if is_beginning else PoolEvent(actor, "done", record=record)
-
-    def _warn(self, seconds: float) -> None:
-        free = ray.available_resources()
-        has = f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs"
-        logger.warning("no actor has started for %.0f s; the cluster has %s free", seconds, has)
 
 
 def cause_of(error: RayTaskError) -> Exception:

@@ -1,32 +1,45 @@
-"""Runs the units of the pipeline on Ray."""
+"""Starts Ray, or joins the cluster in which this process runs, and runs the units of the pipeline there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+import logging
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError, RayTaskError
+from ray.train import FailureConfig, ScalingConfig
+from ray.train import RunConfig as TrainConfig
+from ray.util.placement_group import remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from edc_ray.cluster.actors import ActorPool
+from edc_ray.cluster.actors import ActorPool, cause_of
 from edc_ray.cluster.resources import WorkerSize, check_cluster, num_actors, worker_device
-from edc_ray.cluster.session import alive_nodes, checked_address, ray_session
-from edc_ray.cluster.train import train_units
-from edc_ray.cluster.work_queue import WorkQueue
+from edc_ray.cluster.train_run import TrainRun
+from edc_ray.cluster.train_worker import TrainJob
+from edc_ray.cluster.work_queue import WorkQueue, brief
 from edc_ray.config.run import RunConfig
+from edc_ray.errors import ConfigError, ResourceError
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import Outcome, Stage, WorkUnit
+
+_HOST_AND_PORT = re.compile(r"[A-Za-z0-9._-]+:\d+|\[[0-9A-Fa-f:.]+\]:\d+")
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
 @contextmanager
 def ray_executor(config: RunConfig) -> Iterator[RayExecutor]:
-    """Ray within the block, and the `execute` for `run_pipeline`. Whatever was started ends with the block.
+    """Ray within the block, and the `execute` for `run_pipeline`. All that was started ends with the block.
 
     Raises:
         ConfigError: an address or a storage that does not work with Ray.
         ResourceError: no cluster, or too small a cluster for the config.
     """
-    with ray_session(checked_address(config.cluster.address)):
+    with ray_session(config.cluster.address):
         nodes = alive_nodes()
         size = check_cluster(config, nodes)
         executor = RayExecutor(size, num_actors(config, nodes, size), worker_device(config, size))
@@ -37,13 +50,9 @@ def ray_executor(config: RunConfig) -> Iterator[RayExecutor]:
 
 
 class RayExecutor:
-    """Runs the units of a stage on actors or on Ray Train, as the stage says.
+    """Runs the units of a stage on actors, at most `num_actors`, or on Ray Train, as the stage says.
 
-    Args:
-        size: CPUs and GPUs of each worker.
-        num_actors: most actors at once.
-        device_type: on which the workers compute. The run is opened with it, because the driver's machine
-            may have no GPU.
+    The run is opened with the workers' `device_type`, because the driver's machine may have no GPU.
     """
 
     def __init__(self, size: WorkerSize, num_actors: int, device_type: str) -> None:
@@ -55,7 +64,11 @@ class RayExecutor:
 
     def __call__(self, stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterable[Outcome]:
         """One Outcome per unit, in the order in which they end."""
-        data, cluster = self._reference_to(context.data), context.config.cluster
+        cluster = context.config.cluster
+        if self._shared is None or self._shared[0] is not context.data:
+            # Stored once. All workers of a node read it without a copy.
+            self._shared = (context.data, ray.put(context.data))
+        data = self._shared[1]
         if stage.spread == "train":
             self.close()  # frees the CPUs and GPUs of the actors for the workers of Ray Train
             return train_units(stage, context, data, units, self._size, self._num_actors)
@@ -77,8 +90,135 @@ class RayExecutor:
             self._pool.close()
         self._pool = None
 
-    def _reference_to(self, data: object) -> ray.ObjectRef[Any]:
-        """The data in Ray's object store, stored once. All workers of a node read it without a copy."""
-        if self._shared is None or self._shared[0] is not data:
-            self._shared = (data, ray.put(data))
-        return self._shared[1]
+
+@contextmanager
+def ray_session(address: str) -> Iterator[None]:
+    """A connection to Ray within the block. One that is open already is used and left open.
+
+    Args:
+        address: local (an embedded Ray), auto (the cluster in which this process runs), or HOST:PORT of a
+            cluster to which this machine belongs.
+
+    Raises:
+        ConfigError: an address that cannot be used.
+        ResourceError: no cluster to join.
+    """
+    checked_address(address)
+    if ray.is_initialized():
+        yield
+        return
+    # Lines from workers would break the progress display. Ray keeps them in its logs.
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        options["include_dashboard"] = False
+    try:
+        ray.init(address, **options)
+    except ConnectionError as error:
+        if address == "local":
+            raise
+        raise ResourceError(
+            "there is no Ray cluster to join",
+            found=str(error).strip().splitlines()[0],
+            expected=f"a running cluster at cluster.address={address}",
+            next="submit with `ray job submit`, or set cluster.address=local",
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def checked_address(address: str) -> str:
+    """The address if `ray_session` can use it, else a ConfigError."""
+    if address.startswith("ray://"):
+        raise ConfigError(
+            "cluster.address cannot be a ray:// client address",
+            found=address,
+            expected="local, auto, none or HOST:PORT",
+            next="run inside the cluster: ray job submit --working-dir . -- python jobs/run_pipeline.py ...",
+        )
+    if address not in ("local", "auto") and not _HOST_AND_PORT.fullmatch(address):
+        raise ConfigError(
+            "cluster.address is not understood",
+            found=repr(address),
+            expected="local, auto, none or HOST:PORT",
+        )
+    return address
+
+
+def alive_nodes() -> list[Mapping[str, float]]:
+    """Resources ("CPU", "GPU") of each alive node of the cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def train_units(
+    stage: Stage,
+    context: StageContext,
+    data: ray.ObjectRef[Any],
+    units: list[WorkUnit],
+    size: WorkerSize,
+    num_actors: int,
+) -> Iterator[Outcome]:
+    """Run units on Ray Train; one Outcome per unit, in the order in which they end.
+
+    Starting a run takes ten seconds or more, so the units share one. At most `num_actors` workers run units
+    of their own, or, with `num_workers` above 1, all ranks run each unit together under DDP. An interrupted
+    unit restarts. `data` is a reference to `context.data` in Ray's object store.
+    """
+    left, retries = {unit.key: unit for unit in units}, context.config.cluster.retries
+    group_size = stage.num_workers(context.config)
+    job = TrainJob(stage, context.config, context.store, data, dict(left), size.gpus, group_size)
+    workers = ScalingConfig(
+        num_workers=group_size if group_size > 1 else min(num_actors, len(units)),
+        use_gpu=size.gpus > 0,
+        resources_per_worker={"CPU": size.cpus} | ({"GPU": size.gpus} if size.gpus else {}),
+    )
+    # A unit causes at most retries + 1 deaths, and in a group one error. The rest is a margin.
+    failures = FailureConfig(max_failures=len(units) * (retries + 1) + retries)
+    with tempfile.TemporaryDirectory(prefix="edc-ray-train-", ignore_cleanup_errors=True) as scratch:
+        # On the driver's node and without a CPU, so that the workers can have all CPUs.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor: Any = ray.remote(concurrency_groups={"run": 1})(TrainRun)  # type: ignore[call-overload]
+        desk = actor.options(num_cpus=0, scheduling_strategy=here).remote(units, retries)
+        # No checkpoint is reported, so only the controller on this node uses the scratch folder, and the
+        # nodes need not share it.
+        config = TrainConfig(name=stage.name, storage_path=scratch, failure_config=failures)
+        run = desk.fit.remote([ray.put(job)], group_size > 1, workers, config)
+        has_ended = False
+        try:
+            while not has_ended:
+                has_ended = bool(ray.wait([run], timeout=SECONDS_BETWEEN_LOOKS)[0])
+                for outcome in ray.get(desk.take.remote()):
+                    del left[outcome.unit.key]
+                    yield outcome
+            ray.get(run)
+            yield from _unfinished(None, left)
+        except RayTaskError as error:
+            yield from _unfinished(cause_of(error), left)
+        except RayActorError as error:  # the desk died
+            yield from _unfinished(error, left)
+        finally:
+            _end(desk, early=not has_ended)
+
+
+def _end(desk: Any, *, early: bool) -> None:
+    # A run that is stopped early ends with the desk, but Ray keeps its resources reserved while this driver
+    # lives. A finished run has freed them.
+    workplace: Any = None
+    if early:
+        with contextlib.suppress(RayActorError):
+            workplace = ray.get(desk.workplace.remote())
+    ray.kill(desk)
+    if workplace is not None:
+        remove_placement_group(workplace)
+
+
+def _unfinished(reason: Exception | None, left: Mapping[str, WorkUnit]) -> Iterator[Outcome]:
+    """Outcomes of the units that a run left when it gave up."""
+    for unit in left.values():
+        error = ResourceError(
+            f"{unit.stage}: the Ray Train run ended before unit '{unit.title}'",
+            found=brief(reason),
+            next="see the worker logs of Ray, then run the same command again: it does the remaining units",
+        )
+        yield Outcome(unit, error=error)

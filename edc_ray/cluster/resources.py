@@ -24,14 +24,13 @@ def worker_size(config: RunConfig, nodes: Sequence[Node]) -> WorkerSize:
     """CPUs and GPUs of one worker: by default one GPU if the cluster has any and the config allows it.
 
     Raises:
-        ResourceError: device=cuda with workers without a GPU.
+        ResourceError: device=cuda, but workers hold no GPU.
+        ConfigError: more than one GPU for each actor, but not a whole number.
     """
-    cluster = config.cluster
-    gpus_there = sum(node.get("GPU", 0) for node in nodes)
-    if cluster.gpus_per_actor is not None:
-        gpus = cluster.gpus_per_actor
-    else:
-        gpus = 1.0 if config.device in ("auto", "cuda") and (gpus_there or config.device == "cuda") else 0.0
+    gpus = config.cluster.gpus_per_actor
+    if gpus is None:
+        has_gpus = any(node.get("GPU", 0) for node in nodes)
+        gpus = 1.0 if config.device == "cuda" or (config.device == "auto" and has_gpus) else 0.0
     if config.device == "cuda" and gpus == 0:
         raise ResourceError(
             "device=cuda, but each actor holds no GPU",
@@ -40,7 +39,7 @@ def worker_size(config: RunConfig, nodes: Sequence[Node]) -> WorkerSize:
         )
     if gpus > 1 and gpus != int(gpus):
         raise ConfigError("cluster.gpus_per_actor above 1 is a whole number", found=gpus)
-    return WorkerSize(cluster.cpus_per_actor, gpus)
+    return WorkerSize(config.cluster.cpus_per_actor, gpus)
 
 
 def worker_device(config: RunConfig, size: WorkerSize) -> str:
@@ -51,20 +50,14 @@ def worker_device(config: RunConfig, size: WorkerSize) -> str:
 
 
 def capacity(nodes: Sequence[Node], size: WorkerSize) -> int:
-    """How many workers of this size fit on the nodes.
-
-    A worker does not span nodes, and a fraction of a GPU does not span GPUs.
-    """
+    """How many workers fit on the nodes. A worker stays on one node, a fraction of a GPU on one GPU."""
     return sum(
         min(_fit(node.get("CPU", 0), size.cpus), _fit_gpus(node.get("GPU", 0), size.gpus)) for node in nodes
     )
 
 
 def check_cluster(config: RunConfig, nodes: Sequence[Node]) -> WorkerSize:
-    """Refuse, before any work starts, a run for which the cluster is too small.
-
-    Returns:
-        The size of each worker.
+    """The size of each worker, after a check that the cluster is large enough for the run.
 
     Raises:
         ResourceError: more workers than fit, without an autoscaler.
@@ -72,14 +65,11 @@ def check_cluster(config: RunConfig, nodes: Sequence[Node]) -> WorkerSize:
     """
     check_storage(config, len(nodes))
     size = worker_size(config, nodes)
-    asked = {
-        "cluster.num_actors": ("the run", config.cluster.num_actors or 1, "actors"),
-        "squeeze.num_workers": ("squeeze", config.squeeze.num_workers, "workers"),
-        "evaluate.num_workers": ("evaluate", config.evaluate.num_workers, "workers"),
-    }
     if not config.cluster.autoscaling:
-        for field, (who, count, noun) in asked.items():
-            check_fit(who, count, size, nodes, field=field, noun=noun)
+        check_fit("the run", config.cluster.num_actors or 1, size, nodes, field="cluster.num_actors")
+        workers = {"squeeze": config.squeeze.num_workers, "evaluate": config.evaluate.num_workers}
+        for stage, count in workers.items():
+            check_fit(stage, count, size, nodes, field=f"{stage}.num_workers", noun="workers")
     return size
 
 

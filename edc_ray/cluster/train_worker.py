@@ -12,25 +12,20 @@ from ray.train.collective import broadcast_from_rank_zero
 
 from edc_ray.artifacts.proof.manifest import Record, read_record
 from edc_ray.artifacts.storage.store import Store
-from edc_ray.cluster.desk import UnitRaisedError, portable
+from edc_ray.cluster.work_queue import UnitRaisedError, portable
 from edc_ray.config.run import RunConfig
 from edc_ray.stages.units.context import Group, StageContext, choose_device
 from edc_ray.stages.units.numerics import unit_numerics
-from edc_ray.stages.units.plan import Stage, WorkUnit
+from edc_ray.stages.units.plan import Stage, WorkUnit, do_unit
 from edc_ray.stages.units.provenance import environment_facts
-from edc_ray.stages.units.unit_work import do_unit
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What every worker of a Ray Train run needs.
+    """What every worker of a Ray Train run needs: the run, its units by key, and how it shares them.
 
     Args:
-        stage: of the units.
-        config: of the run.
-        store: of the run.
         data: reference to the opened dataset in Ray's object store.
-        units: by key.
         gpus: of each worker.
         group_size: ranks that run each unit together under DDP; 1: each rank runs its own units.
     """
@@ -45,23 +40,22 @@ class TrainJob:
 
 
 def work(job: TrainJob, desk: Any) -> None:
-    """Run units from the desk until it has none left. Every rank calls it."""
+    """Run units from the desk until it has none left, on every rank."""
     rank, together = ray.train.get_context().get_world_rank(), job.group_size > 1
     if rank == 0:
         ray.get(desk.set_workplace.remote(ray.util.get_current_placement_group()))
     device = choose_device(job.config.device, gpus=job.gpus)
     if device.type == "cuda":
-        from ray.train.torch import get_device  # takes seconds to import, and the driver does not need it
+        from ray.train.torch import get_device  # takes seconds to import; the driver does not need it
 
         device = get_device()  # of this rank: all GPUs of the node are visible here
     environment_facts(device)
     group = Group(rank, job.group_size) if together else Group()
     context = StageContext(job.config, job.store, ray.get(job.data), device, group)
-    next_unit, do = (_next_of_group, _do_with_group) if together else (_next_of_rank, _do_alone)
-    while (key := next_unit(desk, rank)) is not None:
+    while (key := _next_unit(desk, rank, together)) is not None:
         record = error = None
         try:
-            record = do(context, job.units[key], job.stage)
+            record = _do(context, job.units[key], job.stage)
         except Exception as raised:
             error = portable(raised)
         if error and together:
@@ -71,24 +65,20 @@ def work(job: TrainJob, desk: Any) -> None:
             ray.get(desk.finish.remote(key, record, error))
 
 
-def _next_of_rank(desk: Any, rank: int) -> str | None:
-    return ray.get(desk.next_unit.remote(rank))
+def _next_unit(desk: Any, rank: int, together: bool) -> str | None:
+    asks = rank == 0 or not together
+    key: Any = ray.get(desk.next_unit.remote(rank)) if asks else None
+    return broadcast_from_rank_zero(key) if together else key
 
 
-def _next_of_group(desk: Any, rank: int) -> str | None:
-    return broadcast_from_rank_zero(_next_of_rank(desk, 0) if rank == 0 else None)
-
-
-def _do_alone(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
-    # A worker of an earlier group may have died after writing the record and before reporting it.
-    record = read_record(context.store, stage.folder, unit.key, unit.fingerprint)
-    return record or do_unit(context, unit, stage)
-
-
-def _do_with_group(context: StageContext, unit: WorkUnit, stage: Stage) -> Record | None:
-    """Every rank computes. The first one writes."""
+def _do(context: StageContext, unit: WorkUnit, stage: Stage) -> Record | None:
+    if context.group.size == 1:
+        # A worker of an earlier group may have died after writing the record and before reporting it.
+        record = read_record(context.store, stage.folder, unit.key, unit.fingerprint)
+        return record or do_unit(context, unit, stage)
     if context.group.rank == 0:
         return do_unit(context, unit, stage)
+    # Every rank computes. Only the first one writes.
     with unit_numerics(context.config, context.device):
         stage.run_unit(context, unit)
     return None

@@ -1,19 +1,20 @@
 """Policy of a stage on actors: which actor gets which unit, what is retried, when an actor is replaced.
 
-Ray is behind the `Pool` protocol, so the policy is tested without it. An error that a unit raises would occur
-again: it is reported, and the actor continues. If an actor dies, its unit goes to the end of the queue and is
-retried on another actor, so a unit that kills its actors delays no other.
+Ray is behind the `Pool` protocol, so the policy is tested without it. A unit that raises would raise again:
+its error is reported, and the actor continues. The unit of an actor that died goes to the end of the queue
+and is retried on another actor, so a unit that kills its actors delays no other.
 """
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from edc_ray.artifacts.proof.manifest import Record
-from edc_ray.errors import ResourceError
+from edc_ray.errors import EdcRayError, ResourceError
 from edc_ray.stages.units.plan import Outcome, WorkUnit
 
 
@@ -43,19 +44,14 @@ class Pool(Protocol):
         ...
 
     def release(self) -> None:
-        """The queue needs no actor any more. Busy ones must end."""
+        """The queue needs no more actors. Busy ones must end."""
         ...
 
 
 class WorkQueue:
-    """Runs units on a pool of actors.
+    """Runs units on a pool of at most `num_actors` actors, never more than there are units left.
 
-    Args:
-        pool: of the actors.
-        units: to run, in any order.
-        num_actors: most actors; never more than there are units left.
-        min_actors: number of ready actors at which work starts.
-        retries: of a unit whose actor died.
+    Work starts once `min_actors` are ready. A unit whose actor died has `retries`.
     """
 
     def __init__(
@@ -96,7 +92,12 @@ class WorkQueue:
         there = len(self._starting) + len(self._idle) + len(self._busy)
         if self._failed_starts > self._retries:
             if there == 0:
-                raise _no_actor_starts(self._start_error)
+                raise ResourceError(
+                    "no actor of the stage starts",
+                    found=brief(self._start_error),
+                    next="see the worker logs of Ray, or run with cluster.address=none, which shows errors "
+                    "directly",
+                )
             return  # the others continue
         for _ in range(wanted - there):
             self._starting.add(self._pool.start())
@@ -141,14 +142,6 @@ def worker_died(unit: WorkUnit, times: int, reason: Exception | None) -> Resourc
     )
 
 
-def _no_actor_starts(reason: Exception | None) -> ResourceError:
-    return ResourceError(
-        "no actor of the stage starts",
-        found=brief(reason),
-        next="see the worker logs of Ray, or run with cluster.address=none, which shows errors directly",
-    )
-
-
 def brief(reason: Exception | None) -> str:
     """One line that says why an actor or a run died."""
     lines = [line.strip() for line in str(reason).strip().splitlines() if line.strip()]
@@ -157,3 +150,22 @@ def brief(reason: Exception | None) -> str:
     # The error is in the last line of a remote traceback, but in the first line of Ray's own messages.
     line = lines[-1] if "Traceback" in str(reason) else lines[0]
     return f"{type(reason).__name__}: {line[:300]}"
+
+
+class UnitRaisedError(Exception):
+    """Wraps the portable error of a unit, to distinguish it from a worker's death and from Ray's errors."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def portable(error: Exception) -> Exception:
+    """The error with its traceback as a note, in a form that can be sent to another process.
+
+    Of errors that are not ours only the text is sent, because they may fail to unpickle.
+    """
+    is_ours = isinstance(error, EdcRayError | UnitRaisedError)
+    sent = error if is_ours else RuntimeError(f"{type(error).__name__}: {error}")
+    sent.add_note("".join(traceback.format_exception(error)))
+    return sent

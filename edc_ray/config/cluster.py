@@ -1,4 +1,4 @@
-"""Where work runs and how much of it at once. Nothing here changes a result but threads_per_unit."""
+"""Where work runs and how much of it at once. Only threads_per_unit changes a result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue, field_validator
 
-from edc_ray.config.credentials import holds_secret, secret_names
+from edc_ray.config.credentials import holds_secret, secret_found, secret_names
 from edc_ray.config.section import Section
 from edc_ray.errors import ConfigError
 
@@ -24,12 +24,8 @@ class ClusterConfig(Section):
         default=False, description="the cluster grows on demand: more actors than it has now may be asked for"
     )
     cpus_per_actor: float = Field(default=1.0, gt=0)
-    gpus_per_actor: float | None = Field(
-        default=None, ge=0, description="None: 1 where the cluster has GPUs, else 0"
-    )
-    threads_per_unit: int = Field(
-        default=1, ge=1, description="CPU threads of one unit, the same in every mode"
-    )
+    gpus_per_actor: float | None = Field(default=None, ge=0, description="None: 1 if there are any, else 0")
+    threads_per_unit: int = Field(default=1, ge=1, description="CPU threads of a unit, equal in every mode")
     retries: int = Field(default=2, ge=0, description="further tries of a unit whose actor died")
     shared_filesystem: bool = Field(default=False, description="file:// is the same folder on every node")
 
@@ -41,24 +37,16 @@ class RunSection(Section):
 
 
 class StorageConfig(Section):
-    """Where artifacts go. Credentials never stand here; they come from the node's environment."""
+    """Where artifacts go. Credentials come from the node's environment, never from here."""
 
-    root: str | None = Field(
-        default=None, description="folder or fsspec URL; None: ./runs, except in a submitted job"
-    )
+    root: str | None = Field(default=None, description="folder or fsspec URL; None: ./runs, but not in a job")
     options: dict[str, JsonValue] = Field(default_factory=dict, description="non-secret fsspec options")
-
-    # ConfigError passes through pydantic, whose own error would quote the value.
 
     @field_validator("root")
     @classmethod
     def _holds_no_secret(cls, root: str | None) -> str | None:
         if root is not None and holds_secret(root):
-            raise ConfigError(
-                "storage.root holds a password or a signature, and a config is stored with its run",
-                expected="a plain URL",
-                next="remove it: credentials come from the environment or the identity of each node",
-            )
+            raise secret_found("storage.root holds a password or a signature", "a plain URL")
         return root
 
     @field_validator("options", mode="before")
@@ -67,11 +55,8 @@ class StorageConfig(Section):
         if not isinstance(options, Mapping):
             raise ConfigError("config field 'storage.options' cannot be used", expected="option: value pairs")
         if refused := secret_names(options):
-            raise ConfigError(
-                f"storage.options.{refused[0]} looks like a credential, and a config is stored with its run",
-                expected="options that anyone may read, such as endpoint_url or anon",
-                next="remove it: credentials come from the environment or the identity of each node",
-            )
+            problem = f"storage.options.{refused[0]} looks like a credential"
+            raise secret_found(problem, "options that anyone may read, such as endpoint_url or anon")
         return options
 
 

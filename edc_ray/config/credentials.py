@@ -1,10 +1,14 @@
-"""Where a config could hold a secret by mistake: it is stored with its run, shown and logged."""
+"""Secrets that a config could hold by mistake: a config is stored with its run, shown and logged."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from edc_ray.errors import ConfigError
 
 _CREDENTIAL_WORDS = {"key", "auth", "authorization", "passphrase", "pwd", "sas", "pat"}
 _CREDENTIAL_PARTS = ("secret", "token", "passw", "credential", "apikey", "accesskey", "connectionstring")
@@ -18,20 +22,14 @@ _QUERY = re.compile(r"\?[^/=&]*[=&]|https?://[^?]*\?|\?[^/*?.\[\]]{8,}$", re.IGN
 
 
 def looks_like_credential(name: str) -> bool:
-    """Whether the name of a storage option says that its value is a secret."""
+    """Whether a storage option is a secret by its name."""
     words = re.findall(r"[a-z0-9]+", re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).lower())
-    return bool(_CREDENTIAL_WORDS.intersection(words)) or any(
-        part in "".join(words) for part in _CREDENTIAL_PARTS
-    )
+    joined = "".join(words)
+    return not _CREDENTIAL_WORDS.isdisjoint(words) or any(part in joined for part in _CREDENTIAL_PARTS)
 
 
 def holds_secret(text: str, *, may_be_pattern: bool = False) -> bool:
-    """Whether a URL in the text holds a user, a password, or a query, as a signed URL does.
-
-    Args:
-        text: a URL, a chain of URLs, or anything else.
-        may_be_pattern: a question mark that begins no query is a wildcard.
-    """
+    """Whether a text has a URL with a user, a password or a query; `may_be_pattern`: ? may be a wildcard."""
     if "://" not in text:
         return False
     users = (scheme.lower() for scheme in _USER.findall(text))
@@ -44,7 +42,7 @@ def holds_secret(text: str, *, may_be_pattern: bool = False) -> bool:
 
 
 def secret_names(options: Mapping[Any, Any]) -> list[str]:
-    """Options whose names say that they are secrets or whose values are URLs with one; inner ones dotted."""
+    """Options that are secrets by their name, or URLs with a secret; inner options by dotted names."""
     names = []
     for name, value in options.items():
         if looks_like_credential(str(name)) or (isinstance(value, str) and holds_secret(value)):
@@ -52,3 +50,22 @@ def secret_names(options: Mapping[Any, Any]) -> list[str]:
         elif isinstance(value, Mapping):
             names += [f"{name}.{inner}" for inner in secret_names(value)]
     return names
+
+
+def secret_found(problem: str, expected: str) -> ConfigError:
+    """The error for a secret. It passes through pydantic, whose own error would quote the value."""
+    return ConfigError(
+        f"{problem}, and a config is stored with its run",
+        expected=expected,
+        next="remove it: credentials come from the environment or the identity of each node",
+    )
+
+
+def _without_secret(url: str) -> str:
+    if holds_secret(url, may_be_pattern=True):
+        raise secret_found("a URL holds a password or a signature", "a plain URL")
+    return url
+
+
+PlainUrl = Annotated[str, AfterValidator(_without_secret)]
+"""A URL without a user, a password or a signed query."""

@@ -1,4 +1,4 @@
-"""What is known of a labelled image dataset. A dataset is a value, never a folder of code."""
+"""What a config says of a labelled image dataset. A dataset is a value, never a folder of code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edc_ray.config.plain_url import PlainUrl
+from edc_ray.config.credentials import PlainUrl
 from edc_ray.config.section import Section
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -17,10 +17,7 @@ CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 
 
 class DatasetSpec(Section):
-    """Where real images live and what they look like.
-
-    A field left at None is inferred from the training images and stored, resolved, with the run.
-    """
+    """Where real images live and what they look like. The run infers and stores fields that are None."""
 
     name: str = Field(default="mine", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     train: PlainUrl | None = Field(
@@ -51,20 +48,14 @@ class DatasetSpec(Section):
         default="error", description="images that cannot be decoded: skip leaves out up to max_bad_images"
     )
     max_bad_images: int = Field(default=100, ge=1, description="of the training and of the validation images")
-    image_size: int | None = Field(
-        default=None, ge=4, le=1024, description="side of the square images the networks see"
-    )
+    image_size: int | None = Field(default=None, ge=4, le=1024, description="side of the networks' inputs")
     channels: Literal[1, 3] | None = None
     mean: tuple[float, ...] | None = Field(default=None, description="per channel, of pixels in [0, 1]")
     std: tuple[Annotated[float, Field(ge=1e-6)], ...] | None = None
-    max_per_class: int | None = Field(
-        default=None, ge=1, description="keep only so many training images of a class"
-    )
+    max_per_class: int | None = Field(default=None, ge=1, description="limit of training images of a class")
     max_val_per_class: int | None = Field(default=None, ge=1)
     download: bool = Field(default=False, description="let torchvision fetch a named dataset")
-    cache: str = Field(
-        default="~/.cache/edc-ray", description="folder for what a node fetches: named datasets, weights"
-    )
+    cache: str = Field(default="~/.cache/edc-ray", description="of each node: fetched datasets and weights")
     train_resize: TrainResize = Field(
         default="shorter_side",
         description="training images of another size: shorter_side, square as val_resize has them; whole: "

@@ -1,7 +1,7 @@
-"""How the config has changed since runs are kept, so that finished work is found again.
+"""How the config has changed since runs are kept, so that a run finds its finished work.
 
-A fingerprint names a field by its first name, and leaves a field that came later out where it has its absent
-value: what every run did before there was the field. Neither ever changes for a field that has been released;
+A fingerprint has a field under its first name. It leaves out a field that came later and has its absent
+value: what every run did before the field existed. For a released field neither ever changes;
 docs/RUN_FOLDERS.md says what else a release may do.
 """
 
@@ -31,22 +31,19 @@ def first_name(field: str) -> str:
 
 
 def name_now(field: str) -> str:
-    """The name of a field that may be given by an earlier one."""
+    """The name of a field that may have its earlier one."""
     return MOVED_FIELDS.get(field, field)
 
 
-def is_absent(field: str, value: Any) -> bool:
-    """Whether a field that came later says what was done before there was the field."""
-    return field in ABSENT_VALUES and ABSENT_VALUES[field] == value
-
-
 def with_names_of_now(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A config's mapping with moved fields in their places; where both names stand, that of now counts."""
-    result = dict(tree)
+    """A config's mapping with moved fields in their places; a value under the name of now wins."""
+    result = _copied(tree)
     for old, new in MOVED_FIELDS.items():
-        value, result = _without(result, old)
-        if value is not _MISSING and not _states(result, new):
-            result = _with(result, new, value)
+        if _states(result, old):
+            holder, name = _place(result, old)
+            value = holder.pop(name)
+            if not _states(result, new):
+                _set(result, new, value)
     return result
 
 
@@ -57,33 +54,31 @@ def unstated(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def with_absent_values(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A stored config's mapping, complete: what it does not state was absent."""
-    result = dict(tree)
+    result = _copied(tree)
     for field, value in unstated(tree).items():
-        result = _with(result, field, value)
+        _set(result, field, value)
     return result
 
 
-_MISSING = object()
+def _copied(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: dict(part) if isinstance(part, Mapping) else part for name, part in tree.items()}
+
+
+def _place(tree: Mapping[str, Any], field: str) -> tuple[Any, str]:
+    """The section that holds a field, or the tree itself, and the field's name there."""
+    section, _, name = field.rpartition(".")
+    return (tree.get(section) if section else tree), name
 
 
 def _states(tree: Mapping[str, Any], field: str) -> bool:
-    return _without(tree, field)[0] is not _MISSING
+    holder, name = _place(tree, field)
+    return isinstance(holder, Mapping) and name in holder
 
 
-def _without(tree: Mapping[str, Any], field: str) -> tuple[Any, dict[str, Any]]:
-    """The value of a field, and the mapping without it."""
-    section, _, name = field.rpartition(".")
-    inner = tree.get(section) if section else tree
-    if not isinstance(inner, Mapping) or name not in inner:
-        return _MISSING, dict(tree)
-    rest = {key: value for key, value in inner.items() if key != name}
-    return inner[name], ({**tree, section: rest} if section else rest)
-
-
-def _with(tree: Mapping[str, Any], field: str, value: Any) -> dict[str, Any]:
-    section, _, name = field.rpartition(".")
-    if not section:
-        return {**tree, name: value}
-    inner = tree.get(section) or {}
-    # A section that is no mapping is refused with all else that is wrong.
-    return {**tree, section: {**inner, name: value}} if isinstance(inner, Mapping) else dict(tree)
+def _set(tree: dict[str, Any], field: str, value: Any) -> None:
+    section = field.rpartition(".")[0]
+    if section and not tree.get(section):
+        tree[section] = {}
+    holder, name = _place(tree, field)
+    if isinstance(holder, dict):  # validation refuses any other section
+        holder[name] = value

@@ -20,34 +20,27 @@ from edc_ray.errors import ConfigError
 
 # Mappings by names that may hold dots: recover.iterations, my.module:network.
 _FLAT_MAPPINGS = ("sweep.space.", "squeeze.weights.", "evaluate.learning_rates.")
-
-
-# An alias costs a few bytes and stands for whatever it names: nine of nine of nine ... fill any memory.
+# An alias costs a few bytes and stands for all that it names: nine of nine of nine ... fill any memory.
 _MAX_NODES = 200_000
 _MAX_SHOWN = 300
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that reads 1e-3 as a number, as everybody but YAML 1.1 does, and no alias bomb."""
+    """A safe loader that reads 1e-3 as a number, as everybody but YAML 1.1 does, and refuses alias bombs."""
 
     def get_single_node(self) -> Any:
-        """See PyYAML.
-
-        Raises:
-            yaml.YAMLError: no YAML, or more than _MAX_NODES values with every alias written out.
-        """
         node = super().get_single_node()
         if node is not None and _written_out(node, {}) > _MAX_NODES:
             raise yaml.YAMLError(f"aliases that stand for more than {_MAX_NODES} values")
         return node
 
 
-# ValueError: a date that is none, such as 2024-13-45. The others: hostile files.
+# ValueError: an impossible date, such as 2024-13-45. The others: hostile files.
 _NO_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError, OverflowError)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that `_Loader` would take for a number."""
+    """Quotes every text that `_Loader` would read as a number."""
 
 
 for _class in (_Loader, _Dumper):
@@ -57,7 +50,7 @@ for _class in (_Loader, _Dumper):
 
 
 def _written_out(node: yaml.Node, known: dict[int, float]) -> float:
-    """How many values a tree has with every alias written out; infinite where one names its own whole."""
+    """How many values a tree has with every alias written out; infinite if an alias contains itself."""
     if isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) not in known:
@@ -68,30 +61,20 @@ def _written_out(node: yaml.Node, known: dict[int, float]) -> float:
 
 
 def load_recipe(name: str, overrides: Iterable[str] = ()) -> RunConfig:
-    """The config of a recipe with overrides applied.
-
-    Args:
-        name: one of RECIPES.
-        overrides: texts `section.field=value`; the value is YAML. For the rest see `recipe_with_fields`.
+    """The config of a recipe with overrides: texts `section.field=value`, whose values are YAML.
 
     Raises:
         ConfigError: unknown recipe, method or field, or a value of the wrong type.
     """
-    return recipe_with_fields(name, dict(_parsed(text) for text in overrides))
+    return recipe_with_fields(name, dict(map(_parsed, overrides)))
 
 
 def recipe_with_fields(name: str, fields: Mapping[str, Any]) -> RunConfig:
-    """The config of a recipe with `{"section.field": value}` set.
-
-    `ipc` is given to the recipe, then `method` applies that method, then the other fields are set.
-
-    Raises:
-        ConfigError: as `load_recipe`.
-    """
+    """The config of a recipe for the `ipc` among the fields, with the others set by `with_fields`."""
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
     ipc = fields.get("ipc")
-    # An ipc that is none is told together with what else is wrong.
+    # `with_fields` refuses any other ipc, together with all else that is wrong.
     config = RECIPES[name](ipc) if type(ipc) is int and ipc > 0 else RECIPES[name]()
     return with_fields(config, fields)
 
@@ -99,20 +82,14 @@ def recipe_with_fields(name: str, fields: Mapping[str, Any]) -> RunConfig:
 def load_yaml(
     text: str, overrides: Iterable[str] = (), *, source: str = "config", stored: bool = False
 ) -> RunConfig:
-    """The config in a YAML text, with overrides applied.
-
-    What the text leaves out has the values of its `method`; what it states stands, as in a file of
-    `show-config`, which states everything.
+    """The config in a YAML text, with overrides; fields that it leaves out have the values of its `method`.
 
     Args:
-        text: with the names of fields of now, or earlier ones.
+        text: names fields by their present or earlier names.
         overrides: as those of `load_recipe`.
         source: of the text, for messages.
-        stored: the text is a run's own, in which fields that came later have their absent values. A user's
-            method that it names is not imported.
-
-    Raises:
-        ConfigError: as `load_recipe` does; or the text is no YAML mapping.
+        stored: the text is a run's own: fields that came later have their absent values, and a user's method
+            is not imported.
     """
     tree = mapping_of(text, source)
     if stored:
@@ -123,15 +100,11 @@ def load_yaml(
     base = by_method.model_dump(mode="json")
     for path, value in adjusted(by_method, _fields_of(tree)).items():
         _set(base, path, value)
-    return _override(validated(_merged(base, tree)), overrides)
+    return with_fields(validated(_merged(base, tree)), dict(map(_parsed, overrides)))
 
 
 def mapping_of(text: str, source: str = "config") -> dict[str, Any]:
-    """A YAML text as a mapping of sections, its fields by their names of now.
-
-    Raises:
-        ConfigError: it is none.
-    """
+    """A YAML text as a mapping of sections with the present names of fields; a ConfigError if it is none."""
     try:
         tree = yaml.load(text, Loader=_Loader)
     except _NO_YAML as error:
@@ -144,7 +117,7 @@ def mapping_of(text: str, source: str = "config") -> dict[str, Any]:
 
 
 def _with_observers_of_method(tree: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A file that names no observers, with those of its method for its dataset where the method has any."""
+    """A file that names no observers, with those of its method if that has any for the dataset."""
     squeeze = tree.get("squeeze") or {}
     if not isinstance(squeeze, Mapping) or "observers" in squeeze:
         return tree
@@ -152,11 +125,11 @@ def _with_observers_of_method(tree: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         stated = validated({**few, "squeeze": {"observers": ["-"]}})
     except ConfigError:
-        return tree  # what is wrong is told of the whole file
+        return tree  # the caller validates the whole file
     given = with_method(stated, stated.method).squeeze
     if given.observers == stated.squeeze.observers:
         return tree
-    # Whether observers are trained at all is part of who they are.
+    # A method's pretrained observers come with its weights and without training.
     who = {name: getattr(given, name) for name in ("observers", "weights", "epochs")}
     return {**tree, "squeeze": {**who, **squeeze}}
 
@@ -167,14 +140,10 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
-    """A copy of `config` with `{"section.field": value}` set and validated.
+    """A copy of `config` with `{"section.field": value}` set and `validated`.
 
-    `method` is applied before the other fields, for the `ipc` among them.
-
-    With the fields come those that the method adjusts to them (`registry.adjusted`).
-
-    Raises:
-        ConfigError: unknown method or field, or a value of the wrong type.
+    A `method` is applied first, for the `ipc` among the fields. The method may adjust other fields to the
+    given ones (`registry.adjusted`).
     """
     fields = {name_now(path): value for path, value in fields.items()}
     if "method" in fields:
@@ -183,7 +152,7 @@ def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
         config = with_method(config, _known_method(fields.pop("method")))
     tree = config.model_dump(mode="json")
     if fields.get("dataset.train", config.dataset.train) != config.dataset.train:
-        # Other images: what the recipe knew of the old ones does not hold for them.
+        # What the recipe knew of its own images does not hold for these.
         for name in (*INFERRED_FIELDS, "val", "max_per_class", "max_val_per_class"):
             tree["dataset"][name] = None
     for path, value in {**adjusted(config, fields), **fields}.items():
@@ -192,11 +161,10 @@ def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
 
 
 def deviations_from_method(config: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Fields whose value is not the one that the config's method gives: field -> (value, the method's)."""
-    own, given = config.model_dump(mode="json"), with_method(config, config.method).model_dump(mode="json")
-    paths = [path.split(".") for path in field_paths()]
-    pairs = {".".join(path): (_value_at(own, path), _value_at(given, path)) for path in paths}
-    return {path: (value, method) for path, (value, method) in pairs.items() if value != method}
+    """Fields whose value differs from the method's: field -> (value, the method's)."""
+    by_method = with_method(config, config.method)
+    own, given = (_fields_of(one.model_dump(mode="json")) for one in (config, by_method))
+    return {path: (value, given[path]) for path, value in own.items() if value != given[path]}
 
 
 def validated(tree: Mapping[str, Any]) -> RunConfig:
@@ -222,7 +190,7 @@ def field_paths(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[st
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> ConfigError:
-    """The error for a name that is not among the known ones; says which is nearest."""
+    """The error for an unknown name; suggests the nearest known one."""
     known, name = list(known), _shown(name)
     own = name.rpartition(".")[2]
     # A field under its own name in another section is nearer than any other field of the section.
@@ -233,10 +201,6 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> ConfigError:
     hint = f" Did you mean '{near[0]}'?" if near else ""
     few = known if len(known) <= 12 else None
     return ConfigError(f"unknown {what} '{name}'.{hint}", expected=", ".join(few) if few else None)
-
-
-def _override(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
-    return with_fields(config, dict(_parsed(text) for text in overrides))
 
 
 def _known_method(name: Any) -> str:
@@ -255,18 +219,14 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fields_of(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """`section.field` -> value of a config's mapping."""
-    sections = {name: section for name, section in tree.items() if isinstance(section, Mapping)}
-    return {
-        f"{name}.{field}": value for name, section in sections.items() for field, value in section.items()
-    }
-
-
-def _value_at(tree: Mapping[str, Any], path: list[str]) -> Any:
-    value: Any = tree
-    for name in path:
-        value = value[name]
-    return value
+    """`section.field`, or the name of a field outside sections -> value."""
+    fields = dict[str, Any]()
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            fields |= {f"{name}.{field}": inner for field, inner in value.items()}
+        else:
+            fields[name] = value
+    return fields
 
 
 def _parsed(text: str) -> tuple[str, Any]:
@@ -279,32 +239,30 @@ def _parsed(text: str) -> tuple[str, Any]:
     try:
         return path, yaml.load(value, Loader=_Loader)
     except _NO_YAML as error:
-        # A slip in a storage option or a URL may hold a credential.
+        # A mistyped storage option or URL may hold a credential.
         found = None if path.startswith("storage.") or holds_secret(text) else value
         raise ConfigError(f"the value of override '{path}' is not YAML", found=found) from error
 
 
 def _set(tree: dict[str, Any], path: str, value: Any) -> None:
     known = field_paths()
-    if path not in known:
-        # A field below one whose value is a mapping.
-        parent, _, key = path.partition(".")
-        section, _, rest = key.partition(".")
-        if rest and path.startswith(_FLAT_MAPPINGS):
-            tree[parent][section] = {**tree[parent][section], rest: value}
-            return
-        if rest and path.startswith("storage.options."):
-            tree[parent][section] = _nested(tree[parent][section], rest, value)
-            return
+    section, _, field = path.partition(".")
+    # A key of a field whose value is a mapping may follow.
+    name, _, key = field.partition(".")
+    if path in known and not field:
+        tree[path] = value
+    elif path in known:
+        tree[section][field] = value
+    elif key and path.startswith(_FLAT_MAPPINGS):
+        tree[section][name] = {**tree[section][name], key: value}
+    elif key and path.startswith("storage.options."):
+        tree[section][name] = _nested(tree[section][name], key, value)
+    else:
         raise unknown_name("field", path, known)
-    *sections, name = path.split(".")
-    for section in sections:
-        tree = tree[section]
-    tree[name] = value
 
 
 def _nested(options: Any, path: str, value: Any) -> dict[str, Any]:
-    """The options with the one at a dotted path set, inside those that its first words name."""
+    """The options with one set, whose dotted path leads into inner mappings."""
     name, _, rest = path.partition(".")
     options = options if isinstance(options, dict) else {}
     return {**options, name: _nested(options.get(name), rest, value) if rest else value}
@@ -325,24 +283,20 @@ def _explained(error: ValidationError) -> ConfigError:
         return _wrong_weights(".".join(form), wrong)
     if len(wrong) == 1 and wrong[0][0]:
         path, message, value = wrong[0]
-        shown = _shown(repr(value))
-        known = re.findall(r"'([^']+)'", message) if message.startswith("Input should be '") else []
-        if known and isinstance(value, str):
-            near = difflib.get_close_matches(value, known, n=1, cutoff=0.4)
-            hint = f"did you mean '{near[0]}'?" if near else None
-            return ConfigError(
-                f"config field '{path}' cannot be used",
-                found=shown,
-                expected=message,
-                next=hint,
-            )
+        choices = re.findall(r"'([^']+)'", message) if message.startswith("Input should be '") else []
         return ConfigError(
             f"config field '{_shown(path)}' cannot be used",
-            found=shown,
+            found=_shown(repr(value)),
             expected=_shown(message),
+            next=_nearest(value, choices, 0.4) if isinstance(value, str) else None,
         )
     lines = "; ".join(f"{path}: {message}" if path else message for path, message, _ in wrong)
     return ConfigError("config cannot be used", found=lines)
+
+
+def _nearest(given: str, known: Iterable[str], cutoff: float) -> str | None:
+    near = difflib.get_close_matches(given, list(known), n=1, cutoff=cutoff)
+    return f"did you mean '{near[0]}'?" if near else None
 
 
 def _shown(text: str) -> str:
@@ -350,14 +304,13 @@ def _shown(text: str) -> str:
 
 
 def _wrong_weights(field: str, wrong: list[tuple[str, str, Any]]) -> ConfigError:
-    """Weights have several forms, each of which gives a reason of its own."""
+    """One error for weights: pydantic gives a reason for each of their forms."""
     inside = [f"{path.rsplit('.', 1)[1]}: {message}" for path, message, _ in wrong if path.count(".") > 3]
     given = wrong[0][2]
     shown = repr(given) if isinstance(given, str) and not holds_secret(given) else type(given).__name__
-    near = difflib.get_close_matches(str(given), ("torchvision", "package"), n=1, cutoff=0.6)
     return ConfigError(
         f"config field '{field}' cannot be used",
         found="; ".join(inside) or shown,
         expected="torchvision, torchvision:LABEL, package, or {url: ..., sha256: 64 hexadecimal digits}",
-        next=f"did you mean '{near[0]}'?" if near and not inside else None,
+        next=None if inside else _nearest(str(given), ("torchvision", "package"), 0.6),
     )

@@ -1,7 +1,7 @@
 """Recipes: a dataset and a method combined into one config. Each docstring states the row aimed at.
 
-A recipe is a function of ipc, because some published values depend on it. Its method is `edc`; another
-method's function applied to it sets that method's values for the dataset.
+A recipe is a function of ipc, because some published values depend on it. Its method is `edc`; the function
+of another method, applied to it, sets that method's values for the dataset.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ IMAGENET10_CLASSES = (
 
 
 def digits(ipc: int = 1) -> RunConfig:
-    """8x8 grey digits that ship inside scikit-learn: the demo. Aims at no published row, only at minutes."""
+    """8x8 grey digits from scikit-learn: a demo of minutes that aims at no published row."""
     spec = DatasetSpec(name="digits", train="sklearn:digits", val_fraction=0.25, image_size=16, flip=False)
     return _recipe(
         spec,
@@ -70,7 +70,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def _recipe(spec: DatasetSpec, ipc: int, *, student: str, **sections: Section) -> RunConfig:
-    """A dataset with `edc`; what the method does not say is as in `sections`, or has its default."""
+    """A dataset with `edc`; fields that the method does not set come from `sections`."""
     return edc(
         RunConfig(
             ipc=ipc,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from edc_ray.config.cluster import ClusterConfig, RunSection, StorageConfig, TrackingConfig
 from edc_ray.config.dataset import DatasetSpec
-from edc_ray.config.section import Section
+from edc_ray.config.section import Section, StageSection, StatisticsRequest
 from edc_ray.config.stages import (
     EvaluateConfig,
     InitConfig,
@@ -18,14 +18,11 @@ from edc_ray.config.stages import (
     StatisticsConfig,
     SweepConfig,
 )
-from edc_ray.config.statistics_request import AsksForStatistics, StatisticsRequest
 
+Compile = Literal["auto", "none", "default", "max-autotune", "graphs"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
-StageName = Literal["squeeze", "statistics", "init", "recover", "relabel", "evaluate"]
-STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
-"""In the order of the pipeline. Each stage is `edc_ray.stages.<name>.stage.STAGE`."""
-
-_LABELLERS = ("init", "recover", "relabel")  # sections that name observers of squeeze
+StageName = str
+"""One of STAGE_NAMES."""
 
 
 class RunConfig(Section):
@@ -41,7 +38,7 @@ class RunConfig(Section):
         "factors of products to 10 bits. bfloat16, float16: networks in 16 bits, on cpu and cuda (float16 "
         "on a CPU is many times slower than float32). auto: float32; on CUDA tf32, as the published programs",
     )
-    compile: Literal["auto", "none", "default", "max-autotune", "graphs"] = Field(
+    compile: Compile = Field(
         default="auto",
         description="auto: on CUDA the iterations of recover are captured as graphs. Else "
         "torch's compiler for networks in squeeze, recover, relabel and evaluate: minutes for "
@@ -51,30 +48,30 @@ class RunConfig(Section):
     run: RunSection = Field(default_factory=RunSection)
     storage: StorageConfig = Field(default_factory=StorageConfig)
     dataset: DatasetSpec
+    # The stages, in the order of the pipeline.
     squeeze: SqueezeConfig
     statistics: StatisticsConfig = Field(default_factory=StatisticsConfig)
     init: InitConfig = Field(default_factory=InitConfig)
     recover: RecoverConfig = Field(default_factory=RecoverConfig)
     relabel: RelabelConfig = Field(default_factory=RelabelConfig)
     evaluate: EvaluateConfig
+
     sweep: SweepConfig = Field(default_factory=SweepConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
 
     @model_validator(mode="after")
     def _observers_are_trained(self) -> RunConfig:
-        named = {f"{section}.observers": getattr(self, section).observers or () for section in _LABELLERS}
+        named = {f"{name}.observers": getattr(section, "observers", None) or () for name, section in self}
         named["squeeze.weights"] = tuple(self.squeeze.weights)
-        unknown = {
-            field: [name for name in names if name not in self.squeeze.observers]
-            for field, names in named.items()
-        }
-        if any(unknown.values()):
-            listed = ", ".join(f"{field} names {names}" for field, names in unknown.items() if names)
+        unknown = dict[str, list[str]]()
+        for field, names in named.items():
+            if missing := [name for name in names if name not in self.squeeze.observers]:
+                unknown[field] = missing
+        if unknown:
+            listed = ", ".join(f"{field} names {names}" for field, names in unknown.items())
             unset = " ".join(
-                f"{field}={'{}' if field == 'squeeze.weights' else 'null'}"
-                for field, names in unknown.items()
-                if names
+                "squeeze.weights={}" if field == "squeeze.weights" else f"{field}=null" for field in unknown
             )
             raise ValueError(f"squeeze.observers does not have what other fields name: {listed}; set {unset}")
         return self
@@ -90,39 +87,28 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _loss_can_be_computed(self) -> RunConfig:
-        if self.evaluate.loss == "mse_ce_flat" and self.evaluate.ema_decay == 0:
+    def _sections_fit_together(self) -> RunConfig:
+        recover, relabel, evaluate = self.recover, self.relabel, self.evaluate
+        if evaluate.loss == "mse_ce_flat" and evaluate.ema_decay == 0:
             raise ValueError("evaluate.loss=mse_ce_flat needs averaged students: evaluate.ema_decay above 0")
-        return self
-
-    @model_validator(mode="after")
-    def _chains_follow_ranks(self) -> RunConfig:
-        if self.recover.enabled and self.recover.carry == "chain" and self.recover.order != "official":
+        if recover.enabled and recover.carry == "chain" and recover.order != "official":
             raise ValueError(
                 "recover.carry=chain hands estimates on along a virtual rank, and recover.order="
-                f"{self.recover.order} has none: set recover.order=official, or recover.carry=reset"
+                f"{recover.order} has none: set recover.order=official, or recover.carry=reset"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _steps_are_whole_groups(self) -> RunConfig:
-        step = self.evaluate.batch_size * self.evaluate.accumulation
-        if self.evaluate.order == "groups" and step % self.relabel.mix_group:
+        step = evaluate.batch_size * evaluate.accumulation
+        if evaluate.order == "groups" and step % relabel.mix_group:
             raise ValueError(
                 f"evaluate.order=groups takes whole mixing groups, but a step of {step} images "
                 "(evaluate.batch_size x evaluate.accumulation) is no multiple of "
-                f"relabel.mix_group={self.relabel.mix_group}: make them fit, or set evaluate.order=shuffled"
+                f"relabel.mix_group={relabel.mix_group}: make them fit, or set evaluate.order=shuffled"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _sources_are_read(self) -> RunConfig:
-        if self.relabel.source is not None and self.relabel.labels == "online":
+        if relabel.source is not None and relabel.labels == "online":
             raise ValueError(
                 "relabel.source gives stored labels, and relabel.labels=online reads none: "
                 "set relabel.labels=stored, or unset relabel.source"
             )
-        if self.statistics.source is not None and not self.recover.enabled:
+        if self.statistics.source is not None and not recover.enabled:
             raise ValueError(
                 "statistics.source is for recover, and recover.enabled=false reads no statistics: "
                 "set recover.enabled=true, or unset statistics.source"
@@ -130,7 +116,6 @@ class RunConfig(Section):
         return self
 
     def observers_of(self, stage: Literal["init", "recover", "relabel"]) -> tuple[str, ...]:
-        """Names of the observers that a stage uses, in order."""
         return getattr(self, stage).observers or self.squeeze.observers
 
     @property
@@ -138,12 +123,17 @@ class RunConfig(Section):
         """What the stages together ask the statistics stage for."""
         request = StatisticsRequest()
         for stage in STAGE_NAMES:
-            section = getattr(self, stage, None)
-            if isinstance(section, AsksForStatistics):
-                request |= section.statistics_request(self.squeeze.observers)
+            request |= getattr(self, stage).statistics_request(self.squeeze.observers)
         return request
 
     @property
     def training_epochs(self) -> int:
-        """Epochs of a student's training."""
         return self.evaluate.epochs or self.relabel.epochs
+
+
+STAGE_NAMES: tuple[StageName, ...] = tuple(
+    name
+    for name, field in RunConfig.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, StageSection)
+)
+"""In the order of the pipeline. Each stage is `edc_ray.stages.<name>.stage.STAGE`."""

@@ -1,12 +1,16 @@
-"""The base of every section of a config: frozen, typed, and closed to unknown fields."""
+"""The bases of the sections of a config: frozen, typed, and closed to unknown fields."""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationInfo, field_validator
 
 from edc_ray.core.settings import Settings
+
+Layers = Literal["bn", "conv"]
+Definition = Literal["pooled", "official"]
 
 
 class Section(Settings):
@@ -22,6 +26,40 @@ class Section(Settings):
             if is_number and bool not in kinds:
                 raise ValueError("Input should be a number, not true or false")
         return value
+
+
+@dataclass(frozen=True)
+class StatisticsRequest:
+    """Statistics of the real images that one stage, or several together, ask for."""
+
+    observers: tuple[str, ...] = ()
+    """Whose layers are measured, in order."""
+    layers: frozenset[Layers] = frozenset()
+    definitions: frozenset[Definition] = frozenset()
+    """Of the variance."""
+    by_class: bool = False
+    """Whether statistics of each class are needed, besides those of all images."""
+
+    def __or__(self, other: StatisticsRequest) -> StatisticsRequest:
+        return StatisticsRequest(
+            tuple(dict.fromkeys(self.observers + other.observers)),
+            self.layers | other.layers,
+            self.definitions | other.definitions,
+            self.by_class or other.by_class,
+        )
+
+    @property
+    def needs_no_images(self) -> bool:
+        """Whether the BatchNorms' own running estimates are enough, as in SRe2L and CDA."""
+        return self.layers == {"bn"} and self.definitions == {"official"} and not self.by_class
+
+
+class StageSection(Section):
+    """Settings of one stage. `RunConfig` has the sections in the order of the stages."""
+
+    def statistics_request(self, all_observers: tuple[str, ...]) -> StatisticsRequest:
+        """Which statistics the stage reads: by default none. `all_observers` are those of squeeze."""
+        return StatisticsRequest()
 
 
 def _holds_bool(value: Any) -> bool:

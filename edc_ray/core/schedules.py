@@ -1,15 +1,14 @@
-"""Learning-rate schedules: plain functions of the iteration or epoch, giving a factor of the base rate.
+"""Learning-rate schedules: functions of the iteration or epoch that give a factor of the base rate.
 
-Student schedules share the signature `(epoch, num_epochs, smoothing_factor) -> factor` and are found
-by name in `SCHEDULES`. `smoothing_factor` is the paper's zeta: the cosine is stretched to
-smoothing_factor * num_epochs, of which only the first num_epochs are run.
+Student schedules share the signature `(epoch, num_epochs, smoothing_factor) -> factor`; `SCHEDULES` names
+them. `smoothing_factor` is the paper's zeta: it stretches the cosine to smoothing_factor * num_epochs, of
+which only the first num_epochs are run.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 Curriculum = Literal["none", "cosine", "step", "linear"]
@@ -19,11 +18,9 @@ Schedule = Callable[[int, int, float], float]
 SMOOTH_SHARE = 5 / 6
 
 
-def recover_cosine(iteration: int, num_iterations: int, num_warmup: int = 0) -> float:
-    """Factor of the image learning rate: linear warm-up, then half a cosine that ends just above 0."""
-    if iteration < num_warmup:
-        return (iteration + 1) / num_warmup
-    return 0.5 * (1 + math.cos(math.pi * (iteration - num_warmup) / (num_iterations - num_warmup)))
+def recover_cosine(iteration: int, num_iterations: int) -> float:
+    """Factor of the image learning rate: half a cosine that ends just above 0."""
+    return 0.5 * (1 + math.cos(math.pi * iteration / num_iterations))
 
 
 def smallest_crop(
@@ -31,11 +28,8 @@ def smallest_crop(
 ) -> float:
     """Lower bound of a view's share of the image, which a curriculum takes from 1 down to `smallest`.
 
-    Args:
-        iteration: of num_iterations.
-        smallest: where the curriculum ends; "none" is there from the beginning.
-        curriculum: the way down: half a cosine, a straight line, or whole images and then one step.
-        milestone: share of the iterations that the way down takes; 0 is no curriculum.
+    The way down is half a cosine, a straight line, or whole images and then one step; with "none" the bound
+    is `smallest` from the start. `milestone` is its share of the iterations; 0 is no curriculum.
 
     Source:
         CDA, Yin and Shen, 2023, arXiv:2311.18838, official code.
@@ -57,8 +51,8 @@ def linear(epoch: int, num_epochs: int, smoothing_factor: float) -> float:
     """Straight line from 1 to 0 at smoothing_factor * num_epochs; 0 after its end.
 
     Deviations:
-        the official ImageNet-1k program runs this under the name cos, which a second condition overwrites;
-        `edc_official` names it linear there, `edc` has the paper's cosine.
+        the official ImageNet-1k program runs this under the name cos, because a second condition overwrites
+        its cosine. `edc_official` calls it linear; `edc` has the paper's cosine.
     """
     length = smoothing_factor * num_epochs
     return 1 - epoch / length if epoch <= length else 0.0
@@ -91,7 +85,7 @@ def smooth_then_steep(epoch: int, num_epochs: int, smoothing_factor: float) -> f
 def multistep(
     epoch: int, num_epochs: int, smoothing_factor: float, milestones: Sequence[int] = (800, 900, 950)
 ) -> float:
-    """Halved at every milestone; the length and the smoothing factor play no part."""
+    """Halved at every milestone; depends neither on the length nor on the smoothing factor."""
     return 0.5 ** sum(epoch >= milestone for milestone in milestones)
 
 
@@ -105,38 +99,23 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
-@dataclass(frozen=True)
-class AdaptiveSchedule:
-    """ALRS: a factor that shrinks a little whenever the training loss has stopped moving.
-
-    An immutable value: `after(loss)` is the schedule of the next epoch.
+def adaptive_factor(losses: Sequence[float]) -> float:
+    """ALRS: factor of the epoch after epochs with these mean training losses; it shrinks when they stall.
 
     Source:
         the official code's ALRS option.
     Deviations:
-        the official one crashes when it logs the first epoch, and shrinks only the rate of the
-        parameters that have weight decay; the caller decides here which parameters follow.
+        the official one crashes when it logs the first epoch, and shrinks only the rate of the parameters
+        that have weight decay; here the caller decides which parameters follow.
     """
-
-    factor: float = 1.0
-    previous_loss: float = 1000.0
-    shrink: float = 0.9975
-    threshold: float = 0.02
-
-    def after(self, loss: float) -> AdaptiveSchedule:
-        change = abs(self.previous_loss - loss)
-        # Written as a product so that a loss of exactly 0 is not divided by.
-        stalled = change < self.threshold * loss and change < self.threshold
-        factor = self.factor * self.shrink if stalled else self.factor
-        return AdaptiveSchedule(factor, loss, self.shrink, self.threshold)
-
-
-def adaptive_factor(losses: Sequence[float]) -> float:
-    """ALRS: factor of the epoch that follows the epochs of these mean training losses."""
-    schedule = AdaptiveSchedule()
+    factor, previous = 1.0, 1000.0
     for loss in losses:
-        schedule = schedule.after(loss)
-    return schedule.factor
+        change = abs(previous - loss)
+        # A product, because the loss may be 0.
+        if change < 0.02 * loss and change < 0.02:
+            factor *= 0.9975
+        previous = loss
+    return factor
 
 
 def _value_at_switch(smoothing_factor: float) -> float:

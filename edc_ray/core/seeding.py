@@ -1,10 +1,10 @@
 """Random draws as a pure function of a key.
 
-Bits come from Philox4x32-10, a counter-based generator written out here, because neither torch nor numpy
-promises that its streams stay the same across releases. A key is (root seed, stage, class, ipc_id, iteration
-or epoch, ...), never a rank or a worker, so where a draw is made does not change it.
+Bits come from Philox4x32-10, a counter-based generator that is written out here, because neither torch nor
+numpy promises the same streams in all releases. A key is (root seed, stage, class, ipc_id, iteration or
+epoch, ...), never a rank or a worker: it does not matter where a draw is made.
 
-A stream is a sequence of 64-bit words; every draw takes the next words, and each method says how many.
+A stream is a sequence of 64-bit words. Every draw takes the next words; each method says how many.
 """
 
 from __future__ import annotations
@@ -25,14 +25,9 @@ _FIRST_FILL = 32  # words; one view of an image takes fewer
 
 
 def philox4x32(counter_N4: np.ndarray, key_N2: np.ndarray) -> np.ndarray:
-    """Philox4x32-10 of each counter under its key.
+    """Philox4x32-10 of each counter [N, 4] under its key [N, 2] or [1, 2]: uint64 [N, 4].
 
-    Args:
-        counter_N4: uint64 [N, 4], each entry below 2**32.
-        key_N2: uint64 [N, 2] or [1, 2], each entry below 2**32.
-
-    Returns:
-        uint64 [N, 4], each entry below 2**32.
+    All entries are uint64 below 2**32.
 
     Source:
         Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3. SC 2011.
@@ -47,11 +42,7 @@ def philox4x32(counter_N4: np.ndarray, key_N2: np.ndarray) -> np.ndarray:
 
 
 class Draws:
-    """One stream of random draws. Two objects of one key give the same draws in the same order.
-
-    Args:
-        digest: 16 bytes that name the stream; `draws` makes them from a readable key.
-    """
+    """One stream of random draws, named by 16 bytes: the same name gives the same draws in the same order."""
 
     def __init__(self, digest: bytes) -> None:
         if len(digest) != 16:
@@ -72,11 +63,7 @@ class Draws:
         return _uniforms(self.words(math.prod(shape))).reshape(shape)
 
     def integers(self, high: int, *shape: int) -> np.ndarray:
-        """int64 in [0, high). Takes one word each; the bias is below high * 2**-53.
-
-        Raises:
-            ValueError: high is not in [1, 2**32].
-        """
+        """int64 in [0, high), 1 <= high <= 2**32. Takes one word each; the bias is below high * 2**-53."""
         if not 1 <= high <= 2**32:
             raise ValueError(f"high must be in [1, 2**32], got {high}")
         return np.floor(self.uniform(*shape) * high).astype(np.int64)
@@ -98,11 +85,7 @@ class Draws:
         return both.reshape(-1)[:count].reshape(shape)
 
     def beta(self, a: float, b: float) -> float:
-        """One draw of Beta(a, b). Takes one word where a = b = 1, else as many as its rejections need.
-
-        Raises:
-            ValueError: a or b is not positive.
-        """
+        """One draw of Beta(a, b), a, b > 0. Takes one word if a = b = 1, else what its rejections need."""
         if a <= 0 or b <= 0:
             raise ValueError(f"a and b must be positive, got {a} and {b}")
         if a == b == 1:
@@ -129,25 +112,16 @@ class Draws:
 
 
 def draws(seed: int, *names: str | int) -> Draws:
-    """The stream of a key.
+    """The stream of a key: the run's root seed, and what the draw is for, such as "relabel", class, epoch.
 
-    Args:
-        seed: root seed of the run, any integer.
-        names: what the draw is for, such as "relabel", class, ipc_id, epoch. 1 and "1" are different names.
-
-    Raises:
-        TypeError: a name is neither an integer nor a string.
+    Names are integers or strings; 1 and "1" are different names.
     """
     encoded = b"".join(_encode(name) for name in (seed, *names))
     return Draws(hashlib.blake2b(encoded, digest_size=16).digest())
 
 
 def draws_of_each(seed: int, *names: str | int, keys: Sequence[tuple[int, ...]]) -> list[Draws]:
-    """`draws(seed, *names, *key)` of each key, at less cost.
-
-    Raises:
-        TypeError: a name is neither an integer nor a string.
-    """
+    """`draws(seed, *names, *key)` of each key, at less cost."""
     shared = hashlib.blake2b(b"".join(_encode(name) for name in (seed, *names)), digest_size=16)
     encoded = {name: _encode(name) for key in keys for name in key}
     streams = []

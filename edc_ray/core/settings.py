@@ -1,6 +1,6 @@
 """Base of the settings of our algorithms: frozen, typed, each field with its check.
 
-The sections of the config are made of them, so a field stands once. Nothing here imports torch.
+The sections of the config are made of them, so that a field is written once. Nothing here imports torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
 """Images: real ones of any source, and the condensed set.
 
-May import errors, digests, config, artifacts and core.
+May import errors, own_code, digests, config, artifacts and core.
 """

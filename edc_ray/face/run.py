@@ -29,6 +29,10 @@ from edc_ray.models.observers import network_from_bytes
 from edc_ray.report.run_report import result_rows, write_report
 from edc_ray.report.table import ResultRow, ShownTable, results_table
 from edc_ray.runs.stored_run import StageState, stage_states, stored_run
+from edc_ray.sharing.card import dataset_card
+from edc_ray.sharing.compress import compress_run
+from edc_ray.sharing.export.options import ExportOptions, Format
+from edc_ray.sharing.export.run import export_run
 from edc_ray.sharing.verify import verify_folder
 from edc_ray.stages.units.event_log import read_events
 from edc_ray.stages.units.stored_runs import stored_config
@@ -149,6 +153,30 @@ class Run:
     def verify(self) -> list[Problem]:
         """Damaged and missing files, none where the run is sound. Reads every byte."""
         return verify_folder(self.store)
+
+    def export(self, dest: str, format: Format = "official", **options: Any) -> list[str]:
+        """Write the condensed set in a format that other programs read, with a card that tells its making.
+
+        Args:
+            dest: URL of the folder to write.
+            format: official, rded, huggingface, imagefolder or webdataset.
+            options: parts, ipc, epochs, license and more; see `ExportOptions`.
+
+        Returns:
+            A sentence for each part.
+
+        Raises:
+            ConfigError, ArtifactError: as `export_run`.
+        """
+        return export_run(self.url, dest, ExportOptions(format, **options), dataset_card)
+
+    def compress(self, codec: str, dest: str | None = None, *, keep_epochs: int | None = None) -> str:
+        """Copy the condensed set with its labels in another codec, or of fewer epochs; see `compress_run`.
+
+        Returns:
+            What was written, as a sentence.
+        """
+        return compress_run(self.url, dest, codec=codec, keep_epochs=keep_epochs)
 
     def __repr__(self) -> str:
         states = ", ".join(f"{name} {state.state}" for name, state in self.stages.items())

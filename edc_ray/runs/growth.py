@@ -1,11 +1,10 @@
 """Growing a run: what a larger ipc or more classes keep, and why a folder refuses other sizes.
 
 A larger ipc adds images. Existing images stay only if their blocks keep their size, so a run keeps the block
-sizes with which it began. Labels and students are made again from all images, with the method's values for
-the new ipc.
+sizes with which it began. Labels and students are made again, with the method's values for the new ipc.
 
 New classes come after the existing ones, which keep their labels. Images that depend only on their own class
-stay (`kept_units`). All else is made again (`added_classes` says why): an observer has one output for each
+stay (`kept_units`). All else is made again (`made_again` says why): an observer has one output for each
 class, and cross entropy, statistics, soft labels and the scores of crops cover all classes. A folder is
 refused if no finished image could stay, and if classes were removed, inserted or reordered: existing images
 would get other labels.
@@ -14,15 +13,13 @@ would get other labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from operator import attrgetter
 
 from edc_ray.artifacts.storage.layout import RUN_CONFIG, join_path, network_name
 from edc_ray.config.methods.registry import with_method
-from edc_ray.config.methods.values import field_value
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
 
-_BLOCK_SIZES = ("recover.classes_per_unit", "recover.ipc_per_unit")
 _NAMES_SHOWN = 5
 _MADE_AGAIN = ("relabel.", "evaluate.")
 _OF_CLASSES = (
@@ -32,34 +29,31 @@ _MOST_LISTED = 100
 
 
 def with_blocks_of(earlier: RunConfig, config: RunConfig) -> RunConfig:
-    """`config` with the block sizes with which a run began, if its method chose both by ipc.
-
-    Sizes that a user chose, then or now, are left alone.
-    """
-    theirs = _values(earlier, _BLOCK_SIZES)
-    if earlier.method != config.method or _values(config, _BLOCK_SIZES) != _by_method(config, config.ipc):
+    """`config` with the block sizes with which a run began, unless a user chose sizes, then or now."""
+    theirs, ours = _block_sizes(earlier), _block_sizes(config)
+    if earlier.method != config.method or ours != _block_sizes(_of_method(config, config.ipc)):
         return config
-    if not any(_by_method(config, ipc) == theirs for ipc in range(1, config.ipc)):
+    if all(_block_sizes(_of_method(config, ipc)) != theirs for ipc in range(1, config.ipc)):
         return config
-    sizes = {path.partition(".")[2]: value for path, value in theirs.items()}
-    return config.model_copy(update={"recover": config.recover.model_copy(update=sizes)})
+    return config.model_copy(update={"recover": config.recover.model_copy(update=theirs)})
 
 
 def follows_ipc(earlier: RunConfig, config: RunConfig, field: str) -> bool:
-    """Whether a field of relabel or evaluate has its method's value for the ipc, both before and after."""
+    """Whether a field of relabel or evaluate has its method's value for the ipc, before and after."""
     if earlier.method != config.method or earlier.ipc >= config.ipc or not field.startswith(_MADE_AGAIN):
         return False
-    return all(
-        field_value(one, field) == field_value(_of_method(one, one.ipc), field) for one in (earlier, config)
-    )
+    value = attrgetter(field)
+    return all(value(one) == value(_of_method(one, one.ipc)) for one in (earlier, config))
 
 
 def added_names(earlier: RunConfig, config: RunConfig) -> tuple[str, ...]:
     """The new classes, if they follow those of the earlier run, which keep their labels; else ()."""
     old, new = _names(earlier), _names(config)
-    if not old or new[: len(old)] != old or not _outputs_stay(earlier, config):
-        return ()
-    return new[len(old) :]
+    heads, heads_now = earlier.squeeze.head_classes, config.squeeze.head_classes
+    if heads is not None and heads_now is not None:
+        heads_now = heads_now[: len(heads)]
+    # Pretrained heads keep the outputs of the earlier classes.
+    return new[len(old) :] if old and new[: len(old)] == old and heads == heads_now else ()
 
 
 def follows_classes(earlier: RunConfig, config: RunConfig, field: str) -> bool:
@@ -68,11 +62,7 @@ def follows_classes(earlier: RunConfig, config: RunConfig, field: str) -> bool:
 
 
 def refuse_to_lose_images(earlier: RunConfig, config: RunConfig, url: str) -> None:
-    """Refuse to add classes to a folder whose finished images would all be made again.
-
-    Raises:
-        ConfigError: observers chose or made the images.
-    """
+    """Raise a ConfigError if added classes make all finished images again: observers chose or made them."""
     if added_names(earlier, config) and (config.recover.enabled or observers_choose(config)):
         raise ConfigError(
             f"recover: all condensed images of {url} would be made again for the added classes",
@@ -83,22 +73,11 @@ def refuse_to_lose_images(earlier: RunConfig, config: RunConfig, url: str) -> No
 
 
 def observers_choose(config: RunConfig) -> bool:
-    """Whether observers choose the initial images."""
     return config.init.kind == "mosaic" and config.init.source is None
 
 
 def advice(earlier: RunConfig, config: RunConfig, url: str, *, complete: bool = True) -> str | None:
-    """What to do instead of asking a folder for other classes, fewer images or fewer epochs.
-
-    Args:
-        earlier: the config that made the folder.
-        config: the one that is asked for.
-        url: of the folder.
-        complete: whether all its condensed images are there.
-
-    Returns:
-        None where none of these differs.
-    """
+    """What to do instead of asking a folder for other classes, fewer images or fewer epochs; else None."""
     if _names(earlier) != _names(config) and not added_names(earlier, config):
         return _advice_on_classes(earlier, config, url, complete)
     source = f"init.source={url} recover.enabled=false"
@@ -118,24 +97,26 @@ def advice(earlier: RunConfig, config: RunConfig, url: str, *, complete: bool = 
 
 
 def _advice_on_classes(earlier: RunConfig, config: RunConfig, url: str, complete: bool) -> str:
-    """How the names could be added; if they cannot, why nothing stays and what can be used again."""
+    """How to add the names; if that is impossible, why nothing stays and what can be used again."""
     old, new = _names(earlier), _names(config)
     if new[: len(old)] == old:
         return (
             "added classes leave the outputs of the existing ones as they are: let squeeze.head_classes "
             f"begin with {list(earlier.squeeze.head_classes or ())}"
         )
-    changed = _classes_changed(old, new)
-    if not set(old) - set(new) and len(new) > len(old):
-        added = [name for name in new if name not in old]
-        listed = [*old, *added] if len(new) <= _MOST_LISTED else None
-        where = (
-            "[" + ",".join(listed) + "]" if listed else f"those of {join_path(url, RUN_CONFIG)}, then the new"
-        )
+    kinds = {
+        "added": [name for name in new if name not in old], "gone": [name for name in old if name not in new],
+    }  # fmt: skip
+    words = [f"{len(names)} {kind} ({some(names)})" for kind, names in kinds.items() if names]
+    changed = " and ".join(words) or "the same in another order"
+    if not kinds["gone"] and len(new) > len(old):
+        listed = f"those of {join_path(url, RUN_CONFIG)}, then the new"
+        if len(new) <= _MOST_LISTED:
+            listed = "[" + ",".join([*old, *kinds["added"]]) + "]"
         return (
-            f"classes: {changed}, in between. To add them here, list them last: dataset.class_names={where}"
+            f"classes: {changed}, in between. To add them here, list them last: dataset.class_names={listed}"
         )
-    if not set(new) - set(old) and len(new) < len(old):
+    if not kinds["added"] and len(new) < len(old):
         if not complete:
             return (
                 f"the images of {len(old)} classes are not complete: finish them with the class names that "
@@ -147,17 +128,6 @@ def _advice_on_classes(earlier: RunConfig, config: RunConfig, url: str, complete
             f"with init.source={url} recover.enabled=false ipc={earlier.ipc}"
         )
     return f"classes: {changed}. {_why_nothing_stays(earlier, url)}"
-
-
-def _classes_changed(old: Sequence[str], new: Sequence[str]) -> str:
-    """How the classes differ, in words."""
-    added = [name for name in new if name not in old]
-    gone = [name for name in old if name not in new]
-    words = [
-        f"{len(added)} added ({some(added)})" if added else "",
-        f"{len(gone)} gone ({some(gone)})" if gone else "",
-    ]
-    return " and ".join(word for word in words if word) or "the same in another order"
 
 
 def _why_nothing_stays(earlier: RunConfig, url: str) -> str:
@@ -178,28 +148,17 @@ def _why_nothing_stays(earlier: RunConfig, url: str) -> str:
     return text
 
 
-def _outputs_stay(earlier: RunConfig, config: RunConfig) -> bool:
-    """Whether the pretrained heads' outputs of the earlier classes are the same."""
-    old, new = earlier.squeeze.head_classes, config.squeeze.head_classes
-    return old == (new if old is None or new is None else new[: len(old)])
-
-
 def _names(config: RunConfig) -> tuple[str, ...]:
     return config.dataset.class_names or ()
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few names."""
     return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
-
-
-def _by_method(config: RunConfig, ipc: int) -> dict[str, Any]:
-    return _values(_of_method(config, ipc), _BLOCK_SIZES)
 
 
 def _of_method(config: RunConfig, ipc: int) -> RunConfig:
     return with_method(config.model_copy(update={"ipc": ipc}), config.method)
 
 
-def _values(config: RunConfig, fields: tuple[str, ...]) -> dict[str, Any]:
-    return {field: field_value(config, field) for field in fields}
+def _block_sizes(config: RunConfig) -> dict[str, int]:
+    return config.recover.model_dump(include={"classes_per_unit", "ipc_per_unit"})

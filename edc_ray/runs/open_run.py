@@ -9,32 +9,23 @@ from typing import Any
 
 import torch
 
-from edc_ray.artifacts.proof.records import parse_manifest
-from edc_ray.artifacts.storage.layout import (
-    RUN_CONFIG,
-    RUN_DATA,
-    join_path,
-    manifest_path,
-    stage_folder,
-)
-from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
+from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, join_path, manifest_path, stage_folder
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.config.load import to_yaml
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.data.real.sources import OpenedDataset, open_dataset
 from edc_ray.errors import ConfigError
-from edc_ray.runs.growth import (
-    added_names,
-)
+from edc_ray.runs.growth import added_names, with_blocks_of
 from edc_ray.runs.same_run import (
-    as_it_began,
     check_same_data,
     check_same_run,
     data_facts,
     earlier_config,
     has_any_results,
+    has_results,
 )
 from edc_ray.stages.pipeline import STAGES
+from edc_ray.stages.units.completeness import stored_manifest
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import check_numerics, chosen_precision
 from edc_ray.stages.units.provenance import environment_facts
@@ -52,33 +43,31 @@ class Inputs:
 
 
 def open_inputs(config: RunConfig) -> Inputs:
-    """Storage, data and networks of a config, checked.
-
-    Raises:
-        EdcRayError: a ConfigError, DataError or ArtifactError naming what is wrong.
-    """
+    """Storage, data and networks of a config, checked; an EdcRayError says what is wrong."""
     config = _with_whole_paths(config)
     store = replace(open_store(run_url(config), dict(config.storage.options)), is_ours=True)
     data = open_dataset(config.dataset, config.seed)
-    resolved = as_it_began(store, config.model_copy(update={"dataset": data.spec}))
-    _check_groups(resolved)
+    resolved = config.model_copy(update={"dataset": data.spec})
+    earlier = earlier_config(store) if has_results(store, "recover") else None
+    if earlier is not None:
+        resolved = with_blocks_of(earlier, resolved)
+    for name, stage in STAGES.items():
+        if resolved.cluster.address == "none" and (workers := stage.num_workers(resolved)) > 1:
+            raise ConfigError(
+                f"{name}.num_workers={workers} trains one network in several processes, which needs Ray",
+                found="cluster.address=none",
+                next=f"set {name}.num_workers=1, or cluster.address=local",
+            )
     for stage in STAGES.values():
         stage.check(resolved, data, store)
     return Inputs(resolved, store, data)
 
 
 def open_run(inputs: Inputs, device: torch.device) -> StageContext:
-    """The context of a run; its folder now holds the resolved config.
-
-    Args:
-        inputs: checked.
-        device: where units will compute; its type is part of their fingerprint, and so is the precision.
-
-    Raises:
-        ConfigError: the folder holds results of another config, or the device cannot compute as asked for.
-    """
+    """The context of a run, whose folder now has the resolved config; a ConfigError if they do not fit."""
     environment_facts(device)
-    refuse_newer_manifests(inputs.store)
+    for stage in STAGE_NAMES:
+        stored_manifest(inputs.store, stage)  # raises if a newer edc-ray wrote it
     earlier = earlier_config(inputs.store)
     begun = earlier if has_any_results(inputs.store) else None
     config = inputs.config.model_copy(
@@ -87,7 +76,7 @@ def open_run(inputs: Inputs, device: torch.device) -> StageContext:
     check_numerics(config, device)
     check_same_run(inputs.store, config)
     if earlier is not None and added_names(earlier, config):
-        # Units compare the images of their own classes. If killed between the two writes, the run can resume.
+        # Units compare the images of their own classes. A run killed between the two writes can resume.
         inputs.store.delete(RUN_DATA)
     else:
         check_same_data(inputs.store, inputs.data)
@@ -120,37 +109,17 @@ def device_of_whole_run(store: Store) -> str | None:
     return None if config is None else config.device
 
 
-def refuse_newer_manifests(store: Store) -> None:
-    """Raise ArtifactError if a newer edc-ray completed a stage. Damaged manifests are ignored."""
-    for path in [manifest_path(stage_folder(stage)) for stage in STAGE_NAMES]:
-        if store.exists(path):
-            parse_manifest(store.read(path, limit=MAX_JSON_BYTES), store.join(path))
-
-
-def _check_groups(config: RunConfig) -> None:
-    for name, stage in STAGES.items():
-        if config.cluster.address == "none" and (workers := stage.num_workers(config)) > 1:
-            raise ConfigError(
-                f"{name}.num_workers={workers} trains one network in several processes, which needs Ray",
-                found="cluster.address=none",
-                next=f"set {name}.num_workers=1, or cluster.address=local",
-            )
-
-
 def _with_whole_paths(config: RunConfig) -> RunConfig:
-    """Local files by absolute paths: a worker or a later reader of run.yaml may have another folder."""
+    """Local files by absolute paths: a worker, or a later reader of run.yaml, may have another folder."""
     weights = {
         name: source if isinstance(source, str) else source.model_copy(update={"url": _whole(source.url)})
         for name, source in config.squeeze.weights.items()
     }
-    places = {
-        "dataset": ("train", "val"), "statistics": ("source",), "init": ("source",), "relabel": ("source",),
-    }  # fmt: skip
     update: dict[str, Any] = {"squeeze": config.squeeze.model_copy(update={"weights": weights})}
-    for name, fields in places.items():
-        section = getattr(config, name)
-        given = {field: _whole(url) for field in fields if (url := getattr(section, field)) is not None}
-        update[name] = section.model_copy(update=given)
+    for name, section in config:
+        places = {field: getattr(section, field, None) for field in ("train", "val", "source")}
+        if given := {field: _whole(url) for field, url in places.items() if url is not None}:
+            update[name] = section.model_copy(update=given)
     return config.model_copy(update=update)
 
 

@@ -1,4 +1,4 @@
-"""A run that is there: its folder, which stages are complete, how many of their units are done."""
+"""A stored run: its folder, its complete stages, and how many of their units are done."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ from edc_ray.errors import ArtifactError, ConfigError
 
 
 def stored_run(url: str, storage_options: dict[str, Any] | None = None) -> Store:
-    """The store of a folder that holds something, opened for reading.
-
-    Raises:
-        ConfigError: it is empty or does not exist.
-    """
+    """The store of a folder, opened for reading; a ConfigError if it is empty or does not exist."""
     store = open_store(url, storage_options, writable=False)
     if not store.list():
         raise ConfigError(
@@ -36,14 +32,7 @@ class StageState:
 
 
 def stage_states(store: Store) -> dict[StageName, StageState]:
-    """The stages in the order of the pipeline.
-
-    Args:
-        store: of a run, or of what was imported, compressed or exported for Hugging Face.
-
-    Raises:
-        ArtifactError: the manifest at the top, which an export for Hugging Face has, is damaged.
-    """
+    """The stages of a run, an import or an export; an ArtifactError if its top manifest is damaged."""
     own = read_manifest(store, "")
     return {
         name: _state(store, stage_folder(name), own if own is not None and own.stage == name else None)

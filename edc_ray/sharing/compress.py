@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from edc_ray.artifacts.proof.manifest import read_record, read_shard, write_manifest, write_unit
+from edc_ray.artifacts.proof.manifest import copy_units, read_record, write_manifest, write_unit
 from edc_ray.artifacts.proof.records import Manifest, Record, parse_record
 from edc_ray.artifacts.storage.layout import epochs_key, records_folder, stage_folder, table_name
 from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
@@ -23,15 +23,14 @@ from edc_ray.artifacts.tables.schema import LabelRows
 from edc_ray.config.run import StageName
 from edc_ray.core.labels.specification import label_codec
 from edc_ray.data.condensed.images import open_stage, read_label_rows, refuse_no_labels
-from edc_ray.data.condensed.label_tables import encoded_labels_table
+from edc_ray.data.condensed.label_rows import encoded_labels_table
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.sharing.facts import ORIGIN, facts_of
 from edc_ray.stages.units.provenance import environment_facts
 
 UNIT_ROWS = 1 << 16
-"""Labels in a table, at least, if there are so many. Small units of a run are joined, because each table
-stores what its labels have in common."""
+"""Labels in a table, at least, if there are so many: each table stores what its labels have in common."""
 GROUP_ROWS = 1 << 14
 """Labels in a row group, at most, but always whole epochs."""
 
@@ -59,10 +58,10 @@ def compress_run(url: str, dest: str | None, *, codec: str, keep_epochs: int | N
         url: of a run, or of an imported or compressed set.
         dest: URL of the folder to write. Default: `url` with the codec, and the epochs, appended.
         codec: see `core.labels.specification`.
-        keep_epochs: keep this many epochs, the first ones, whose views are as random as any. None: all.
+        keep_epochs: keep only the first ones, whose views are as random as any. None: all.
 
     Returns:
-        A sentence that says what was written.
+        What was written, as a sentence.
 
     Raises:
         ConfigError: an unknown codec, more epochs than are stored, or the folder holds something else.
@@ -78,19 +77,32 @@ def compress_run(url: str, dest: str | None, *, codec: str, keep_epochs: int | N
             found=f"{stored} epochs", expected=f"--keep-epochs of at most {stored}",
         )  # fmt: skip
     kept = keep_epochs or stored
-    target = _target(dest or _default_dest(labels.store.url, codec, kept, stored), labels.store)
+    fewer = f"-e{kept}" if kept < stored else ""
+    target = _target(dest or f"{labels.store.url}-{codec}{fewer}", labels.store)
     parts = _parts(labels.manifest, kept)
     fingerprints = [_fingerprint(part, codec) for part in parts]
     _refuse_other(target, images.manifest, fingerprints)
-    _copy_images(images, target)
+    copied = copy_units(images.store, images.folder, images.manifest.records, target, stage_folder("recover"))
+    origin = {ORIGIN: facts_of(images.store, images.manifest)}
+    _finish(
+        target, "recover", images.manifest, copied, images.manifest.meta | origin, images.manifest.fingerprint
+    )
     records = [
         _encoded(labels, target, part, fingerprint, codec)
         for part, fingerprint in zip(parts, fingerprints, strict=True)
     ]
-    size = sum(shard.bytes for record in records for shard in record.shards)
-    meta = labels.manifest.meta | {"codec": codec, "epochs": kept, "bytes": size, "source": _source(labels)}
+    before, after = _bytes(labels.manifest.records), _bytes(records)
+    source = {
+        "url": labels.store.url, "fingerprint": labels.manifest.fingerprint, "epochs": stored,
+        "codec": labels.manifest.meta.get("codec", "fp16"), "bytes": before,
+    }  # fmt: skip
+    meta = labels.manifest.meta | {"codec": codec, "epochs": kept, "bytes": after, "source": source}
     _finish(target, "relabel", labels.manifest, records, meta, digest_of(fingerprints))
-    return _told(target, labels, records, codec, kept)
+    count = sum(shard.rows for record in records for shard in record.shards)
+    return (
+        f"{target.url}: labels of {kept} of {stored} epochs as {codec}, {after} bytes instead of {before} "
+        f"({before / after:.1f}x); {after / count:.1f} bytes a label with its view"
+    )
 
 
 def _target(dest: str, source: Store) -> Store:
@@ -104,27 +116,22 @@ def _target(dest: str, source: Store) -> Store:
     return open_store(dest)
 
 
-def _default_dest(url: str, codec: str, kept: int, stored: int) -> str:
-    return f"{url}-{codec}" + (f"-e{kept}" if kept < stored else "")
-
-
 def _parts(manifest: Manifest, kept: int) -> list[_Part]:
     """The units to write, in order of epochs. All but the last have at least UNIT_ROWS labels."""
-    parts, taken, count = [], list[Record](), 0
+    parts, taken, count = list[list[Record]](), list[Record](), 0
     for record in sorted(manifest.records, key=lambda one: one.meta["epochs"]):
         if record.meta["epochs"][0] >= kept:
             break
         taken.append(record)
         count += sum(shard.rows for shard in record.shards)
         if count >= UNIT_ROWS:
-            parts.append(_part(taken, kept))
+            parts.append(taken)
             taken, count = [], 0
-    return [*parts, _part(taken, kept)] if taken else parts
-
-
-def _part(records: list[Record], kept: int) -> _Part:
-    last = min(records[-1].meta["epochs"][1], kept - 1)
-    return _Part(records, records[0].meta["epochs"][0], last)
+    parts += [taken] if taken else []
+    return [
+        _Part(records, records[0].meta["epochs"][0], min(records[-1].meta["epochs"][1], kept - 1))
+        for records in parts
+    ]
 
 
 def _fingerprint(part: _Part, codec: str) -> str:
@@ -148,26 +155,6 @@ def _refuse_other(target: Store, images: Manifest, fingerprints: Sequence[str]) 
                     expected="nothing, or what the same command has begun",
                     next="give another folder to write with --dest",
                 )
-
-
-def _copy_images(images: _Opened, target: Store) -> None:
-    folder = stage_folder("recover")
-    records = []
-    for record in images.manifest.records:
-        held = read_record(target, folder, record.unit, record.fingerprint)
-        if held is None:
-            shards = {
-                shard.path: (read_shard(images.store, images.folder, shard), shard.rows)
-                for shard in record.shards
-            }
-            held = write_unit(
-                target, folder, record.unit, record.fingerprint, shards, record.meta, record.seconds,
-                environment=record.environment,
-            )  # fmt: skip
-        records.append(held)
-    manifest = images.manifest
-    meta = manifest.meta | {ORIGIN: facts_of(images.store, manifest)}
-    _finish(target, "recover", manifest, records, meta, manifest.fingerprint)
 
 
 def _encoded(labels: _Opened, target: Store, part: _Part, fingerprint: str, codec: str) -> Record:
@@ -200,23 +187,6 @@ def _finish(
         config_digest=source.config_digest,
         environment=source.environment if stage == "recover" else environment_facts(torch.device("cpu")),
     )  # fmt: skip
-
-
-def _source(labels: _Opened) -> dict[str, Any]:
-    manifest = labels.manifest
-    return {
-        "url": labels.store.url, "fingerprint": manifest.fingerprint, "epochs": _epochs(labels),
-        "codec": manifest.meta.get("codec", "fp16"), "bytes": _bytes(manifest.records),
-    }  # fmt: skip
-
-
-def _told(target: Store, source: _Opened, records: Sequence[Record], codec: str, kept: int) -> str:
-    before, after = _bytes(source.manifest.records), _bytes(records)
-    count = sum(shard.rows for record in records for shard in record.shards)
-    return (
-        f"{target.url}: labels of {kept} of {_epochs(source)} epochs as {codec}, {after} bytes instead of "
-        f"{before} ({before / after:.1f}x); {after / count:.1f} bytes a label with its view"
-    )
 
 
 def _epochs(labels: _Opened) -> int:

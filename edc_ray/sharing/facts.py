@@ -1,9 +1,8 @@
 """The facts of a condensed set: what it was made of and how, as its run or a copy of it states them.
 
-They hold no secret and no path of the machine: of the config only what determines results, of files only
-hashes. A copy (imported or compressed) has no config. The manifest of its images holds the facts of its
-origin under "origin". An import takes them from edc_ray.json, which anyone may have written, so they are
-believed only if all of them have the expected form.
+They hold no secret and no path of the machine, only the settings that determine results and hashes of files.
+A copy (imported or compressed) has no config: the manifest of its images holds the facts under "origin". An
+import takes them from edc_ray.json. Anyone may have written that file, so it must have the expected form.
 """
 
 from __future__ import annotations
@@ -30,12 +29,7 @@ _PLACES = {"train", "val", "cache", "download"}
 
 
 def facts_of(store: Store, manifest: Manifest) -> dict[str, Any]:
-    """The facts of a set, as JSON values: method, seed, config, data, observers, made_by, results.
-
-    Args:
-        store: of a run or a copy.
-        manifest: of its images.
-    """
+    """The facts of a run or copy, by the manifest of its images, as JSON values: those of `_Facts`."""
     if not store.exists(RUN_CONFIG):
         kept = manifest.meta.get(ORIGIN)
         return checked_facts(kept) or _UNKNOWN | {
@@ -69,7 +63,7 @@ _UNKNOWN: dict[str, Any] = {
 
 
 def _shown(config: RunConfig) -> dict[str, Any]:
-    """The settings that determine results; of files and other runs, no place."""
+    """The settings that determine results, without places of files and other runs."""
     tree = config.model_dump(mode="json")
     numerics = ("device", "precision", "compile", "deterministic")
     shown = {name: tree[name] for name in ("ipc", *numerics, *STAGE_NAMES)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edc_ray.artifacts.proof.manifest import Problem, is_proof, verify_run
+from edc_ray.artifacts.proof.manifest import Problem, proof_at, verify_run
 from edc_ray.artifacts.storage.layout import RUN_CONFIG
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.errors import ConfigError
@@ -11,13 +11,10 @@ from edc_ray.sharing.facts import ABOUT
 
 
 def verify_folder(store: Store) -> list[Problem]:
-    """Damaged and missing files, each once.
-
-    Args:
-        store: of a run, or of a set that was imported, compressed or exported with a card.
+    """Damaged and missing files, each once, of a run or of an imported, compressed or exported set.
 
     Raises:
-        ConfigError: the folder is none of these: nothing in it says what its files should hold.
+        ConfigError: nothing in the folder says what its files should hold.
     """
     found = [*verify_run(store), *export_problems(store)]
     problems = list({problem.path: problem for problem in found}.values())  # both may name a file
@@ -32,4 +29,4 @@ def verify_folder(store: Store) -> list[Problem]:
 
 def has_proof(store: Store) -> bool:
     """Whether any file states what others should hold. A run without a finished unit has none."""
-    return any(is_proof(path) or path == ABOUT for path in store.list())
+    return any(proof_at(path) or path == ABOUT for path in store.list())

@@ -2,9 +2,9 @@
 
 squeeze -> statistics -> init -> recover -> relabel -> evaluate
 
-`edc_ray.config.run.StageName` has this order. A stage's facts are its `Stage`, in its folder's stage.py.
-A stage is cut into work units. A unit is done when it has a valid record, a stage when it has a manifest.
-`execute` says where units run: `execute_here` runs them one after the other in this process,
+The sections of `edc_ray.config.run.RunConfig` have this order. A stage's facts are its `Stage`, in its
+folder's stage.py. A stage is cut into work units. A unit is done when it has a valid record, a stage when it
+has a manifest. `execute` says where units run: `execute_here` runs them one after the other in this process,
 `edc_ray.cluster.driver` on Ray. Nothing else differs between the two.
 """
 
@@ -30,9 +30,8 @@ from edc_ray.stages.units.completeness import (
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.fingerprint import stage_fingerprint
 from edc_ray.stages.units.kept_units import kept_records
-from edc_ray.stages.units.plan import Execute, Outcome, Stage
+from edc_ray.stages.units.plan import Execute, Outcome, Stage, execute_here
 from edc_ray.stages.units.provenance import joined_facts
-from edc_ray.stages.units.unit_work import execute_here
 
 STAGES: dict[StageName, Stage] = {
     name: import_module(f"edc_ray.stages.{name}.stage").STAGE for name in STAGE_NAMES
@@ -43,8 +42,6 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class StageReport:
-    """What one call did for a stage."""
-
     stage: StageName
     seconds: float
     units_done: int
@@ -90,9 +87,10 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
 
     if is_complete(context, stage, units):
         return reported("stage_reused", 0, len(units))
-    # Manifests of later stages would vouch for results of what is replaced now. Their records do not.
-    for outdated in _built_on(stage.name):
-        context.withdraw_manifest(outdated)
+    # The manifests of later stages say that what they built on is still here. Their records do not.
+    for later in reversed(STAGES.values()):
+        if stage.name in [one.name for one in later.lineage]:
+            context.withdraw_manifest(later.name)
     records = proven_records(context, stage, units)
     records |= kept_records(context, stage, [unit for unit in units if unit.key not in records])
     missing, reused = [unit for unit in units if unit.key not in records], len(records)
@@ -109,7 +107,7 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
         raise _units_failed(stage, len(units), failures)
     named, meta = stage.finish(context, [records[unit.key] for unit in units])
     if stage.folder in READ_BY_FOLDER:
-        # Before the manifest: a killed run repeats this step, a complete one does not.
+        # Before the manifest: a killed run repeats this, a complete one does not.
         remove_unnamed(context.store, stage.folder, named)
     dataset = context.config.dataset
     write_manifest(
@@ -122,11 +120,6 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
     return reported("stage_done", len(missing), reused, meta=meta)
 
 
-def _built_on(name: StageName) -> list[StageName]:
-    """A stage and all that build on it, the last first."""
-    return [stage.name for stage in reversed(STAGES.values()) if name in [one.name for one in stage.lineage]]
-
-
 def _unit_event(outcome: Outcome) -> dict[str, Any]:
     unit, record = outcome.unit, outcome.record
     event: dict[str, Any] = {"event": "unit_done", "stage": unit.stage, "unit": unit.key, "title": unit.title}
@@ -136,11 +129,9 @@ def _unit_event(outcome: Outcome) -> dict[str, Any]:
 
 
 def _units_failed(stage: Stage, num_units: int, failures: list[Outcome]) -> Exception:
-    listed = "\n".join(
-        f"    {one.unit.title}: {type(one.error).__name__}: {one.error}" for one in failures[:10]
-    )
+    lines = [f"    {one.unit.title}: {type(one.error).__name__}: {one.error}" for one in failures[:10]]
     return UnitsFailedError(
         f"{stage.name}: {len(failures)} of {num_units} units failed; the others are done and kept",
-        found="\n" + listed,
+        found="\n" + "\n".join(lines),
         next="fix the cause and run the same command again: only the failed units are made",
     )

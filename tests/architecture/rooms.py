@@ -19,11 +19,12 @@ FILES = {
     "version": "",
     "errors": "",
     "digests": "",
+    "own_code": "errors",
     "launch": "errors config artifacts stages runs cluster report",
     "cli": "errors version config artifacts report runs sharing face",
     "__main__": "cli",
     # `import edc_ray`: names of the face and of what it hands out, each imported on first use.
-    "__init__": "errors version config data report face",
+    "__init__": "errors version config data report sharing face",
 }
 
 

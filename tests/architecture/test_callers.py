@@ -14,7 +14,7 @@ ASKED_FOR = {"STAGE", "METHODS", "VALUES", "CITATION", "adjusted", "__getattr__"
 # Decorators that do so.
 HAND_ON = ("app.", "operation(", "fake(")
 # Files whose strings name what they hand out: the public face, networks by name.
-NAME_OTHERS = [Path("edc_ray/__init__.py"), Path("edc_ray/models/construction.py")]
+NAME_OTHERS = [Path("edc_ray/__init__.py"), Path("edc_ray/models/registry.py")]
 
 
 def names_defined(statement: ast.stmt) -> list[str]:

@@ -14,15 +14,11 @@ NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "sh
 NOT_MIRRORED = {
     "edc_ray/__main__.py": "test_cli.py runs it",
     "edc_ray/cluster/actors.py": "needs a queue to feed it: test_work_queue.py runs both on a real Ray",
-    "edc_ray/cluster/driver.py": "test_work_queue.py and test_train.py go through ray_executor",
-    "edc_ray/cluster/train_run.py": "one half of what test_train.py runs on a real Ray Train",
-    "edc_ray/cluster/train_worker.py": "the other half",
+    "edc_ray/cluster/train_worker.py": "test_driver_train.py runs it on a real Ray Train",
     "edc_ray/kernels/cuda/adding_up.py": "test_statistics.py runs all kernels of layers",
     "edc_ray/kernels/cuda/gradient_pass.py": "likewise",
-    "edc_ray/kernels/cuda/launch_counts.py": "test_registration.py reads it",
     "edc_ray/kernels/cuda/measuring_pass.py": "test_statistics.py runs all kernels of layers",
-    "edc_ray/kernels/cuda/pixel_step.py": "test_statistics.py runs the kernels of pixels, too",
-    "edc_ray/kernels/cuda/pixels.py": "likewise",
+    "edc_ray/kernels/cuda/pixels.py": "test_statistics.py runs the kernels of pixels, too",
     "edc_ray/kernels/cuda/plain_form.py": "what test_operations.py traces on a CPU",
     "edc_ray/kernels/cuda/view_pass.py": "test_statistics.py runs the kernels of pixels, too",
 }

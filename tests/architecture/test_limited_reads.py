@@ -15,8 +15,8 @@ WHOLE = {"read_bytes", "read_text", "cat_file", "cat_ranges", "readall"}
 # Function -> why it may read a whole file.
 ALLOWED = {
     "edc_ray/face/configs.py:load_config": "a file of settings that the user names on this machine",
-    "edc_ray/kernels/cpu/compiler.py:compiled_library": "the package's own files",
-    "edc_ray/kernels/cpu/compiler.py:_processor": "the kernel's own file",
+    "edc_ray/kernels/cpu/library.py:compiled_library": "the package's own files",
+    "edc_ray/kernels/cpu/library.py:_processor": "the kernel's own file",
     "edc_ray/models/weight_files.py:fetch_weights": "a copy that this program made",
     "edc_ray/report/run_report.py:_tensorboard_files": "files that this process has just written",
 }

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from edc_ray.core.labels.codec import LabelCodec
+from tests.core.label_error_bounds import error_bound
 
 HALVES = np.finfo(np.float16)
 
@@ -43,4 +44,4 @@ def check_within_bound(codec: LabelCodec, logits_NK: np.ndarray) -> None:
     assert (decoded_NK.dtype, decoded_NK.shape) == (np.float32, logits_NK.shape)
     assert {len(column) for column in encoded.columns.values()} == {len(logits_NK)}
     error_NK = np.abs(decoded_NK.astype(np.float64) - logits_NK.astype(np.float64))
-    assert (error_NK <= codec.error_bound(logits_NK)).all()
+    assert (error_NK <= error_bound(codec, logits_NK)).all()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from edc_ray.core.layers.measured_input import (
     Activation,
+    Gradients,
     NormFormula,
     NormKernels,
     StatisticKernels,
@@ -120,7 +121,7 @@ def assert_norm_is_plain(
     assert torch.equal(unmeasured, result)
     again, *of_images = norms.normalised_images(x, formula)
     assert torch.equal(again, result)
-    gradient = norms.gradient(x, formula, upstream, found, by)
+    gradient = norms.gradient(x, formula, found, Gradients(by, upstream))
 
     wide = x.double().requires_grad_()
     y = wide * formula.scale.double()[:, None, None] + formula.shift.double()[:, None, None]

@@ -13,8 +13,7 @@ from edc_ray.artifacts.tables.codec import table_to_bytes
 from edc_ray.artifacts.tables.schema import LabelRows, build_images_table
 from edc_ray.core.seeding import draws
 from edc_ray.core.views.views import EpochViews, Mix, ViewSettings, draw_epoch_views, render_views
-from edc_ray.data.condensed.label_rows import rows_of_views
-from edc_ray.data.condensed.label_tables import decoded_label_rows, encoded_labels_table
+from edc_ray.data.condensed.label_rows import decoded_label_rows, encoded_labels_table, rows_of_views
 
 NAMES, IPC, SIDE, EPOCHS = ("cat", "dog", "owl"), 2, 8, 3
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]

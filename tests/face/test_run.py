@@ -112,3 +112,12 @@ def test_a_run_shows_itself_as_text_and_in_a_notebook(tiny_run: Path, tmp_path: 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no run at"):
         edc_ray.open(str(tmp_path / "nowhere"))
+
+
+def test_it_is_exported_and_compressed_as_the_command_line_does(tiny_run: Path, tmp_path: Path) -> None:
+    run = edc_ray.open(str(tiny_run))
+    told = run.export(str(tmp_path / "exported"), "imagefolder", ipc=1, license="mit")
+    assert (tmp_path / "exported" / "README.md").read_text().startswith('---\nlicense: "mit"')
+    assert "images" in told[0]
+    assert "q8" in run.compress("q8", str(tmp_path / "smaller"))
+    assert edc_ray.open(str(tmp_path / "smaller")).verify() == []

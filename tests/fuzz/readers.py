@@ -42,11 +42,10 @@ from edc_ray.artifacts.tables.schema import (
     read_results_table,
     read_statistics_table,
 )
-from edc_ray.artifacts.tables.shared_tables import SharedImage, build_shared_images_table
 from edc_ray.config.load import load_recipe, load_yaml, to_yaml
 from edc_ray.data.condensed.images import read_label_rows
 from edc_ray.data.condensed.label_epochs import LabelEpochs
-from edc_ray.data.condensed.label_tables import decoded_label_rows, encoded_labels_table
+from edc_ray.data.condensed.label_rows import decoded_label_rows, encoded_labels_table
 from edc_ray.data.condensed.shard_files import open_shard
 from edc_ray.data.real.parquet import read_parquet
 from edc_ray.data.real.undecoded import Decoding, MemoryReader, decode_rows
@@ -54,6 +53,7 @@ from edc_ray.errors import ArtifactError
 from edc_ray.models.observers import network_from_bytes, network_to_bytes
 from edc_ray.models.registry import build_network
 from edc_ray.models.weight_files import read_state
+from edc_ray.sharing.export.huggingface import shared_images_table
 from edc_ray.sharing.export.target import export_problems
 from edc_ray.sharing.formats.folders import open_condensed_folder
 from edc_ray.sharing.formats.official_images import open_official_folder
@@ -232,10 +232,8 @@ def _read_official_images(data: bytes) -> Any:
 
 
 def _shared_file() -> bytes:
-    images = [
-        SharedImage(encode_image(_images()[row]), f"{row}.png", row // 2, row % 2) for row in range(COUNT)
-    ]
-    return table_to_bytes(build_shared_images_table(images, NAMES))
+    images = {(row // 2, row % 2): encode_image(_images()[row]) for row in range(COUNT)}
+    return table_to_bytes(shared_images_table(images, NAMES))
 
 
 def _read_shared(data: bytes) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 from edc_ray.core.layers.measured_input import StatisticKernels, measure
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
-from edc_ray.core.recover.matching import Layout, RunningEstimate, pack
+from edc_ray.core.recover.matching import Layout, pack, updated_estimate
 from edc_ray.kernels.cpu.statistics import CompiledKernels, compiled_kernels
 from tests.core.one_layer import matching_loss
 
@@ -56,14 +56,15 @@ def follow(
     kernels: StatisticKernels = TORCH_KERNELS,
     **weights: float,
 ) -> list[Step]:
-    estimate = RunningEstimate(momentum, "zero")
     state: Tensor | None = None
     steps: list[Step] = []
     for batch, class_target in zip(x_NBCHW, class_targets, strict=True):
         x = torch.tensor(batch, requires_grad=True)
         current = LayerStatistics(*measure(x, patch_side, kernels)[1])
         layout = Layout.of({"layer": current})
-        matched, state = estimate.step(state, pack([current]))
+        packed = pack([current])
+        before = torch.zeros_like(packed) if state is None else state
+        matched, state = updated_estimate(before, packed, momentum)
         loss = matching_loss(layout.unpack(matched)["layer"], global_target, class_target, **weights)
         (gradient,) = torch.autograd.grad(loss, x)
         steps.append(Step(loss.item(), gradient, layout.unpack(state)["layer"]))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edc_ray.kernels.cpu.compiler import CACHE_VARIABLE
+from edc_ray.kernels.cpu.library import CACHE_VARIABLE
 
 
 @pytest.fixture

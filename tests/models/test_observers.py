@@ -28,9 +28,7 @@ def data(network: nn.Module) -> bytes:
 
 
 def test_a_read_network_equals_the_written_one_and_is_frozen(network: nn.Module, data: bytes) -> None:
-    read = network_from_bytes(
-        data, name="wrn_16_2", num_classes=3, image_size=8, channels=1, class_names=NAMES
-    )
+    read = network_from_bytes(data, name="wrn_16_2", image_size=8, channels=1, class_names=NAMES)
     assert not read.training
     assert not any(p.requires_grad for p in read.parameters())
     written = network.state_dict()
@@ -62,7 +60,6 @@ def test_info_is_read_without_building(data: bytes) -> None:
         ({"name": "convnet_w32"}, "name of the stored network"),
         ({"image_size": 16}, "image_size"),
         ({"channels": 3}, "channels"),
-        ({"num_classes": 4}, "num_classes"),
     ],
 )
 def test_a_network_for_something_else_is_refused(data: bytes, wanted: dict, message: str) -> None:

@@ -46,7 +46,7 @@ def finished(event: str = "stage_done") -> dict[str, Any]:
 def shown(style: Style, events: list[dict[str, Any]], *, terminal: bool = False) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=100, color_system=None)
     display = ProgressDisplay(style, console)
-    with display.showing():
+    with display.bars:
         for event in events:
             display(event)
     assert isinstance(console.file, io.StringIO)
@@ -101,7 +101,7 @@ def test_the_rate_is_told_in_the_unit_that_reads_best(clock: Clock, seconds: flo
     display._start(started(4))
     clock(seconds)
     display._advance(ended())
-    assert display._rate() == rate
+    assert display.bars.tasks[-1].fields["rate"] == rate
 
 
 def test_live_progress_draws_a_bar_with_the_units_done(clock: Clock) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edc_ray.config.load import load_recipe, with_fields
-from edc_ray.config.methods.values import field_value
 from edc_ray.config.run import RunConfig
 from edc_ray.data.condensed.images import CondensedImages, CondensedViews
 from edc_ray.errors import ConfigError
@@ -41,7 +41,7 @@ def test_a_run_that_grows_keeps_the_blocks_it_began_with_and_its_images() -> Non
     run_until(few, "recover")
     before = image_hashes(few)
     more = tiny_context(root, ipc=3, **FOLLOWING, **THREE)
-    assert [field_value(more.config, name) for name in SIZES] == [100, 1]
+    assert [attrgetter(name)(more.config) for name in SIZES] == [100, 1]
     reports = {report.stage: report for report in run_until(more, "recover")}
     assert (reports["recover"].units_done, reports["recover"].units_reused) == (2, 1)
     assert {slot: sha for slot, sha in image_hashes(more).items() if slot in before} == before
@@ -62,7 +62,7 @@ def test_a_folder_without_images_takes_the_sizes_of_the_new_ipc() -> None:
     root = new_root()
     run_until(tiny_context(root, ipc=1, **FOLLOWING, **ONE), "init")
     more = tiny_context(root, ipc=3, **FOLLOWING, **THREE)
-    assert [field_value(more.config, name) for name in SIZES] == [33, 3]
+    assert [attrgetter(name)(more.config) for name in SIZES] == [33, 3]
 
 
 @pytest.mark.parametrize("recipe", ["cifar100", "tiny_imagenet", "imagenet1k"])

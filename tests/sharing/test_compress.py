@@ -13,7 +13,7 @@ from edc_ray.artifacts.proof.records import Manifest
 from edc_ray.artifacts.storage.layout import RUN_CONFIG, manifest_path, stage_folder
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.data.condensed.images import CondensedImages, CondensedViews
-from edc_ray.data.condensed.label_tables import rounded_by
+from edc_ray.data.condensed.label_rows import rounded_by
 from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.sharing import compress as compress_labels
 from edc_ray.sharing.compress import compress_run

@@ -1,4 +1,4 @@
-"""A stage is added as a newcomer would: a folder with its Stage, and its name in the order of the stages."""
+"""A stage is added as a newcomer would: a folder with its Stage, and a section of the config."""
 
 from __future__ import annotations
 
@@ -89,18 +89,19 @@ assert [one.path for one in find_garbage(context.store, 0, STAGE_NAMES).garbage]
 """
 
 
-def test_a_stage_of_one_folder_and_one_name_is_checked_run_recorded_and_reused(tmp_path: Path) -> None:
+def test_a_stage_of_one_folder_and_one_section_is_checked_run_recorded_and_reused(tmp_path: Path) -> None:
     package = tmp_path / "edc_ray"
     shutil.copytree(ROOT / "edc_ray", package, ignore=shutil.ignore_patterns("__pycache__"))
     folder = package / "stages" / "average"
     folder.mkdir()
     (folder / "__init__.py").touch()
     (folder / "stage.py").write_text(NEW_STAGE, encoding="utf-8")
-    names = package / "config" / "run.py"
-    text = names.read_text(encoding="utf-8")
-    line = 'StageName = Literal["squeeze", "statistics", "init", '
+    sections = package / "config" / "run.py"
+    text = sections.read_text(encoding="utf-8")
+    line = "    recover: RecoverConfig ="
     assert line in text
-    names.write_text(text.replace(line, f'{line}"average", '), encoding="utf-8")
+    added = f"    average: StageSection = StageSection()\n{line}"
+    sections.write_text(text.replace(line, added), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-c", f"COPY = {str(tmp_path)!r}\n{RUN}"],
         cwd=tmp_path,

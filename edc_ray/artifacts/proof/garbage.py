@@ -1,19 +1,20 @@
 """What killed writers leave in a run: temporary files, shards that no record names, pending uploads.
 
-Nobody reads it; it only takes space. A shard that a living writer has just written looks the same. Age tells
-them apart: a writer names a shard in a record right after writing it, and rewrites an unnamed one before it
-relies on it. So whatever a writer relies on is young or named.
+A shard that a living writer has just written looks the same. Age tells them apart: a writer names a shard in
+a record right after writing it, and rewrites an unnamed one before it relies on it. So all that a writer
+relies on is young or named.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from edc_ray.artifacts.proof.manifest import named_paths
+from edc_ray.artifacts.proof.manifest import named_paths, proof_at
 from edc_ray.artifacts.proof.records import Manifest, Record, parse_manifest, parse_record
 from edc_ray.artifacts.storage import layout
 from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
@@ -42,8 +43,8 @@ class Findings:
 
     Args:
         garbage: older than the limit.
-        young: number of things that no record names but that are younger; a writer may be at work on them.
-        left_alone: stage folders that could not be judged, each with the reason.
+        young: number of unnamed things that are younger: a writer may be at work on them.
+        left_alone: stage folders that could not be judged -> the reason.
         lists_uploads: whether the store can list pending uploads.
     """
 
@@ -54,11 +55,7 @@ class Findings:
 
 
 def parse_age(text: str) -> float:
-    """Seconds of an age such as 90s, 30m, 1h or 2d.
-
-    Raises:
-        ConfigError: the text is no age.
-    """
+    """Seconds of an age such as 90s, 30m, 1h or 2d; a ConfigError if it is none."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if found is None:
         raise ConfigError(f"'{text}' is no age", expected="a number and s, m, h or d, such as 30m or 1h")
@@ -66,16 +63,13 @@ def parse_age(text: str) -> float:
 
 
 def find_garbage(store: Store, min_age: float, stages: Iterable[str]) -> Findings:
-    """What may be removed from a run, and from the runs of its sweep.
+    """What may be removed from a run, and from the runs of its sweep; `stages`: the names of all.
 
-    Args:
-        store: of the run.
-        min_age: in seconds by the store's clock. Younger files are kept, and files of unknown age.
-        stages: names of all stages.
+    Files younger than `min_age`, in seconds by the store's clock, are kept, and files of unknown age.
 
     Raises:
-        ArtifactError: the store cannot be read, a folder of a stage is a symbolic link, or something was
-            written by a newer version.
+        ArtifactError: the store cannot be read, a folder of a stage is a symbolic link, or a newer version
+            wrote something.
     """
     # A file written later is not in this list; a file named later is young.
     paths = store.list()
@@ -83,26 +77,21 @@ def find_garbage(store: Store, min_age: float, stages: Iterable[str]) -> Finding
     folders = {layout.stage_folder(stage) for stage in stages}
     found = _stage_folders(paths, folders)
     if store.is_local:
-        _refuse_links(store, [path for _, path in candidates], folders.union(found))
+        judged = folders.union(found)
+        judged |= {layout.records_folder(folder) for folder in judged}
+        for folder in sorted(judged | {path.rpartition("/")[0] for _, path in candidates} - {""}):
+            refuse_linked_folder(store.url, folder)
     uploads, left_alone = store.pending_uploads(), {}
     for folder in found:
         try:
             candidates += [(ORPHAN, path) for path in _orphans(store, folder, paths)]
         except _UnknownNamesError as error:
             left_alone[folder] = f"{error} cannot be read, so it is not known what it names"
-    now, garbage, young = time.time(), [], 0
-    for kind, path in candidates:
-        modified = store.modified(path)
-        if modified is not None and now - modified >= min_age:
-            garbage.append(Garbage(kind, path, now - modified))
-        else:
-            young += 1
-    for upload in uploads or ():
-        if now - upload.begun >= min_age:
-            garbage.append(Garbage(PENDING, upload.path, now - upload.begun, upload))
-        else:
-            young += 1
-    return Findings(tuple(garbage), young, left_alone, uploads is not None)
+    now = time.time()
+    unnamed = [Garbage(kind, path, now - _modified(store, path)) for kind, path in candidates]
+    unnamed += [Garbage(PENDING, upload.path, now - upload.begun, upload) for upload in uploads or ()]
+    old = tuple(one for one in unnamed if one.age >= min_age)
+    return Findings(old, len(unnamed) - len(old), left_alone, uploads is not None)
 
 
 def remove_garbage(store: Store, garbage: Iterable[Garbage], min_age: float) -> list[Garbage]:
@@ -111,7 +100,7 @@ def remove_garbage(store: Store, garbage: Iterable[Garbage], min_age: float) -> 
     for one in garbage:
         if one.upload is not None:
             store.abort_upload(one.upload)
-        elif (modified := store.modified(one.path)) is None or time.time() - modified < min_age:
+        elif time.time() - _modified(store, one.path) < min_age:
             continue
         else:
             store.delete(one.path)
@@ -119,11 +108,10 @@ def remove_garbage(store: Store, garbage: Iterable[Garbage], min_age: float) -> 
     return removed
 
 
-def _refuse_links(store: Store, leftovers: list[str], folders: set[str]) -> None:
-    """A file behind a link has another name too, and something may need it under that name."""
-    folders = folders | {layout.records_folder(folder) for folder in folders}
-    for folder in sorted(folders | {path.rpartition("/")[0] for path in leftovers} - {""}):
-        refuse_linked_folder(store.url, folder)
+def _modified(store: Store, path: str) -> float:
+    """Seconds since 1970. If the store does not say, infinity: the file then counts as young."""
+    modified = store.modified(path)
+    return math.inf if modified is None else modified
 
 
 class _UnknownNamesError(Exception):
@@ -137,10 +125,8 @@ def _stage_folders(paths: list[str], stages: set[str]) -> list[str]:
         folder, _, name = path.rpartition("/")
         if name == layout.RUN_CONFIG and layout.join_path(folder, layout.RUN_DATA) in files:
             found.update(layout.join_path(folder, stage) for stage in stages)
-        if name == layout.MANIFEST_NAME:
-            found.add(folder)
-        elif name.endswith(".json") and folder.rpartition("/")[2] == layout.RECORDS_FOLDER:
-            found.add(folder.rpartition("/")[0])
+        if proof := proof_at(path):
+            found.add(proof[0])
     return sorted(folder for folder in found if folder.rpartition("/")[2] in stages)
 
 
@@ -148,7 +134,7 @@ def _orphans(store: Store, folder: str, paths: list[str]) -> list[str]:
     """Shards that no record names, and records that a later manifest left out, of one stage."""
     manifest_path, records_folder = layout.manifest_path(folder), f"{layout.records_folder(folder)}/"
     manifest = _parsed(store, manifest_path, parse_manifest)
-    named = _named(folder, manifest_path, manifest.records if manifest else ())
+    named = {manifest_path, *named_paths(folder, manifest.records if manifest else ())}
     mine = [path for path in paths if path.startswith(f"{folder}/")]
     records = {path for path in mine if path.startswith(records_folder) and path.endswith(".json")}
     outdated = set()
@@ -159,7 +145,7 @@ def _orphans(store: Store, folder: str, paths: list[str]) -> list[str]:
         if manifest is not None and _is_left_out(store, path, manifest_path, folder):
             outdated.add(path)
         else:
-            named |= _named(folder, path, (record,))
+            named |= named_paths(folder, [record])
     shards = {
         path
         for path in mine
@@ -187,10 +173,3 @@ def _parsed(store: Store, path: str, parse: Any) -> Any:
     if found is None:
         raise _UnknownNamesError(path)
     return found
-
-
-def _named(folder: str, path: str, records: Iterable[Record]) -> set[str]:
-    try:
-        return {layout.manifest_path(folder), *named_paths(folder, records)}
-    except ValueError:  # a unit key that is no file name: only a forger writes one
-        raise _UnknownNamesError(path) from None

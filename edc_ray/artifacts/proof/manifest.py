@@ -1,8 +1,7 @@
-"""What proves that work is done: a record for each work unit, a manifest for each stage.
+"""What proves work done: a record for each work unit, a manifest for each stage. Both are small JSON files.
 
-A file's existence proves nothing. A record is written after the shards of its unit and names their sizes and
-hashes; if they agree, the unit is done. A manifest is written after all records; if it exists, the stage is
-done. Both are small JSON files.
+A shard that exists proves nothing. A record is written after the shards of its unit and names their sizes and
+hashes. If they agree, the unit is done. A manifest is written after all records; it proves the stage done.
 """
 
 from __future__ import annotations
@@ -12,14 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edc_ray.artifacts.proof.records import (
-    Manifest,
-    Record,
-    ShardInfo,
-    parse_manifest,
-    parse_record,
-    to_json,
-)
+from edc_ray.artifacts.proof.records import Manifest, Record, ShardInfo, parse_manifest, parse_record, to_json
 from edc_ray.artifacts.storage import layout
 from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
 from edc_ray.artifacts.storage.store import Store
@@ -47,29 +39,25 @@ def write_unit(
     seconds: float = 0.0,
     *,
     environment: Mapping[str, Any] | None = None,
-    stage: str | None = None,
 ) -> Record:
     """Store the result of a unit: its shards first, its record last.
 
     Args:
-        store: of the run.
-        stage_folder: see `layout.stage_folder`.
         unit_key: names the record; unique in the stage.
         fingerprint: of the stage's config and inputs.
         shards: file name below the stage folder -> (content, rows).
         meta: small JSON values about the unit.
         seconds: time the unit took.
         environment: versions, hardware, commit.
-        stage: name of the stage; by default that of the folder.
 
     Returns:
         The record in the store: another writer's, if a valid one with this fingerprint was there first.
 
     Raises:
-        ArtifactError: something cannot be written, or other writers keep replacing it with other bytes.
+        ArtifactError: it cannot be written, or other writers keep replacing it with other bytes.
     """
     infos = tuple(ShardInfo(name, len(data), _sha256(data), rows) for name, (data, rows) in shards.items())
-    name = stage or layout.stage_of(stage_folder)
+    name = layout.stage_of(stage_folder)
     record = Record(
         name, unit_key, fingerprint, infos, dict(meta or {}), float(seconds), dict(environment or {})
     )
@@ -88,7 +76,7 @@ def write_unit(
 def _write_once(
     store: Store, stage_folder: str, record: Record, contents: Mapping[str, bytes]
 ) -> Record | None:
-    """The stored record after writing a unit; None if another writer replaced a part of it meanwhile."""
+    """The stored record after writing a unit. None: another writer replaced a part of it meanwhile."""
     path = layout.record_path(stage_folder, record.unit)
     replaced = False
     for file_name, data in contents.items():
@@ -113,6 +101,26 @@ def _write_once(
     return read_record(store, stage_folder, record.unit, record.fingerprint) if replaced else record
 
 
+def copy_units(
+    source: Store, source_folder: str, records: Iterable[Record], dest: Store, folder: str
+) -> list[Record]:
+    """Copy the units of a stage to a folder of another store, unless they are there already."""
+    copied = []
+    for record in records:
+        held = read_record(dest, folder, record.unit, record.fingerprint)
+        if held is None:
+            shards = {
+                shard.path.rpartition("/")[2]: (read_shard(source, source_folder, shard), shard.rows)
+                for shard in record.shards
+            }
+            held = write_unit(
+                dest, folder, record.unit, record.fingerprint, shards, record.meta, record.seconds,
+                environment=record.environment,
+            )  # fmt: skip
+        copied.append(held)
+    return copied
+
+
 def read_record(store: Store, stage_folder: str, unit_key: str, fingerprint: str) -> Record | None:
     """The record of a unit if it is done, else None. Reads all bytes of the unit's shards.
 
@@ -127,11 +135,7 @@ def read_record(store: Store, stage_folder: str, unit_key: str, fingerprint: str
 
 
 def read_shard(store: Store, stage_folder: str, shard: ShardInfo) -> bytes:
-    """Content of a shard that a record or manifest names.
-
-    Raises:
-        ArtifactError: it is missing or its bytes are not the recorded ones.
-    """
+    """Content of a shard; an ArtifactError if it is missing or its bytes are not the recorded ones."""
     path = layout.join_path(stage_folder, shard.path)
     data = store.read(path, limit=shard.bytes)
     if problem := _mismatch(data, shard):
@@ -150,19 +154,18 @@ def write_manifest(
     config_digest: str = "",
     meta: Mapping[str, Any] | None = None,
     environment: Mapping[str, Any] | None = None,
-    stage: str | None = None,
 ) -> Manifest:
     """Declare a stage complete. The last thing a stage writes.
 
     Args:
         records: of all units, in plan order, as `write_unit` and `read_record` returned them. Each is
-            compared with the stored one, so that the manifest names only what is there.
+            compared with the stored one, so the manifest names only what is there.
 
     Raises:
         ArtifactError: a unit's record or shard is no longer in the store.
     """
     settled = tuple(_settled(store, stage_folder, record) for record in records)
-    name = stage or layout.stage_of(stage_folder)
+    name = layout.stage_of(stage_folder)
     manifest = Manifest(
         name, fingerprint, config_digest, dict(dataset), settled, dict(meta or {}), dict(environment or {})
     )
@@ -171,10 +174,10 @@ def write_manifest(
 
 
 def remove_unnamed(store: Store, stage_folder: str, records: Iterable[Record]) -> None:
-    """Delete the shards and records of a stage that its manifest does not name.
+    """Delete the shards and records of a stage that its manifest does not name: units of an earlier plan.
 
-    They belong to units of an earlier plan, such as a last block that was shorter. A program that reads all
-    files of the folder would read their rows twice. Records go first: none may name a file that is gone.
+    A program that reads the whole folder would read their rows twice. Records go first: none may name a file
+    that is gone.
     """
     kept = {layout.manifest_path(stage_folder), *named_paths(stage_folder, records)}
     unnamed = [path for path in store.list(stage_folder) if path not in kept]
@@ -193,11 +196,7 @@ def named_paths(stage_folder: str, records: Iterable[Record]) -> set[str]:
 
 
 def read_manifest(store: Store, stage_folder: str) -> Manifest | None:
-    """The manifest of a complete stage, or None.
-
-    Raises:
-        ArtifactError: it is damaged or was made by a newer version.
-    """
+    """The manifest of a complete stage, or None. Damage or a newer version: an ArtifactError."""
     path = layout.manifest_path(stage_folder)
     data = store.read_if_there(path, limit=MAX_JSON_BYTES)
     if data is None:
@@ -209,42 +208,28 @@ def read_manifest(store: Store, stage_folder: str) -> Manifest | None:
     return manifest
 
 
-def manifest_is_intact(store: Store, manifest: Manifest, stage_folder: str | None = None) -> bool:
-    """Whether every shard of a manifest is there with the recorded bytes. Reads them all.
-
-    Args:
-        store: of the run.
-        manifest: as read.
-        stage_folder: by default that of the manifest's stage.
-    """
-    folder = layout.stage_folder(manifest.stage) if stage_folder is None else stage_folder
+def manifest_is_intact(store: Store, manifest: Manifest) -> bool:
+    """Whether every shard of a stage of the run is there with the recorded bytes. Reads them all."""
+    folder = layout.stage_folder(manifest.stage)
     return all(_shard_problem(store, folder, shard) is None for shard in manifest.shards)
 
 
 def verify_run(store: Store) -> list[Problem]:
-    """Compare the files of a run with its records and manifests.
-
-    Returns:
-        One problem for each damaged file. Damage never raises.
+    """Compare the files of a run with its records and manifests: one problem for each damaged file.
 
     Raises:
-        ArtifactError: the store cannot be listed.
+        ArtifactError: the store cannot be listed. Damage never raises.
     """
     problems: dict[str, Problem] = {}
     for path in store.list():
-        if proof := _proof(path):
+        if proof := proof_at(path):
             for problem in _problems_of(store, path, *proof):
                 problems.setdefault(problem.path, problem)
     return [problems[path] for path in sorted(problems)]
 
 
-def is_proof(path: str) -> bool:
-    """Whether a path is that of a manifest or record."""
-    return _proof(path) is not None
-
-
-def _proof(path: str) -> tuple[str, Any] | None:
-    """The stage folder of a manifest or record, and what parses it."""
+def proof_at(path: str) -> tuple[str, Any] | None:
+    """The stage folder of a manifest or record, and the function that parses it; None if it is neither."""
     folder, _, name = path.rpartition("/")
     if name == layout.MANIFEST_NAME:
         return folder, parse_manifest
@@ -267,22 +252,15 @@ def _problems_of(store: Store, path: str, stage_folder: str, parse: Any) -> list
 
 def _settled(store: Store, stage_folder: str, record: Record) -> Record:
     """The stored record: the given one, or that of another writer of the same unit."""
-    sizes_agree = all(_size_agrees(store, stage_folder, shard) for shard in record.shards)
-    if sizes_agree and _stored_record(store, stage_folder, record.unit) == _as_stored(record):
+    paths = {layout.join_path(stage_folder, shard.path): shard.bytes for shard in record.shards}
+    sizes_agree = all(store.size(path) == size for path, size in paths.items())
+    as_stored = parse_record(to_json(record), "")  # a tuple in meta comes back as a list
+    if sizes_agree and _stored_record(store, stage_folder, record.unit) == as_stored:
         return record
     if other := read_record(store, stage_folder, record.unit, record.fingerprint):
         return other
     where = store.join(layout.records_folder(stage_folder))
     raise ArtifactError(f"{record.stage}: unit '{record.unit}' is no longer in {where}", next="run it again")
-
-
-def _as_stored(record: Record) -> Record | None:
-    return parse_record(to_json(record), "")  # a tuple in meta comes back as a list
-
-
-def _size_agrees(store: Store, stage_folder: str, shard: ShardInfo) -> bool:
-    path = layout.join_path(stage_folder, shard.path)
-    return store.exists(path) and store.size(path) == shard.bytes
 
 
 def _shard_problem(store: Store, stage_folder: str, shard: ShardInfo) -> str | None:

@@ -1,14 +1,20 @@
-"""Records and manifests as values and as JSON. Anyone may have written the JSON, so each field is checked."""
+"""Records and manifests as values and as JSON. Anyone may have written the JSON, so each field is checked.
+
+Any JSON value may stand in `meta` and `dataset`. Only what a reader uses is checked, and only if it is there.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from itertools import pairwise
+from typing import Annotated, Any
 
-from edc_ray.artifacts.proof.record_facts import check_epochs, check_record_meta, check_stage_facts
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StrictInt, TypeAdapter
+
 from edc_ray.artifacts.storage.layout import is_inside, is_key
 from edc_ray.errors import ArtifactError
 
@@ -17,26 +23,52 @@ SCHEMA_VERSION = 1
 _DIGEST = "sha256"
 # What damaged or hostile JSON makes Python raise, besides our own errors.
 _DAMAGE = (ValueError, TypeError, KeyError, RecursionError, OverflowError)
-_OF_BOTH: dict[str, type] = {
-    "stage": str,
-    "fingerprint": str,
-    "meta": dict,
-    "environment": dict,
-    "schema_version": int,
-}
-_OF_RECORD = _OF_BOTH | {"unit": str}
-_OF_MANIFEST = _OF_BOTH | {"config_digest": str, "dataset": dict}
-_OF_SHARD: dict[str, type] = {"path": str, "bytes": int, "sha256": str, "rows": int}
+_MAX_EPOCHS = 2**20
+_LEAST_STD = 1e-6  # pixels are divided by it
+_Count = Annotated[StrictInt, Field(ge=0)]
+
+
+class _UnitFacts(BaseModel):
+    """The first and last epoch of a unit; label, ipc id and hash of each of its images."""
+
+    epochs: tuple[_Count, _Count] = (0, 0)
+    image_sha256: list[tuple[_Count, _Count, str]] = Field(default_factory=list)
+
+
+class _StageFacts(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    class_names: list[str] | None = None
+    mean: list[FiniteFloat] | None = None
+    std: list[Annotated[FiniteFloat, Field(ge=_LEAST_STD)]] | None = None
+
+
+def _checked_by(is_sound: Callable[[str], bool]) -> AfterValidator:
+    def check(text: str) -> str:
+        if not is_sound(text):
+            raise ValueError(f"{text} is no name of a unit, or leads out of the folder")
+        return text
+
+    return AfterValidator(check)
+
+
+def _checked_meta(meta: dict[str, Any]) -> dict[str, Any]:
+    facts = _UnitFacts.model_validate(meta)
+    first, last = facts.epochs
+    if not first <= last < _MAX_EPOCHS:
+        raise ValueError(f"epochs {first} to {last} of a unit")
+    _refuse_twice([image[:2] for image in facts.image_sha256])
+    return meta
 
 
 @dataclass(frozen=True)
 class ShardInfo:
     """One file. `path` is relative to the folder of its stage."""
 
-    path: str
-    bytes: int
+    path: Annotated[str, _checked_by(is_inside)]
+    bytes: _Count
     sha256: str
-    rows: int
+    rows: _Count
 
 
 @dataclass(frozen=True)
@@ -44,13 +76,13 @@ class Record:
     """Proof that one work unit is done. `environment`: the versions, hardware and commit that made it."""
 
     stage: str
-    unit: str
+    unit: Annotated[str, _checked_by(is_key)]
     fingerprint: str
     shards: tuple[ShardInfo, ...]
-    meta: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
+    meta: Annotated[dict[str, Any], AfterValidator(_checked_meta)] = field(default_factory=dict)
+    seconds: FiniteFloat = 0.0
     environment: dict[str, Any] = field(default_factory=dict)
-    schema_version: int = SCHEMA_VERSION
+    schema_version: StrictInt = SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
@@ -58,13 +90,12 @@ class Manifest:
     """Proof that a stage is complete, with all that a reader needs to know about it.
 
     Args:
-        stage: name of the stage.
         fingerprint: hash of everything that changes its result.
         config_digest: hash of the run's resolved config.
         dataset: {"name": ..., "class_names": [...]}.
         records: of all units, in plan order.
         meta: JSON values for readers, such as mean and std.
-        environment: versions, hardware and commit that made the units; several values if they differ.
+        environment: as of the records; several values if they differ.
     """
 
     stage: str
@@ -74,7 +105,7 @@ class Manifest:
     records: tuple[Record, ...]
     meta: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
-    schema_version: int = SCHEMA_VERSION
+    schema_version: StrictInt = SCHEMA_VERSION
 
     @property
     def shards(self) -> tuple[ShardInfo, ...]:
@@ -95,7 +126,7 @@ def to_json(value: Record | Manifest) -> bytes:
 def parse_record(data: bytes, url: str) -> Record | None:
     """A record from its JSON, or None if it is none. A newer version: an ArtifactError naming `url`."""
     try:
-        return _record(_versioned(data, url))
+        return _RECORD.validate_python(_versioned(data, url))
     except _DAMAGE:
         return None
 
@@ -103,22 +134,25 @@ def parse_record(data: bytes, url: str) -> Record | None:
 def parse_manifest(data: bytes, url: str) -> Manifest | None:
     """A manifest from its JSON, or None if it is none. A newer version: an ArtifactError naming `url`."""
     try:
-        raw = _versioned(data, url)
-        records = tuple(map(_record, _typed(raw, "records", list)))
-        manifest = Manifest(**_all_typed(raw, _OF_MANIFEST), records=records)
-        check_stage_facts(manifest.meta, manifest.dataset)
+        manifest = _MANIFEST.validate_python(_versioned(data, url))
+        _StageFacts.model_validate(manifest.meta | {"class_names": manifest.dataset.get("class_names")})
         _refuse_twice([record.unit for record in manifest.records])
         _refuse_twice([shard.path for shard in manifest.shards])
         if manifest.stage == "relabel":
-            check_epochs([record.meta["epochs"] for record in manifest.records])
+            epochs = sorted(record.meta["epochs"] for record in manifest.records)
+            if any(first <= last for (_, last), (first, _) in pairwise(epochs)):
+                raise ValueError("two units of one epoch")
         return manifest
     except _DAMAGE:
         return None
 
 
+_RECORD, _MANIFEST = TypeAdapter(Record), TypeAdapter(Manifest)
+
+
 def _versioned(data: bytes, url: str) -> dict[str, Any]:
     raw = json.loads(data, parse_float=_finite, parse_constant=_finite)
-    version = _typed(raw, "schema_version", int)
+    version = raw["schema_version"]
     if version > SCHEMA_VERSION:
         raise ArtifactError(
             f"{url} was written by a newer edc-ray",
@@ -138,42 +172,14 @@ def _digest(tree: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(tree, allow_nan=False, **options).encode()).hexdigest()
 
 
-def _record(raw: dict[str, Any]) -> Record:
-    values = _all_typed({"environment": {}} | raw, _OF_RECORD)  # absent in the first runs
-    shards = tuple(map(_shard, _typed(raw, "shards", list)))
-    record = Record(**values, shards=shards, seconds=_finite(raw["seconds"]))
-    if not is_key(record.unit):
-        raise ValueError("a unit key that is no plain name")
-    check_record_meta(record.meta)
-    return record
-
-
-def _shard(raw: dict[str, Any]) -> ShardInfo:
-    shard = ShardInfo(**_all_typed(raw, _OF_SHARD))
-    if not is_inside(shard.path) or shard.bytes < 0 or shard.rows < 0:
-        raise ValueError("a shard outside of its folder, or of negative size")
-    return shard
-
-
-def _finite(value: Any) -> float:
-    """A number of JSON; Python's reader would also take NaN, Infinity and 1e400."""
+def _finite(value: str) -> float:
+    """A number of JSON. Python's reader would also take NaN, Infinity and 1e400."""
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"{value} is no number of JSON")
     return number
 
 
-def _refuse_twice(names: list[str]) -> None:
+def _refuse_twice(names: Sequence[Any]) -> None:
     if len(set(names)) < len(names):
-        raise ValueError("a unit or shard is named twice")
-
-
-def _all_typed(raw: dict[str, Any], kinds: dict[str, type]) -> dict[str, Any]:
-    return {name: _typed(raw, name, kind) for name, kind in kinds.items()}
-
-
-def _typed(raw: dict[str, Any], name: str, kind: type) -> Any:
-    value = raw[name]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f"{name} is not {kind.__name__}")
-    return value
+        raise ValueError("an image, a unit or a shard is named twice")

@@ -69,11 +69,7 @@ def records_folder(folder: str) -> str:
 
 
 def record_path(folder: str, unit_key: str) -> str:
-    """Path of a unit's record.
-
-    Raises:
-        ValueError: the key is not a plain file name.
-    """
+    """Path of a unit's record; a ValueError if the key is not a plain file name."""
     if not is_key(unit_key):
         raise ValueError(f"a unit key is made of letters, digits and . _ = + -, got {unit_key!r}")
     return join_path(records_folder(folder), f"{unit_key}.json")
@@ -92,9 +88,8 @@ def epochs_key(first_epoch: int, last_epoch: int) -> str:
 def network_key(name: str) -> str:
     """A network's name as a part of a file's name: `timm:resnet18` becomes `timm=3Aresnet18`.
 
-    Letters, digits and . _ - stay. Any other byte of UTF-8 becomes = and two hexadecimal digits, as in
-    quoted-printable. So no two names share a key, and `urllib.parse.unquote(key.replace("=", "%"))` gives the
-    name back.
+    Letters, digits and . _ - stay. Any other byte of UTF-8 becomes = and two hexadecimal digits. So no two
+    names share a key, and `urllib.parse.unquote(key.replace("=", "%"))` gives the name back.
     """
     return "".join(chr(byte) if chr(byte) in _PLAIN else f"={byte:02X}" for byte in name.encode())
 

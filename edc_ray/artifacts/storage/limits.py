@@ -37,11 +37,7 @@ def most_decoded(stored: int) -> int:
 
 
 def refuse_inflated(claimed: int, stored: int) -> None:
-    """Refuse a size that no file of so many bytes honestly has.
-
-    Raises:
-        ValueError: `claimed` is negative, above MAX_DECODED_BYTES, or too many times `stored`.
-    """
+    """Refuse by a ValueError a size that no honest file of so many bytes has: see `most_decoded`."""
     if claimed < 0 or claimed > most_decoded(stored):
         raise ValueError(f"{stored} bytes that claim to be {claimed}")
 
@@ -51,17 +47,13 @@ class TooManyPixelsError(ValueError):
 
 
 def refuse_large_image(width: int, height: int) -> None:
-    """Refuse an image before its pixels are decoded.
-
-    Raises:
-        TooManyPixelsError: more than MAX_IMAGE_PIXELS.
-    """
+    """Refuse an image by a TooManyPixelsError, before its pixels are decoded."""
     if width * height > MAX_IMAGE_PIXELS:
         raise TooManyPixelsError(f"{width}x{height} pixels are more than {MAX_IMAGE_PIXELS}")
 
 
 def refuse_inflated_zip(members: Iterable[zipfile.ZipInfo], stored: int) -> None:
-    """As `refuse_inflated`, for the members of a zip. Members that overlap are counted each."""
+    """As `refuse_inflated`, for the members of a zip. Each member counts, even if they overlap."""
     refuse_inflated(sum(member.file_size for member in members), stored)
 
 
@@ -69,8 +61,7 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     """The content of a member. No more is unpacked than the zip's directory states.
 
     Raises:
-        ValueError: it is cut short, or it is packed in a way that cannot be unpacked in parts.
-        zipfile.BadZipFile, zlib.error: it is damaged.
+        ValueError, zipfile.BadZipFile, zlib.error: it is damaged, or cannot be unpacked in parts.
     """
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{member.filename} is packed by the method {member.compress_type}")

@@ -16,11 +16,8 @@ _NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 def publish_local(full: str, data: bytes, *, replace: bool) -> bool:
     """Write under a temporary name, sync, then take the name `full` by a link, or a rename with `replace`.
 
-    Returns:
-        Whether it was written. False: a file of this name exists, and stays as it is.
-
-    Raises:
-        OSError: it cannot be written. Nothing is left behind.
+    Returns whether it was written. False: a file of this name exists, and stays as it is. An OSError leaves
+    nothing behind.
     """
     folder, name = os.path.split(full)
     _make_folder(folder)
@@ -72,9 +69,6 @@ def refuse_linked_folder(root: str, folder: str) -> None:
     """Refuse a folder of a store that is, or lies behind, a symbolic link.
 
     The files behind the link have another name too, and something may need them under that name.
-
-    Raises:
-        ArtifactError: names the link.
     """
     place = root
     for part in folder.split("/"):
@@ -91,10 +85,7 @@ def refuse_linked_folder(root: str, folder: str) -> None:
 def refuse_way_out(root: str, full: str) -> None:
     """Refuse a symbolic link in a store that leads out of it. The root itself may be a link.
 
-    A file outside may belong to somebody else: it must be neither copied nor deleted.
-
-    Raises:
-        ArtifactError: `full` lies elsewhere.
+    A file outside may belong to somebody else. It must be neither copied nor deleted.
     """
     target, inside = os.path.realpath(full), os.path.realpath(root)
     if not target.startswith(inside.rstrip("/") + "/"):

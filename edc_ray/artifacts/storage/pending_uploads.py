@@ -16,14 +16,9 @@ class PendingUpload:
 
 
 def pending_uploads(fs: Any, root: str) -> list[PendingUpload] | None:
-    """All pending uploads below a folder, in the order of the server.
+    """All pending uploads below a folder of an fsspec file system, in the order of the server.
 
-    Args:
-        fs: an fsspec file system.
-        root: the folder, as that file system names it.
-
-    Returns:
-        None if the file system is not S3. Others cannot list what they keep of a broken upload.
+    None if it is not S3: others cannot list what they keep of a broken upload.
     """
     if not hasattr(fs, "list_multipart_uploads"):
         return None
@@ -44,10 +39,6 @@ def pending_uploads(fs: Any, root: str) -> list[PendingUpload] | None:
 
 
 def abort_upload(fs: Any, full: str, upload: PendingUpload) -> None:
-    """Give up an upload to S3. `full`: the name that it was to get.
-
-    Raises:
-        FileNotFoundError: it has ended.
-    """
+    """Give up an upload to S3 under the name `full`; a FileNotFoundError if it has ended."""
     bucket, key, _ = fs.split_path(full)
     fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload.upload_id)

@@ -1,9 +1,9 @@
 """Bytes under names, anywhere fsspec reaches. A name holds its whole content or does not exist.
 
-Local files are written under a temporary name, synced and then linked or renamed, because fsspec's own
-exclusive write is not safe against a crash. Object stores take the whole content in one call. S3 takes it in
-one request if it can: some servers (Ceph 16) ignore the condition of an upload in parts, so that a second
-writer replaces the first, and a writer killed between two parts leaves them behind.
+Local files are written under a temporary name, synced, then linked or renamed: fsspec's own exclusive write
+is not safe against a crash. Object stores take the whole content in one call, S3 in one request if it can.
+Some S3 servers (Ceph 16) ignore the condition of an upload in parts, so a second writer replaces the first,
+and a writer killed between two parts leaves them behind.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import errno
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
-from fsspec.implementations.cache_mapper import AbstractCacheMapper
 from fsspec.implementations.cached import SimpleCacheFileSystem
 
 from edc_ray.artifacts.storage.layout import is_inside
@@ -42,16 +43,6 @@ _EXTRAS = {
 }
 
 
-class _Named(AbstractCacheMapper):
-    """Gives every copy this name."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __call__(self, path: str) -> str:
-        return self._name
-
-
 @dataclass(frozen=True)
 class Store:
     """A folder at a URL. Picklable: a worker opens the file system again.
@@ -59,9 +50,9 @@ class Store:
     Args:
         url: made by `open_store`: an absolute path for local files, else a URL.
         options: fsspec's storage options; never shown, stored or logged.
-        is_ours: it is the folder of the run that this program carries out. Its Parquet files are read without
-            the reader process (`tables.reader_process`) where their bytes agree with their records. A folder
-            that was opened by its URL may be anybody's, and so may the hashes in it.
+        is_ours: the folder of the run that this program carries out. Its Parquet files are read without the
+            reader process (`tables.reader_process`), once their bytes agree with their records. Anybody may
+            have filled a folder that was opened by its URL, and may have written the hashes in it.
     """
 
     url: str
@@ -73,15 +64,15 @@ class Store:
         return "://" not in self.url
 
     def join(self, path: str) -> str:
-        """Full URL of a relative path."""
-        return f"{self.url.rstrip('/')}/{_checked(path)}"
+        """Full URL of a relative path. Anyone may have written the manifest that names it."""
+        if not is_inside(path):
+            raise ArtifactError(
+                f"{path!r} is not a path inside the store", expected="a relative path without '..'"
+            )
+        return f"{self.url.rstrip('/')}/{path}"
 
     def read(self, path: str, *, limit: int | None = None) -> bytes:
-        """Whole content of a file.
-
-        Raises:
-            ArtifactError: it is missing, cannot be read, or has more than `limit` bytes.
-        """
+        """Whole content of a file; an ArtifactError if it is missing. See `read_if_there`."""
         data = self.read_if_there(path, limit=limit)
         if data is None:
             raise ArtifactError(f"{self.join(path)} is missing")
@@ -90,75 +81,55 @@ class Store:
     def read_if_there(self, path: str, *, limit: int | None = None) -> bytes | None:
         """Whole content of a file; None if it is missing, or has just gone.
 
-        Args:
-            path: relative to the store.
-            limit: in bytes. At most one byte more is fetched.
-
         Raises:
-            ArtifactError: it cannot be read, or has more than `limit` bytes.
+            ArtifactError: it cannot be read, or has more than `limit` bytes. At most one more is fetched.
         """
         if self.is_local:
-            info = self._info(path)
-            if info is None:
+            size = self.size(path)
+            if size is None:
                 return None  # or a pipe or device, whose reading might never end
-            _refuse_large(self.join(path), int(info["size"]), limit)
+            _refuse_large(self.join(path), size, limit)
         fs, full = self._locate(path)
         try:
             data = fs.cat_file(full, end=None if limit is None or self.is_local else limit + 1)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except Exception as error:  # each file system has exceptions of its own
-            if limit is not None and not self.is_local and self.exists(path) and self.size(path) == 0:
+            if limit is not None and not self.is_local and self.size(path) == 0:
                 return b""  # S3 refuses a range of an empty file
             raise self._failure("read", path, error) from error
         _refuse_large(self.join(path), len(data), limit)
         return data
 
     def holds(self, path: str, data: bytes) -> bool:
-        """Whether a file is there and has this content. A file of another size is not read.
-
-        Raises:
-            ArtifactError: it cannot be read.
-        """
-        info = self._info(path)
-        return (
-            info is not None
-            and int(info["size"]) == len(data)
-            and self.read_if_there(path, limit=len(data)) == data
-        )
+        """Whether a file has this content. A file of another size is not read."""
+        return self.size(path) == len(data) and self.read_if_there(path, limit=len(data)) == data
 
     def copy(self, path: str, folder: str, name: str) -> str:
         """Path of a local copy, `name` in `folder`; fetched unless there is one. Its bytes are not checked.
 
         fsspec's simplecache makes it: its filecache keeps an index, which it may unpickle.
-
-        Raises:
-            ArtifactError: it is missing or cannot be read.
         """
         fs, full = self._locate(path)
-        options: dict[str, Any] = {"fs": fs, "cache_storage": folder, "cache_mapper": _Named(name)}
-        try:
-            SimpleCacheFileSystem(**options, skip_instance_cache=True).open(full).close()
-        except FileNotFoundError as error:
-            raise ArtifactError(f"{self.join(path)} is missing") from error
-        except Exception as error:
-            raise self._failure("read", path, error) from error
+        options: dict[str, Any] = {"fs": fs, "cache_storage": folder, "cache_mapper": lambda _: name}
+        with self._naming("read", path):
+            try:
+                SimpleCacheFileSystem(**options, skip_instance_cache=True).open(full).close()
+            except FileNotFoundError as error:
+                raise ArtifactError(f"{self.join(path)} is missing") from error
         return os.path.join(folder, name)
 
     def exists(self, path: str) -> bool:
         """Whether a file (not a folder) has this name."""
-        return self._info(path) is not None
+        return self.size(path) is not None
 
-    def size(self, path: str) -> int:
-        """Bytes of a file.
-
-        Raises:
-            ArtifactError: it is missing or cannot be read.
-        """
-        info = self._info(path)
-        if info is None:
-            raise ArtifactError(f"{self.join(path)} is missing")
-        return int(info["size"])
+    def size(self, path: str) -> int | None:
+        """Bytes of a file; None if it is missing."""
+        fs, full = self._locate(path)
+        fs.invalidate_cache()  # other processes write too
+        with self._naming("look for", path), suppress(FileNotFoundError, NotADirectoryError):
+            info = fs.info(full)
+            return int(info["size"]) if info["type"] == "file" else None
 
     def list(self, folder: str = "") -> list[str]:
         """Sorted relative paths of all files below a folder, without temporary ones."""
@@ -169,26 +140,16 @@ class Store:
         return [path for path in self._walk(folder) if _is_temporary(path)]
 
     def pending_uploads(self) -> list[PendingUpload] | None:
-        """Unfinished uploads in parts below this folder; None: the store has no such uploads.
-
-        Raises:
-            ArtifactError: they cannot be listed.
-        """
+        """Unfinished uploads in parts below this folder; None: the store has no such uploads."""
         fs = self._file_system()
-        try:
+        with self._naming("list the pending uploads of", ""):
             return pending_uploads(fs, fs._strip_protocol(self.url))
-        except Exception as error:
-            raise self._failure("list the pending uploads of", "", error) from error
 
     def abort_upload(self, upload: PendingUpload) -> None:
         """Give up a pending upload and its parts. Nothing happens if it has ended."""
         fs, full = self._locate(upload.path)
-        try:
+        with self._naming("abort the upload of", upload.path), suppress(FileNotFoundError):
             abort_upload(fs, full, upload)
-        except FileNotFoundError:
-            return
-        except Exception as error:
-            raise self._failure("abort the upload of", upload.path, error) from error
 
     def modified(self, path: str) -> float | None:
         """When a file got its content, in seconds since 1970 by the store's clock.
@@ -197,22 +158,14 @@ class Store:
         """
         fs, full = self._locate(path)
         fs.invalidate_cache()
-        try:
+        with self._naming("look for", path), suppress(FileNotFoundError, NotImplementedError):
             return fs.modified(full).timestamp()
-        except (FileNotFoundError, NotImplementedError):
-            return None
-        except Exception as error:
-            raise self._failure("look for", path, error) from error
 
     def delete(self, path: str) -> None:
         """Remove a file. Nothing happens if it is missing."""
         fs, full = self._locate(path)
-        try:
+        with self._naming("delete", path), suppress(FileNotFoundError):
             fs.rm_file(full)
-        except FileNotFoundError:
-            return
-        except Exception as error:
-            raise self._failure("delete", path, error) from error
 
     def publish(self, path: str, data: bytes, *, replace: bool = False) -> bool:
         """Give `path` its whole content at once.
@@ -221,11 +174,11 @@ class Store:
             path: relative to the store.
             data: the content.
             replace: replace a file of this name. False: an existing file stays, and of several writers at
-                once exactly one writes. (Above 1 GiB on S3 this needs a server that heeds the condition of an
-                upload in parts, as AWS does.)
+                once exactly one writes. (Above 1 GiB on S3, the server must check the condition of an upload
+                in parts, as AWS does.)
 
         Returns:
-            Whether it was written. False: a file of this name exists, with whatever content.
+            Whether it was written. False: a file of this name exists, with any content.
 
         Raises:
             ArtifactError: it cannot be written.
@@ -238,8 +191,9 @@ class Store:
             except Exception as error:
                 if not replace and isinstance(error, OSError) and self.exists(path):
                     return False
-                # The file in the way may have been deleted since.
-                if replace or not _is_refusal(error) or not tries_left:
+                # A file was in the way, and may have been deleted since. Some S3 servers say OSError 22.
+                is_refused = isinstance(error, FileExistsError) or getattr(error, "errno", 0) == errno.EINVAL
+                if replace or not is_refused or not tries_left:
                     raise self._failure("write", path, error) from error
         raise AssertionError("the last try returns or raises")
 
@@ -247,15 +201,15 @@ class Store:
         fs, full = self._locate(path)
         if self.is_local:
             return publish_local(full, data, replace=replace)
-        fs.pipe_file(full, data, mode="overwrite" if replace else "create", **self._request_size(len(data)))
+        options: dict[str, Any] = {"mode": "overwrite" if replace else "create"}
+        if _EXTRAS.get(urlsplit(self.url).scheme) == "s3":
+            # s3fs sends less than two chunks in one request.
+            options["chunksize"] = _ONE_REQUEST if len(data) <= _ONE_REQUEST else _PART
+        fs.pipe_file(full, data, **options)
         return True
 
     def check_writable(self) -> None:
-        """Write, read and delete a tiny file.
-
-        Raises:
-            ArtifactError: one of the three does not work.
-        """
+        """Write, read and delete a tiny file; an ArtifactError if one of the three does not work."""
         probe = f"{_PROBE_PREFIX}{uuid.uuid4().hex}"
         self.publish(probe, b"probe")
         if not self.holds(probe, b"probe"):
@@ -277,12 +231,6 @@ class Store:
             expected = "a path, s3://, gs://, az:// or another URL that fsspec knows"
             raise ConfigError(f"storage {self.url} cannot be opened", expected=expected) from error
 
-    def _request_size(self, size: int) -> dict[str, int]:
-        if _EXTRAS.get(urlsplit(self.url).scheme) != "s3":
-            return {}
-        # s3fs sends less than two chunks in one request.
-        return {"chunksize": _ONE_REQUEST if size <= _ONE_REQUEST else _PART}
-
     def _locate(self, path: str) -> tuple[Any, str]:
         fs = self._file_system()
         full = fs._strip_protocol(self.join(path))
@@ -290,29 +238,24 @@ class Store:
             refuse_way_out(self.url, full)
         return fs, full
 
-    def _info(self, path: str) -> dict[str, Any] | None:
-        fs, full = self._locate(path)
-        fs.invalidate_cache()  # other processes write too
-        try:
-            info = fs.info(full)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except Exception as error:
-            raise self._failure("look for", path, error) from error
-        return info if info["type"] == "file" else None
-
     def _walk(self, folder: str) -> list[str]:
         fs = self._file_system()
         start = fs._strip_protocol(self.join(folder) if folder else self.url)
         root = fs._strip_protocol(self.url).rstrip("/") + "/"
         fs.invalidate_cache()
-        try:
+        found: list[str] = []
+        with self._naming("list", folder), suppress(FileNotFoundError):
             found = fs.find(start)
-        except FileNotFoundError:
-            return []
-        except Exception as error:
-            raise self._failure("list", folder, error) from error
         return sorted(full.removeprefix(root) for full in found if not full.endswith("/"))
+
+    @contextmanager
+    def _naming(self, verb: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except ArtifactError:
+            raise
+        except Exception as error:  # each file system has exceptions of its own
+            raise self._failure(verb, path, error) from error
 
     def _failure(self, verb: str, path: str, error: Exception) -> ArtifactError:
         where = self.join(path) if path else self.url
@@ -326,16 +269,11 @@ class Store:
 
 
 def open_store(root: str, options: dict[str, Any] | None = None, *, writable: bool = True) -> Store:
-    """Open a folder of artifacts.
-
-    Args:
-        root: a URL or a local path; a relative path is made absolute here.
-        options: fsspec's storage options.
-        writable: prove it by writing and deleting a tiny file. False for readers.
+    """Open a folder of artifacts at a URL or local path, with fsspec's storage options.
 
     Raises:
         ConfigError: not a URL that can be used.
-        ArtifactError: it cannot be written.
+        ArtifactError: `writable`, and it cannot be written. Proven by a tiny file.
     """
     store = Store(_normalised(root), dict(options or {}))
     if writable:
@@ -361,23 +299,9 @@ def _normalised(root: str) -> str:
     return os.path.abspath(os.path.expanduser(root))
 
 
-def _checked(path: str) -> str:
-    """The path itself. Paths also come from manifests, which anyone may have written."""
-    if not is_inside(path):
-        raise ArtifactError(
-            f"{path!r} is not a path inside the store", expected="a relative path without '..'"
-        )
-    return path
-
-
 def _refuse_large(url: str, size: int, limit: int | None) -> None:
     if limit is not None and size > limit:
         raise ArtifactError(f"{url} is too large", found=f"{size} bytes or more", expected=f"at most {limit}")
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether a file of that name was in the way. Some S3 servers say so by OSError 22."""
-    return isinstance(error, FileExistsError) or getattr(error, "errno", None) == errno.EINVAL
 
 
 def _is_temporary(path: str) -> bool:

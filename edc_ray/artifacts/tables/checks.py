@@ -1,7 +1,7 @@
 """Checks of a table's columns before anything uses them. N rows, K classes.
 
-Types come first, because a column of the right name may hold anything. Then values: a label without a class
-or an image that is there twice would be found late or never.
+Types come first, because a column of the right name may hold anything. Then values: otherwise a label without
+a class, or an image that is there twice, would be found late or never.
 """
 
 from __future__ import annotations
@@ -58,16 +58,9 @@ def check_table(table: pa.Table, columns: Sequence[str], *, url: str) -> tuple[s
 def refuse_other_types(
     table: pa.Table, types: Mapping[str, pa.DataType], *, url: str, nullable: Collection[str] = ()
 ) -> None:
-    """Refuse columns of another kind than these. Wider or narrower numbers pass; missing columns too.
+    """Refuse columns of other types than these, or with nulls, unless they are `nullable`.
 
-    Args:
-        table: of any origin.
-        types: column -> type.
-        url: what errors call the table.
-        nullable: columns that may lack values.
-
-    Raises:
-        ArtifactError: another kind, or nulls; names `url`.
+    Wider or narrower numbers pass; missing columns too. The ArtifactError names `url`.
     """
     for name, expected in types.items():
         if name not in table.column_names:
@@ -82,27 +75,13 @@ def refuse_other_types(
 def check_slots(
     url: str, labels: np.ndarray, ipc_ids: np.ndarray, num_classes: int, *, prefix: str = ""
 ) -> None:
-    """Refuse a label that no class has, or a negative ipc id.
-
-    Args:
-        url: what errors call the table.
-        labels, ipc_ids: int64 [N].
-        num_classes: K.
-        prefix: of the columns' names.
-    """
+    """Refuse a label that no class has, or a negative ipc id; `prefix`: of the columns' names."""
     _within(url, f"{prefix}label", labels, 0, num_classes - 1)
     _within(url, f"{prefix}ipc_id", ipc_ids, 0, None)
 
 
 def check_views(url: str, columns: Mapping[str, np.ndarray], num_classes: int, mixes: Sequence[str]) -> None:
-    """Refuse views of unknown classes, or mixed in an unknown way.
-
-    Args:
-        url: what errors call the table.
-        columns: of `schema.LabelRows`.
-        num_classes: K.
-        mixes: all ways to mix.
-    """
+    """Refuse columns of `schema.LabelRows` with unknown classes, or mixed in an unknown way."""
     for prefix in ("", "partner_"):
         check_slots(url, columns[f"{prefix}label"], columns[f"{prefix}ipc_id"], num_classes, prefix=prefix)
     _within(url, "epoch", columns["epoch"], 0, None)
@@ -112,11 +91,7 @@ def check_views(url: str, columns: Mapping[str, np.ndarray], num_classes: int, m
 
 
 def refuse_repeated(url: str, columns: Mapping[str, np.ndarray]) -> None:
-    """Refuse two rows that agree in all these columns, int64 [N].
-
-    Raises:
-        ArtifactError: names `url` and the first such row.
-    """
+    """Refuse two rows that agree in all these columns, int64 [N]; the ArtifactError names the first."""
     rows = np.stack(list(columns.values()), axis=1)
     ordered = rows[np.lexsort(rows.T)]
     twice = np.flatnonzero((ordered[1:] == ordered[:-1]).all(axis=1))

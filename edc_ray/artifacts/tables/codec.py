@@ -29,16 +29,7 @@ _MAKE_AGAIN = "run the stage again; edc-ray verify lists all damaged files"
 
 
 def encode_image(image: np.ndarray, format: ImageFormat = "png", quality: int = 75) -> bytes:
-    """Encode a uint8 image of 1 or 3 channels.
-
-    Args:
-        image: uint8 [C, H, W].
-        format: "png" (lossless) or "jpeg".
-        quality: of JPEG, 1 to 100.
-
-    Raises:
-        ValueError: not such an image, or an unknown format.
-    """
+    """Encode uint8 [1 or 3, H, W] as PNG, or as JPEG of a quality from 1 to 100; else a ValueError."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[0] not in (1, 3):
         raise ValueError(f"an image is uint8 [1 or 3, H, W], got {image.dtype} {list(image.shape)}")
     if format not in ("png", "jpeg"):
@@ -54,8 +45,7 @@ def decode_image(data: bytes, *, url: str = "an image") -> np.ndarray:
     """Decode an image to uint8 [C, H, W]: one channel if it is stored as grey, else three.
 
     Raises:
-        ArtifactError: it cannot be decoded, or its header claims more than MAX_IMAGE_PIXELS; the message
-            names `url`.
+        ArtifactError: it cannot be decoded, or claims more than MAX_IMAGE_PIXELS; names `url`.
     """
     try:
         # Some other formats of Pillow start programs.
@@ -74,8 +64,7 @@ def decode_images(encoded: Sequence[bytes | None], *, url: str) -> np.ndarray:
     """Decode images of one size to uint8 [N, C, H, W].
 
     Raises:
-        ArtifactError: one cannot be decoded, they differ in size, or they are more than MAX_DECODED_BYTES
-            together; the message names `url`.
+        ArtifactError: one cannot be decoded, sizes differ, or they exceed MAX_DECODED_BYTES; names `url`.
     """
     images: list[np.ndarray] = []
     for row, data in enumerate(encoded):
@@ -90,13 +79,10 @@ def decode_images(encoded: Sequence[bytes | None], *, url: str) -> np.ndarray:
 def table_to_bytes(table: pa.Table, *, rows_per_group: int | None = None, split_floats: bool = True) -> bytes:
     """A table as a Parquet file, packed with zstd.
 
-    Plain columns have dictionaries. Lists of floats and halves are stored with split bytes, and the lengths
-    of bytes apart from the bytes.
-
     Args:
         table: to write.
         rows_per_group: of each row group but the last; None: pyarrow's default.
-        split_floats: False for programs that cannot read split halves, such as DuckDB 2.0.
+        split_floats: store lists of floats and halves with split bytes. DuckDB 2.0 cannot read split halves.
     """
     nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
     floats = [name for name in nested if _holds_floats(table.schema.field(name).type)]
@@ -127,14 +113,13 @@ def table_from_bytes(
 
     Args:
         data: the file.
-        url: what errors call it.
+        url: its name in errors.
         ours: see `Store.is_ours`. Any other file is proven in the reader process first.
-        columns: or fields of columns (`image.bytes`), the only ones that are read; None: all.
+        columns: the only ones that are read, or fields of them (`image.bytes`); None: all.
         next: what an error says to do about a damaged file.
 
     Raises:
-        ArtifactError: it is truncated, no Parquet file, or larger in memory than an honest file is; the
-            message names `url`.
+        ArtifactError: it is damaged, or larger in memory than an honest file is; names `url`.
     """
     with _naming(data, url, next):
         if not ours:
@@ -169,11 +154,7 @@ def _naming(data: bytes, url: str, next: str) -> Iterator[None]:
 
 
 def arrays_to_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Named arrays as an npz file. The same arrays in the same order give the same bytes.
-
-    Raises:
-        ValueError: an array of Python objects.
-    """
+    """Named arrays as an npz file. The same arrays give the same bytes. Python objects: a ValueError."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():
@@ -187,8 +168,7 @@ def arrays_from_bytes(data: bytes, *, url: str) -> dict[str, np.ndarray]:
     """Named arrays from an npz file.
 
     Raises:
-        ArtifactError: it is truncated, no npz file, claims to be larger than it can be, or holds Python
-            objects; the message names `url`.
+        ArtifactError: it is damaged, claims more bytes than it has, or holds Python objects; names `url`.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -10,11 +10,7 @@ import pyarrow as pa
 
 
 def plain_column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """A column of a type.
-
-    Raises:
-        ValueError: the type cannot hold a value.
-    """
+    """A column of a type; a ValueError if the type cannot hold a value."""
     if pa.types.is_dictionary(kind):
         return pa.array(np.asarray(values).tolist(), pa.string()).dictionary_encode().cast(kind)
     return pa.array(np.asarray(values), kind)

@@ -36,11 +36,7 @@ class LogitColumns:
 
 
 def logit_arrays(logits: LogitColumns) -> dict[str, pa.Array]:
-    """Columns of a table.
-
-    Raises:
-        ValueError: an array of a kind that is not named above.
-    """
+    """Columns of a table; a ValueError for an array of a kind that is not named above."""
     arrays = {name: _array(name, column) for name, column in logits.columns.items()}
     if logits.shared:
         count = len(next(iter(arrays.values())))
@@ -50,11 +46,7 @@ def logit_arrays(logits: LogitColumns) -> dict[str, pa.Array]:
 
 
 def logit_columns(table: pa.Table, codec: str, *, url: str) -> LogitColumns:
-    """The encoded logits of a table.
-
-    Raises:
-        ArtifactError: a column of another kind; names `url`.
-    """
+    """The encoded logits of a table; an ArtifactError for a column of another kind."""
     columns, shared = {}, {}
     for name in table.column_names:
         if name == SHARED:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -29,13 +30,12 @@ Rows = dict[StatisticKey, dict[str, np.ndarray | None]]
 _THREADS = 16  # small files are mostly waited for
 _HOOKS = {"conv": "ConvFeatureHook", "bn": "BNFeatureHook"}
 TREE_FOLDERS = tuple(_HOOKS.values())
-_KEYS: dict[str, str] = dict(
-    zip(
-        QUANTITIES,
-        ("running_dd_mean", "running_dd_var", "running_patch_mean", "running_patch_var"),
-        strict=True,
-    )
-)
+_KEYS = {
+    "channel_mean": "running_dd_mean",
+    "channel_variance": "running_dd_var",
+    "patch_mean": "running_patch_mean",
+    "patch_variance": "running_patch_var",
+}
 _EXCHANGED = {"patch_mean": "patch_variance", "patch_variance": "patch_mean"}
 _NAMES_SHOWN = 5
 
@@ -73,23 +73,14 @@ class LayerShape:
 
 
 def official_network_names(network: str, class_name: str) -> tuple[str, ...]:
-    """Names of a network in a tree. The current programs look for the first.
-
-    Args:
-        network: our name, such as resnet18_small.
-        class_name: of its Python class, such as ResNet.
-    """
+    """Names in a tree of a network of ours and its Python class. The current programs look for the first."""
     if network in _SMALL_NETWORKS:  # the second: Tiny-ImageNet, and older CIFAR trees
         return f"{class_name}_{_SMALL_NETWORKS[network]}", class_name
     return (f"{class_name}_{network}",) if network in _SUFFIXED else (class_name,)
 
 
 def find_network_name(store: Store, names: Sequence[str], layers: Sequence[LayerShape]) -> str:
-    """The first of these names that the tree has.
-
-    Raises:
-        ArtifactError: it has none of them.
-    """
+    """The first of these names that the tree has; an ArtifactError if it has none of them."""
     first = next(layer for layer in layers if layer.kind == "conv")
     tried = [_path(first, name, None) for name in names]
     for name, path in zip(names, tried, strict=True):
@@ -109,6 +100,7 @@ def read_official_statistics(
     layers: Sequence[LayerShape],
     labels: Sequence[int],
     *,
+    present: Collection[str] | None = None,
     class_patch_swapped: bool = True,
     needs_classes: bool = True,
 ) -> tuple[Rows, str]:
@@ -119,6 +111,7 @@ def read_official_statistics(
         network: see `find_network_name`.
         layers: what the tree must hold, in module order.
         labels: the K classes.
+        present: paths of all files of the tree; None lists them.
         class_patch_swapped: the class files hold patch mean and variance under each other's key, as the
             official program writes them. They are exchanged back.
         needs_classes: if False, class files may be absent. A layer then has all of them or none.
@@ -127,69 +120,62 @@ def read_official_statistics(
         Rows of the definition "official", as for `build_statistics_table`, and the SHA-256 of the files.
 
     Raises:
-        ArtifactError: files are missing (says how many and which first), damaged, or of another observer,
-            dataset or image size.
+        ArtifactError: files are missing, damaged, or of another observer, dataset or image size.
     """
-    rows: Rows = {}
-    sha, missing = hashlib.sha256(), _Missing(store)
+    if present is None:
+        present = frozenset(store.list())
+    rows, sha = Rows(), hashlib.sha256()
+    files = wanted_files(store, network, layers, labels, present, needs_classes=needs_classes)
     with ThreadPoolExecutor(_THREADS) as pool:
-        for layer in layers:
-            whole = [_path(layer, network, None)] if layer.kind == "conv" else []
-            classes = [_path(layer, network, label) for label in labels]
-            if not needs_classes and not store.exists(classes[0]):
-                classes = []
-            found = list(pool.map(lambda path: (path, _read(store, path)), [*whole, *classes]))
-            missing.note(found)
-            if missing.paths:
-                continue
-            for path, data in found:
-                sha.update(f"{path}\0".encode() + (data or b""))
-            parsed = list(pool.map(_parser(store, layer), found))
+        for layer, (whole, classes) in zip(layers, files, strict=True):
+            paths = whole + classes
+            contents = list(pool.map(lambda path: store.read(path, limit=MAX_ARRAYS_BYTES), paths))
+            for path, data in zip(paths, contents, strict=True):
+                sha.update(f"{path}\0".encode() + data)
+            parsed = list(pool.map(partial(_parsed, layer), map(store.join, paths), contents))
             if whole:
                 rows[layer.name, layer.kind, "official", "global"] = dict(parsed[0])
             if classes:
-                rows[layer.name, layer.kind, "official", "class"] = _stacked(
-                    parsed[len(whole) :], class_patch_swapped
-                )
-    missing.refuse(network)
+                by_class = parsed[len(whole) :]
+                rows[layer.name, layer.kind, "official", "class"] = {
+                    name: np.stack([one[_stored_under(name, class_patch_swapped)] for one in by_class])
+                    for name in layer.lengths
+                }
     return rows, sha.hexdigest()
 
 
-def refuse_missing_files(
-    present: Collection[str],
+def wanted_files(
     store: Store,
     network: str,
     layers: Sequence[LayerShape],
-    num_classes: int,
+    labels: Sequence[int],
+    present: Collection[str],
     *,
     needs_classes: bool = True,
-) -> None:
-    """Refuse a tree that lacks files, by its list of files alone.
-
-    Args:
-        present: paths of all its files.
-        store, network, layers, needs_classes: as in `read_official_statistics`.
-        num_classes: K.
+) -> list[tuple[list[str], list[str]]]:
+    """Paths of the files of each layer: of the whole training set, and of each class.
 
     Raises:
-        ArtifactError: says how many are missing and which first.
+        ArtifactError: not all are present. Says how many are missing and which first.
     """
-    missing = _Missing(store)
+    files = []
     for layer in layers:
-        wanted = [_path(layer, network, None)] if layer.kind == "conv" else []
-        first = _path(layer, network, 0)
-        if needs_classes or first in present:
-            wanted += [_path(layer, network, label) for label in range(num_classes)]
-        missing.note((path, b"" if path in present else None) for path in wanted)
-    missing.refuse(network)
+        whole = [_path(layer, network, None)] if layer.kind == "conv" else []
+        classes = [_path(layer, network, label) for label in labels]
+        files.append((whole, classes if needs_classes or classes[0] in present else []))
+    wanted = [path for whole, classes in files for path in whole + classes]
+    if missing := [path for path in wanted if path not in present]:
+        more = f" and {len(missing) - _NAMES_SHOWN} more" if len(missing) > _NAMES_SHOWN else ""
+        raise ArtifactError(
+            f"{store.url}: {len(missing)} of the {len(wanted)} files of statistics of {network} are missing",
+            found="no " + ", ".join(missing[:_NAMES_SHOWN]) + more,
+            next="fetch them; without class files, only recover.category_aware=local or none can be used",
+        )
+    return files
 
 
 def refuse_more_classes(store: Store, network: str, layers: Sequence[LayerShape], num_classes: int) -> None:
-    """Refuse a tree of more than K classes.
-
-    Raises:
-        ArtifactError: it has class_K, so it belongs to another dataset.
-    """
+    """Refuse a tree of more than K classes by an ArtifactError: it is of another dataset."""
     beyond = next(_path(layer, network, num_classes) for layer in layers if layer.kind == "conv")
     if store.exists(beyond):
         raise ArtifactError(
@@ -210,61 +196,36 @@ def write_official_statistics(
     """Write the official definition of one network's statistics as the official program does.
 
     Args:
-        store: of the folder that is to hold ConvFeatureHook.
+        store: of the folder that will hold ConvFeatureHook.
         network: name in the tree.
         statistics: of all layers. Other definitions and the global rows of BatchNorms are left out.
-        class_patch_swapped: exchange the keys of patch mean and variance in the class files, as the official
-            program does.
+        class_patch_swapped: as in `read_official_statistics`.
 
     Returns:
         How many files were written.
     """
-    files: list[tuple[str, dict[str, np.ndarray]]] = []
+    files: dict[str, dict[str, np.ndarray]] = {}
     for (name, kind, definition, scope), values in statistics.items():
         if definition != "official" or (kind == "bn" and scope == "global"):
             continue
         layer = LayerShape(name, kind, 0, 0)
         present = {quantity: array for quantity, array in values.items() if array is not None}
         if scope == "global":
-            files.append((_path(layer, network, None), present))
+            files[_path(layer, network, None)] = present
             continue
         named = {_stored_under(quantity, class_patch_swapped): array for quantity, array in present.items()}
         ordered = {quantity: named[quantity] for quantity in QUANTITIES if quantity in named}
         for label in range(len(present["channel_mean"])):
             rows = {quantity: array[label] for quantity, array in ordered.items()}
-            files.append((_path(layer, network, label), rows))
+            files[_path(layer, network, label)] = rows
 
-    def write(file: tuple[str, dict[str, np.ndarray]]) -> None:
-        arrays = {_KEYS[quantity]: np.asarray(array, np.float32) for quantity, array in file[1].items()}
-        store.publish(file[0], arrays_to_bytes(arrays), replace=True)
+    def write(path: str) -> None:
+        arrays = {_KEYS[quantity]: np.asarray(array, np.float32) for quantity, array in files[path].items()}
+        store.publish(path, arrays_to_bytes(arrays), replace=True)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(write, files))
     return len(files)
-
-
-class _Missing:
-    """Files that a tree lacks."""
-
-    def __init__(self, store: Store) -> None:
-        self.paths: list[str] = []
-        self._store, self._count = store, 0
-
-    def note(self, found: Iterable[tuple[str, bytes | None]]) -> None:
-        for path, data in found:
-            self._count += 1
-            if data is None:
-                self.paths.append(path)
-
-    def refuse(self, network: str) -> None:
-        if self.paths:
-            more = f" and {len(self.paths) - _NAMES_SHOWN} more" if len(self.paths) > _NAMES_SHOWN else ""
-            raise ArtifactError(
-                f"{self._store.url}: {len(self.paths)} of the {self._count} files of statistics of {network} "
-                "are missing",
-                found="no " + ", ".join(self.paths[:_NAMES_SHOWN]) + more,
-                next="fetch them; without class files, only recover.category_aware=local or none can be used",
-            )
 
 
 def _path(layer: LayerShape, network: str, label: int | None) -> str:
@@ -272,42 +233,23 @@ def _path(layer: LayerShape, network: str, label: int | None) -> str:
     return f"{folder}/{network}={layer.name}/running.npz"
 
 
-def _read(store: Store, path: str) -> bytes | None:
-    try:
-        return store.read(path, limit=MAX_ARRAYS_BYTES)
-    except ArtifactError:
-        if store.exists(path):
-            raise
-        return None
-
-
-def _parser(store: Store, layer: LayerShape) -> Callable[[tuple[str, bytes | None]], dict[str, np.ndarray]]:
-    """A function that reads the quantities of a file, under the keys that the file uses."""
-
-    def parse(file: tuple[str, bytes | None]) -> dict[str, np.ndarray]:
-        path, data = file
-        url = store.join(path)
-        arrays = arrays_from_bytes(data or b"", url=url)
-        if lacking := [_KEYS[name] for name in layer.lengths if _KEYS[name] not in arrays]:
-            raise ArtifactError(f"{url} is no file of statistics", found=sorted(arrays), expected=lacking)
-        values = {name: np.asarray(arrays[_KEYS[name]], np.float32) for name in layer.lengths}
-        for name, length in layer.lengths.items():
-            if values[name].shape != (length,):
-                raise ArtifactError(
-                    f"{url}: statistics of another observer, or of images of another size",
-                    found=f"{_KEYS[name]} {list(values[name].shape)}",
-                    expected=f"[{length}], as layer '{layer.name}' has",
-                    next="check squeeze.observers, dataset.image_size and statistics.patch_side",
-                )
-            if not np.isfinite(values[name]).all():
-                raise ArtifactError(f"{url} holds NaN or Inf", found=_KEYS[name])
-        return values
-
-    return parse
-
-
-def _stacked(rows: Sequence[dict[str, np.ndarray]], swapped: bool) -> dict[str, np.ndarray | None]:
-    return {name: np.stack([row[_stored_under(name, swapped)] for row in rows]) for name in rows[0]}
+def _parsed(layer: LayerShape, url: str, data: bytes) -> dict[str, np.ndarray]:
+    """The quantities of a file, under the keys that the file uses."""
+    arrays = arrays_from_bytes(data, url=url)
+    if lacking := [_KEYS[name] for name in layer.lengths if _KEYS[name] not in arrays]:
+        raise ArtifactError(f"{url} is no file of statistics", found=sorted(arrays), expected=lacking)
+    values = {name: np.asarray(arrays[_KEYS[name]], np.float32) for name in layer.lengths}
+    for name, length in layer.lengths.items():
+        if values[name].shape != (length,):
+            raise ArtifactError(
+                f"{url}: statistics of another observer, or of images of another size",
+                found=f"{_KEYS[name]} {list(values[name].shape)}",
+                expected=f"[{length}], as layer '{layer.name}' has",
+                next="check squeeze.observers, dataset.image_size and statistics.patch_side",
+            )
+        if not np.isfinite(values[name]).all():
+            raise ArtifactError(f"{url} holds NaN or Inf", found=_KEYS[name])
+    return values
 
 
 def _stored_under(quantity: str, swapped: bool) -> str:

@@ -1,12 +1,18 @@
 """The program of the reader process, which decodes Parquet files of others.
 
-`reader_process` runs this file as a script. It needs pyarrow and nothing else of edc_ray. Its standard input
-holds lines of JSON, and it answers each with a line: null, or what is wrong.
+`reader_process` runs this file as a script. It needs pyarrow and nothing else of edc_ray. It answers each
+line of JSON on its standard input with a line: null, or what is wrong. First comes the import path, then
+requests:
 
-    the import path, once
-    a `Request`, and behind it the bytes of its ranges
+    size      of the file, in bytes
+    ranges    (first byte, number of bytes) of the parts that follow the line; the last one holds the footer
+    groups    row groups to decode; null: all; []: only the footer, with what it states of each column
+    columns   to decode; null: all
+    limit     of the decoded bytes
+    memory    bytes that the process may take besides what it has; null: any
+    seconds   after which the process ends
 
-The process ends with its input, or when no request came for a while.
+The process ends with its input, or if no request comes for a while.
 """
 
 from __future__ import annotations
@@ -20,53 +26,23 @@ import sys
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, TypedDict
+from operator import itemgetter
+from typing import Any
 
 _IDLE_SECONDS = 10
-_BROKEN_OFF = 500
-
-
-class Request(TypedDict):
-    """What to decode.
-
-    size: of the file, in bytes.
-    ranges: (first byte, number of bytes) of what is sent of it; the last one holds the footer.
-    groups: indices of row groups; None: all; []: only the footer, with what it states of each column.
-    columns: None: all.
-    limit: of the decoded bytes.
-    memory: bytes that the process may take besides what it has; None: any.
-    seconds: after which the process ends.
-    """
-
-    size: int
-    ranges: Sequence[tuple[int, int]]
-    groups: Sequence[int] | None
-    columns: Sequence[str] | None
-    limit: int
-    memory: int | None
-    seconds: int
+_MOST_LETTERS = 500
 
 
 class HeldRanges(io.RawIOBase):
-    """A file of which only some ranges are there, in memory.
-
-    Args:
-        size: of the file, in bytes.
-        parts: (first byte, bytes), in any order.
-
-    Raises:
-        OSError: where other bytes are read.
-    """
+    """A file of `size` bytes with only some parts in memory: (first byte, bytes). Elsewhere: an OSError."""
 
     def __init__(self, size: int, parts: Sequence[tuple[int, bytes]]) -> None:
         self._size, self._parts, self._place = size, sorted(parts), 0
-        self._starts = [start for start, _ in self._parts]
 
     def read(self, size: int = -1, /) -> bytes:
-        """See io.RawIOBase."""
         left = max(0, self._size - self._place)
         size = left if size is None or size < 0 else min(size, left)
-        index = bisect_right(self._starts, self._place) - 1
+        index = bisect_right(self._parts, self._place, key=itemgetter(0)) - 1
         start, part = self._parts[index] if index >= 0 else (self._place, b"")
         skipped = self._place - start
         if skipped + size > len(part):
@@ -75,20 +51,10 @@ class HeldRanges(io.RawIOBase):
         return part[skipped : skipped + size]
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """See io.RawIOBase."""
         self._place = offset + {io.SEEK_END: self._size, io.SEEK_CUR: self._place}.get(whence, 0)
         return self._place
 
-    def tell(self) -> int:
-        """See io.RawIOBase."""
-        return self._place
-
     def readable(self) -> bool:
-        """See io.RawIOBase."""
-        return True
-
-    def seekable(self) -> bool:
-        """See io.RawIOBase."""
         return True
 
 
@@ -107,7 +73,7 @@ def main() -> None:
     _answer(None)
     footer, metadata = b"", None
     while select.select([stream], [], [], _IDLE_SECONDS)[0] and (line := stream.readline()):
-        request: Request = json.loads(line)
+        request = json.loads(line)
         parts = [(start, stream.read(number)) for start, number in request["ranges"]]
         _limit(request["memory"], request["seconds"])
         problem = None
@@ -127,27 +93,22 @@ def main() -> None:
 
 def _answer(problem: Exception | None) -> None:
     told = None if problem is None else str(problem).strip() or type(problem).__name__
-    print(json.dumps(told and told.splitlines()[0][:_BROKEN_OFF]), flush=True)
+    print(json.dumps(told and told.splitlines()[0][:_MOST_LETTERS]), flush=True)
 
 
 def _limit(memory: int | None, seconds: int) -> None:
     """Limit the memory that this process takes besides what it has, and its time; None and 0: no limit."""
     signal.alarm(seconds)
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    most = hard
+    most = hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     if memory is not None:
         with open("/proc/self/statm") as file:
-            held = int(file.read(_BROKEN_OFF).split()[0]) * resource.getpagesize()
+            held = int(file.readline(_MOST_LETTERS).split()[0]) * resource.getpagesize()
         most = held + memory if hard == resource.RLIM_INFINITY else min(held + memory, hard)
     resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
 
-def _decode(request: Request, parts: Sequence[tuple[int, bytes]], metadata: Any) -> None:
-    """Read what the request names, as the other process will.
-
-    Raises:
-        ValueError: it is more than the limit. Or whatever pyarrow raises.
-    """
+def _decode(request: dict[str, Any], parts: Sequence[tuple[int, bytes]], metadata: Any) -> None:
+    """Read what the request names, as the other process will. A ValueError: it is more than the limit."""
     import pyarrow.parquet as pq
 
     groups, made, limit = request["groups"], 0, request["limit"]
@@ -163,11 +124,11 @@ def _decode(request: Request, parts: Sequence[tuple[int, bytes]], metadata: Any)
 
 
 def _look_at(metadata: Any) -> None:
-    """Ask all that the other process asks of a footer: pyarrow ends the process for some."""
+    """Read from a footer all that the other process reads. For some footers, pyarrow ends the process."""
     metadata.schema.to_arrow_schema()
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
-            with suppress(Exception):  # raised there too, where it is asked
+            with suppress(Exception):  # raised there too, when it is read
                 _ = column.is_stats_set and (column.statistics.min, column.statistics.max)
 
 

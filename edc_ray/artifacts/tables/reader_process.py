@@ -4,12 +4,10 @@ pyarrow trusts a file. Some files end the whole process, others turn a few bytes
 process (`reader_child`) decodes the same bytes first, with limits on memory and time. If anything goes wrong,
 only the child ends, and `prove` raises a ValueError. What was proven is remembered by its content.
 
-Which files are foreign? All, except those of the run that this program carries out (`Store.is_ours`): its
-records hold their hashes. Elsewhere a manifest proves nothing here, because the author of a hostile file can
-write its hash too. So data sets, imports, and sets opened by their URL are foreign.
+All files are foreign, except those of the run that this program carries out (`Store.is_ours`). A manifest
+proves nothing here: the author of a hostile file can write its hash too.
 
 The bytes that were proven are the bytes that are read: they are fetched once and sent to the child by a pipe.
-If a row group is fetched again later, it is proven again unless its bytes are the same.
 
 Each process has one child. It starts at the first foreign file, and ends with its parent or after ten idle
 seconds. Its environment holds paths of libraries only: no credentials and no home folder.
@@ -28,10 +26,9 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Lock
-from typing import IO
+from typing import IO, Any
 
 from edc_ray.artifacts.storage.limits import most_decoded
-from edc_ray.artifacts.tables.reader_child import Request
 from edc_ray.errors import EdcRayError
 
 _SECONDS = 120
@@ -42,7 +39,7 @@ _PROGRAM = Path(__file__).with_name("reader_child.py")
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LD_PRELOAD")
 # glibc would reserve 64 MiB for each thread, Arrow's own allocators a gigabyte.
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
-# Other systems take RLIMIT_AS and do not heed it.
+# Other systems take RLIMIT_AS and ignore it.
 _HAS_MEMORY_LIMIT = sys.platform == "linux"
 _LOOK_SECONDS = 0.1
 
@@ -54,8 +51,9 @@ class _Reader:
         self._lock = Lock()
         self._child: subprocess.Popen[bytes] | None = None
 
-    def answer(self, request: Request, parts: Sequence[bytes]) -> str | None:
+    def answer(self, request: dict[str, Any], parts: Sequence[bytes]) -> str | None:
         """What is wrong with a file; None: nothing."""
+        status = 0
         with self._lock:
             try:
                 for _ in range(2):
@@ -67,7 +65,9 @@ class _Reader:
             except BaseException:  # Ctrl-C too
                 self.stop()
                 raise
-        return _death(status, request["seconds"])
+        if status == -signal.SIGALRM:
+            return f"pyarrow was not done with it after {request['seconds']} seconds"
+        return f"pyarrow ended its process ({signal.Signals(-status).name if status < 0 else status})"
 
     def stop(self, *, kill: bool = True) -> int:
         """End the child, if there is one; how it ended."""
@@ -76,8 +76,7 @@ class _Reader:
             return 0
         if kill:
             child.kill()
-        with child:  # closes the pipes and waits
-            pass
+        child.communicate()  # closes the pipes and waits
         return child.returncode
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -124,12 +123,12 @@ def prove(
     """
     chosen = None if groups is None else tuple(groups)
     names = None if columns is None else tuple(columns)
-    # Python's hash is keyed: whoever makes a file cannot aim at that of another.
+    # Python's hash is keyed, so nobody can make a file with the hash of another.
     key = (size, chosen, names, tuple((start, len(part), hash(part)) for start, part in parts))
     if key in _proven:
         return
     limit = most_decoded(size)
-    request: Request = {
+    request = {
         "size": size,
         "ranges": [(start, len(part)) for start, part in parts],
         "groups": chosen,
@@ -146,7 +145,7 @@ def prove(
     _proven.add(key)
 
 
-def _ask(child: subprocess.Popen[bytes], request: Request, parts: Sequence[bytes]) -> bytes:
+def _ask(child: subprocess.Popen[bytes], request: dict[str, Any], parts: Sequence[bytes]) -> bytes:
     """The line that the child answers; empty: it ended."""
     with suppress(BrokenPipeError):
         for data in (json.dumps(request).encode() + b"\n", *parts):
@@ -155,7 +154,8 @@ def _ask(child: subprocess.Popen[bytes], request: Request, parts: Sequence[bytes
     if not _HAS_MEMORY_LIMIT:
         most = 2 * request["limit"] + sum(map(len, parts)) + _FREE_MEMORY
         while not wait([child.stdout.fileno()], _LOOK_SECONDS):
-            if _resident(child.pid) > most:
+            told = subprocess.run(["ps", "-o", "rss=", "-p", str(child.pid)], capture_output=True, text=True)
+            if int(told.stdout.strip() or 0) * 1024 > most:
                 child.kill()
     return child.stdout.readline()
 
@@ -167,21 +167,7 @@ def _write(file: IO[bytes] | None, data: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def _resident(process: int) -> int:
-    """Bytes of memory that a process has."""
-    told = subprocess.run(["ps", "-o", "rss=", "-p", str(process)], capture_output=True, text=True)
-    return int(told.stdout.strip() or 0) * 1024
-
-
-def _death(status: int, seconds: int) -> str:
-    if status == -signal.SIGALRM:
-        return f"pyarrow was not done with it after {seconds} seconds"
-    return f"pyarrow ended its process ({signal.Signals(-status).name if status < 0 else status})"
-
-
+@atexit.register
 def _stop() -> None:
     if reader := _readers.get(os.getpid()):  # a forked process leaves its parent's alone
         reader.stop()
-
-
-atexit.register(_stop)

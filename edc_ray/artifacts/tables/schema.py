@@ -1,14 +1,14 @@
 """The tables that stages exchange: their columns, and how to build and read them.
 
 N rows, C channels, H W pixels, K classes, P patches. The metadata of a table holds the class names, the
-dataset's name and the lowest schema version that a reader must know. A table of a newer version is refused.
+dataset's name and the lowest schema version that a reader must know.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,8 +52,8 @@ LABEL_COLUMNS: dict[str, pa.DataType] = {
     "box_col1": pa.uint16(),
     "lam": pa.float64(),
 }
-# Lists of one length, present only if views have such parameters. A reader that ignored them would see other
-# pixels, hence the higher version.
+# Lists of one length, present only if views have such parameters. The version is higher, because a reader
+# that ignored them would see other pixels.
 VIEW_COLUMNS: dict[str, pa.DataType] = {
     "band_rows": pa.uint8(),
     "band_columns": pa.uint8(),
@@ -126,22 +126,17 @@ class LabelRows:
 
     def take(self, rows: slice | np.ndarray) -> LabelRows:
         """Some of the rows, in the order given."""
-        columns: dict[str, Any] = {column.name: getattr(self, column.name) for column in fields(self)}
-        present = {name: array[rows] for name, array in columns.items() if array is not None}
-        return LabelRows(**present)
+        return LabelRows(**{name: array[rows] for name, array in vars(self).items() if array is not None})
 
     @staticmethod
     def concatenate(parts: Sequence[LabelRows]) -> LabelRows:
         """The rows of several tables in turn. All or none have the parameters that may be None."""
-        columns = {
-            column.name: [getattr(part, column.name) for part in parts] for column in fields(LabelRows)
-        }
-        present: dict[str, Any] = {
-            name: np.concatenate(arrays)
-            for name, arrays in columns.items()
-            if any(array is not None for array in arrays)
-        }
-        return LabelRows(**present)
+        columns: dict[str, Any] = {}
+        for name in vars(parts[0]):
+            arrays = [getattr(part, name) for part in parts]
+            if any(array is not None for array in arrays):
+                columns[name] = np.concatenate(arrays)
+        return LabelRows(**columns)
 
 
 def build_images_table(
@@ -158,11 +153,10 @@ def build_images_table(
 
     Args:
         images: uint8 [N, C, H, W].
-        labels: [N], each an index of class_names.
-        ipc_ids: [N].
-        class_names: of all classes, in label order.
+        labels, ipc_ids: [N].
+        class_names: of all classes, by label.
         format, quality: see `encode_image`.
-        dataset: name of the dataset.
+        dataset: its name.
 
     Raises:
         ValueError: lengths differ or a label has no name.
@@ -178,24 +172,12 @@ def build_images_table(
         pa.array(names, pa.string()),
         plain_column(ipc_ids, pa.int32()),
     ]
-    features = {
-        "image": {"_type": "Image"},
-        "label": {"names": list(class_names), "_type": "ClassLabel"},
-        "class_name": {"dtype": "string", "_type": "Value"},
-        "ipc_id": {"dtype": "int32", "_type": "Value"},
-    }
-    metadata = table_metadata(class_names, dataset) | {
-        "huggingface": json.dumps({"info": {"features": features}})
-    }
+    metadata = image_metadata(class_names, dataset, {"class_name": "string", "ipc_id": "int32"})
     return pa.table(columns, schema=IMAGES_SCHEMA.with_metadata(metadata))
 
 
 def read_images_table(table: pa.Table, *, url: str = "a table of images") -> ImageRows:
-    """Images of a table, decoded.
-
-    Raises:
-        ArtifactError: another schema, a newer version, or an image that cannot be decoded; names `url`.
-    """
+    """Images of a table, decoded; an ArtifactError for another schema, a newer version or damage."""
     class_names = check_table(table, IMAGES_SCHEMA.names, url=url)
     refuse_other_types(table, dict(zip(IMAGES_SCHEMA.names, IMAGES_SCHEMA.types, strict=True)), url=url)
     labels, ipc_ids = integers(table.column("label")), integers(table.column("ipc_id"))
@@ -212,11 +194,7 @@ def build_labels_table(
 ) -> pa.Table:
     """A table of views and soft labels.
 
-    Args:
-        rows: with their logits.
-        class_names: of all classes, in label order.
-        dataset: name of the dataset.
-        encoded: stored instead of the plain logits; `data.condensed.label_tables` encodes them.
+    `encoded` is stored instead of the plain logits; `data.condensed.label_rows` encodes them.
 
     Raises:
         ValueError: lengths differ, a value is outside its column's range, logits not finite float16 [N, K].
@@ -252,10 +230,7 @@ def read_labels_table(
 ) -> LabelRows:
     """Views and soft labels of a table: integers as int64, logits as float16 [N, K].
 
-    Args:
-        table: as stored.
-        url: what errors call it.
-        logits: decoded, if the codec of the table is not fp16.
+    `logits` are given if the codec of the table is not fp16.
 
     Raises:
         ArtifactError: another schema, a newer version, or logits that are not finite; names `url`.
@@ -296,13 +271,10 @@ def build_statistics_table(
     *,
     dataset: str = "",
 ) -> pa.Table:
-    """A table of layer statistics.
+    """A table of layer statistics, stored as float32.
 
-    Args:
-        statistics: (layer, kind, definition, scope) -> quantities of QUANTITIES, [C] or [P] for scope
-            "global", [K, C] or [K, P] for "class"; patch quantities may be absent or None. Stored as float32.
-        class_names: of all classes, in label order.
-        dataset: name of the dataset.
+    Each key has the quantities of QUANTITIES: [C] or [P] for scope "global", [K, C] or [K, P] for "class".
+    Patch quantities may be absent or None.
     """
     columns: dict[str, pa.Array] = {
         name: pa.array([key[place] for key in statistics], pa.string())
@@ -320,11 +292,7 @@ def build_statistics_table(
 def read_statistics_table(
     table: pa.Table, *, url: str = "a table of statistics"
 ) -> dict[StatisticKey, dict[str, np.ndarray | None]]:
-    """Layer statistics of a table, float32, in stored order.
-
-    Raises:
-        ArtifactError: another schema, or a newer version; names `url`.
-    """
+    """Layer statistics of a table, float32, in stored order; errors: see `read_images_table`."""
     check_table(table, [*_STATISTIC_KEY, *_STATISTIC_COLUMNS], url=url)
     refuse_other_types(table, dict.fromkeys(_STATISTIC_KEY, pa.string()), url=url)
     keys = list(zip(*(table.column(name).to_pylist() for name in _STATISTIC_KEY), strict=True))
@@ -346,13 +314,9 @@ def read_statistics_table(
 def build_results_table(
     rows: Sequence[Mapping[str, Any]], class_names: Sequence[str], *, dataset: str = "", metadata: Any = None
 ) -> pa.Table:
-    """A table of results: the columns of RESULT_COLUMNS, then further numeric ones in order of appearance.
+    """A table of results, one row a student: RESULT_COLUMNS, then further numeric ones that may lack values.
 
-    Args:
-        rows: one a student. A further column may be missing from some.
-        class_names: of all classes, in label order.
-        dataset: name of the dataset.
-        metadata: JSON value about the whole table.
+    `metadata` is a JSON value about the whole table.
     """
     extra = dict.fromkeys(name for row in rows for name in row if name not in RESULT_COLUMNS)
     columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in RESULT_COLUMNS.items()}
@@ -364,11 +328,7 @@ def build_results_table(
 def read_results_table(
     table: pa.Table, *, url: str = "a table of results"
 ) -> tuple[list[dict[str, Any]], Any]:
-    """Rows of a table of results and its metadata.
-
-    Raises:
-        ArtifactError: another schema, or a newer version; names `url`.
-    """
+    """Rows of a table of results and its metadata; errors: see `read_images_table`."""
     check_table(table, list(RESULT_COLUMNS), url=url)
     # The row `full` has no ipc.
     refuse_other_types(table, RESULT_COLUMNS, url=url, nullable=("ipc",))
@@ -388,8 +348,18 @@ def table_metadata(class_names: Sequence[str], dataset: str, version: int = 1) -
     }
 
 
+def image_metadata(class_names: Sequence[str], dataset: str, plain: Mapping[str, str]) -> dict[str, str]:
+    """Metadata of a table of images, with the features that `datasets` reads; `plain`: column -> type."""
+    features = {"image": {"_type": "Image"}, "label": {"names": list(class_names), "_type": "ClassLabel"}}
+    features |= {name: {"dtype": kind, "_type": "Value"} for name, kind in plain.items()}
+    return table_metadata(class_names, dataset) | {
+        "huggingface": json.dumps({"info": {"features": features}})
+    }
+
+
 def _check_labels(labels: np.ndarray, num_classes: int) -> None:
-    if len(labels) and (int(np.min(labels)) < 0 or int(np.max(labels)) >= num_classes):
-        raise ValueError(
-            f"labels must lie in 0..{num_classes - 1}, got {int(np.min(labels))}..{int(np.max(labels))}"
-        )
+    if not len(labels):
+        return
+    least, most = int(np.min(labels)), int(np.max(labels))
+    if least < 0 or most >= num_classes:
+        raise ValueError(f"labels must lie in 0..{num_classes - 1}, got {least}..{most}")

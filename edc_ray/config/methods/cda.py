@@ -1,4 +1,4 @@
-"""CDA: SRe2L, and what it has otherwise."""
+"""CDA, by what it changes of SRe2L."""
 
 from __future__ import annotations
 
@@ -7,26 +7,21 @@ from edc_ray.config.methods.values import MethodValues, Values, laid_over
 from edc_ray.config.run import RunConfig
 
 _CURRICULUM: Values = {"recover.crop_curriculum": "cosine", "recover.crop_milestone": 1.0}
+# SRe2L's CIFAR-100 with the curriculum's crops; no published program.
+_CIFAR: Values = {**_CURRICULUM, "recover.crop_scale": (0.08, 1.0), "recover.mirror": True}
 
-
-def _cifar(ipc: int) -> Values:
-    """SRe2L's CIFAR-100 with the crops that the curriculum is about; no published program."""
-    return {**_CURRICULUM, "recover.crop_scale": (0.08, 1.0), "recover.mirror": True}
-
-
-# What CDA has otherwise than SRe2L.
 VALUES = MethodValues(
     _CURRICULUM,
     {
-        "cifar10": _cifar,
-        "cifar100": _cifar,
-        "tiny_imagenet": lambda ipc: {"recover.learning_rate": 0.4, "recover.matching_weight": 0.05},
+        "cifar10": _CIFAR,
+        "cifar100": _CIFAR,
+        "tiny_imagenet": {"recover.learning_rate": 0.4, "recover.matching_weight": 0.05},
     },
 )
 
 
 def cda(config: RunConfig) -> RunConfig:
-    """CDA (Yin and Shen, 2023, arXiv:2311.18838): SRe2L whose crops shrink from the whole image on.
+    """CDA (Yin and Shen, 2023, arXiv:2311.18838): SRe2L with crops that shrink from the whole image.
 
     Aims at Tiny-ImageNet 48.7 and ImageNet-1k 53.5 at ipc 50 (EDC's table 25).
 

@@ -1,4 +1,4 @@
-"""EDC, whose values stand under those of every other method.
+"""EDC, whose values are the base of every other method.
 
 The paper is Shao et al., NeurIPS 2024, arXiv:2404.13733, tables 6 to 10. Where it is silent, the values are
 those of the shipped scripts.
@@ -18,7 +18,7 @@ SMALL_OBSERVERS = (
 FIVE_SMALL_OBSERVERS = SMALL_OBSERVERS[:5]
 IMAGENET_OBSERVERS = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet")
 FOUR_IMAGENET_OBSERVERS = IMAGENET_OBSERVERS[:4]
-# The order of the official list of teachers, of which the script takes the first four: no efficientnet_b0.
+# The script takes the first four of the official list of teachers: no efficientnet_b0.
 IMAGENET_TEACHERS = ("resnet18", "mobilenet_v2", "shufflenet_v2_x0_5", "alexnet")
 TORCHVISION = dict.fromkeys(IMAGENET_OBSERVERS, "torchvision")
 
@@ -26,20 +26,20 @@ _IPC_BLOCK = 10  # images of a class in a work unit of small classes; more ipc a
 
 
 def units_of(batch: int, ipc: int) -> Values:
-    """Work units of `batch` images, as near as whole classes come."""
+    """Work units of about `batch` images, in whole classes."""
     ipc_per_unit = min(ipc, _IPC_BLOCK)
     return {"recover.ipc_per_unit": ipc_per_unit, "recover.classes_per_unit": max(1, batch // ipc_per_unit)}
 
 
 def batch_of(size: int) -> Values:
-    """A student's batch, and as many images that share a mixing box."""
+    """A student's batch, which shares a mixing box."""
     return {"evaluate.batch_size": size, "relabel.mix_group": size}
 
 
-# The programs for ImageNet crop pictures at their own size, and squash them where they do not crop.
+# The programs for ImageNet crop whole pictures. Where they do not crop, they squash them.
 WHOLE_PICTURES: Values = {"dataset.train_resize": "whole"}
 
-# On every dataset. The docstring of `edc` argues what differs from the scripts.
+# The docstring of `edc` argues what differs from the scripts.
 _EVERYWHERE: Values = {
     "squeeze.optimizer": "sgd", "squeeze.momentum": 0.9, "squeeze.weight_decay": 0.0,
     "init.replacement": False, "init.mosaic_order": "edc", "init.candidates": "best_crops",
@@ -57,28 +57,23 @@ _EVERYWHERE: Values = {
     "evaluate.smoothing_factor": 2.0, "evaluate.ema_decay": 0.99, "evaluate.accumulation": 1,
 }  # fmt: skip
 
-
-def _digits(ipc: int) -> Values:
-    return {
-        "squeeze.observers": ("convnet_w32", "wrn_16_2"), "squeeze.epochs": 8, "squeeze.batch_size": 64,
-        "squeeze.learning_rate": 0.05, "squeeze.crop_padding": 1,
-        "statistics.patch_side": 4,
-        "init.kind": "mosaic", "init.images_per_class": 60, "init.crops_per_image": 3,
-        "init.crop_scale": (0.5, 1.0), "init.factor": 1,
-        "recover.iterations": 200, "recover.classes_per_unit": 2, "recover.ipc_per_unit": 5,
-        "relabel.epochs": 200, **batch_of(10), "evaluate.learning_rate": 0.005,
-    }  # fmt: skip
-
-
-def _cifar10(ipc: int) -> Values:
-    return {
-        "squeeze.observers": SMALL_OBSERVERS, "squeeze.epochs": 10, "squeeze.learning_rate": 0.05,
-        "statistics.patch_side": 4, "init.kind": "real",
-        # The paper's batch is all images.
-        "recover.iterations": 75, "recover.classes_per_unit": 10, "recover.ipc_per_unit": 50,
-        "relabel.epochs": 1000, "relabel.rand_augment": True, **batch_of(25),
-        "evaluate.learning_rate": 0.001, "evaluate.schedule": "multistep",
-    }  # fmt: skip
+_DIGITS: Values = {
+    "squeeze.observers": ("convnet_w32", "wrn_16_2"), "squeeze.epochs": 8, "squeeze.batch_size": 64,
+    "squeeze.learning_rate": 0.05, "squeeze.crop_padding": 1,
+    "statistics.patch_side": 4,
+    "init.kind": "mosaic", "init.images_per_class": 60, "init.crops_per_image": 3,
+    "init.crop_scale": (0.5, 1.0), "init.factor": 1,
+    "recover.iterations": 200, "recover.classes_per_unit": 2, "recover.ipc_per_unit": 5,
+    "relabel.epochs": 200, **batch_of(10), "evaluate.learning_rate": 0.005,
+}  # fmt: skip
+_CIFAR10: Values = {
+    "squeeze.observers": SMALL_OBSERVERS, "squeeze.epochs": 10, "squeeze.learning_rate": 0.05,
+    "statistics.patch_side": 4, "init.kind": "real",
+    # The paper's batch is all images.
+    "recover.iterations": 75, "recover.classes_per_unit": 10, "recover.ipc_per_unit": 50,
+    "relabel.epochs": 1000, "relabel.rand_augment": True, **batch_of(25),
+    "evaluate.learning_rate": 0.001, "evaluate.schedule": "multistep",
+}  # fmt: skip
 
 
 def _cifar100(ipc: int) -> Values:
@@ -140,8 +135,8 @@ def _imagenet1k(ipc: int) -> Values:
 VALUES = MethodValues(
     _EVERYWHERE,
     {
-        "digits": _digits,
-        "cifar10": _cifar10,
+        "digits": _DIGITS,
+        "cifar10": _CIFAR10,
         "cifar100": _cifar100,
         "tiny_imagenet": _tiny_imagenet,
         "imagenet10": _imagenet10,
@@ -158,20 +153,19 @@ def edc(config: RunConfig) -> RunConfig:
 
     Deviations:
         the values are the paper's; where it is silent (matching weight, the five observers of Tiny-ImageNet,
-        who labels CIFAR-100), the scripts'. Otherwise than in the scripts, running estimates start at the
-        first batch instead of 0 and stay within a work unit; variances of the targets are those of all
-        pixels; images are rounded, not truncated, and stored without loss; initial crops are chosen image by
-        image (RDED), each image its best, so that no two cells show one image. ImageNet-10 has history weigh
-        0.8, as the other scripts do (its own has 0: each batch by itself), observers trained from 0.05, since
-        its script's 0.01 is for pretrained ones, and EfficientNet-B0, which the programs
-        have, for the paper's V2. CIFAR-10 has crops of half the area and more, as the other datasets, where
-        its script has 0.08, and observers on a cosine, where one epoch at a constant rate is kept. The
-        paper's flatness term is off, as in every script: the published ImageNet numbers were made without
-        it, where the program has a constant 0 in its place. `edc_g` has it.
-        Pictures of the ImageNet sets become their central squares before all else, so that statistics and
-        the controls of real images are as undistorted as the images that judge; the programs crop them whole
-        and squash them elsewhere (`dataset.train_resize=whole`). Students see an epoch in an order of their
-        own, not mixing group by mixing group, so that no two of them take the same steps.
+        who labels CIFAR-100), the scripts'. These differ from the scripts:
+        running estimates start at the first batch instead of 0 and stay within a work unit. Target variances
+        are those of all pixels. Images are rounded, not truncated, and stored without loss. Each initial crop
+        is the best of its image (RDED), so that no two cells show one image. ImageNet-10 has a history weight
+        of 0.8, as the other scripts (its own has 0), EfficientNet-B0, as the programs, for the paper's V2,
+        and observers trained at 0.05: its script's 0.01 is for pretrained ones. CIFAR-10 has crops of half
+        the area and more, as the other datasets (its script: 0.08), and observers on a cosine (its script
+        keeps one epoch at a constant rate). The paper's flatness term is off, as in every script: the
+        published ImageNet numbers were made with a constant 0 in its place. `edc_g` has it.
+        Pictures of the ImageNet sets first become their central squares: statistics and the controls of real
+        images are then as undistorted as the images that judge. The programs crop whole pictures and squash
+        them elsewhere (`dataset.train_resize=whole`). Each student sees an epoch in an order of its own, not
+        mixing group by mixing group, so that no two students take the same steps.
     """
     return laid_over(config, "edc", VALUES)
 

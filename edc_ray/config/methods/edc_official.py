@@ -1,13 +1,14 @@
-"""EDC as its authors' scripts run it: what they have otherwise than `edc`."""
+"""EDC as its authors' scripts run it: where they differ from `edc`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from edc_ray.config.methods import edc
 from edc_ray.config.methods.edc import FOUR_IMAGENET_OBSERVERS, TORCHVISION, WHOLE_PICTURES, batch_of
-from edc_ray.config.methods.values import MethodValues, Values, field_value, laid_over
+from edc_ray.config.methods.values import MethodValues, Values, laid_over
 from edc_ray.config.run import RunConfig
 
 _EVERYWHERE: Values = {
@@ -31,7 +32,7 @@ _MOSAICS: Values = {
 
 
 def local_images(real_images: int, ipc: int) -> Values:
-    """Real images for one slot in local mode, where the program still runs: at least one."""
+    """Real images for one slot in local mode: at least one."""
     return {"recover.local_images_per_slot": max(1, real_images // ipc)}
 
 
@@ -109,32 +110,32 @@ def edc_official(config: RunConfig) -> RunConfig:
     observers of one epoch).
 
     Deviations:
-        images the program never makes (a batch that does not divide by the GPUs) are made; the number of
-        GPUs is recover.virtual_ranks; students are the recipe's, not the scripts'; ImageNet-10 has the
-        standard ResNet-18 stem, since with the script's other one its own programs do not fit together.
-        In local mode ImageNet-1k has global weight 0 and class weight 1, as in its program: see `adjusted`.
-        Kept, and in `edc` too: the mean and deviation of CIFAR-100 on CIFAR-10, with which its networks and
-        statistics are made; on ImageNet-1k labels of AlexNet instead of EfficientNet-B0, which the paper
-        found better (table 13), by name instead of as the beginning of a list.
+        images that the program never makes (a batch that does not divide by the GPUs) are made. The number of
+        GPUs is recover.virtual_ranks. Students are the recipe's, not the scripts'. ImageNet-10 has the
+        standard ResNet-18 stem: with the script's stem its own programs do not fit together. In local mode
+        ImageNet-1k has global weight 0 and class weight 1, as in its program: see `adjusted`.
+        Kept, and in `edc` too: on CIFAR-10 the mean and deviation of CIFAR-100, with which its networks and
+        statistics are made; on ImageNet-1k labels of AlexNet, though the paper found EfficientNet-B0 better
+        (table 13). We take AlexNet by name, not as the beginning of a list.
     """
     return laid_over(config, "edc_official", edc.VALUES, VALUES)
 
 
-# The local mode of its ImageNet-1k program leaves the whole set out; the other programs weigh both alike.
+# The local mode of its ImageNet-1k program ignores the whole set; the other programs weigh both alike.
 _IMAGENET1K_LOCAL: Values = {"recover.global_weight": 0.0, "recover.class_weight": 1.0}
 
 
 def adjusted(config: RunConfig, fields: Mapping[str, Any]) -> Values:
-    """The weights of local mode where a user turns ImageNet-1k to it: see `registry.adjusted`."""
+    """The weights of local mode if a user turns it on for ImageNet-1k: see `registry.adjusted`."""
     turns_local = fields.get("recover.category_aware") == "local" != config.recover.category_aware
     if config.dataset.name != "imagenet1k" or not turns_local:
         return {}
-    # A weight that was set while the config was still global is the user's as well.
+    # A weight that the user set before stays.
     untouched = edc_official(config)
     return {
         path: value
         for path, value in _IMAGENET1K_LOCAL.items()
-        if field_value(config, path) == field_value(untouched, path)
+        if attrgetter(path)(config) == attrgetter(path)(untouched)
     }
 
 

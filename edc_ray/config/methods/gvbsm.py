@@ -3,14 +3,6 @@
 from __future__ import annotations
 
 from edc_ray.config.methods import edc
-from edc_ray.config.methods.edc import (
-    FIVE_SMALL_OBSERVERS,
-    FOUR_IMAGENET_OBSERVERS,
-    TORCHVISION,
-    WHOLE_PICTURES,
-    batch_of,
-    units_of,
-)
 from edc_ray.config.methods.programs import GLOBAL_ONLY, STEEP, STUDENTS
 from edc_ray.config.methods.values import MethodValues, Values, laid_over
 from edc_ray.config.run import RunConfig
@@ -24,7 +16,7 @@ _EVERYWHERE: Values = {
     "evaluate.ce_weight": 0.1, "evaluate.schedule": "cos", "evaluate.ema_decay": 0.0,
 }  # fmt: skip
 _SMALL: Values = {
-    "squeeze.observers": FIVE_SMALL_OBSERVERS, "relabel.observers": None, "relabel.rand_augment": False,
+    "squeeze.observers": edc.FIVE_SMALL_OBSERVERS, "relabel.observers": None, "relabel.rand_augment": False,
     "statistics.augmentation": "crop_pad", "recover.learning_rate": 0.05, "recover.iterations": 4000,
     "recover.statistic_momentum": 0.8, "recover.drop_rate": 0.4,
 }  # fmt: skip
@@ -33,24 +25,22 @@ _CIFAR: Values = {
     **_SMALL, "recover.crop_scale": (1.0, 1.0), "relabel.epochs": 1000, "relabel.label_norm": "none",
     "evaluate.ce_weight": 0.15,
 }  # fmt: skip
-_SGD: Values = {
-    "evaluate.optimizer": "sgd", "evaluate.learning_rate": 0.1, "evaluate.momentum": 0.9,
-}  # fmt: skip
+_SGD: Values = {"evaluate.optimizer": "sgd", "evaluate.learning_rate": 0.1, "evaluate.momentum": 0.9}
 
 
 def _cifar10(ipc: int) -> Values:
-    return {**_CIFAR, **units_of(100, ipc), **batch_of(100)}
+    return {**_CIFAR, **edc.units_of(100, ipc), **edc.batch_of(100)}
 
 
 def _cifar100(ipc: int) -> Values:
     return {
-        **_CIFAR, **_SGD, **units_of(100, ipc), **batch_of(64), "evaluate.weight_decay": 5e-4,
+        **_CIFAR, **_SGD, **edc.units_of(100, ipc), **edc.batch_of(64), "evaluate.weight_decay": 5e-4,
     }  # fmt: skip
 
 
 def _tiny(ipc: int) -> Values:
     return {
-        **_SMALL, **_SGD, **units_of(100, ipc), "statistics.crop_padding": 8,
+        **_SMALL, **_SGD, **edc.units_of(100, ipc), "statistics.crop_padding": 8,
         "relabel.epochs": 100,
         "evaluate.weight_decay": 5e-4,
         # Batches of 100 in two halves.
@@ -61,25 +51,25 @@ def _tiny(ipc: int) -> Values:
 def _imagenet10(ipc: int) -> Values:
     """ImageNet-1k's values on observers of these ten classes; no published program."""
     return {
-        **WHOLE_PICTURES, "statistics.augmentation": "resized_crop", "recover.iterations": 4000,
-        **units_of(80, ipc),
-        "relabel.epochs": 300, "relabel.rand_augment": False, **batch_of(min(256, 10 * ipc)),
+        **edc.WHOLE_PICTURES, "statistics.augmentation": "resized_crop", "recover.iterations": 4000,
+        **edc.units_of(80, ipc),
+        "relabel.epochs": 300, "relabel.rand_augment": False, **edc.batch_of(min(256, 10 * ipc)),
     }  # fmt: skip
 
 
 def _imagenet1k(ipc: int) -> Values:
-    weights = {name: TORCHVISION[name] for name in FOUR_IMAGENET_OBSERVERS}
+    weights = {name: edc.TORCHVISION[name] for name in edc.FOUR_IMAGENET_OBSERVERS}
     return {
-        "squeeze.observers": FOUR_IMAGENET_OBSERVERS, "squeeze.weights": weights, "relabel.observers": None,
-        **WHOLE_PICTURES, "statistics.augmentation": "resized_crop", "recover.iterations": 4000,
-        **units_of(80, ipc), "relabel.epochs": 300, **batch_of(1024),
+        "squeeze.observers": edc.FOUR_IMAGENET_OBSERVERS, "squeeze.weights": weights,
+        "relabel.observers": None, **edc.WHOLE_PICTURES, "statistics.augmentation": "resized_crop",
+        "recover.iterations": 4000, **edc.units_of(80, ipc), "relabel.epochs": 300, **edc.batch_of(1024),
     }  # fmt: skip
 
 
 VALUES = MethodValues(
     _EVERYWHERE,
     {
-        "digits": lambda ipc: {"recover.jitter": 2},
+        "digits": {"recover.jitter": 2},
         "cifar10": _cifar10,
         "cifar100": _cifar100,
         "tiny_imagenet": _tiny,
@@ -96,9 +86,8 @@ def gvbsm(config: RunConfig) -> RunConfig:
     47.6 at ipc 50 (EDC's table 1).
 
     Deviations:
-        its batches are ours (blocks of classes and ipc ids) and nothing passes from one to the next, so
-        that images can be added and made anywhere; `recover.order=official recover.carry=chain` is its
-        own order.
+        its batches are ours (blocks of classes and ipc ids), and nothing passes from one to the next: images
+        can be added and made anywhere. `recover.order=official recover.carry=chain` is its own order.
     """
     return laid_over(config, "gvbsm", edc.VALUES, VALUES)
 

@@ -1,4 +1,4 @@
-"""What the programs of the methods that EDC is compared with have in common.
+"""Values that the programs of the methods that EDC is compared with have in common.
 
 A dataset that a program does not know gets the values of the most similar one; each such row says so.
 """

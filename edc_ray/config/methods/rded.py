@@ -50,7 +50,7 @@ def _mosaics(num_classes: int, factor: int, ipc: int, *parts: Values) -> dict[st
 VALUES = MethodValues(
     _EVERYWHERE,
     {
-        "digits": lambda ipc: {
+        "digits": {
             **DIGITS, "init.images_per_class": 60, "init.factor": 2, "relabel.patch_shuffle": 2,
             "relabel.crop_scale": (0.5, 1.0),
         },
@@ -70,8 +70,8 @@ def rded(config: RunConfig) -> RunConfig:
     11.0 / 42.6 / 62.6, Tiny-ImageNet 9.7 / 41.9 / 58.2, ImageNet-10 24.9 / 53.3 / 75.5 (EDC's table 1).
 
     Deviations:
-        its program runs the student a second time in each step to print an accuracy, which updates its
-        BatchNorm statistics twice; ours does not.
+        to print an accuracy, its program runs the student a second time in each step and so updates the
+        student's BatchNorm statistics twice; ours does not.
     """
     return laid_over(config, "rded", edc.VALUES, VALUES)
 

@@ -4,20 +4,19 @@ Such a file has
 
 - METHODS: its functions from a config to a config, each named as the method;
 - VALUES: the `MethodValues` that they set;
-- CITATION, where it has a paper of its own: BibTeX;
-- adjusted, where a user's fields bring others along: see `adjusted`.
+- CITATION, if it has a paper of its own: BibTeX;
+- adjusted, if the method changes other fields with a user's fields: see `adjusted`.
 
 A method sets the values of its paper or its authors' program for the config's dataset and ipc. On a dataset
-that it does not know it sets what it does everywhere and leaves the rest alone. A user's own function is a
-method under the name `module:function`.
+that it does not know, it sets only what it sets everywhere. A user's own function is a method under the name
+`module:function`.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from types import ModuleType
 from typing import Any
@@ -27,18 +26,17 @@ from edc_ray.config.methods import edc
 from edc_ray.config.methods.values import Values, defaults_of, with_values
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
+from edc_ray.own_code import names_own_code, own_function
 
 Method = Callable[[RunConfig], RunConfig]
 
-_OWN = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
 
-
-def _files() -> list[ModuleType]:
-    names = sorted(
-        module.name for module in pkgutil.iter_modules(methods.__path__) if module.name != "registry"
-    )
-    found = [importlib.import_module(f"{methods.__name__}.{name}") for name in names]
-    return [module for module in found if hasattr(module, "METHODS")]
+def _files() -> Iterator[ModuleType]:
+    for module in pkgutil.iter_modules(methods.__path__):
+        if module.name != "registry":
+            file = importlib.import_module(f"{methods.__name__}.{module.name}")
+            if hasattr(file, "METHODS"):
+                yield file
 
 
 _FILES = {function.__name__: file for file in _files() for function in file.METHODS}
@@ -47,7 +45,7 @@ _SET_ANYWHERE = {path for file in _FILES.values() for path in file.VALUES.fields
 
 
 def _alone(method: Method) -> Method:
-    """The method on a config without traces of another: what any of them sets has its default first."""
+    """The method on a config in which every field that any method sets has its default."""
 
     @wraps(method)
     def applied(config: RunConfig) -> RunConfig:
@@ -62,23 +60,16 @@ METHODS: dict[str, Method] = {name: _alone(getattr(_FILES[name], name)) for name
 
 
 def is_method(name: str) -> bool:
-    """Whether there is such a method, or it could be a user's, which is imported when it is applied."""
-    return name in METHODS or _OWN.fullmatch(name) is not None
+    """Whether a method has the name, or it has the form of a user's, which `with_method` imports."""
+    return name in METHODS or names_own_code(name)
 
 
 def with_method(config: RunConfig, name: str) -> RunConfig:
-    """The config with the values of a method.
-
-    Args:
-        config: anything; what other methods set in it goes back to its default.
-        name: for which `is_method` holds.
-
-    Raises:
-        ConfigError: a user's function cannot be imported, or gives no config.
-    """
+    """The config with the values of a method; what other methods set goes back to its default."""
     if name in METHODS:
         return METHODS[name](config)
-    result = _alone(_imported(name))(config)
+    function = own_function("method", name, expected="a function from a RunConfig to a RunConfig")
+    result = _alone(function)(config)
     if not isinstance(result, RunConfig):
         raise ConfigError(
             f"method '{name}' gives no config",
@@ -89,7 +80,7 @@ def with_method(config: RunConfig, name: str) -> RunConfig:
 
 
 def adjusted(config: RunConfig, fields: Mapping[str, Any]) -> Values:
-    """What a method sets otherwise beside fields that a user sets: `section.field` -> value.
+    """Values of its own that a method changes when a user sets some fields: `section.field` -> value.
 
     Args:
         config: of the method, before these fields.
@@ -100,19 +91,6 @@ def adjusted(config: RunConfig, fields: Mapping[str, Any]) -> Values:
 
 
 def citations(method: str | None) -> list[str]:
-    """BibTeX of EDC, and of the method where it has another paper."""
+    """BibTeX of EDC, and of the method if it has another paper."""
     own = getattr(_FILES.get(method or ""), "CITATION", edc.CITATION)
     return list(dict.fromkeys((edc.CITATION, own)))
-
-
-def _imported(name: str) -> Method:
-    module_name, _, function_name = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module_name), function_name)
-    except Exception as error:  # the user's module can raise anything while it is imported
-        raise ConfigError(
-            f"method '{name}' cannot be imported",
-            found=f"{type(error).__name__}: {error}",
-            expected="module:function, a function from a RunConfig to a RunConfig",
-            next="install the module, or name its folder in PYTHONPATH",
-        ) from error

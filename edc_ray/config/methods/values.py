@@ -10,46 +10,39 @@ from edc_ray.config.run import RunConfig
 
 Values = Mapping[str, Any]
 """`section.field` -> value."""
-Row = Callable[[int], Values]
-"""ipc -> the values of one dataset."""
+Row = Values | Callable[[int], Values]
+"""The values of one dataset, or a function of ipc that gives them."""
 
 
 @dataclass(frozen=True)
 class MethodValues:
-    """What a method sets.
-
-    Args:
-        everywhere: on every dataset.
-        datasets: name of the dataset -> values that depend on it, which win over `everywhere`.
-    """
+    """What a method sets `everywhere`, and for some datasets by name: those values win."""
 
     everywhere: Values
     datasets: Mapping[str, Row] = field(default_factory=dict)
 
     def of(self, dataset: str, ipc: int) -> dict[str, Any]:
-        """All values for one dataset and ipc."""
-        row = self.datasets.get(dataset)
-        return {**self.everywhere, **(row(ipc) if row else {})}
+        row = self.datasets.get(dataset, {})
+        return {**self.everywhere, **(row(ipc) if callable(row) else row)}
 
     def fields(self) -> set[str]:
         """The fields that it sets on any dataset."""
-        return set(self.everywhere).union(*(row(1) for row in self.datasets.values()))
+        return set(self.everywhere).union(*(self.of(dataset, 1) for dataset in self.datasets))
 
 
 def with_values(config: RunConfig, method: str, values: Values) -> RunConfig:
-    """A copy of `config` under the method's name with these values."""
     sections: dict[str, dict[str, Any]] = {}
     for path, value in values.items():
         section, name = path.split(".")
         sections.setdefault(section, {})[name] = value
-    update: dict[str, Any] = {
-        name: getattr(config, name).model_copy(update=fields) for name, fields in sections.items()
-    }
-    return config.model_copy(update={"method": method, **update})
+    update: dict[str, Any] = {"method": method}
+    for name, fields in sections.items():
+        update[name] = getattr(config, name).model_copy(update=fields)
+    return config.model_copy(update=update)
 
 
 def laid_over(config: RunConfig, method: str, *layers: MethodValues) -> RunConfig:
-    """A copy of `config` under the method's name with the values of the layers, of which the last wins."""
+    """A copy of `config` under the method's name with the values of the layers; later ones win."""
     values: dict[str, Any] = {}
     for layer in layers:
         values |= layer.of(config.dataset.name, config.ipc)
@@ -57,7 +50,7 @@ def laid_over(config: RunConfig, method: str, *layers: MethodValues) -> RunConfi
 
 
 def defaults_of(config: RunConfig, paths: set[str]) -> dict[str, Any]:
-    """The default of each field, where it has one."""
+    """The defaults of some fields, if they have one."""
     values = {}
     for path in sorted(paths):
         section, name = path.split(".")
@@ -65,9 +58,3 @@ def defaults_of(config: RunConfig, paths: set[str]) -> dict[str, Any]:
         if not info.is_required():
             values[path] = info.get_default(call_default_factory=True)
     return values
-
-
-def field_value(config: RunConfig, path: str) -> Any:
-    """The value of `section.field`."""
-    section, name = path.split(".")
-    return getattr(getattr(config, section), name)

@@ -1,6 +1,6 @@
 """Small whole numbers and subsets of classes as packed bits. N rows, each of the same number of bytes.
 
-The first number of a row stands in the highest bits of its first byte; a row is filled up with zeros.
+The first number of a row is in the highest bits of its first byte. Zeros fill up the end of a row.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ import numpy as np
 
 
 def packed_bytes(bits: int) -> int:
-    """Bytes of a row of so many bits."""
+    """Bytes of a row of this many bits."""
     return -(-bits // 8)
 
 
 def pack(values_NM: np.ndarray, bits_M: np.ndarray) -> np.ndarray:
-    """Whole numbers in [0, 2**bits), one width for each column, as uint8 [N, bytes]."""
+    """Pack whole numbers in [0, 2**bits), one width for each column, into uint8 [N, bytes]."""
     if _are_equal(bits_M):
         return _pack_equal(values_NM, int(bits_M[0]))
-    columns, shifts = _places(bits_M)
+    columns = np.repeat(np.arange(len(bits_M)), bits_M)
+    shifts = np.repeat(np.cumsum(bits_M), bits_M) - 1 - np.arange(int(bits_M.sum()))
     return np.packbits((values_NM[:, columns] >> shifts & 1).astype(bool), axis=1)
 
 
@@ -25,13 +26,10 @@ def unpack(bytes_NB: np.ndarray, bits_M: np.ndarray) -> np.ndarray:
     """The numbers that were packed, int64 [N, M].
 
     Raises:
-        ValueError: other bytes than the bits fill, or bits that are set behind them.
+        ValueError: the bits do not fill this many bytes, or bits behind them are set.
     """
     total = int(bits_M.sum())
-    if bytes_NB.ndim != 2 or bytes_NB.shape[1] != packed_bytes(total):
-        raise ValueError(f"rows of {bytes_NB.shape[1:]} bytes and not of {packed_bytes(total)}")
-    if bytes_NB.shape[1] and (bytes_NB[:, -1] & ((1 << -total % 8) - 1)).any():
-        raise ValueError("bits are set in the padding of a row")
+    _check_rows(bytes_NB, total)
     if _are_equal(bits_M):
         return _unpack_equal(bytes_NB, int(bits_M[0]), len(bits_M))
     set_NT = np.unpackbits(bytes_NB, axis=1)
@@ -44,22 +42,18 @@ def unpack(bytes_NB: np.ndarray, bits_M: np.ndarray) -> np.ndarray:
 
 
 def subset_bits(num_classes: int, size: int) -> int:
-    """Bits of `pack_subsets`; 0 if the subset has all classes."""
+    """Bits of a row of `pack_subsets`; 0 if the subset has all classes."""
     if size >= num_classes:
         return 0
     return min(num_classes, _split_bits(num_classes, size, _low_bits(num_classes, size)))
 
 
 def pack_subsets(classes_Nk: np.ndarray, num_classes: int) -> np.ndarray:
-    """Subsets of the classes as uint8 [N, bytes].
+    """Pack subsets of the classes, ascending in each row, into uint8 [N, bytes].
 
-    Takes the shorter of two forms: a bitmap with one bit for each class, or split numbers (Elias-Fano). These
-    keep the low bits of each class, and a bitmap of the high parts in which the i-th class sets the bit (high
-    part + i). For 10 of 1,000 classes that takes 81 bits. Plain numbers take 100, and no code less than 78.
-
-    Args:
-        classes_Nk: ascending in each row.
-        num_classes: K.
+    Takes the shorter of two forms: a bitmap with one bit for each class, or split numbers (Elias-Fano), which
+    keep the low bits of each class and a bitmap of the high parts, where the i-th class sets the bit (high
+    part + i). For 10 of 1,000 classes that takes 85 bits. Plain numbers take 100, and no code less than 78.
     """
     count, size = classes_Nk.shape
     if size >= num_classes:
@@ -84,11 +78,8 @@ def unpack_subsets(bytes_NB: np.ndarray, num_classes: int, size: int) -> np.ndar
     if size >= num_classes:
         return np.tile(np.arange(num_classes), (len(bytes_NB), 1))
     total = subset_bits(num_classes, size)
-    if bytes_NB.ndim != 2 or bytes_NB.shape[1] != packed_bytes(total):
-        raise ValueError(f"subsets of {bytes_NB.shape[1:]} bytes instead of {packed_bytes(total)}")
+    _check_rows(bytes_NB, total)
     set_NT, low = np.unpackbits(bytes_NB, axis=1), _low_bits(num_classes, size)
-    if set_NT[:, total:].any():
-        raise ValueError("bits are set in the padding of a row")
     if num_classes <= _split_bits(num_classes, size, low):
         return _set_places(set_NT[:, :num_classes], size)
     high_Nk = _set_places(set_NT[:, size * low : total], size) - np.arange(size)
@@ -99,6 +90,13 @@ def unpack_subsets(bytes_NB: np.ndarray, num_classes: int, size: int) -> np.ndar
     if (classes_Nk >= num_classes).any() or (np.diff(classes_Nk, axis=1) <= 0).any():
         raise ValueError(f"classes do not ascend below {num_classes}")
     return classes_Nk
+
+
+def _check_rows(bytes_NB: np.ndarray, bits: int) -> None:
+    if bytes_NB.ndim != 2 or bytes_NB.shape[1] != packed_bytes(bits):
+        raise ValueError(f"rows of {bytes_NB.shape[1:]} bytes instead of {packed_bytes(bits)}")
+    if bytes_NB.shape[1] and (bytes_NB[:, -1] & ((1 << -bits % 8) - 1)).any():
+        raise ValueError("bits are set in the padding of a row")
 
 
 def _are_equal(bits_M: np.ndarray) -> bool:
@@ -147,10 +145,3 @@ def _split_bits(num_classes: int, size: int, low: int) -> int:
 
 def _high_places(num_classes: int, size: int, low: int) -> int:
     return ((num_classes - 1) >> low) + size
-
-
-def _places(bits_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of every bit of a row: the column of its number, and its place from the right in it."""
-    columns = np.repeat(np.arange(len(bits_M)), bits_M)
-    ends = np.cumsum(bits_M)
-    return columns, np.repeat(ends, bits_M) - 1 - np.arange(int(bits_M.sum()))

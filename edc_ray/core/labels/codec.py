@@ -1,7 +1,6 @@
-"""Codecs that store soft labels. N labels, K classes.
+"""Codecs turn logits into a few numpy columns and back. N labels, K classes.
 
-A codec turns logits into a few numpy columns and back. An artifact names its codec by a specification, which
-`core.labels.specification` explains and reads.
+An artifact names its codec by a specification: see `core.labels.specification`.
 """
 
 from __future__ import annotations
@@ -14,29 +13,21 @@ import numpy as np
 
 from edc_ray.errors import NumericalError
 
-ROWS_AT_ONCE = 4096
-"""Labels that are coded together, which bounds the memory of intermediate float64 arrays."""
+ROWS_AT_ONCE = 4096  # labels that are coded together: bounds the memory of intermediate float64 arrays
 
 
 @dataclass(frozen=True)
 class EncodedLabels:
-    """Soft labels in their stored form.
+    """Soft labels in their stored form."""
 
-    Args:
-        columns: name -> array whose first axis is N: numbers [N], packed bytes uint8 [N, bytes], or float16
-            [N, entries].
-        num_classes: K.
-        shared: arrays that all labels of a table have in common.
-    """
-
-    columns: Mapping[str, np.ndarray]
+    columns: Mapping[str, np.ndarray]  # numbers [N], packed bytes uint8 [N, bytes], or float16 [N, entries]
     num_classes: int
-    shared: Mapping[str, np.ndarray] = field(default_factory=dict)
+    shared: Mapping[str, np.ndarray] = field(default_factory=dict)  # of all labels of a table
 
 
 class LabelCodec(Protocol):
-    """Logits <-> columns. Every codec rounds logits to half precision first, so that it encodes a network's
-    logits and the same logits stored as fp16 alike."""
+    """Logits <-> columns. Every codec rounds logits to half precision first, so that a network's logits and
+    the same logits stored as fp16 give the same columns."""
 
     @property
     def name(self) -> str:
@@ -47,7 +38,7 @@ class LabelCodec(Protocol):
         """The columns to store.
 
         Raises:
-            NumericalError: a logit is not finite, or beyond half precision.
+            NumericalError: a logit is not finite, or half precision cannot hold it.
         """
         ...
 
@@ -59,10 +50,6 @@ class LabelCodec(Protocol):
         """
         ...
 
-    def error_bound(self, logits_NK: np.ndarray) -> np.ndarray:
-        """Upper bound of |decoded - logits|, elementwise, if these are encoded as one table."""
-        ...
-
 
 class Fp16Codec:
     """Half-precision floats in one column `logits`, float16 [N, K]. float16 logits come back exactly."""
@@ -70,28 +57,18 @@ class Fp16Codec:
     name = "fp16"
 
     def encode(self, logits_NK: np.ndarray) -> EncodedLabels:
-        """Round to the nearest half-precision number.
-
-        Raises:
-            NumericalError: a logit is not finite or rounds to infinity (beyond 65519).
-        """
         halves_NK = as_halves(logits_NK, self.name)
         return EncodedLabels({"logits": halves_NK}, halves_NK.shape[1])
 
     def decode(self, encoded: EncodedLabels) -> np.ndarray:
-        """Exact: every half-precision number is a float32."""
         return stored_column(encoded, "logits", np.float16, encoded.num_classes).astype(np.float32)
-
-    def error_bound(self, logits_NK: np.ndarray) -> np.ndarray:
-        """Half a unit in the last place: 2**-11 of the logit, 2**-25 below the normal numbers."""
-        return np.maximum(np.abs(np.asarray(logits_NK, dtype=np.float64)) * 2.0**-11, 2.0**-25)
 
 
 def as_halves(logits_NK: np.ndarray, codec: str) -> np.ndarray:
     """Logits as the nearest half-precision numbers.
 
     Raises:
-        NumericalError: a logit is not finite or rounds to infinity. Names its place.
+        NumericalError: a logit is not finite or rounds to infinity (beyond 65519). Names its place.
     """
     with np.errstate(over="ignore"):
         halves_NK = np.asarray(logits_NK).astype(np.float16)
@@ -117,27 +94,19 @@ def stored_column(
     if name not in encoded.columns:
         raise ValueError(f"no column {name!r}")
     column = np.asarray(encoded.columns[name])
-    shape = (len(column),) if width is None else (len(column), width)
-    if column.dtype != kind or column.shape != shape:
-        raise ValueError(
-            f"{name} is {column.dtype} {list(column.shape)} and not {kind.__name__} {list(shape)}"
-        )
-    if np.issubdtype(kind, np.floating) and not np.isfinite(column).all():
-        raise ValueError(f"{name} holds NaN or Inf")
-    return column
+    return _checked(column, name, kind, (len(column),) if width is None else (len(column), width))
 
 
 def shared_array(
     encoded: EncodedLabels, name: str, kind: type[np.generic], shape: tuple[int, ...]
 ) -> np.ndarray:
-    """An array of the table, checked against what `encode` makes.
-
-    Raises:
-        ValueError: it is missing, or of another type or shape, or not finite.
-    """
+    """An array of the table, checked like `stored_column`."""
     if name not in encoded.shared:
         raise ValueError(f"no shared array {name!r}")
-    array = np.asarray(encoded.shared[name])
+    return _checked(np.asarray(encoded.shared[name]), name, kind, shape)
+
+
+def _checked(array: np.ndarray, name: str, kind: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
     if array.dtype != kind or array.shape != shape:
         raise ValueError(f"{name} is {array.dtype} {list(array.shape)} and not {kind.__name__} {list(shape)}")
     if np.issubdtype(kind, np.floating) and not np.isfinite(array).all():
@@ -146,7 +115,7 @@ def shared_array(
 
 
 def in_blocks(function: Callable[[slice], dict[str, np.ndarray]], count: int) -> dict[str, np.ndarray]:
-    """Columns of all rows, made by `function` for ROWS_AT_ONCE of them at a time."""
+    """Columns of all rows; `function` makes those of ROWS_AT_ONCE rows at a time."""
     firsts = range(0, count, ROWS_AT_ONCE) or (0,)
     parts = [function(slice(first, min(first + ROWS_AT_ONCE, count))) for first in firsts]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,6 +1,4 @@
-"""Principal components of a table's logits, a few bits for each: pca32, pca128, ... N labels, K classes, R
-components.
-"""
+"""A table's logits by their principal components: pca32, ... N labels, K classes, R components."""
 
 from __future__ import annotations
 
@@ -11,16 +9,10 @@ import numpy as np
 import torch
 
 from edc_ray.core.labels.bits import pack, packed_bytes, unpack
-from edc_ray.core.labels.codec import (
-    EncodedLabels,
-    as_halves,
-    in_blocks,
-    shared_array,
-    stored_column,
-)
+from edc_ray.core.labels.codec import EncodedLabels, as_halves, in_blocks, shared_array, stored_column
 
 MAX_BITS = 10
-# Of a Gaussian of variance 1 in a uniform quantiser of 0, 1, ... bits: least squared error, and its step.
+# Least squared error, and the step that has it, when 0, 1, ... bits quantise a Gaussian of variance 1.
 _ERRORS = np.array([1, 0.3634, 0.1188, 0.03744, 0.01154, 0.003495, 0.00104, 0.000304, 8.77e-5, 2.5e-5, 7e-6])
 _STEPS = np.array([0, 1.596, 0.9957, 0.586, 0.3352, 0.1881, 0.1041, 0.0569, 0.0308, 0.0165, 0.0088])
 _STRETCHES = np.linspace(0.7, 2.2, 16)
@@ -29,19 +21,12 @@ _FIT_ROWS = 8192
 
 @dataclass(frozen=True)
 class Components:
-    """What the labels of a table have in common.
+    """What the labels of a table have in common."""
 
-    Args:
-        mean: float32 [K], of the logits.
-        bits: uint8 [R], of each component's code, from the largest variance to the least.
-        half_steps: int16 [R, K]. A code c of b bits adds (2c + 1 - 2**b) times its row.
-        exponent: the unit of half_steps is 2**-exponent.
-    """
-
-    mean: np.ndarray
-    bits: np.ndarray
-    half_steps: np.ndarray
-    exponent: int
+    mean: np.ndarray  # float32 [K], of the logits
+    bits: np.ndarray  # uint8 [R], of each component's code, from the largest variance to the least
+    half_steps: np.ndarray  # int16 [R, K]: a code c of b bits adds (2c + 1 - 2**b) times its row
+    exponent: int  # the unit of half_steps is 2**-exponent
 
 
 class Fit(NamedTuple):
@@ -59,9 +44,6 @@ class ComponentsCodec:
     `logits_components` packed [N, R]: the codes of the label's components, `bits` in all. Each bit goes where
     it reduces the squared error most. Shared: `mean`, `bits`, `half_steps` and `exponent` of `Components`.
     Sums are of whole numbers, so every machine decodes the same.
-
-    Args:
-        bits: of a label.
     """
 
     bits: int
@@ -71,7 +53,7 @@ class ComponentsCodec:
         return f"pca{self.bits}"
 
     def encode(self, logits_NK: np.ndarray, fit: Fit | None = None) -> EncodedLabels:
-        """The columns to store, with the components of these labels or those of others (`fit`)."""
+        """The columns to store, with the components of these labels, or with `fit`, those of others."""
         halves_NK = as_halves(logits_NK, self.name)
         components, axes_RK, steps_R = fit or self.fit(halves_NK)
         widths_R = components.bits.astype(np.int64)
@@ -100,21 +82,6 @@ class ComponentsCodec:
 
         return in_blocks(columns, len(codes_NB))[""]
 
-    def error_bound(self, logits_NK: np.ndarray) -> np.ndarray:
-        """The part outside the components, plus their errors (half a step, or what is clipped at the last
-        level), plus the rounding of half_steps and to half precision."""
-        halves_NK = as_halves(logits_NK, self.name)
-        components, axes_RK, steps_R = self.fit(halves_NK)
-        places_NR = _projected(halves_NK, components.mean, axes_RK)
-        outside_NK = np.abs(halves_NK - components.mean.astype(np.float64) - places_NR @ axes_RK)
-        reach_R = steps_R * 2.0 ** (components.bits - 1.0)
-        error_NR = steps_R / 2 + np.maximum(np.abs(places_NR) - reach_R, 0)
-        rounded_R = 2.0 ** (components.bits.astype(np.float64) - 1 - components.exponent)
-        logits_NK = np.asarray(logits_NK, np.float64)
-        largest = np.abs(logits_NK).max(initial=0) + np.abs(components.mean).max(initial=0) + reach_R.sum()
-        rounding_NK = np.maximum(np.abs(logits_NK) * 2.0**-11, 2.0**-25)
-        return outside_NK + error_NR @ np.abs(axes_RK) + rounded_R.sum() + rounding_NK + largest * 2.0**-20
-
     def fit(self, halves_NK: np.ndarray) -> Fit:
         """The components of some labels, float16 [N, K]."""
         mean_K, variances, vectors = _principal_components(halves_NK)
@@ -125,7 +92,7 @@ class ComponentsCodec:
         steps_R = _best_steps(places_NR, np.sqrt(variances[: len(bits_R)]), bits_R)
         halves_RK = axes_RK * steps_R[:, None] / 2
         largest = float(np.abs(halves_RK).max(initial=0))
-        # The finest power of two with which the largest entry fits 15 bits; none is needed without variance.
+        # The finest power of two with which the largest entry fits 15 bits. Without variance any will do.
         exponent = 14 - int(np.ceil(np.log2(largest))) if largest > 2.0**-100 else 0
         whole_RK = np.rint(np.ldexp(halves_RK, exponent)).astype(np.int16)
         return Fit(Components(mean_K, bits_R.astype(np.uint8), whole_RK, exponent), axes_RK, steps_R)
@@ -157,7 +124,7 @@ def _principal_components(halves_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _dealt_bits(variances: np.ndarray, total: int) -> np.ndarray:
-    """Bits of the first components: one after the other to where it takes most from the squared error."""
+    """Bits of the first components: each bit goes where it reduces the squared error most."""
     bits = np.zeros(len(variances), np.int64)
     gains = -np.diff(_ERRORS)
     for _ in range(total):
@@ -170,17 +137,13 @@ def _dealt_bits(variances: np.ndarray, total: int) -> np.ndarray:
 
 
 def _best_steps(places_NR: np.ndarray, deviations_R: np.ndarray, bits_R: np.ndarray) -> np.ndarray:
-    """The step of each component with the least squared error, around that of a Gaussian."""
+    """The step of each component with the least squared error, near the best step for a Gaussian."""
     candidates = _STRETCHES[:, None] * _STEPS[bits_R] * deviations_R
-    errors = np.stack(
-        [
-            np.square(
-                places_NR - (_levels(places_NR, steps, bits_R) + 0.5 - 2.0 ** (bits_R - 1)) * steps
-            ).sum(0)
-            for steps in candidates
-        ]
-    )
-    return np.take_along_axis(candidates, errors.argmin(axis=0)[None], axis=0)[0]
+    errors = []
+    for steps in candidates:
+        decoded_NR = (_levels(places_NR, steps, bits_R) + 0.5 - 2.0 ** (bits_R - 1)) * steps
+        errors.append(np.square(places_NR - decoded_NR).sum(0))
+    return np.take_along_axis(candidates, np.stack(errors).argmin(axis=0)[None], axis=0)[0]
 
 
 def _levels(places_NR: np.ndarray, steps_R: np.ndarray, bits_R: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""All logits of a label on one grid for each label: q2 to q8. N labels, K classes."""
+"""All logits of a label on a grid of its own: q2 to q8. N labels, K classes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ from edc_ray.core.labels.codec import EncodedLabels, as_halves, in_blocks, store
 class QuantisedCodec:
     """Each label's logits as multiples of a step above its lowest: low + code * step.
 
-    Columns: `logits_low` and `logits_step` float16 [N], `logits_codes` packed [N, K] of `bits` each, in class
-    order. The grid spans the label's logits, so an error is at most half a step.
-
-    Args:
-        bits: of a code, 2 to 8.
+    Columns: `logits_low` and `logits_step` float16 [N], `logits_codes` packed [N, K] of `bits` each (2 to 8),
+    in class order. The grid spans the label's logits, so an error is at most half a step.
     """
 
     bits: int
@@ -56,14 +53,6 @@ class QuantisedCodec:
             return {"": low_N[rows, None] + codes_NK * step_N[rows, None]}
 
         return in_blocks(columns, len(low_N))[""]
-
-    def error_bound(self, logits_NK: np.ndarray) -> np.ndarray:
-        """Half the label's step, the rounding to half precision, and that of float32."""
-        logits_NK = np.asarray(logits_NK, np.float64)
-        _, step_N = self._grid(as_halves(logits_NK, self.name))
-        largest_N1 = np.abs(logits_NK).max(axis=1, keepdims=True)
-        rounding_NK = np.maximum(np.abs(logits_NK) * 2.0**-11, 2.0**-25)
-        return step_N.astype(np.float64)[:, None] / 2 + rounding_NK + largest_N1 * 2.0**-21
 
     def _grid(self, halves_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lowest logit and step of each label. Steps are rounded up, so that the grid reaches the highest."""

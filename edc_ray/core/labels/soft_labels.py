@@ -12,16 +12,11 @@ LabelNorm = Literal["none", "frobenius"]
 
 
 def ensemble_logits(logits_OBK: Sequence[Tensor] | Tensor, norm: LabelNorm = "none") -> Tensor:
-    """Mean of the observers' raw logits.
+    """Mean of the observers' raw logits, [B, K].
 
-    Args:
-        logits_OBK: one [B, K] matrix for each observer.
-        norm: "none", or "frobenius": each matrix is first rescaled to the mean Frobenius norm of all, so that
-            no observer dominates by the size of its logits. A label then depends on the others of its call:
-            pass one mixing group in each call.
-
-    Returns:
-        [B, K] of the observers' dtype.
+    The norm "frobenius" first rescales each observer's matrix to the mean Frobenius norm of all, so that no
+    observer dominates by the size of its logits. A label then depends on the other labels of the call: pass
+    one mixing group in each call.
 
     Raises:
         ValueError: no observer, or an unknown norm.

@@ -1,6 +1,4 @@
-"""The largest logits of each label, and one number for what is left: top10, pca64_top4_q5, ... N labels, K
-classes, k kept.
-"""
+"""The largest logits of each label and one number for the others: top10, ... N labels, K classes, k kept."""
 
 from __future__ import annotations
 
@@ -9,21 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edc_ray.core.labels.bits import (
-    pack,
-    pack_subsets,
-    packed_bytes,
-    subset_bits,
-    unpack,
-    unpack_subsets,
-)
-from edc_ray.core.labels.codec import (
-    EncodedLabels,
-    as_halves,
-    in_blocks,
-    shared_array,
-    stored_column,
-)
+from edc_ray.core.labels.bits import pack, pack_subsets, packed_bytes, subset_bits, unpack, unpack_subsets
+from edc_ray.core.labels.codec import EncodedLabels, as_halves, in_blocks, shared_array, stored_column
 from edc_ray.core.labels.components import ComponentsCodec, Fit
 
 _LEVELS = 255
@@ -31,27 +16,21 @@ _LEVELS = 255
 
 @dataclass(frozen=True)
 class TopCodec:
-    """The k largest logits (of equal ones the first classes), and the rest mass.
+    """The k largest logits (on a tie the first classes), and one number for the mass of the others.
 
-    A class that is not kept is decoded as background + rest. The background is 0, or what the principal
-    components say; `rest` is one number a label, chosen such that the mass of all these classes at the
-    codec's temperature T is that of the label: sum exp(decoded / T) = sum exp(logit / T). At a high T that is
-    the mean of their logits, to which squared errors are least. With k >= K all are kept.
+    Any other class is decoded as background + rest. The background is 0, or what the principal `components`
+    give. `rest` is one number for each label. It gives the other classes together their mass at the
+    `temperature` T: sum exp(decoded / T) = sum exp(logit / T). At a high T that makes it the mean of their
+    logits, which has the least squared error. With k >= K all are kept.
 
     Columns: `logits_classes` packed, see `pack_subsets`; `logits_values`, by ascending class: float16 [N, k],
     or packed codes of `bits` each between `logits_low` and `logits_high`; `logits_rest` float16 [N]. With
-    `bits` low, high and rest are uint8 [N], whole numbers of units above a base; the shared arrays
+    `bits`, low, high and rest are uint8 [N]: whole numbers of units above a base. The shared arrays
     `value_range` and `rest_range` hold base and unit.
-
-    Args:
-        size: k.
-        bits: of a kept logit's code, 2 to 8; None keeps half precision.
-        temperature: T.
-        components: of the background; None for 0.
     """
 
-    size: int
-    bits: int | None = None
+    size: int  # k
+    bits: int | None = None  # 2 to 8; None keeps half precision
     temperature: float = 1.0
     components: ComponentsCodec | None = None
 
@@ -66,10 +45,12 @@ class TopCodec:
         return "_".join(part for part in parts if part)
 
     def encode(self, logits_NK: np.ndarray, fit: Fit | None = None) -> EncodedLabels:
-        """What to store. `fit`: components of other labels for the background, instead of those of these."""
+        """The columns to store. `fit`: components of other labels to use for the background."""
         halves_NK = as_halves(logits_NK, self.name)
         count, num_classes = halves_NK.shape
-        below = self._encoded_background(halves_NK, fit)
+        below = EncodedLabels({}, num_classes)
+        if self.components is not None and self.size < num_classes:
+            below = self.components.encode(halves_NK, fit)
 
         def columns(rows: slice) -> dict[str, np.ndarray]:
             classes_Nk = _largest(halves_NK[rows], self.size)
@@ -99,7 +80,10 @@ class TopCodec:
             return values_Nk
         width = packed_bytes(subset_bits(num_classes, size))
         classes_NB = stored_column(encoded, "logits_classes", np.uint8, width)
-        rest_N = self._stored_rest(encoded)
+        if self.bits is None:
+            rest_N = stored_column(encoded, "logits_rest", np.float16).astype(np.float32)
+        else:
+            rest_N = _on_grid(encoded, "logits_rest", "rest_range").astype(np.float32)
 
         def columns(rows: slice) -> dict[str, np.ndarray]:
             logits_NK = self._background(encoded, rows) + rest_N[rows, None]
@@ -109,54 +93,14 @@ class TopCodec:
 
         return in_blocks(columns, len(rest_N))[""]
 
-    def error_bound(self, logits_NK: np.ndarray) -> np.ndarray:
-        """Of a kept logit, half a step of its label's grid, which is up to two units of the table's wider
-        than its kept logits. Of another, the background's error there and at worst anywhere (rest lies
-        between the least and the greatest), and half a unit.
-        """
-        halves_NK = as_halves(logits_NK, self.name).astype(np.float64)
-        logits_NK = np.asarray(logits_NK, np.float64)
-        rounding_NK = np.maximum(np.abs(logits_NK) * 2.0**-11, 2.0**-25) + np.abs(logits_NK).max() * 2.0**-20
-        classes_Nk = _largest(halves_NK, self.size)
-        values_Nk = np.take_along_axis(halves_NK, classes_Nk, axis=1)
-        low_N, high_N = values_Nk.min(axis=1), values_Nk.max(axis=1)
-        kept_N = np.zeros(len(halves_NK))
-        if self.bits is not None:
-            unit = (high_N.max() - low_N.min()) / _LEVELS
-            kept_N = (high_N - low_N + 2 * unit) / (2**self.bits - 1) / 2
-        if self.size >= halves_NK.shape[1]:
-            return kept_N[:, None] + rounding_NK
-        others_NK = np.ones(halves_NK.shape, bool)
-        np.put_along_axis(others_NK, classes_Nk, False, axis=1)
-        if self.components is None:
-            below_NK = np.zeros_like(halves_NK)
-            least_N1 = np.where(others_NK, halves_NK, np.inf).min(axis=1, keepdims=True)
-            greatest_N1 = np.where(others_NK, halves_NK, -np.inf).max(axis=1, keepdims=True)
-            reach_N1, size_N1 = greatest_N1 - least_N1, np.maximum(np.abs(least_N1), np.abs(greatest_N1))
-        else:
-            below_NK = self.components.error_bound(halves_NK)
-            reach_N1 = size_N1 = np.where(others_NK, below_NK, 0).max(axis=1, keepdims=True)
-        if self.bits is None:
-            rest_N1 = np.maximum(size_N1 * 2.0**-11, 2.0**-25) + np.maximum(size_N1 - 65504, 0)
-        else:
-            rest_N1 = 2 * size_N1.max() / _LEVELS / 2
-        return np.where(others_NK, below_NK + reach_N1 + rest_N1, kept_N[:, None]) + rounding_NK
-
-    def _encoded_background(self, halves_NK: np.ndarray, fit: Fit | None) -> EncodedLabels:
-        if self.components is None or self.size >= halves_NK.shape[1]:
-            return EncodedLabels({}, halves_NK.shape[1])
-        return self.components.encode(halves_NK, fit)
-
     def _background(self, encoded: EncodedLabels, rows: slice) -> np.ndarray:
         if self.components is None:
             return np.zeros((rows.stop - rows.start, encoded.num_classes), np.float32)
-        part: Mapping[str, np.ndarray] = {
-            name: column[rows] for name, column in encoded.columns.items() if name == "logits_components"
-        }
+        part = {name: column[rows] for name, column in encoded.columns.items() if name == "logits_components"}
         return self.components.decode(EncodedLabels(part, encoded.num_classes, encoded.shared))
 
     def _rest(self, halves_NK: np.ndarray, background_NK: np.ndarray, classes_Nk: np.ndarray) -> np.ndarray:
-        """float64 [N]: log of the mass of the other classes, less that of their background."""
+        """float64 [N]: log of the mass of the other classes, less log of the mass of their background."""
         masses = []
         for logits_NK in (halves_NK, background_NK):
             others_NK = logits_NK / np.float64(self.temperature)
@@ -176,14 +120,9 @@ class TopCodec:
         step_N = (high_N - low_N) / np.float32(2**self.bits - 1)
         return low_N[:, None] + codes_Nk * step_N[:, None]
 
-    def _stored_rest(self, encoded: EncodedLabels) -> np.ndarray:
-        if self.bits is None:
-            return stored_column(encoded, "logits_rest", np.float16).astype(np.float32)
-        return _on_grid(encoded, "logits_rest", "rest_range").astype(np.float32)
-
 
 def _largest(logits_NK: np.ndarray, size: int) -> np.ndarray:
-    """Classes of the largest logits of each row, ascending; of equal logits the first classes."""
+    """Classes of the largest logits of each row, ascending; on a tie the first classes."""
     count, num_classes = logits_NK.shape
     if size >= num_classes:
         return np.tile(np.arange(num_classes), (count, 1))
@@ -197,7 +136,7 @@ def _largest(logits_NK: np.ndarray, size: int) -> np.ndarray:
 def _quantised(
     found: Mapping[str, np.ndarray], bits: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The columns with whole numbers for `logits_values` and `logits_rest`, and the grids they are of."""
+    """The columns with whole numbers for `logits_values` and `logits_rest`, and their grids."""
     values_Nk = found["logits_values"].astype(np.float64)
     columns = dict(found)
     base, unit = value_range = _grid(values_Nk)

@@ -1,7 +1,7 @@
 """Statistics of the real data, summed over batches so that partial sums merge by addition.
 
-K classes present in the partial sums, D the columns of all layers side by side: per layer its C
-channels and, for a convolution, its P patches. Sums are float64.
+K classes in the sums, D the columns of all layers side by side: each layer has its C channels and, for a
+convolution, its P patches. Sums are float64.
 """
 
 from __future__ import annotations
@@ -26,47 +26,28 @@ _IMAGES = "*|images|"
 class StatisticsAccumulator:
     """Sums of one observer's statistics over real images, and the two definitions made of them.
 
-    Official: the global variance is the mean over data batches of the variance within the batch, the
-    class variance is the mean over images of the variance within the image. Pooled: the variance
-    of all pixels of all images. The means agree.
-
-    Args:
-        kinds: tapped layers and their kinds, in module order (`LayerTaps.kinds`).
-        patch_side: side of a patch, for convolutions.
+    Official: the global variance is the mean over data batches of the variance within the batch; the class
+    variance is the mean over images of the variance within the image. Pooled: the variance of all pixels of
+    all images. The means agree. `kinds` are in module order (`LayerTaps.kinds`).
 
     Deviations:
-        the official code has its own definition only, whose class variance no batch of images can have, since
-        it leaves out what differs between them; `edc` matches the pooled one. It divides by a size of
-        the training set that is written into it; here images are counted.
+        the official code has its own definition only. No batch of images can have its class variance, which
+        leaves out how images differ; `edc` matches the pooled one. It divides by a fixed size of the training
+        set; here images are counted.
     """
 
     def __init__(self, kinds: Mapping[str, LayerKind], patch_side: int) -> None:
         self.kinds = dict(kinds)
         self.patch_side = patch_side
         self._widths: dict[str, tuple[int, int]] = {}  # layer -> (channels, patches)
-        self._class_ids = torch.zeros(0, dtype=torch.int64)
-        self._counts = torch.zeros(0, dtype=torch.float64)
+        self.class_ids = torch.zeros(0, dtype=torch.int64)  # [K], of the classes seen, ascending
+        self.counts = torch.zeros(0, dtype=torch.float64)  # [K], images seen of each
         # quantity -> [K, D]
         self._sums = {name: torch.zeros(0, 0, dtype=torch.float64) for name in _CLASS_SUMS}
         self._batch_variance = torch.zeros(0, dtype=torch.float64)  # [D], weighted by images
 
-    @property
-    def class_ids(self) -> Tensor:
-        """Classes seen, int64 [K], ascending."""
-        return self._class_ids
-
-    @property
-    def counts(self) -> Tensor:
-        """Images seen of each of `class_ids`, float64 [K]."""
-        return self._counts
-
     def add(self, activations: Mapping[str, Tensor], labels_B: Tensor) -> None:
-        """Adds one data batch.
-
-        Args:
-            activations: layer name to the layer's input [B, C, H, W]. Sizes must stay the same.
-            labels_B: int class of each image.
-        """
+        """Adds one data batch: each layer's input [B, C, H, W], always of the same size, and labels [B]."""
         rows = {
             name: image_statistics(activations[name], self.patch_side if kind == "conv" else None)
             for name, kind in self.kinds.items()
@@ -77,18 +58,13 @@ class StatisticsAccumulator:
     @torch.inference_mode(mode=False)
     @torch.no_grad()
     def add_measured(self, measured: Mapping[str, LayerStatistics], labels_B: Tensor) -> None:
-        """Adds one data batch of which the images' own statistics are known.
+        """Adds one data batch whose statistics of each image are known: see `image_statistics`.
 
-        Args:
-            measured: layer name to one row per image, see `image_statistics`.
-            labels_B: int class of each image.
-
-        On CUDA the last bits of the class sums are fixed only under
-        `torch.use_deterministic_algorithms(True)`.
+        On CUDA `torch.use_deterministic_algorithms(True)` alone fixes the last bits of the class sums.
         """
         rows = {name: measured[name] for name in self.kinds}
         widths = {name: _widths(statistics) for name, statistics in rows.items()}
-        # Rounded first: sums of float32 numbers in float64 are all but exact, however batches are dealt.
+        # Rounded first: float64 sums of float32 numbers are almost exact, however batches are dealt.
         mean_BD, variance_BD = (
             torch.cat([part for each in rows.values() for part in each.quantities[kind::2]], 1)
             .float()
@@ -100,15 +76,15 @@ class StatisticsAccumulator:
 
         partial = StatisticsAccumulator(self.kinds, self.patch_side)
         partial._widths = widths
-        partial._class_ids = class_ids.cpu()
-        partial._counts = torch.bincount(positions, minlength=len(class_ids)).cpu().double()
+        partial.class_ids = class_ids.cpu()
+        partial.counts = torch.bincount(positions, minlength=len(class_ids)).cpu().double()
         empty = mean_BD.new_zeros(len(class_ids), mean_BD.shape[1])
         values = (mean_BD, mean_square_BD, variance_BD)
         partial._sums = {
             name: empty.index_add(0, positions, value)
             for name, value in zip(_CLASS_SUMS, values, strict=True)
         }
-        # Moments of the batch follow from those of its images, all of one size.
+        # Moments of the batch follow from those of its images, which have one size.
         partial._batch_variance = variance_BD.sum(0) + mean_BD.var(0, correction=0) * len(mean_BD)
         self.merge(partial)
 
@@ -118,7 +94,7 @@ class StatisticsAccumulator:
         Raises:
             ValueError: the layers or their sizes differ.
         """
-        # The columns lie in the order of the layers, so that the order counts too.
+        # The columns follow the order of the layers, so the order must agree too.
         if list(other.kinds.items()) != list(self.kinds.items()) or other.patch_side != self.patch_side:
             raise ValueError("statistics of different layers or patch sides cannot be merged")
         if not other._widths:
@@ -133,9 +109,9 @@ class StatisticsAccumulator:
                 f"layer {different!r} had (channels, patches) {self._widths[different]} "
                 f"and now {other._widths[different]}; images must be of one size"
             )
-        self._make_room(torch.unique(torch.cat([self._class_ids, other._class_ids])))
-        rows = torch.searchsorted(self._class_ids, other._class_ids)
-        self._counts.index_add_(0, rows, other._counts)
+        self._make_room(torch.unique(torch.cat([self.class_ids, other.class_ids])))
+        rows = torch.searchsorted(self.class_ids, other.class_ids)
+        self.counts.index_add_(0, rows, other.counts)
         for name, total in self._sums.items():
             total.index_add_(0, rows.to(total.device), other._sums[name].to(total.device))
         self._batch_variance += other._batch_variance.to(self._batch_variance.device)
@@ -143,8 +119,8 @@ class StatisticsAccumulator:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything as float64 arrays under "layer|kind|quantity"; classes under "*|images|..."."""
         arrays = {
-            f"{_IMAGES}class_id": self._class_ids.double().numpy(),
-            f"{_IMAGES}count": self._counts.numpy().copy(),
+            f"{_IMAGES}class_id": self.class_ids.double().numpy(),
+            f"{_IMAGES}count": self.counts.numpy().copy(),
             f"{_IMAGES}patch_side": np.array(self.patch_side, dtype=np.float64),
         }
         columns = {**self._sums, "batch_variance": self._batch_variance}
@@ -163,9 +139,9 @@ class StatisticsAccumulator:
             if kind == "bn" or kind == "conv":
                 kinds[name] = kind
         made = cls(kinds, int(arrays[f"{_IMAGES}patch_side"]))
-        made._class_ids = torch.tensor(arrays[f"{_IMAGES}class_id"]).long()
-        made._counts = torch.tensor(arrays[f"{_IMAGES}count"])
-        if not len(made._class_ids):
+        made.class_ids = torch.tensor(arrays[f"{_IMAGES}class_id"]).long()
+        made.counts = torch.tensor(arrays[f"{_IMAGES}count"])
+        if not len(made.class_ids):
             return made
         parts = [(name, part) for name, kind in kinds.items() for part in _parts(kind)]
 
@@ -182,15 +158,15 @@ class StatisticsAccumulator:
     def official_global(self, layer: str) -> LayerStatistics:
         """Mean over images, and mean over data batches (weighted by images) of the variance within each.
 
-        For a BatchNorm the official code matches the layer's running buffers instead
-        (`LayerTaps.running_statistics`).
+        For a BatchNorm the official code matches the layer's running buffers instead: see
+        `LayerTaps.running_statistics`.
         """
-        total = self._counts.sum().item()
+        total = self.counts.sum().item()
         return self._split(layer, self._sums["mean"].sum(0) / total, self._batch_variance / total)
 
     def pooled_global(self, layer: str) -> LayerStatistics:
         """Mean and variance of all pixels of all images."""
-        total = self._counts.sum().item()
+        total = self.counts.sum().item()
         mean, mean_square, variance = (self._sums[name].sum(0) / total for name in _CLASS_SUMS)
         return self._split(layer, mean, variance + _between(mean, mean_square))
 
@@ -206,15 +182,15 @@ class StatisticsAccumulator:
 
     def _class_means(self) -> list[Tensor]:
         return [
-            self._sums[name] / self._counts.to(self._sums[name].device).unsqueeze(1) for name in _CLASS_SUMS
+            self._sums[name] / self.counts.to(self._sums[name].device).unsqueeze(1) for name in _CLASS_SUMS
         ]
 
     def _make_room(self, class_ids: Tensor) -> None:
-        if len(class_ids) == len(self._class_ids):
+        if len(class_ids) == len(self.class_ids):
             return
-        rows = torch.searchsorted(class_ids, self._class_ids)
-        self._class_ids = class_ids
-        self._counts = self._counts.new_zeros(len(class_ids)).index_copy_(0, rows, self._counts)
+        rows = torch.searchsorted(class_ids, self.class_ids)
+        self.class_ids = class_ids
+        self.counts = self.counts.new_zeros(len(class_ids)).index_copy_(0, rows, self.counts)
         for name, total in self._sums.items():
             wider = total.new_zeros(len(class_ids), total.shape[1])
             self._sums[name] = wider.index_copy_(0, rows.to(total.device), total)

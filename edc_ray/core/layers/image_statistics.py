@@ -1,7 +1,7 @@
-"""Moments of every image by itself, in torch's operations: what sums per class are made of.
+"""Moments of every image by itself, in torch's operations: sums per class are made of them.
 
-B images, C channels, H W pixels, P patches. A few images at a time, so that what is computed in
-between stays in a cache; the stretched map of the patches is never formed (`tile_weights`).
+B images, C channels, H W pixels, P patches. A few images are measured at a time, so that intermediate results
+stay in a cache; the stretched map of the patches is never formed (`tile_weights`).
 """
 
 from __future__ import annotations
@@ -13,24 +13,19 @@ from torch import Tensor
 
 from edc_ray.core.layers.measured_input import wide
 from edc_ray.core.layers.moments import LayerStatistics
-from edc_ray.core.layers.tile_weights import TileWeights, tile_weights
+from edc_ray.core.layers.tile_weights import TileWeights
+from edc_ray.core.layers.torch_kernels import in_full, weights_of
 
-ImageStatistics = Callable[[Tensor, int | None], LayerStatistics]
-"""A function as `image_statistics`."""
+ImageStatistics = Callable[[Tensor, int | None], LayerStatistics]  # a function like `image_statistics`
 
 # Numbers of one part: half a megabyte on a CPU. An accelerator wants few launches instead.
 _PART_ON_A_CPU, _PART_ELSEWHERE = 1 << 17, 1 << 26
 
 
 def image_statistics(x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
-    """Statistics of every image by itself, one row per image: [B, C] and, with a side, [B, P].
-
-    The quantities of `LayerStatistics` of each image, in `wide` numbers.
-    """
+    """Statistics of every image in `wide` numbers, one row per image: [B, C] and, with a side, [B, P]."""
     _, channels, height, width = x_BCHW.shape
-    weights = None
-    if patch_side is not None:
-        weights = tile_weights(height, width, patch_side, x_BCHW.device, wide(x_BCHW))
+    weights = weights_of(x_BCHW, patch_side)
     size = _PART_ON_A_CPU if x_BCHW.device.type == "cpu" else _PART_ELSEWHERE
     parts = x_BCHW.split(max(1, size // max(1, channels * height * width)))
     rows = [_part_statistics(part, weights) for part in parts]
@@ -38,12 +33,12 @@ def image_statistics(x_BCHW: Tensor, patch_side: int | None) -> LayerStatistics:
 
 
 def _part_statistics(x_BCHW: Tensor, weights: TileWeights | None) -> tuple[Tensor, ...]:
-    x_BCHW = x_BCHW.float() if x_BCHW.dtype in (torch.float16, torch.bfloat16) else x_BCHW
+    x_BCHW = in_full(x_BCHW)
     mean = x_BCHW.mean((2, 3), keepdim=True)
     channel = (mean.flatten(1), (x_BCHW - mean).square().mean((2, 3)))
     if weights is None:
         return tuple(each.to(wide(x_BCHW)) for each in channel)
-    # Around the image's mean: second moments lose nothing to a mean far from 0.
+    # Around the image's mean, so that second moments stay exact for a mean far from 0.
     centre = mean.mean(1, keepdim=True)
     moved = x_BCHW - centre
     products = torch.zeros(1 if weights.whole else 4, len(moved), *moved.shape[2:]).to(moved)

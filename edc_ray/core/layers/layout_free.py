@@ -1,24 +1,27 @@
-"""The passes of `measured_input` on whole maps, in operations that ask not how a map lies in memory.
+"""The passes of `measured_input` on whole maps, in operations that work on any memory layout.
 
-An accelerator that computes in 16 bits wants its activations channels last, and few launches; where a
-compiler puts the operations together, nothing in between is ever stored. On a CPU `torch_kernels` is faster.
+An accelerator that computes in 16 bits wants its activations channels last, and few launches; and a compiler
+fuses these operations, so that no intermediate result is stored. On a CPU `torch_kernels` is faster.
 B images, C channels, H W pixels, P patches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edc_ray.core.layers.measured_input import NormKernels, wide
-from edc_ray.core.layers.network_numerics import HALF_TYPES
-from edc_ray.core.layers.tile_weights import TileWeights, tile_weights
-from edc_ray.core.layers.torch_kernels import channel_moments, coefficients, patch_moments
+from edc_ray.core.layers.measured_input import Gradients, NormKernels, wide
+from edc_ray.core.layers.tile_weights import TileWeights
+from edc_ray.core.layers.torch_kernels import (
+    channel_moments,
+    coefficients,
+    in_full,
+    patch_moments,
+    weights_of,
+)
 
-# A pixel and its right, lower, lower right neighbour; and its right one with its lower one.
+# Pairs of pixels: one with its right, its lower and its lower right neighbour; its right and its lower one.
 _PAIRS = (((0, 0), (0, 1)), ((0, 0), (1, 0)), ((0, 0), (1, 1)), ((0, 1), (1, 0)))
 
 
@@ -30,22 +33,13 @@ class LayoutFreeKernels:
     memory_format = torch.channels_last
 
     def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:
-        return torch.cat(layer_moments(x_BCHW.detach(), _weights(x_BCHW, patch_side)))
+        return torch.cat(layer_moments(x_BCHW.detach(), weights_of(x_BCHW, patch_side)))
 
-    def add_gradient(
-        self,
-        x_BCHW: Tensor,
-        patch_side: int | None,
-        measured: Tensor,
-        by_quantity: Sequence[Tensor | None],
-        upstream: Tensor | None,
-        *,
-        in_place: bool,
-    ) -> Tensor:
-        """The sum is made in float32, in memory of its own unless `in_place` and the numbers allow."""
-        constant_C, slope_C, maps = coefficients(x_BCHW, patch_side, measured, by_quantity)
-        x = _in_full(x_BCHW.detach())
-        result = torch.zeros_like(x) if upstream is None else upstream.to(x.dtype, copy=not in_place)
+    def add_gradient(self, x_BCHW: Tensor, patch_side: int | None, measured: Tensor, by: Gradients) -> Tensor:
+        constant_C, slope_C, maps = coefficients(x_BCHW, patch_side, measured, by.by_quantity)
+        x = in_full(x_BCHW.detach())
+        start, in_place = by.upstream, by.in_place
+        result = torch.zeros_like(x) if start is None else start.to(x.dtype, copy=not in_place)
         constant, slope = (each.to(x.dtype).view(-1, 1, 1) for each in (constant_C, slope_C))
         maps = None if maps is None else maps.to(x.dtype)
         if maps is not None:
@@ -63,9 +57,9 @@ class LayoutFreeKernels:
 def layer_moments(x_BCHW: Tensor, weights: TileWeights | None) -> tuple[Tensor, ...]:
     """Mean and variance of channels [C] and, with weights of tiles, of patches [P], in `wide` numbers.
 
-    Differentiable by torch, and plain enough for its compiler.
+    torch can differentiate it, and its compiler takes it.
     """
-    x = _in_full(x_BCHW)
+    x = in_full(x_BCHW)
     mean_BC = x.mean((2, 3))
     difference = x - mean_BC[..., None, None]
     square = difference.square()
@@ -86,17 +80,6 @@ def layer_moments(x_BCHW: Tensor, weights: TileWeights | None) -> tuple[Tensor, 
     return moments + patch_moments(weights, value_sums, product_sums, away_BC.flatten(), centre)
 
 
-def _weights(x_BCHW: Tensor, patch_side: int | None) -> TileWeights | None:
-    if patch_side is None:
-        return None
-    height, width = x_BCHW.shape[-2:]
-    return tile_weights(height, width, patch_side, x_BCHW.device, wide(x_BCHW))
-
-
-def _in_full(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in HALF_TYPES else x
-
-
 def _over_planes(x_BCHW: Tensor) -> Tensor:
     return x_BCHW.sum(1).to(wide(x_BCHW)).sum(0)
 
@@ -104,13 +87,13 @@ def _over_planes(x_BCHW: Tensor) -> Tensor:
 def _corner(
     shape: torch.Size, pair: tuple[tuple[int, int], tuple[int, int]], one: tuple[int, int]
 ) -> tuple[slice, slice]:
-    """Rows and columns of one member of all pairs, for a map of some shape."""
+    """Rows and columns of one pixel of every pair."""
     lengths = [length - max(each[axis] for each in pair) for axis, length in enumerate(shape[-2:])]
     return slice(one[0], one[0] + lengths[0]), slice(one[1], one[1] + lengths[1])
 
 
 def _product(x: Tensor, pair: tuple[tuple[int, int], tuple[int, int]]) -> Tensor:
-    """Products of the members of all pairs, at the upper left pixel's place; 0 where there is no pair."""
+    """Product of each pair at the upper left pixel's place; 0 where there is no pair."""
     near, far = (_corner(x.shape, pair, one) for one in pair)
     product = x[..., *near] * x[..., *far]
     missing = [x.shape[-1] - product.shape[-1], x.shape[-2] - product.shape[-2]]

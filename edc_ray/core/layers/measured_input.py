@@ -1,17 +1,16 @@
-"""A layer's input on its way into the layer: measured going forward, pushed going backward.
+"""A layer's input is measured on its way into the layer; the gradient of its statistics is added backward.
 
-The statistics come from one read of the input. Their derivative by a pixel is a constant of its
-channel and of its place, plus a multiple of itself and (where the map is stretched for the patches)
-of its neighbours; it is added to the gradient that comes out of the layer in one more read. Nothing
-is kept for the backward pass but the input, which the layer keeps anyway.
-B images, C channels, H W pixels, P patches.
+One read of the input gives its statistics. Their derivative by a pixel is a constant of its channel and of
+its place, plus a multiple of itself and (where the map is stretched for the patches) of its neighbours. One
+more read adds it to the gradient that comes out of the layer. For the backward pass nothing is kept but the
+input, which the layer keeps anyway. B images, C channels, H W pixels, P patches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -24,20 +23,28 @@ Activation = Literal["relu", "relu6", "silu"]
 
 @dataclass(frozen=True)
 class NormFormula:
-    """activation(scale x + shift), with a scale and a shift of each channel [C]: a frozen BatchNorm."""
+    """activation(scale x + shift), scale and shift [C] of each channel: a frozen BatchNorm."""
 
     scale: Tensor
     shift: Tensor
     activation: Activation | None
 
 
-class NormKernels(Protocol):
-    """A `NormFormula` and the moments of its input in one pass, in some implementation."""
+class Gradients(NamedTuple):
+    """Derivatives of a loss, from which that by an input is made; None is 0."""
 
-    dtypes: tuple[torch.dtype, ...]  # of the networks whose norms are to be computed here
+    by_quantity: Sequence[Tensor | None]  # by the two or four statistics of the input
+    upstream: Tensor | None  # by the norm's result for `NormKernels`; else what the layer gives for its input
+    in_place: bool = False  # the memory of `upstream` may hold the result
+
+
+class NormKernels(Protocol):
+    """A `NormFormula` and the moments of its input in one pass."""
+
+    dtypes: tuple[torch.dtype, ...]  # number formats of networks whose norms these kernels compute
 
     def take(self, x_BCHW: Tensor) -> bool:
-        """Whether such an input can be computed here."""
+        """Whether they can compute such an input."""
         ...
 
     def normalised(
@@ -51,55 +58,30 @@ class NormKernels(Protocol):
         ...
 
     def gradient(
-        self,
-        x_BCHW: Tensor,
-        formula: NormFormula,
-        upstream: Tensor | None,
-        measured: Tensor | None,
-        by_quantity: Sequence[Tensor | None],
+        self, x_BCHW: Tensor, formula: NormFormula, measured: Tensor | None, by: Gradients
     ) -> Tensor:
-        """The derivative of a loss by x, from those by the result and by mean and variance; None is 0."""
+        """The derivative of a loss by x; `measured` is what `normalised` gave."""
         ...
 
 
 class StatisticKernels(Protocol):
-    """The two passes over an input, in some implementation."""
+    """The two passes over an input."""
 
     name: str
-    norms: NormKernels | None  # None: a network's own layers run, one after the other
-    memory_format: torch.memory_format  # of the images, for the network to run best with these kernels
+    norms: NormKernels | None  # None: a network's own layers run one after the other
+    memory_format: torch.memory_format  # of images: the one in which these kernels run best
 
     def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:
-        """Channel mean and variance [C] and, with a side, patch mean and variance [P].
-
-        In `wide` numbers, one behind the other.
-        """
+        """Channel mean and variance [C]; with a side also patch mean and variance [P]. One `wide` vector."""
         ...
 
-    def add_gradient(
-        self,
-        x_BCHW: Tensor,
-        patch_side: int | None,
-        measured: Tensor,
-        by_quantity: Sequence[Tensor | None],
-        upstream: Tensor | None,
-        *,
-        in_place: bool,
-    ) -> Tensor:
-        """The derivative of a loss by an input.
-
-        Args:
-            x_BCHW, patch_side: as they were measured.
-            measured: what `statistics` gave.
-            by_quantity: derivatives of the loss by the two or four statistics; None is 0.
-            upstream: added to it; None is 0.
-            in_place: the memory of `upstream` may be taken for the result.
-        """
+    def add_gradient(self, x_BCHW: Tensor, patch_side: int | None, measured: Tensor, by: Gradients) -> Tensor:
+        """The derivative of a loss by an input; `measured` is what `statistics` gave for it."""
         ...
 
 
 def wide(tensor: Tensor) -> torch.dtype:
-    """The type that sums are kept in: float64 wherever the device has it."""
+    """The type of sums: float64 wherever the device has it."""
     return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
@@ -109,12 +91,9 @@ def measure(
     """The statistics of an input, and the input to go on with.
 
     Args:
-        x_BCHW: a layer's input.
         patch_side: side of a patch; None for channels alone.
-        kernels: who computes.
-        owns_gradient: whether the gradient of the returned input is a tensor nobody else holds, so
-            that the statistics' part may be added in place. True of a convolution and a BatchNorm as
-            its only consumer.
+        owns_gradient: no one else holds the gradient of the returned input, so that the statistics' part may
+            be added in place. True if a convolution or a BatchNorm is its only reader.
 
     Returns:
         `x_BCHW` under a new name (the same memory), and its two or four statistics, differentiable.
@@ -142,10 +121,8 @@ class _Measure(torch.autograd.Function):
         if all(gradient is None for gradient in by_quantity):
             return upstream, None, None, None
         x_BCHW, measured = ctx.saved_tensors
-        gradient = ctx.kernels.add_gradient(
-            x_BCHW, ctx.patch_side, measured, by_quantity, upstream, in_place=ctx.owns_gradient
-        )
-        return gradient, None, None, None
+        by = Gradients(by_quantity, upstream, in_place=ctx.owns_gradient)
+        return ctx.kernels.add_gradient(x_BCHW, ctx.patch_side, measured, by), None, None, None
 
 
 def split_quantities(measured: Tensor, channels: int) -> tuple[Tensor, ...]:

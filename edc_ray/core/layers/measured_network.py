@@ -1,7 +1,7 @@
-"""A network and the statistics of its layers as one function without side effects, which compilers take.
+"""A network and the statistics of its layers as one function without side effects, for compilers.
 
-The hooks of `LayerTaps` come and go and run foreign code, at which a compiler has to stop in every layer.
-Here they stay, and do nothing but plain arithmetic. B images, K classes.
+The hooks of `LayerTaps` come and go and run other code, so a compiler has to stop at every layer. The hooks
+here stay and do plain arithmetic. B images, K classes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ class MeasuredNetwork(nn.Module):
     Args:
         network: in eval mode; copied.
         kinds: the tapped layers, by their module paths.
-        patch_side: side of a patch, for convolutions.
-        images_BCHW: images as they will come: the sizes of activations are found with them.
+        images_BCHW: images of the size that will come: they show the sizes of activations.
 
     Raises:
         RuntimeError: a tapped layer does not run.
@@ -40,18 +39,27 @@ class MeasuredNetwork(nn.Module):
         self._network = copy.deepcopy(network)
         self._names = tuple(kinds)
         modules = {name: self._network.get_submodule(name) for name in kinds}
-        sizes = _input_sizes(self._network, modules, images_BCHW)
+        sizes: dict[str, torch.Size] = {}
+
+        def look(name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            sizes[name] = arguments[0].shape[-2:]
+
+        handles = [module.register_forward_pre_hook(partial(look, name)) for name, module in modules.items()]
+        with torch.no_grad():
+            self._network(images_BCHW[:1])
+        for handle in handles:
+            handle.remove()
+        if skipped := [name for name in modules if name not in sizes]:
+            raise RuntimeError(
+                f"layer {skipped[0]!r} did not run in this forward ({len(skipped)} such layers)"
+            )
         self._found: dict[str, tuple[Tensor, ...]] = {}
         for name, module in modules.items():
             weights = None
             if kinds[name] == "conv":
-                weights = tile_weights(*sizes[name], patch_side, images_BCHW.device, wide(images_BCHW))
+                height, width = sizes[name]
+                weights = tile_weights(height, width, patch_side, images_BCHW.device, wide(images_BCHW))
             module.register_forward_pre_hook(partial(self._measure, name, weights))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Layers in the order of the statistics."""
-        return self._names
 
     def forward(self, images_BCHW: Tensor) -> tuple[Tensor, tuple[tuple[Tensor, ...], ...]]:
         self._found.clear()
@@ -68,21 +76,3 @@ class MeasuredNetwork(nn.Module):
             moments = layer_moments(x_BCHW, weights)
         shown = torch.float64 if x_BCHW.dtype == torch.float64 else torch.float32
         self._found[name] = tuple(each.to(shown) for each in moments)
-
-
-@torch.no_grad()
-def _input_sizes(
-    network: nn.Module, modules: Mapping[str, nn.Module], images_BCHW: Tensor
-) -> dict[str, tuple[int, int]]:
-    sizes: dict[str, tuple[int, int]] = {}
-
-    def look(name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        sizes[name] = (arguments[0].shape[-2], arguments[0].shape[-1])
-
-    handles = [module.register_forward_pre_hook(partial(look, name)) for name, module in modules.items()]
-    network(images_BCHW[:1])
-    for handle in handles:
-        handle.remove()
-    if skipped := [name for name in modules if name not in sizes]:
-        raise RuntimeError(f"layer {skipped[0]!r} did not run in this forward ({len(skipped)} such layers)")
-    return sizes

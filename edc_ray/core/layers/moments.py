@@ -1,7 +1,7 @@
 """Means and variances of activations, per channel and per patch position.
 
-B images, C channels, H W pixels, K classes, P patches. Every variance is biased (divisor N) and made
-of differences from a mean near by: stable for means far from 0.
+B images, C channels, H W pixels, K classes, P patches. Every variance is biased (divisor N) and made of
+differences from a mean near by: exact also for means far from 0.
 """
 
 from __future__ import annotations
@@ -32,23 +32,20 @@ class Moments:
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """What one layer's input is matched on; patches are None for a BatchNorm.
+    """The statistics of one layer's input that are matched; a BatchNorm has no patches.
 
-    channel_mean, channel_variance [..., C]; patch_mean, patch_variance [..., P]. A leading K means
-    one row per class, a leading B one row per image.
+    A leading K means one row per class, a leading B one row per image.
     """
 
-    channel_mean: Tensor
+    channel_mean: Tensor  # [..., C]
     channel_variance: Tensor
-    patch_mean: Tensor | None = None
+    patch_mean: Tensor | None = None  # [..., P]
     patch_variance: Tensor | None = None
 
     @property
     def quantities(self) -> tuple[Tensor, ...]:
         """The two or four tensors, in the order of the fields."""
-        return tuple(
-            each for each in (self.channel_mean, self.channel_variance, *self._patches) if each is not None
-        )
+        return tuple(each for each in vars(self).values() if each is not None)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> LayerStatistics:
         """The same statistics with every tensor changed."""
@@ -57,7 +54,3 @@ class LayerStatistics:
     def mean_over(self, labels: Tensor) -> LayerStatistics:
         """Rows [K, ...] averaged over labels [B], each as often as it occurs."""
         return self.map(lambda rows: rows[labels.to(rows.device)].mean(0))
-
-    @property
-    def _patches(self) -> tuple[Tensor | None, Tensor | None]:
-        return self.patch_mean, self.patch_variance

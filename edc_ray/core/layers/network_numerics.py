@@ -1,4 +1,4 @@
-"""In which numbers a network computes, and by whose code. Everything around it stays in float32."""
+"""The number format in which a network computes, and its compiler. Everything around it stays in float32."""
 
 from __future__ import annotations
 
@@ -17,21 +17,15 @@ HALF_TYPES = (torch.float16, torch.bfloat16)
 class NetworkNumerics:
     """How the forwards of a network, and so their backwards, are computed.
 
-    Weights, buffers, BatchNorm's sums, losses and gradients of weights are float32 throughout; what a layer
-    reads and writes inside the network is `dtype`.
-
-    Args:
-        dtype: of convolutions, matrix products and what lies between them (`torch.autocast`).
-        memory_format: how images are laid out for the network; None leaves them as they come.
-        compiler: makes faster code of a module with the same results up to rounding; None takes it as it is.
-        copies_outputs: whether a later call overwrites what an earlier one gave, as captured graphs do, so
-            that it has to be copied.
+    Weights, buffers, BatchNorm's sums, losses and gradients of weights are always float32; `dtype` is what a
+    layer reads and writes inside the network.
     """
 
-    dtype: torch.dtype = torch.float32
-    memory_format: torch.memory_format | None = None
+    dtype: torch.dtype = torch.float32  # of convolutions, matrix products and what lies between them
+    memory_format: torch.memory_format | None = None  # of images; None leaves them as they come
+    # Makes faster code of a module with the same results up to rounding.
     compiler: Callable[[nn.Module], Callable[..., Any]] | None = None
-    copies_outputs: bool = False
+    copies_outputs: bool = False  # because a later call overwrites outputs, as in captured graphs
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """The context of a forward."""
@@ -55,18 +49,17 @@ class NetworkNumerics:
         return forward
 
     def own(self, output: Tensor) -> Tensor:
-        """An output of a forward in float32 (float64 stays), for its holder to keep."""
+        """A forward's output in float32 (float64 stays) that the caller may keep."""
         if output.dtype in HALF_TYPES:
             return output.float()
         return output.clone() if self.copies_outputs else output
 
 
 FLOAT32 = NetworkNumerics()
-"""Networks as they are."""
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Inside a forward, for what is no part of the network."""
+    """The context for code inside a forward that is not part of the network."""
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

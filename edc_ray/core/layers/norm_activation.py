@@ -2,12 +2,13 @@
 
 In eval mode a BatchNorm is a scale and a shift of each channel. By itself it reads and writes every
 activation once more, and so do its activation and the statistics of its input, forward and backward. Together
-they read the input once and write the result; backward, the derivatives of all three are one expression.
+they read the input once and write the result; one expression is the derivative of all three.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from edc_ray.core.layers.measured_input import (
     Activation,
+    Gradients,
     NormFormula,
     NormKernels,
     StatisticKernels,
@@ -29,16 +31,13 @@ Quantities = tuple[Tensor, ...]
 
 
 class NormActivation(nn.BatchNorm2d):
-    """A BatchNorm2d in eval mode and what follows it; the same parameters under the same names.
+    """A BatchNorm2d in eval mode and its activation, with the same parameters under the same names.
 
-    Whoever wants the statistics of its input sets `show` before a forward: that forward calls it with the
-    channels' mean and variance [C], differentiable, and forgets it. `show_images` likewise gets those of
-    every image by itself, [B, C] in `wide` numbers and without gradients, where `shows_images` says so.
-
-    Args:
-        norm: the layer whose place it takes; its tensors are shared, not copied.
-        activation: the module behind it, or None.
-        kernels: compute what their `norms` take; torch's operations do the rest.
+    It shares the tensors of `norm`, the layer that it replaces. What the `norms` of the kernels do not take,
+    the layers compute one after the other. To get the statistics of its input, set `show` before a forward.
+    That forward calls it with the channels' mean and variance [C], differentiable, and then forgets it. In
+    the same way `show_images` gets those of every image by itself, [B, C] in `wide` numbers without
+    gradients, if `shows_images` says so.
 
     Raises:
         ValueError: the layer keeps no running statistics, or the activation is none of ReLU, ReLU6 and SiLU.
@@ -46,13 +45,13 @@ class NormActivation(nn.BatchNorm2d):
     Source:
         BatchNorm, Ioffe & Szegedy, ICML 2015.
     Deviations:
-        none: the result and the gradient are those of the layers one after the other, up to rounding.
+        none: result and gradient are those of the layers one after the other, up to rounding.
     """
 
     def __init__(self, norm: nn.BatchNorm2d, activation: nn.Module | None, kernels: StatisticKernels) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         if norm.running_mean is None or norm.running_var is None:
-            raise ValueError("a norm without running statistics is none of scale and shift")
+            raise ValueError("a norm without running statistics is not a scale and a shift")
         if activation is not None and type(activation) not in ACTIVATIONS:
             raise ValueError(f"{type(activation).__name__} cannot be fused with a norm")
         self.weight, self.bias = norm.weight, norm.bias
@@ -65,20 +64,18 @@ class NormActivation(nn.BatchNorm2d):
         self._activation: Activation | None = None if activation is None else ACTIVATIONS[type(activation)]
         # Not registered: the network keeps the names of its modules.
         self._behind: tuple[nn.Module, ...] = () if activation is None else (activation,)
-        self._formula: NormFormula | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        """[B, C, H, W] to the same shape."""
         show, self.show = self.show, None
         show_images, self.show_images = self.show_images, None
         norms = self._kernels.norms
         if norms is None or not norms.take(input) or self._learns():
             return self._by_layers(input, show)
         if show_images is not None:
-            result, *quantities = norms.normalised_images(input.detach(), self._frozen())
+            result, *quantities = norms.normalised_images(input.detach(), self._formula)
             show_images(tuple(quantities))
             return result
-        result, *quantities = _Fused.apply(input, self._frozen(), norms, show is not None)  # pyright: ignore[reportGeneralTypeIssues]
+        result, *quantities = _Fused.apply(input, self._formula, norms, show is not None)  # pyright: ignore[reportGeneralTypeIssues]
         if show is not None:
             show(tuple(quantities))
         return result
@@ -100,10 +97,9 @@ class NormActivation(nn.BatchNorm2d):
             result = module(result)
         return result
 
-    def _frozen(self) -> NormFormula:
-        if self._formula is None:
-            self._formula = frozen_formula(self, self._activation)
-        return self._formula
+    @cached_property
+    def _formula(self) -> NormFormula:
+        return frozen_formula(self, self._activation)
 
 
 def frozen_formula(norm: nn.BatchNorm2d, activation: Activation | None = None) -> NormFormula:
@@ -120,11 +116,7 @@ def frozen_formula(norm: nn.BatchNorm2d, activation: Activation | None = None) -
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        x_BCHW: Tensor,
-        formula: NormFormula,
-        norms: NormKernels,
-        measured: bool,
+        ctx: Any, x_BCHW: Tensor, formula: NormFormula, norms: NormKernels, measured: bool
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         ctx.formula, ctx.norms = formula, norms
@@ -139,5 +131,5 @@ class _Fused(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor | None, *by_quantity: Tensor | None) -> Any:
         x_BCHW, found = ctx.saved_tensors
-        gradient = ctx.norms.gradient(x_BCHW, ctx.formula, upstream, found, by_quantity or (None, None))
-        return gradient, None, None, None
+        by = Gradients(by_quantity or (None, None), upstream)
+        return ctx.norms.gradient(x_BCHW, ctx.formula, found, by), None, None, None

@@ -1,50 +1,31 @@
 """Instance norm, ReLU and 2x2 average pooling as one operation: the block of a ConvNet after its convolution.
 
-Each of the three is a pass over memory or two, and as many again for its gradient; the pooling alone takes as
-long as a convolution. Together they are one pass over an input that is in the cache.
-B images, C channels, H W pixels.
+Each of the three takes one or two passes over memory, and as many for its gradient; the pooling alone takes
+as long as a convolution. Together they take one pass over an input in the cache. B images, C channels, H W
+pixels.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-class NormPoolKernels(Protocol):
-    """The pass forward and the pass backward, in some implementation."""
+class NormPoolKernels:
+    """The pass forward and the pass backward in torch's operations; a subclass is faster.
 
-    memory_format: torch.memory_format  # of the input, for these kernels to run best
+    The pooling adds four strided views: torch's own takes ten times as long.
+    """
 
-    def forward(
-        self, x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, epsilon: float
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The result [B, C, H // 2, W // 2], and what `backward` wants to have kept."""
-        ...
-
-    def backward(
-        self,
-        x_BCHW: Tensor,
-        kept: tuple[Tensor, ...],
-        weight_C: Tensor,
-        bias_C: Tensor,
-        by_result: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Derivatives of a loss by the input, weight and bias, from that by the result."""
-        ...
-
-
-class TorchNormPool:
-    """See `NormPoolKernels`. Torch's own pooling takes ten times as long as its sum of four strided views."""
-
-    memory_format = torch.contiguous_format
+    memory_format: torch.memory_format = torch.contiguous_format  # of the input: best for these kernels
 
     def forward(
         self, x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, epsilon: float
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The result [B, C, H // 2, W // 2], and what `backward` needs to keep."""
         images, channels, height, width = x_BCHW.shape
         normed, mean, inverse = torch.native_group_norm(
             x_BCHW.contiguous(), weight_C, bias_C, images, channels, height * width, channels, epsilon
@@ -56,13 +37,9 @@ class TorchNormPool:
         return pooled, (shown, mean, inverse)
 
     def backward(
-        self,
-        x_BCHW: Tensor,
-        kept: tuple[Tensor, ...],
-        weight_C: Tensor,
-        bias_C: Tensor,
-        by_result: Tensor,
+        self, x_BCHW: Tensor, kept: tuple[Tensor, ...], weight_C: Tensor, bias_C: Tensor, by_result: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Derivatives of a loss by the input, weight and bias, from that by the result."""
         (shown, mean, inverse), (images, channels, height, width) = kept, x_BCHW.shape
         spread = torch.zeros_like(shown) if height % 2 or width % 2 else torch.empty_like(shown)
         inside, quarter = _pooled_part(spread), by_result * 0.25
@@ -75,7 +52,7 @@ class TorchNormPool:
         )  # fmt: skip
 
 
-TORCH_NORM_POOL = TorchNormPool()
+TORCH_NORM_POOL = NormPoolKernels()
 
 
 def norm_relu_pool(
@@ -83,16 +60,9 @@ def norm_relu_pool(
 ) -> Tensor:
     """Mean over 2x2 pixels of max(0, weight * (x - mean) / sqrt(variance + epsilon) + bias).
 
-    Mean and biased variance are those of each channel of each image. Differentiable once in the first three.
-
-    Args:
-        x_BCHW: output of a convolution.
-        weight_C, bias_C: of the norm, of the input's dtype.
-        epsilon: of the norm.
-        kernels: who computes.
-
-    Returns:
-        [B, C, H // 2, W // 2]; an odd last row or column counts for the norm alone.
+    Mean and biased variance are those of each channel of each image. Differentiable once in the first three,
+    which have one dtype. The result is [B, C, H // 2, W // 2]; an odd last row or column counts for the norm
+    alone.
     """
     return _NormReluPool.apply(x_BCHW, weight_C, bias_C, epsilon, kernels)  # pyright: ignore[reportReturnType]
 

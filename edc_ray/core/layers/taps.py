@@ -22,12 +22,8 @@ _CLASSES: dict[LayerKind, type[nn.Module]] = {"bn": nn.BatchNorm2d, "conv": nn.C
 class LayerTaps:
     """The BatchNorm2d and Conv2d layers of a network, under their module paths, in module order.
 
-    Holds no statistics and leaves the network as it was outside `recording`.
-
-    Args:
-        network: any module.
-        kinds: which layers: ("bn", "conv"), or ("bn",) as SRe2L and CDA.
-        kernels: who computes the statistics in `measuring`.
+    Holds no statistics, and changes the network only inside its contexts. `kinds` are ("bn", "conv"), or
+    ("bn",) as SRe2L and CDA. `kernels` compute the statistics in `measuring`.
 
     Raises:
         ValueError: unknown kind, or no such layer in the network.
@@ -61,20 +57,15 @@ class LayerTaps:
         """Names of the tapped layers, in module order."""
         return tuple(self.kinds)
 
-    @property
-    def first(self) -> str:
-        """The first tapped layer in module order (the stem, whose loss is weighted more)."""
-        return next(iter(self.kinds))
-
     @contextmanager
     def recording(self) -> Iterator[dict[str, Tensor]]:
         """Within the context, a forward fills the yielded dict: layer name to its input, gradients attached.
 
-        A layer that runs twice in one forward leaves its last input.
+        If a layer runs twice in one forward, its last input counts.
 
         Raises:
-            RuntimeError: at the end, if the network changed a recorded input in place afterwards, so
-                that it no longer is what the layer saw, or if a tapped layer did not run.
+            RuntimeError: at the end, if the network changed a recorded input in place after the layer read
+                it, or if a tapped layer did not run.
         """
         inputs: dict[str, Tensor] = {}
 
@@ -89,23 +80,17 @@ class LayerTaps:
     def measuring_images(
         self, measure: ImageStatistics, patch_side: int
     ) -> Iterator[dict[str, LayerStatistics]]:
-        """As `recording`, but the dict holds statistics of every image by itself, without gradients.
+        """Like `recording`, but the dict holds statistics of every image by itself, without gradients.
 
-        An input is measured when its layer runs, those of convolutions with patches, and nothing keeps it.
-
-        Args:
-            measure: measures what no layer measures in the pass that computes it.
-            patch_side: side of a patch, for convolutions.
+        An input is measured when its layer runs, for a convolution with patches, and is not kept. `measure`
+        measures the inputs that no layer measures in its own pass.
         """
         found: dict[str, LayerStatistics] = {}
-
-        def keep(name: str, quantities: tuple[Tensor, ...]) -> None:
-            found[name] = LayerStatistics(*quantities)
 
         def look(name: str, x: Tensor) -> Tensor:
             module = self._modules[name]
             if isinstance(module, NormActivation) and module.shows_images(x):
-                module.show_images = partial(keep, name)
+                module.show_images = partial(_keep, found, name)
             else:
                 found[name] = measure(x, patch_side if self.kinds[name] == "conv" else None)
             return x
@@ -117,30 +102,23 @@ class LayerTaps:
     def measuring(
         self, patch_side: int, leave_out: Collection[str] = ()
     ) -> Iterator[dict[str, LayerStatistics]]:
-        """As `recording`, but the dict holds statistics, differentiable: those of a convolution with patches.
+        """Like `recording`, but the dict holds statistics, differentiable; convolutions have patches.
 
-        What a loss of the statistics contributes to the gradient of an input is added to it as the
-        backward pass goes by, so that measuring keeps no tensors of the size of an input.
-
-        Args:
-            patch_side: side of a patch, for convolutions.
-            leave_out: names of layers that are not measured.
+        Layers in `leave_out` are not measured. The backward pass adds the statistics' part to the gradient of
+        an input when that comes by, so that measuring keeps no tensors of the size of an input.
         """
         found: dict[str, LayerStatistics] = {}
-
-        def keep(name: str, quantities: tuple[Tensor, ...]) -> None:
-            found[name] = LayerStatistics(*quantities)
 
         def look(name: str, x: Tensor) -> Tensor:
             module = self._modules[name]
             if isinstance(module, NormActivation):
-                module.show = partial(keep, name)  # it measures in the pass that computes it
+                module.show = partial(_keep, found, name)  # it measures in the pass that computes it
                 return x
             side = patch_side if self.kinds[name] == "conv" else None
-            # A subclass may use its input more than once, and then the gradient is not one layer's own.
+            # A subclass may use its input more than once; then the gradient is not of that layer alone.
             owns = type(module) in _CLASSES.values()
             passed, quantities = measure(x, side, self.kernels, owns_gradient=owns)
-            keep(name, quantities)
+            found[name] = LayerStatistics(*quantities)
             return passed
 
         chosen = {name: module for name, module in self._modules.items() if name not in leave_out}
@@ -153,21 +131,18 @@ class LayerTaps:
     ) -> Iterator[None]:
         """Within the context, `look(name, input)` gives the input that a layer goes on with.
 
-        Where nobody has `kept` an input, it may be changed in place afterwards.
+        Unless inputs are `kept`, they may be changed in place afterwards.
         """
         seen: dict[str, Tensor | None] = {}
         versions: dict[str, int] = {}
 
-        def reader(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
-            def read(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-                seen[name] = arguments[0] if kept else None
-                versions[name] = _version(arguments[0])
-                with without_autocast(arguments[0].device):
-                    return (look(name, arguments[0]), *arguments[1:])
+        def read(name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            seen[name] = arguments[0] if kept else None
+            versions[name] = _version(arguments[0])
+            with without_autocast(arguments[0].device):
+                return (look(name, arguments[0]), *arguments[1:])
 
-            return read
-
-        handles = [module.register_forward_pre_hook(reader(name)) for name, module in modules.items()]
+        handles = [module.register_forward_pre_hook(partial(read, name)) for name, module in modules.items()]
         try:
             yield
         finally:
@@ -184,19 +159,16 @@ class LayerTaps:
             )
 
     def running_statistics(self, layer: str) -> LayerStatistics:
-        """Running mean and variance of a BatchNorm: the global target of the official code.
-
-        Raises:
-            ValueError: the layer is no BatchNorm or keeps no running statistics.
-        """
+        """Running mean and variance of a BatchNorm that keeps them: the official code's global target."""
         module = self._modules[layer]
-        if (
-            not isinstance(module, nn.BatchNorm2d)
-            or module.running_mean is None
-            or module.running_var is None
-        ):
+        mean, variance = (getattr(module, f"running_{each}", None) for each in ("mean", "var"))
+        if not isinstance(module, nn.BatchNorm2d) or mean is None or variance is None:
             raise ValueError(f"layer {layer!r} keeps no running statistics")
-        return LayerStatistics(module.running_mean.clone(), module.running_var.clone())
+        return LayerStatistics(mean.clone(), variance.clone())
+
+
+def _keep(found: dict[str, LayerStatistics], name: str, quantities: tuple[Tensor, ...]) -> None:
+    found[name] = LayerStatistics(*quantities)
 
 
 def _version(tensor: Tensor) -> int:

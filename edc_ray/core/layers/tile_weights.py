@@ -1,8 +1,8 @@
-"""What each pixel weighs in the moments of the square tiles of a bilinearly stretched map.
+"""How much each pixel counts in the moments of the square tiles of a bilinearly stretched map.
 
-The stretch has two taps an axis, so a tile's mean is a weighted sum of the pixels and its second
-moment one of the products of a pixel with itself, its right, lower and diagonal neighbours: the
-stretched map is never formed. H W pixels, R S rows and columns of tiles.
+The stretch has two taps an axis. So a tile's mean is a weighted sum of the pixels, and its second moment one
+of the products of a pixel with itself and with its right, lower and diagonal neighbours: the stretched map is
+never formed. H W pixels, R S rows and columns of tiles.
 """
 
 from __future__ import annotations
@@ -25,37 +25,35 @@ class AxisWeights:
 
 @dataclass(frozen=True)
 class TileWeights:
-    """Weights of both axes: `rows` [R, H] and `columns` [S, W] of values, and of the four products.
+    """Weights of both axes, of values and of the four products.
 
-    `row_products` [4, R, H] and `column_products` [4, S, W] belong to the products of a pixel with
-    itself, its right, its lower and its diagonal neighbours. `whole` where both sides are multiples of
-    the tile's: only squares have weight.
+    They are the products of a pixel with itself, its right, its lower and its diagonal neighbours.
     """
 
-    rows: Tensor
-    columns: Tensor
-    row_products: Tensor
-    column_products: Tensor
-    whole: bool
+    rows: Tensor  # [R, H]
+    columns: Tensor  # [S, W]
+    row_products: Tensor  # [4, R, H]
+    column_products: Tensor  # [4, S, W]
+    whole: bool  # both sides are multiples of the tile's, so that only squares have weight
 
     def moments(self, values: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and second moment [..., R, S] of every tile, of the values [..., H, W] and their products.
 
-        `products` are [1 or 4, ..., H, W]; the first are enough where `whole`.
+        `products` are [1 or 4, ..., H, W]; if `whole`, only the first is read.
         """
         kinds = (1 if self.whole else 4, *[1] * (products.dim() - 3))
         rows, columns = (
             each[: kinds[0]].unflatten(0, kinds) for each in (self.row_products, self.column_products)
         )
         parts = rows @ products[: kinds[0]] @ columns.mT
-        # A square stands once in a second moment, every other product twice.
+        # A second moment has each square once and every other product twice.
         return self.rows @ values @ self.columns.mT, 2 * parts.sum(0) - parts[0]
 
     def spread(self, by_mean_RS: Tensor, by_square_RS: Tensor) -> Tensor:
         """The transpose of `moments`: derivatives by tiles to those by pixels, [5, H, W].
 
-        First what a pixel's value gets; then K0, KR, KV, KX, with which a pixel's derivative holds
-        K0 times itself, KR times its right neighbour, and so on.
+        First what a pixel's value gets; then K0, KR, KV, KX: a pixel's derivative has K0 times itself, KR
+        times its right neighbour, and so on.
         """
         used = 1 if self.whole else 4
         products = self.row_products[:used].mT @ by_square_RS @ self.column_products[:used] * 2

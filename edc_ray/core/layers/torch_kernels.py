@@ -1,7 +1,7 @@
 """The two passes of `measured_input` in torch's own operations, on any device.
 
-Activations are taken as planes [N, H * W], N = images * channels, a few at a time, so that what is
-computed in between stays in a cache instead of going through memory.
+They take a few planes [N, H * W] at a time, N = images * channels, so that intermediate results stay in a
+cache instead of going through memory.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from edc_ray.core.layers.measured_input import NormKernels, split_quantities, wide
+from edc_ray.core.layers.measured_input import Gradients, NormKernels, split_quantities, wide
+from edc_ray.core.layers.network_numerics import HALF_TYPES
 from edc_ray.core.layers.tile_weights import TileWeights, tile_weights
 
 # Numbers of one part: half a megabyte on a CPU. An accelerator wants few launches instead.
@@ -26,18 +27,13 @@ class TorchKernels:
     memory_format = torch.contiguous_format
 
     def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:
-        """Two looks at each part while it is in the cache: the planes' means, then what differs from them."""
         images, channels, height, width = x_BCHW.shape
         planes = _planes(x_BCHW.detach())
-        weights = (
-            None
-            if patch_side is None
-            else tile_weights(height, width, patch_side, x_BCHW.device, wide(x_BCHW))
-        )
+        weights = weights_of(x_BCHW, patch_side)
         shifts = () if weights is None else (0,) if weights.whole else _shifts(width)
         mean_N = planes.new_empty(len(planes), dtype=wide(x_BCHW))
         square_N = torch.empty_like(mean_N)
-        centre = _in_full(planes[:1]).mean().to(mean_N)
+        centre = in_full(planes[:1]).mean().to(mean_N)
         values = mean_N.new_zeros(2, height * width)  # sums of differences, and times the plane's mean
         products = mean_N.new_zeros(len(shifts), height * width)
         for part, part_planes in _parts(planes):
@@ -56,41 +52,36 @@ class TorchKernels:
                 values[1] += torch.mul(difference, away, out=buffer).sum(0)
         moments = channel_moments(mean_N.view(images, channels), square_N.view(images, channels))
         if weights is not None:
-            maps = (values.view(2, height, width), _by_neighbour(products).view(-1, height, width))
+            if len(products) > 1:
+                # The product with the lower left neighbour is at the right pixel; tiles weigh it at the left.
+                products[3] += products[4].roll(-1)
+            maps = (values.view(2, height, width), products[:4].view(-1, height, width))
             moments += patch_moments(weights, *maps, mean_N - centre, centre)
         return torch.cat(moments)
 
-    def add_gradient(
-        self,
-        x_BCHW: Tensor,
-        patch_side: int | None,
-        measured: Tensor,
-        by_quantity: Sequence[Tensor | None],
-        upstream: Tensor | None,
-        *,
-        in_place: bool,
-    ) -> Tensor:
-        """Adds term after term to one part while it is in the cache."""
-        constant_C, slope_C, maps = coefficients(x_BCHW, patch_side, measured, by_quantity)
+    def add_gradient(self, x_BCHW: Tensor, patch_side: int | None, measured: Tensor, by: Gradients) -> Tensor:
+        constant_C, slope_C, maps = coefficients(x_BCHW, patch_side, measured, by.by_quantity)
         images, _, _, width = x_BCHW.shape
         planes = _planes(x_BCHW.detach())
-        if upstream is None:
+        if by.upstream is None:
             target = torch.zeros_like(planes)
         else:
-            target = _planes(upstream)
-            if not in_place and target.data_ptr() == upstream.data_ptr():
+            target = _planes(by.upstream)
+            if not by.in_place and target.data_ptr() == by.upstream.data_ptr():
                 target = target.clone()
-        numbers = torch.float32 if x_BCHW.dtype in (torch.float16, torch.bfloat16) else x_BCHW.dtype
+        numbers = torch.float32 if x_BCHW.dtype in HALF_TYPES else x_BCHW.dtype
         constant_N, slope_N = (each.to(numbers).repeat(images).unsqueeze(1) for each in (constant_C, slope_C))
         maps = None if maps is None else maps.to(numbers).flatten(1)
         for part, part_planes in _parts(planes):
-            result = _in_full(target[part])
+            result = in_full(target[part])
             constant, slope = constant_N[part], slope_N[part]
             if maps is not None:
                 constant, slope = constant + maps[0], slope + maps[1]
             result.add_(constant).addcmul_(part_planes, slope)
             if maps is not None and len(maps) > 2:
-                for shift, factor in zip(_shifts(width)[1:], _shifted_maps(maps), strict=True):
+                # The lower left neighbour has the factor of the pixel before.
+                factors = (*maps[2:], maps[4].roll(1))
+                for shift, factor in zip(_shifts(width)[1:], factors, strict=True):
                     _add_neighbours(result, part_planes, shift, factor)
             if result.dtype != target.dtype:
                 target[part] = result
@@ -104,8 +95,17 @@ def _planes(x_BCHW: Tensor) -> Tensor:
     return x_BCHW.contiguous().view(-1, x_BCHW.shape[-2] * x_BCHW.shape[-1])
 
 
-def _in_full(part: Tensor) -> Tensor:
-    return part.float() if part.dtype in (torch.float16, torch.bfloat16) else part
+def in_full(x: Tensor) -> Tensor:
+    """In float32 if it is of 16 bits."""
+    return x.float() if x.dtype in HALF_TYPES else x
+
+
+def weights_of(x_BCHW: Tensor, patch_side: int | None) -> TileWeights | None:
+    """Weights of the tiles of an input; None without a side."""
+    if patch_side is None:
+        return None
+    height, width = x_BCHW.shape[-2:]
+    return tile_weights(height, width, patch_side, x_BCHW.device, wide(x_BCHW))
 
 
 def _parts(planes: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -113,11 +113,11 @@ def _parts(planes: Tensor) -> Iterator[tuple[slice, Tensor]]:
     step = max(1, size // planes.shape[1])
     for first in range(0, len(planes), step):
         part = slice(first, first + step)
-        yield part, _in_full(planes[part])
+        yield part, in_full(planes[part])
 
 
 def _shifts(width: int) -> tuple[int, ...]:
-    """From a pixel to itself, its right, lower, lower right and lower left neighbour in a flat plane."""
+    """Steps in a flat plane: to the pixel itself, its right, lower, lower right, lower left neighbour."""
     return 0, 1, width, width + 1, width - 1
 
 
@@ -134,17 +134,8 @@ def _product_sums(planes: Tensor, shift: int, buffer: Tensor) -> Tensor:
     return sums
 
 
-def _by_neighbour(products: Tensor) -> Tensor:
-    """Sums [1 or 5, H * W] in the order of `_shifts` as [1 or 4, H * W], both diagonals together."""
-    if len(products) == 1:
-        return products
-    # The product with the lower left neighbour stands at the right pixel; tiles weigh it at the left.
-    both_diagonals = products[3] + products[4].roll(-1)
-    return torch.cat([products[:3], both_diagonals.unsqueeze(0)])
-
-
 def channel_moments(mean_BC: Tensor, square_BC: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of channels, from those of their planes."""
+    """Mean and variance of channels, from those of their planes [B, C]."""
     mean = mean_BC.mean(0)
     return mean, square_BC.mean(0) + (mean_BC - mean).square().mean(0)
 
@@ -154,15 +145,9 @@ def patch_moments(
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance [P] of the tiles, from sums over planes of differences from the plane's mean.
 
-    With x - centre = difference + away, and away one number in a plane, what is mixed in the squares is
-    twice the tile's mean of away * difference.
-
-    Args:
-        weights: of the tiles.
-        values: sums over planes [2, H, W] of the differences, and of away * difference.
-        products: sums [1 or 4, H, W] of products of differences, in the order of `TileWeights`.
-        away_N: each plane's mean minus the centre.
-        centre: a number near the mean.
+    x - centre = difference + away, where away is one number for each plane, and centre is near the mean. So
+    the mixed part of a square is 2 * away * difference. `values` [2, H, W] are the sums of difference and of
+    away * difference, `products` [1 or 4, H, W] those of products of differences as in `TileWeights`.
     """
     value, second = weights.moments(values, products)
     mean = (value[0] + away_N.sum()) / len(away_N)
@@ -173,11 +158,10 @@ def patch_moments(
 def coefficients(
     x_BCHW: Tensor, patch_side: int | None, measured: Tensor, by_quantity: Sequence[Tensor | None]
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What the derivative of a loss by pixels is made of, from its derivatives by the statistics.
+    """The parts of the derivative of a loss by pixels, from its derivatives by the statistics.
 
-    Returns:
-        A constant and a slope of each channel [C], and of each place a constant, its own factor, and
-        (unless tiles are whole) its neighbours' [2 or 5, H, W] as `TileWeights.spread` orders them.
+    A constant and a slope of each channel [C], and maps [2 or 5, H, W] as `TileWeights.spread` orders them:
+    of each place a constant, its own factor and, unless tiles are whole, those of its neighbours.
     """
     images, channels, height, width = x_BCHW.shape
     quantities = split_quantities(measured, channels)
@@ -193,11 +177,6 @@ def coefficients(
     tiles = (len(weights.rows), len(weights.columns))
     by_mean = (by[2] - 2 * quantities[2] * by[3]).view(tiles) / (images * channels)
     return constant, slope, weights.spread(by_mean, by[3].view(tiles) / (images * channels))
-
-
-def _shifted_maps(maps: Tensor) -> tuple[Tensor, ...]:
-    """KR, KV, KX and KX again as the lower left neighbour's factor: that of the pixel before."""
-    return maps[2], maps[3], maps[4], maps[4].roll(1)
 
 
 def _add_neighbours(result: Tensor, planes: Tensor, shift: int, factor: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""A step that is recorded once as a CUDA graph and replayed: the host then starts one thing, not hundreds."""
+"""A step that is recorded once as a CUDA graph and replayed: the host starts one graph, not many kernels."""
 
 from __future__ import annotations
 
@@ -8,53 +8,38 @@ from typing import Any
 
 import torch
 
+# Calls before the recording: in the first ones libraries choose their algorithms and take their memory.
 _WARM_CALLS = 2
-"""Calls before the recording: libraries choose their algorithms and take their memory in the first ones."""
 
 
 class CapturedStep:
-    """Calls a function as it is, then records one call, and replays it from then on. On a CPU it just calls.
+    """Calls a function, records one call, and replays the recording from then on. On a CPU it only calls.
 
-    The function reads and writes tensors that stay where they are; what changes from call to call lies in
-    them. It has no arguments and no result, its sizes stay the same, and it does not wait for the device.
-    Where it cannot be recorded, one warning says why, and it is called as it is from then on.
-
-    Args:
-        step: the function.
-        device: where it works.
-        pool: of memory, shared with other steps of which none runs at the same time; see `memory_pool`.
+    The function has no arguments and no result. It reads and writes tensors that stay where they are and keep
+    their sizes, and it does not wait for the device. If it cannot be recorded, one warning says why, and it
+    is called without recording. Steps that never run at the same time may share a `pool` (`memory_pool`).
     """
 
     def __init__(self, step: Callable[[], None], device: torch.device, pool: Any = None) -> None:
         self._step, self._device, self._pool = step, device, pool
         self._calls = 0
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self.graph: torch.cuda.CUDAGraph | None = None  # set once the step is recorded
         self._records = device.type == "cuda"
 
-    @property
-    def is_recorded(self) -> bool:
-        """Whether calls are replays."""
-        return self._graph is not None
-
     def __call__(self) -> None:
-        self._calls += 1
-        if self._graph is not None:
-            self._graph.replay()
-            return
-        if not self._records:
-            self._step()
-            return
-        if self._calls <= _WARM_CALLS:
-            self._on_a_side_stream()
-            return
-        self._record()
-        if self._graph is None:
+        if self.graph is None and self._records:
+            self._calls += 1
+            if self._calls <= _WARM_CALLS:
+                self._on_a_side_stream()
+                return
+            self._record()
+        if self.graph is None:
             self._step()
         else:
-            self._graph.replay()
+            self.graph.replay()
 
     def _on_a_side_stream(self) -> None:
-        """What is to be recorded may not have worked on the default stream before."""
+        """A function that is to be recorded must not run on the default stream before."""
         stream, current = torch.cuda.Stream(self._device), torch.cuda.current_stream(self._device)
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
@@ -64,7 +49,7 @@ class CapturedStep:
     def _record(self) -> None:
         graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads of the process may work on their own streams meanwhile.
+            # Other threads of the process may work on their own streams at the same time.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 self._step()
         except Exception as error:  # of any library that the step calls
@@ -73,7 +58,7 @@ class CapturedStep:
             reason = str(error).strip().partition("\n")[0]
             warnings.warn(f"the step is not captured, but runs as it is: {reason}", stacklevel=3)
             return
-        self._graph = graph
+        self.graph = graph
 
 
 def memory_pool(device: torch.device) -> Any:

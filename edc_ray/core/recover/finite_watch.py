@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,53 +10,28 @@ from torch import Tensor
 
 from edc_ray.errors import NumericalError
 
-# On an accelerator, iterations between two looks while nobody listens: each look waits for the device.
-_INTERVAL = 25
+_INTERVAL = 25  # iterations between two checks on an accelerator, where a check may wait for the device
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """What one iteration computed, still on the device and without gradient.
-
-    `distances` [Q, T] are the observer's matching distances; `quantity_layers` names the layer of each row.
-    """
+    """What one iteration computed, still on the device and without gradient."""
 
     iteration: int
     observer: str
     loss: Tensor
     terms: Mapping[str, Tensor]
     gradient_sum: Tensor
-    distances: Tensor | None
-    quantity_layers: Sequence[str]
-
-
-@dataclass(frozen=True)
-class _Look:
-    """Whether some iterations were finite, on its way from the device."""
-
-    noted: Sequence[Iteration]
-    finite: Tensor
-    arrived: torch.cuda.Event | None
-
-    def check(self) -> None:
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        flags = self.finite.tolist()
-        if not all(flags):
-            raise _error(self.noted[flags.index(False)])
+    distances: Tensor | None  # [Q, T], the observer's matching distances
+    quantity_layers: Sequence[str]  # the layer of each of their rows
 
 
 class FiniteWatch:
-    """Looks at the iterations noted so far once in a while.
+    """Checks now and then whether the iterations noted so far are finite.
 
-    On a CUDA device it looks at what it asked for an interval ago, which has long arrived: the loop waits
-    for the device at its end only.
-
-    Args:
-        images: the images at the start.
-
-    Raises:
-        NumericalError: the images at the start are not finite.
+    On a CUDA device a check reads the answer to the question of one interval ago, which has arrived long
+    since. So the loop waits for the device only at its end. Images that are not finite at the start raise a
+    NumericalError.
     """
 
     def __init__(self, images: Tensor) -> None:
@@ -65,14 +40,10 @@ class FiniteWatch:
         self._interval = 1 if images.device.type == "cpu" else _INTERVAL
         self._waits = images.device.type != "cuda"
         self._noted: list[Iteration] = []
-        self._asked: _Look | None = None
+        self._asked: Callable[[], None] | None = None
 
     def note(self, done: Iteration) -> None:
-        """Remembers an iteration, and looks at earlier ones when it is time.
-
-        Raises:
-            NumericalError: as `check`.
-        """
+        """Remembers an iteration. Checks earlier ones when it is time, and raises as `check` does."""
         self._noted.append(done)
         if len(self._noted) < self._interval:
             return
@@ -81,47 +52,51 @@ class FiniteWatch:
             return
         earlier, self._asked = self._asked, self._ask()
         if earlier is not None:
-            earlier.check()
+            earlier()
 
     def check(self) -> None:
-        """Looks at all remembered iterations.
+        """Checks all remembered iterations.
 
         Raises:
             NumericalError: names the first bad iteration, its observer, and where it went wrong.
         """
         earlier, self._asked = self._asked, None
         if earlier is not None:
-            earlier.check()
+            earlier()
         if self._noted:
-            self._ask().check()
+            self._ask()()
 
-    def _ask(self) -> _Look:
-        """Takes what was noted, and sends for the answer."""
+    def _ask(self) -> Callable[[], None]:
+        """Asks the device about what was noted; the function waits for the answer and raises if it is bad."""
         noted, self._noted = self._noted, []
-        # A sum is finite if and only if its summands are, short of an overflow that is as bad.
+        # A sum is finite if all its summands are, except for an overflow, which is as bad.
         finite = torch.stack([done.loss + done.gradient_sum for done in noted]).isfinite()
-        if finite.device.type != "cuda":
-            return _Look(noted, finite, None)
-        finite, arrived = finite.to("cpu", non_blocking=True), torch.cuda.Event()
-        arrived.record()
-        return _Look(noted, finite, arrived)
+        arrived: torch.cuda.Event | None = None
+        if finite.device.type == "cuda":
+            finite, arrived = finite.to("cpu", non_blocking=True), torch.cuda.Event()
+            arrived.record()
+
+        def check() -> None:
+            if arrived is not None:
+                arrived.synchronize()
+            flags = finite.tolist()
+            if not all(flags):
+                raise _error(noted[flags.index(False)])
+
+        return check
 
 
 def _error(bad: Iteration) -> NumericalError:
+    rows = [] if bad.distances is None else bad.distances.isfinite().all(1).tolist()
+    terms = [name for name, term in bad.terms.items() if not term.isfinite()]
+    place = "the image gradient"
+    if not all(rows):
+        place = f"the statistics of layer {bad.quantity_layers[rows.index(False)]!r}"
+    elif terms:
+        place = "the logits" if terms[0] == "cross_entropy" else f"the term {terms[0]!r}"
     return NumericalError(
-        f"recover: a NaN or Inf in {_place(bad)} at iteration {bad.iteration}, observer {bad.observer!r}",
+        f"recover: a NaN or Inf in {place} at iteration {bad.iteration}, observer {bad.observer!r}",
         found=f"loss {bad.loss.item()}",
         expected="finite numbers",
         next="lower recover.learning_rate, or check the statistics and the precision",
     )
-
-
-def _place(bad: Iteration) -> str:
-    if bad.distances is not None:
-        rows = bad.distances.isfinite().all(1).tolist()
-        if not all(rows):
-            return f"the statistics of layer {bad.quantity_layers[rows.index(False)]!r}"
-    for name, term in bad.terms.items():
-        if not term.isfinite():
-            return "the logits" if name == "cross_entropy" else f"the term {name!r}"
-    return "the image gradient"

@@ -7,18 +7,15 @@ from torch import Tensor
 
 
 def flatness_loss(logits_BK: Tensor, average_logits_BK: Tensor, temperature: float) -> Tensor:
-    """KL(softmax(average / t) || softmax(logits / t)), summed and divided by B * K.
+    """KL(softmax(average / t) || softmax(logits / t)), summed and divided by B * K; t is the temperature.
 
-    Args:
-        logits_BK: logits of the images, with gradient.
-        average_logits_BK: logits of the images' running average; no gradient flows into them.
-        temperature: t.
+    The average's logits get no gradient.
 
     Source:
         EDC, Shao et al., NeurIPS 2024, arXiv:2404.13733, flatness regularisation on logits.
     Deviations:
-        the paper averages over images; the official code, and we, also over classes, without t^2. In
-        the official code the term is a constant 0 for the ImageNet sets.
+        the paper averages over images; the official code, and we, also over classes, without t^2. In the
+        official code the term is a constant 0 for the ImageNet sets.
     """
     log_probabilities = F.log_softmax(logits_BK / temperature, dim=1)
     expected = F.softmax(average_logits_BK.detach() / temperature, dim=1)

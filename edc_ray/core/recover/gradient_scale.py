@@ -1,7 +1,8 @@
 """The gradient of pixels through a network of float16, whose smallest number is 6e-8.
 
-The loss is scaled up for the backward pass and the gradient down again. The scale follows the gradients:
-halved where one overflowed, doubled after a while without. It stays on the device: nothing waits for it.
+The loss is scaled up for the backward pass, and the gradient down again. The scale is halved when a gradient
+overflows, and doubled after a number of iterations without an overflow. It stays on the device, so that
+nothing waits for it.
 """
 
 from __future__ import annotations
@@ -20,19 +21,14 @@ def first_scale(images: Tensor) -> Tensor:
 
 
 def scaled_gradient(loss: Tensor, images: Tensor, scale_2: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradient of a loss by images, and the next scale.
+    """The gradient of a loss by its leaf `images`, and the next scale (`first_scale` gives the first).
 
-    A gradient that overflowed counts as 0: the images go on by their momentum for this iteration. At the
-    scale 1 nothing that was scaled can have overflowed, so that what is not finite there is given as it is.
-
-    Args:
-        loss: scalar, not scaled.
-        images: leaf of the loss.
-        scale_2: of `first_scale`, or an earlier result.
+    A gradient that overflowed counts as 0: in that iteration only momentum moves the images. At the scale 1
+    scaling cannot have caused an overflow, so a gradient that is not finite stays as it is.
     """
     scale, calm = scale_2
     (scaled,) = torch.autograd.grad(loss * scale, images)
-    # A sum is finite if and only if its summands are, short of an overflow that is as bad.
+    # A sum is finite if all its summands are, except for an overflow, which is as bad.
     overflowed = ~scaled.sum().isfinite()
     gradient = torch.where(overflowed & (scale > 1), torch.zeros_like(scaled), scaled / scale)
     grows = ~overflowed & (calm + 1 >= _CALM)

@@ -16,14 +16,9 @@ def local_class_targets(
 ) -> dict[str, dict[str, LayerStatistics]]:
     """Statistics of real images of the batch's classes, as every observer's class target ("local").
 
-    Args:
-        observers: as for `recover_images`.
-        real_images_BCHW: normalised, of the labels of the batch (each label R times).
-        patch_side: as in `recover_images`.
-        chunk: images a forward; the result does not depend on it up to rounding.
-
-    Returns:
-        observer name -> layer name -> statistics of all the images as one batch.
+    The images are normalised and have the labels of the batch, each R times. The result, observer name ->
+    layer name -> statistics of all the images as one batch, depends on `chunk`, the images in one forward,
+    only by rounding.
     """
     return {
         observer.name: _statistics_of(observer, real_images_BCHW, patch_side, chunk) for observer in observers
@@ -38,17 +33,13 @@ def _statistics_of(
     for part in images.split(chunk):
         _, statistics = observer.measured(part, patch_side)
         for name in observer.taps.names:
-            moments = _as_moments(statistics[name], len(part))
-            before = total.get(name)
-            total[name] = (
-                moments if before is None else [a.merge(b) for a, b in zip(before, moments, strict=True)]
-            )
+            quantities = statistics[name].quantities
+            pairs = zip(quantities[0::2], quantities[1::2], strict=True)
+            moments = [Moments(*pair, len(part)) for pair in pairs]
+            if name in total:
+                moments = [a.merge(b) for a, b in zip(total[name], moments, strict=True)]
+            total[name] = moments
     return {
         name: LayerStatistics(*(quantity for each in moments for quantity in (each.mean, each.variance)))
         for name, moments in total.items()
     }
-
-
-def _as_moments(statistics: LayerStatistics, count: int) -> list[Moments]:
-    quantities = statistics.quantities
-    return [Moments(*pair, count) for pair in zip(quantities[0::2], quantities[1::2], strict=True)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.pixels import denormalise, from_uint8, normalise, pixel_bounds, to_uint8
-from edc_ray.core.recover.captured import CapturedRecover, why_not_captured
+from edc_ray.core.recover.captured import Batch, CapturedRecover, drawn_view, why_not_captured
 from edc_ray.core.recover.finite_watch import FiniteWatch, Iteration
 from edc_ray.core.recover.flatness import update_average
 from edc_ray.core.recover.gradient_scale import first_scale, scaled_gradient
@@ -22,25 +22,11 @@ from edc_ray.core.recover.settings import RecoverSettings
 from edc_ray.core.recover.state import IterationReport, LoopState, Observer, ObserverTargets
 from edc_ray.core.schedules import recover_cosine
 from edc_ray.core.seeding import Draws
-from edc_ray.core.views.augment import apply_shared_view, sample_shared_view
+from edc_ray.core.views.augment import apply_shared_view
 
 View = Callable[[Tensor], Tensor]
 # (draws of the iteration, iteration, (height, width)) -> the view, applied to images and their average alike.
 Augment = Callable[[Draws, int, tuple[int, int]], View]
-
-
-@dataclass
-class _Batch:
-    """What does not change over the iterations of one batch."""
-
-    labels: Tensor
-    observers: Sequence[Observer]
-    matchers: dict[str, ObserverMatcher]
-    settings: RecoverSettings
-    patch_side: int
-    augment: Augment
-    low: Tensor
-    high: Tensor
 
 
 def recover_images(
@@ -63,29 +49,26 @@ def recover_images(
 ) -> LoopState:
     """Optimises images until observers recognise them and see the statistics of real data in them.
 
-    Observers take turns, one an iteration.
+    The observers take turns, one in each iteration.
 
     Args:
-        state: from `LoopState.start` or `next_batch`, or an earlier result to go on from. Not changed.
-        labels_B: int labels of the images.
-        observers: on the images' device, in eval mode. Their order is the order of turns.
-        targets: observer name -> layer name -> target. May lack what has weight 0.
-        settings: see `RecoverSettings`.
+        state: from `LoopState.start` or `next_batch`, or an earlier result to continue. Not changed.
+        observers: on the images' device, in eval mode, in the order of their turns.
+        targets: observer name -> layer name -> target. What has weight 0 may be missing.
         patch_side: side of a patch of activations in the targets, 16 for large images and 4 for small ones.
         mean, std: of the normalisation, per channel.
-        draws: iteration -> its draws (view first, then dropped layers). Asked once an iteration, and
+        draws: iteration -> its draws (view first, then dropped layers). Called once in each iteration, and
             with `settings.iterations` for the verifying forward on the finished images.
-        augment: the view; by default one random crop and flip shared by all images.
+        augment: the view; by default one random crop and flip for all images.
         local_targets: observer name -> layer name -> class target ("local" category awareness), from
-            `local_class_targets`, in place of the average of the class statistics.
-        on_iteration: called after every `report_every`-th iteration and the last. Reading a report's numbers
-            waits for the device, keeping it does not.
-        until: iteration to stop before; the end by default. The schedule does not depend on it.
-        captured: takes the iterations, where `why_not_captured` has nothing against it and the view is the
-            default one; the same numbers up to rounding. Kept for the next batch, it need not start again.
+            `local_class_targets`, instead of the average of the class statistics.
+        on_iteration: called after every `report_every`-th iteration and the last one.
+        until: iteration to stop before; by default the end. The schedule does not depend on it.
+        captured: runs the iterations if `why_not_captured` gives no reason and the view is the default; the
+            same numbers up to rounding. Pass it again for the next batch to use its recordings again.
 
     Returns:
-        The state after the last iteration: the last images, not the best.
+        The state after the last iteration, with its images (not the best ones).
 
     Raises:
         NumericalError: a NaN or Inf; names the iteration, the observer and the layer.
@@ -94,8 +77,8 @@ def recover_images(
     Source:
         EDC, Shao et al., NeurIPS 2024, arXiv:2404.13733; SRe2L, Yin et al., NeurIPS 2023 (the loop).
     Deviations:
-        the official code keeps running estimates in the hooks over all batches of a process; here they
-        are part of the state, and `LoopState.next_batch` carries them or not.
+        the official code keeps running estimates in the hooks over all batches of a process. Here they are
+        part of the state, and `LoopState.next_batch` carries them over or not.
     """
     state = replace(
         state,
@@ -106,16 +89,25 @@ def recover_images(
         gradient_scales=dict(state.gradient_scales),
     )
     watch = FiniteWatch(state.images)
-    batch = _prepare(
-        state, labels_B, observers, targets, settings, patch_side, mean, std, augment, local_targets
-    )
+    labels_B = labels_B.to(state.images.device, torch.int64)
+    matchers = _matchers(state, labels_B, observers, targets, settings, local_targets)
+    bounds = pixel_bounds(mean, std, state.images)
+    batch = Batch(labels_B, observers, matchers, settings, patch_side, bounds)
     stop = settings.iterations if until is None else min(until, settings.iterations)
     if augment is not None or why_not_captured(settings, observers) is not None:
         captured = None
-    for iteration, done in enumerate(_iterations(state, batch, draws, stop, captured), state.iteration):
+    if captured is not None:
+        captured.begin(state, batch)
+        iterations = captured.run(state, batch, draws, stop)
+    else:
+        view, first = augment or shared_crop_and_flip(settings), state.iteration
+        iterations = (_iterate(state, batch, view, draws(each)) for each in range(first, stop))
+    for iteration, done in enumerate(iterations, state.iteration):
         watch.note(done)
         if on_iteration is not None and (iteration % report_every == 0 or iteration == stop - 1):
-            on_iteration(_report(done, state.images, settings))
+            rate = settings.learning_rate * recover_cosine(iteration, settings.iterations)
+            values, names = torch.stack([done.loss, *done.terms.values()]), tuple(done.terms)
+            on_iteration(IterationReport(iteration, done.observer, rate, state.images, names, values))
     watch.check()
     if captured is not None:
         captured.finish(state, batch.matchers)
@@ -131,9 +123,7 @@ def shared_crop_and_flip(settings: RecoverSettings) -> Augment:
     """The default view: one random resized crop, flip and roll for all images of the iteration."""
 
     def augment(draws: Draws, iteration: int, image_size: tuple[int, int]) -> View:
-        scale = settings.crop_scale_at(iteration)
-        flip_probability = 0.5 if settings.mirror else 0.0
-        params = sample_shared_view(draws, image_size, scale, flip_probability=flip_probability)
+        params = drawn_view(draws, iteration, image_size, settings)
         if not settings.jitter:
             return partial(apply_shared_view, params=params)
         down, right = draws.integers(settings.jitter + 1, 2).tolist()
@@ -142,24 +132,19 @@ def shared_crop_and_flip(settings: RecoverSettings) -> Augment:
     return augment
 
 
-def _prepare(
+def _matchers(
     state: LoopState,
     labels_B: Tensor,
     observers: Sequence[Observer],
     targets: Mapping[str, ObserverTargets],
     settings: RecoverSettings,
-    patch_side: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    augment: Augment | None,
     local_targets: Mapping[str, Mapping[str, LayerStatistics]] | None,
-) -> _Batch:
-    labels = labels_B.to(state.images.device, torch.int64)
-    matchers = {
+) -> dict[str, ObserverMatcher]:
+    return {
         observer.name: ObserverMatcher(
             observer,
             targets.get(observer.name, {}),
-            labels,
+            labels_B,
             settings,
             state.images,
             class_targets=None if local_targets is None else local_targets[observer.name],
@@ -167,36 +152,14 @@ def _prepare(
         )
         for observer in (observers if settings.matching_weight else ())
     }
-    low, high = pixel_bounds(mean, std, state.images)
-    augment = augment or shared_crop_and_flip(settings)
-    return _Batch(labels, observers, matchers, settings, patch_side, augment, low, high)
 
 
-def _iterations(
-    state: LoopState,
-    batch: _Batch,
-    draws: Callable[[int], Draws],
-    stop: int,
-    captured: CapturedRecover | None,
-) -> Iterator[Iteration]:
-    """Iterations up to `stop`; each changes the state before it is given."""
-    if captured is not None:
-        captured.begin(
-            state, batch.labels, batch.observers, batch.matchers, batch.settings, batch.patch_side,
-            (batch.low, batch.high),
-        )  # fmt: skip
-        yield from captured.run(state, batch.observers, draws, stop, batch.settings)
-        return
-    for iteration in range(state.iteration, stop):
-        yield _iterate(state, batch, draws(iteration))
-
-
-def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
+def _iterate(state: LoopState, batch: Batch, augment: Augment, draws: Draws) -> Iteration:
     """One iteration; changes the state."""
     settings = batch.settings
     observer = batch.observers[state.observer_counter % len(batch.observers)]
     images = state.images.detach().requires_grad_()
-    view = batch.augment(draws, state.iteration, (images.shape[-2], images.shape[-1]))
+    view = augment(draws, state.iteration, (images.shape[-2], images.shape[-1]))
     matcher = batch.matchers.get(observer.name)
     shown = view(images)
     if matcher is None:
@@ -212,23 +175,18 @@ def _iterate(state: LoopState, batch: _Batch, draws: Draws) -> Iteration:
     gradient = _gradient(state, observer, loss, images)
     learning_rate = settings.learning_rate * recover_cosine(state.iteration, settings.iterations)
     _adam_step(state, gradient, learning_rate, settings.betas)
-    state.images.clamp_(batch.low, batch.high)
-    done = Iteration(
-        state.iteration,
-        observer.name,
-        loss.detach(),
-        {name: term.detach() for name, term in terms.items()},
-        gradient.sum(),
-        None if matcher is None else seen.matching[1].detach(),
-        matcher.quantity_layers if matcher is not None else (),
-    )
+    state.images.clamp_(*batch.bounds)
+    parts = {name: term.detach() for name, term in terms.items()}
+    distances = None if matcher is None else seen.matching[1].detach()
+    layers = () if matcher is None else matcher.quantity_layers
+    done = Iteration(state.iteration, observer.name, loss.detach(), parts, gradient.sum(), distances, layers)
     state.iteration += 1
     state.observer_counter += 1
     return done
 
 
 def _gradient(state: LoopState, observer: Observer, loss: Tensor, images: Tensor) -> Tensor:
-    """The gradient of the loss by the images; each observer of float16 has a scale of its own."""
+    """The gradient of the loss by the images; each observer of float16 has its own scale."""
     if observer.numerics.dtype != torch.float16:
         return torch.autograd.grad(loss, images)[0]
     scale = state.gradient_scales.get(observer.name)
@@ -239,7 +197,7 @@ def _gradient(state: LoopState, observer: Observer, loss: Tensor, images: Tensor
 
 @torch.no_grad()
 def _average_logits(state: LoopState, observer: Observer, view: View, momentum: float) -> Tensor:
-    """Logits of the images' running average, which then takes these images in."""
+    """Logits of the images' running average, which then takes in these images."""
     average = state.images if state.ema_images is None else state.ema_images
     logits = observer.logits(view(average))
     state.ema_images = update_average(average, state.images, momentum)
@@ -247,7 +205,7 @@ def _average_logits(state: LoopState, observer: Observer, view: View, momentum: 
 
 
 @torch.no_grad()
-def _verify(images: Tensor, batch: _Batch, draws: Draws) -> None:
+def _verify(images: Tensor, batch: Batch, draws: Draws) -> None:
     """A forward of the first observer on the images as they are, for its effect on the running estimate."""
     observer = batch.observers[0]
     if (matcher := batch.matchers.get(observer.name)) is not None:
@@ -266,14 +224,3 @@ def _adam_step(state: LoopState, gradient: Tensor, learning_rate: float, betas: 
     root_correction = (1 - second**state.adam_step) ** 0.5
     denominator = (state.exp_avg_sq.sqrt() / root_correction).add_(ADAM_EPSILON)
     state.images.addcdiv_(state.exp_avg, denominator, value=-step_size)
-
-
-def _report(done: Iteration, images: Tensor, settings: RecoverSettings) -> IterationReport:
-    return IterationReport(
-        iteration=done.iteration,
-        observer=done.observer,
-        learning_rate=settings.learning_rate * recover_cosine(done.iteration, settings.iterations),
-        images=images,
-        term_names=tuple(done.terms),
-        values=torch.stack([done.loss, *done.terms.values()]),
-    )

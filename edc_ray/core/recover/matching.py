@@ -1,7 +1,7 @@
 """How far the statistics of condensed images are from those of the real data.
 
-The quantities of all layers of an observer are packed side by side into one vector, so that the
-running estimate and the distances cost a few operations an iteration instead of dozens a layer.
+The quantities of all layers of an observer are packed into one vector, so that the running estimate and the
+distances take a few operations in each iteration instead of dozens for each layer.
 D entries of the vector, Q quantities (2 a BatchNorm, 4 a convolution), T targets (global, class).
 """
 
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from edc_ray.core.layers.moments import LayerStatistics
-from edc_ray.core.recover.settings import EstimateStart
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,12 @@ class Layout:
 
     @property
     def entries(self) -> dict[str, slice]:
-        """Where a layer's numbers stand among the D."""
+        """The place of a layer's numbers among the D."""
         return _places({name: sum(lengths) for name, lengths in self.lengths.items()})
 
     @property
     def rows(self) -> dict[str, slice]:
-        """Where a layer's quantities stand among the Q."""
+        """The place of a layer's quantities among the Q."""
         return _places({name: len(lengths) for name, lengths in self.lengths.items()})
 
 
@@ -73,44 +72,22 @@ def _places(lengths: Mapping[str, int]) -> dict[str, slice]:
     return {name: slice(end - length, end) for (name, length), end in zip(lengths.items(), ends, strict=True)}
 
 
-@dataclass(frozen=True)
-class RunningEstimate:
-    """Running average of packed statistics, seen by the loss but transparent to its gradient.
+def updated_estimate(previous_D: Tensor, current_D: Tensor, history: Tensor | float) -> tuple[Tensor, Tensor]:
+    """The value to match and the next state of a running average of packed statistics.
 
-    Args:
-        momentum: weight of history, in [0, 1).
-        start: "zero" as the official code (the first values are too small by the factor
-            1 - momentum), or "first": the first batch is taken as it is.
+    The value is that of the new state, with the gradient of `current_D`. `history` is the weight of
+    `previous_D`, of each entry or of all; 0 takes the batch as it is.
 
     Source:
         G-VBSM, Shao et al., CVPR 2024, and the official code of EDC.
     Deviations:
-        the official code means to take the first batch as it is, but its test for it never holds, so that
-        it starts at 0; `edc` takes the first batch, `edc_official` starts at 0.
+        the official code means to take the first batch as it is, but its test for it never holds, so it
+        starts at 0: its first values are too small by the factor 1 - momentum. `edc` takes the first batch,
+        `edc_official` starts at 0.
     """
-
-    momentum: float
-    start: EstimateStart = "zero"
-
-    def step(
-        self, previous: Tensor | None, current: Tensor, history: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """One batch further.
-
-        Args:
-            previous: the state, without gradient; None before the first batch.
-            current: statistics of this batch, same shape.
-            history: weight of history of each entry, where it is not `momentum` for all.
-
-        Returns:
-            The value to match (that of the new state, with the gradient of `current`), and the new state.
-        """
-        seen = current.detach()
-        if previous is None:
-            previous = torch.zeros_like(seen) if self.start == "zero" else seen
-        weight = self.momentum if history is None else history
-        state = weight * previous + (1 - weight) * seen
-        return current + (state - seen), state
+    seen = current_D.detach()
+    state = history * previous_D + (1 - history) * seen
+    return current_D + (state - seen), state
 
 
 def matching_distances(matched_D: Tensor, targets_DT: Tensor, lengths_Q: Tensor) -> Tensor:
@@ -121,5 +98,5 @@ def matching_distances(matched_D: Tensor, targets_DT: Tensor, lengths_Q: Tensor)
     squares_DT = (targets_DT - matched_D.unsqueeze(1)).square()
     sums_QT = torch.segment_reduce(squares_DT, "sum", lengths=lengths_Q, axis=0, unsafe=True)
     is_zero = sums_QT == 0
-    # The inner 1 keeps the infinite slope of the root at 0 out of the backward pass; NaN passes through.
+    # The inner 1 keeps the root's infinite slope at 0 out of the backward pass; a NaN stays a NaN.
     return torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, sums_QT).sqrt())

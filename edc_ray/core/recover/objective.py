@@ -1,7 +1,7 @@
-"""What an image is optimised for: a weighted sum of the terms in `TERMS`.
+"""The objective of an image: a weighted sum of the terms in `TERMS`.
 
-To add a term: its function in a file of this folder, its row in `TERMS`, and its weight as a field of
-`RecoverSettings`. Its curve then stands with the others.
+To add a term, write its function in a file of this folder, add its row to `TERMS` and a field for its weight
+to `RecoverSettings`. Reports then show its curve with the others.
 """
 
 from __future__ import annotations
@@ -22,19 +22,14 @@ from edc_ray.core.recover.settings import RecoverSettings
 
 @dataclass
 class Seen:
-    """What one iteration shows its terms. B images, K classes.
+    """What one iteration shows its terms. B images, K classes."""
 
-    images [B, C, H, W]: the view, with gradient. labels: int64 [B]. logits [B, K]: the observer's.
-    match: gives the matching loss, and the distances it is made of; None where that has no weight.
-    average_logits: gives the logits [B, K] of the same view of the images' running average.
-    """
-
-    images: Tensor
-    labels: Tensor
-    logits: Tensor
+    images: Tensor  # [B, C, H, W], the view, with gradient
+    labels: Tensor  # int64 [B]
+    logits: Tensor  # [B, K], the observer's
     settings: RecoverSettings
-    match: Callable[[], tuple[Tensor, Tensor]] | None
-    average_logits: Callable[[], Tensor]
+    match: Callable[[], tuple[Tensor, Tensor]] | None  # gives the matching loss and its distances
+    average_logits: Callable[[], Tensor]  # gives [B, K], of the same view of the images' running average
 
     @cached_property
     def matching(self) -> tuple[Tensor, Tensor]:
@@ -47,10 +42,7 @@ class Seen:
 
 
 class Term(NamedTuple):
-    """A term of the objective.
-
-    name: of its curve. weight: its field of `RecoverSettings`. value: gives the scalar, not weighted.
-    """
+    """The name of its curve, its weight, and the function that gives its value, not weighted."""
 
     name: str
     weight: Callable[[RecoverSettings], float]
@@ -85,14 +77,6 @@ def objective(seen: Seen) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 def weighted_objective(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The sum of weight * term over the terms given.
-
-    Args:
-        terms: scalars, not yet weighted.
-        weights: at least the names of `terms`; a term of weight 1 is added as it is.
-
-    Returns:
-        Scalar, differentiable in every term.
-    """
+    """The sum of weight * term over the scalar terms given. A term of weight 1 is added as it is."""
     parts = [term if weights[name] == 1 else term * weights[name] for name, term in terms.items()]
     return torch.stack(parts).sum() if len(parts) > 1 else parts[0]

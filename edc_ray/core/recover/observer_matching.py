@@ -11,26 +11,20 @@ import torch
 from torch import Tensor
 
 from edc_ray.core.layers.moments import LayerStatistics
-from edc_ray.core.recover.matching import Layout, RunningEstimate, matching_distances, pack
+from edc_ray.core.recover.matching import Layout, matching_distances, pack, updated_estimate
 from edc_ray.core.recover.settings import RecoverSettings
 from edc_ray.core.recover.state import Observer, ObserverTargets
 from edc_ray.core.seeding import Draws
 
 
 class ObserverMatcher:
-    """Targets and running estimate of one observer, packed.
+    """Targets and running estimate of one observer's tapped layers, packed.
 
-    Args:
-        observer: whose tapped layers are matched.
-        targets: global and class statistics of each tapped layer.
-        labels_B: labels of the images; the class statistics are averaged over them.
-        settings: weights, momentum, start, drop rate.
-        images: gives the device and the dtype.
-        class_targets: taken instead of the average of the class statistics ("local").
-        estimates: running estimates of the layers seen before.
+    The class statistics are averaged over the labels, unless there are `class_targets` ("local"). The images
+    give the device and the dtype. `estimates` are those of the layers seen before.
 
     Raises:
-        ValueError: a tapped layer has no target that its weight asks for.
+        ValueError: a tapped layer has no target, but a weight asks for it.
     """
 
     def __init__(
@@ -44,19 +38,16 @@ class ObserverMatcher:
         class_targets: Mapping[str, LayerStatistics] | None = None,
         estimates: Mapping[str, LayerStatistics] | None = None,
     ) -> None:
-        self.kinds = observer.taps.kinds
-        self._settings = settings
-        self._running = RunningEstimate(settings.statistic_momentum, settings.estimate_start)
+        self._kinds, self._settings = observer.taps.kinds, settings
         columns = _targets(observer, targets, labels_B, settings, class_targets)
         self.layout = Layout.of(columns[0][1])
         self._targets_DT = torch.stack([pack(layers.values()).to(images) for _, layers in columns], 1)
         self.quantity_layers = self.layout.quantity_layers
         self._lengths_Q = torch.tensor(self.layout.flat_lengths, device=images.device)
-        first = observer.taps.first
+        first = observer.taps.names[0]  # the stem, whose loss is weighted more
         layer_weights = [settings.first_multiplier if name == first else 1.0 for name in self.quantity_layers]
-        self._weights_QT = torch.outer(torch.tensor(layer_weights), torch.tensor([w for w, _ in columns])).to(
-            images
-        )
+        weights_QT = torch.outer(torch.tensor(layer_weights), torch.tensor([w for w, _ in columns]))
+        self._weights_QT = weights_QT.to(images)
         self._entries, self._rows = self.layout.entries, self.layout.rows
         self._estimate_D = torch.zeros_like(self._targets_DT[:, 0])
         self._seen: set[str] = set()
@@ -74,39 +65,35 @@ class ObserverMatcher:
         return {name: layer for name, layer in layers.items() if name in self._seen}
 
     def dropped(self, draws: Draws) -> set[str]:
-        """Layers left out of one forward; reads the draws only if the drop rate is not 0."""
+        """Layers to leave out of one forward; reads the draws only if the drop rate is not 0."""
         rate = self._settings.drop_rate
         if not rate:
             return set()
-        convolutions = [name for name, kind in self.kinds.items() if kind == "conv"]
+        convolutions = [name for name, kind in self._kinds.items() if kind == "conv"]
         chances = draws.uniform(len(convolutions))
         return {name for name, chance in zip(convolutions, chances, strict=True) if chance > 1 - rate}
 
     def observe(self, statistics: Mapping[str, LayerStatistics]) -> tuple[Tensor, Tensor]:
         """Updates the running estimate with one forward and measures it.
 
-        Args:
-            statistics: what `LayerTaps.measuring` gave; layers that are not in it are dropped.
-
-        Returns:
-            The weighted sum over layers, a scalar with gradient, and the distances [Q, T] it is made of.
+        Layers that the statistics of `LayerTaps.measuring` lack were dropped. Returns the weighted sum over
+        layers, a scalar with gradient, and the distances [Q, T] it is made of.
         """
         dropped = self.layout.lengths.keys() - statistics.keys()
         current = self._packed(statistics)
-        on_device = self._history_D
-        history = self._history() if on_device is None else on_device
-        matched, state = self._running.step(self._estimate_D, current, history)
-        if on_device is not None:
-            on_device.fill_(self._running.momentum)
+        history = self._history() if self._history_D is None else self._history_D
+        matched, state = updated_estimate(self._estimate_D, current, history)
+        if self._history_D is not None:
+            self._history_D.fill_(self._settings.statistic_momentum)
         weights_QT = self._weights_QT
         if dropped:
-            # Filled on the device: values from the host would have to wait for it.
+            # Filled on the device, because values from the host would have to wait for it.
             state = state.clone()
             weights_QT = weights_QT.clone()
             for name in dropped:
                 state[self._entries[name]] = self._estimate_D[self._entries[name]]
                 weights_QT[self._rows[name]] = 0
-        # In place: a captured step finds it where it was.
+        # In place, because a captured step reads it where it was.
         self._estimate_D.copy_(state)
         if len(self._seen) < len(self.layout.lengths):
             self._seen |= self.layout.lengths.keys() - dropped
@@ -114,30 +101,28 @@ class ObserverMatcher:
         return (distances_QT * weights_QT).sum(), distances_QT
 
     def adopt(self, other: ObserverMatcher) -> None:
-        """Takes the targets and the running estimates of another batch, in its own memory.
+        """Takes the targets and the running estimates of another batch into its own memory.
 
-        From then on it computes with weights of history that lie on the device, whatever layers were seen by
-        then, so that a captured step goes on with the next batch.
+        From then on its weights of history are on the device, no matter which layers were seen before, so
+        that a captured step works for the next batch too.
         """
         self._targets_DT.copy_(other._targets_DT)
         self._estimate_D.copy_(other._estimate_D)
         self._seen = set(other._seen)
         self.weigh_history_on_the_device()
-        assert self._history_D is not None
-        self._history_D.fill_(self._running.momentum)
-        if self._running.start == "first":
-            for name in self.layout.lengths.keys() - other._seen:
-                self._history_D[self._entries[name]] = 0
 
     def weigh_history_on_the_device(self) -> None:
-        """From now on weights of history are numbers on the device, see `adopt`."""
+        """From now on weights of history are numbers on the device that stay where they are, see `adopt`."""
         if self._history_D is None:
-            history = self._history()
-            filled = torch.full_like(self._estimate_D, self._running.momentum)
-            self._history_D = filled if history is None else history
+            self._history_D = torch.empty_like(self._estimate_D)
+        history = self._history()
+        if isinstance(history, Tensor):
+            self._history_D.copy_(history)
+        else:
+            self._history_D.fill_(history)
 
     def saw_all(self) -> None:
-        """Notes that `observe` was replayed with all layers."""
+        """Notes that a replay observed all layers."""
         self._seen.update(self.layout.lengths)
 
     def _packed(self, statistics: Mapping[str, LayerStatistics]) -> Tensor:
@@ -155,12 +140,14 @@ class ObserverMatcher:
             pieces.extend(quantities)
         return torch.cat(pieces)
 
-    def _history(self) -> Tensor | None:
-        """Weight of history by entry while some layer has none; None when it is the momentum everywhere."""
-        if self._running.start == "zero" or len(self._seen) == len(self.layout.lengths):
-            return None
-        history = torch.full_like(self._estimate_D, self._running.momentum)
-        for name in self.layout.lengths.keys() - self._seen:
+    def _history(self) -> Tensor | float:
+        """Weight of history, by entry while a layer that was not seen yet has none."""
+        momentum = self._settings.statistic_momentum
+        missing = self.layout.lengths.keys() - self._seen
+        if self._settings.estimate_start == "zero" or not missing:
+            return momentum
+        history = torch.full_like(self._estimate_D, momentum)
+        for name in missing:
             history[self._entries[name]] = 0
         return history
 
@@ -175,23 +162,22 @@ def _targets(
     """(weight, layer -> target) for each term whose weight is not 0, layers in module order."""
     names = observer.taps.names
     columns: list[tuple[float, dict[str, LayerStatistics]]] = []
+
+    def add(weight: float, found: Mapping[str, LayerStatistics], what: str) -> None:
+        if missing := [name for name in names if name not in found]:
+            raise ValueError(
+                f"observer {observer.name!r} has no {what} of layer {missing[0]!r} ({len(missing)} missing)"
+            )
+        columns.append((weight, {name: found[name] for name in names}))
+
     if settings.global_weight:
-        _require(observer, [name for name in names if name not in targets], "global statistics")
-        columns.append((settings.global_weight, {name: targets[name].global_ for name in names}))
-    if settings.class_weight_in_use and class_targets is not None:
-        _require(observer, [name for name in names if name not in class_targets], "local class statistics")
-        columns.append((settings.class_weight_in_use, {name: class_targets[name] for name in names}))
-    elif settings.class_weight_in_use:
-        classes = {name: target.classes for name, target in targets.items() if target.classes is not None}
-        _require(observer, [name for name in names if name not in classes], "class statistics")
-        columns.append(
-            (settings.class_weight_in_use, {name: classes[name].mean_over(labels_B) for name in names})
-        )
+        whole = {name: target.global_ for name, target in targets.items()}
+        add(settings.global_weight, whole, "global statistics")
+    class_weight = settings.class_weight_in_use
+    if class_weight and class_targets is not None:
+        add(class_weight, class_targets, "local class statistics")
+    elif class_weight:
+        tables = {name: targets[name].classes for name in names if name in targets}
+        means = {name: table.mean_over(labels_B) for name, table in tables.items() if table is not None}
+        add(class_weight, means, "class statistics")
     return columns
-
-
-def _require(observer: Observer, missing: list[str], what: str) -> None:
-    if missing:
-        raise ValueError(
-            f"observer {observer.name!r} has no {what} of layer {missing[0]!r} ({len(missing)} missing)"
-        )

@@ -1,4 +1,4 @@
-"""The order of work of the official programs: which image is optimised beside which, on which rank."""
+"""The order of work of the official programs: which images are optimised together, and on which rank."""
 
 from __future__ import annotations
 
@@ -14,22 +14,15 @@ def official_slots(num_classes: int, ipc: int) -> list[Slot]:
 
 
 def official_rank_batches(slots: Sequence[Slot], batch_size: int, ranks: int) -> list[list[list[Slot]]]:
-    """For each rank its batches, one after the other.
+    """rank -> its batches, one after the other -> slots.
 
-    A global batch of `batch_size` slots gives every rank batch_size // ranks of them; the last global
-    batch fills the ranks from the first one on.
-
-    Args:
-        slots: in the order of `official_slots`.
-        batch_size: images of a global batch.
-        ranks: logical processes; nothing to do with where the work runs.
-
-    Returns:
-        rank -> batches -> slots. Slots in no batch: see `left_out`.
+    A global batch of `batch_size` slots gives every rank batch_size // ranks of them; the last global batch
+    fills the ranks from the first one on. `left_out` has the slots in no batch. Ranks are logical: they do
+    not say where the work runs.
 
     Deviations:
-        a rank without slots in the last global batch has one batch less, where the official program
-        fails; of a batch smaller than the number of ranks the first ranks get one slot each.
+        a rank without slots in the last global batch has one batch less; the official program fails there. If
+        a batch is smaller than the number of ranks, the first ranks get one slot each.
     """
     share = max(1, batch_size // ranks)
     batches: list[list[list[Slot]]] = [[] for _ in range(ranks)]
@@ -45,7 +38,7 @@ def official_rank_batches(slots: Sequence[Slot], batch_size: int, ranks: int) ->
 def left_out(slots: Sequence[Slot], batch_size: int, ranks: int) -> list[list[Slot]]:
     """The slots that the official program never makes, in batches of their own.
 
-    Where the batch does not divide by the ranks, the rest of each global batch is in no rank's share.
+    If the batch size is not a multiple of the ranks, the rest of each global batch is in no rank's share.
     """
     share = max(1, batch_size // ranks)
     made = {

@@ -1,4 +1,4 @@
-"""Terms that look at the pixels of the condensed images and at no network: smooth, small, diverse.
+"""Terms that depend only on the pixels of the condensed images, not on a network: smooth, small, diverse.
 
 B images, C channels, H W pixels, N images of one class. EDC uses none of them; its predecessors do.
 """
@@ -15,14 +15,10 @@ DIVERSITY_SIDE = 32
 
 
 class TotalVariation(NamedTuple):
-    """Differences between neighbours (right, below, and both diagonals).
+    """Sums over the four directions to a neighbour (right, below, and both diagonals)."""
 
-    l1: sum over the four directions of the mean of |difference|.
-    l2: sum over the four directions of the norm of all differences.
-    """
-
-    l1: Tensor
-    l2: Tensor
+    l1: Tensor  # of the mean of |difference|
+    l2: Tensor  # of the norm of all differences
 
 
 def total_variation(images_BCHW: Tensor) -> TotalVariation:
@@ -39,37 +35,29 @@ def total_variation(images_BCHW: Tensor) -> TotalVariation:
         below[..., :-1] - above[..., 1:],
         below[..., 1:] - above[..., :-1],
     )
-    # Divided by 255 and multiplied again in the official code: exact up to rounding.
+    # The official code divides by 255 and multiplies again, which changes only the rounding.
     l1 = torch.stack([difference.abs().mean() for difference in differences]).sum()
-    l2 = torch.stack([_norm(difference) for difference in differences]).sum()
+    l2 = torch.stack([torch.linalg.vector_norm(difference) for difference in differences]).sum()
     return TotalVariation(l1, l2)
 
 
 def mean_norm(images_BCHW: Tensor) -> Tensor:
     """Mean over the images of their L2 norm (the term behind the official flag `l2-scale`)."""
-    return torch.stack([_norm(image) for image in images_BCHW]).mean()
+    return torch.stack([torch.linalg.vector_norm(image) for image in images_BCHW]).mean()
 
 
 def diversity_loss(images_BCHW: Tensor, labels_B: Tensor, temperature: float = 4.0) -> Tensor:
-    """Small where the images of a class have nothing in common, class by class, summed over the classes.
+    """A scalar >= 0, small if the images of each class have nothing in common; the sum over the classes.
 
-    The images of a class, averaged down to 32 x 32, have a Gram matrix with eigenvalues l; the term is
-    KL(softmax(l / temperature) || softmax(l)) with no gradient through the first: one dominant direction
-    is pulled towards the others.
-
-    Args:
-        images_BCHW: normalised, as the observer sees them.
-        labels_B: int64. A class with one image contributes 0.
-        temperature: of the softer side, above 0.
-
-    Returns:
-        Scalar >= 0.
+    The images of a class, averaged down to 32 x 32, have a Gram matrix with eigenvalues l. The term is
+    KL(softmax(l / temperature) || softmax(l)) without gradient through the first: it pulls one dominant
+    direction towards the others. The images are normalised. A class with one image contributes 0.
 
     Source:
         G-VBSM, Shao et al., CVPR 2024, official code (its flag `nuc-norm`).
     Deviations:
-        eigenvalues come from the solver for symmetric matrices, whose gradient is defined where
-        eigenvalues meet; images of a class that other processes hold are not gathered.
+        eigenvalues come from the solver for symmetric matrices, whose gradient is defined where eigenvalues
+        meet; images of a class in other processes are not gathered.
     """
     pooled_BD = _averaged_down(images_BCHW).flatten(1)
     terms = []
@@ -82,13 +70,8 @@ def diversity_loss(images_BCHW: Tensor, labels_B: Tensor, temperature: float = 4
 
 
 def _averaged_down(images_BCHW: Tensor) -> Tensor:
-    """To `DIVERSITY_SIDE`: in whole windows if possible, whose backward on CUDA is deterministic."""
+    """To `DIVERSITY_SIDE`, if possible in whole windows: their backward on CUDA is deterministic."""
     height, width = images_BCHW.shape[-2:]
     if height % DIVERSITY_SIDE or width % DIVERSITY_SIDE:
         return F.adaptive_avg_pool2d(images_BCHW, DIVERSITY_SIDE)
     return F.avg_pool2d(images_BCHW, (height // DIVERSITY_SIDE, width // DIVERSITY_SIDE))
-
-
-def _norm(values: Tensor) -> Tensor:
-    """L2 norm of all values, whose gradient is 0 where all are 0."""
-    return torch.linalg.vector_norm(values)

@@ -1,4 +1,4 @@
-"""What decides the pixels apart from the data. No torch here: the section `recover` is made of it."""
+"""What decides the pixels apart from the data: the section `recover`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class RecoverSettings(Settings):
     """Settings of `recover_images`. The optimiser is Adam with a cosine over the iterations.
 
     Deviations:
-        nothing is shown to a verifier but where that touches the estimate, which `edc` leaves out: looking at
-        the images must not change them. Students judge them.
+        the official code shows the images to a verifier. We do so only where that changes the running
+        estimate, and `edc` leaves it out: looking at the images must not change them. Students judge them.
     """
 
     iterations: int = Field(default=1000, ge=1)

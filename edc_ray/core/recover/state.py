@@ -1,10 +1,11 @@
-"""What the recover loop takes and returns beside its settings."""
+"""What the recover loop takes and returns, apart from its settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,7 @@ from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
 from edc_ray.core.recover.matching import LayerTarget
 from edc_ray.core.recover.settings import Carry
 
-# Terms that a report has under names of their own.
-_OWN_NAMES = ("cross_entropy", "matching", "flatness")
+_OWN_NAMES = ("loss", "cross_entropy", "matching", "flatness")  # the other terms are terms of the pixels
 
 ObserverTargets = Mapping[str, LayerTarget]
 Estimates = dict[str, dict[str, LayerStatistics]]  # observer -> layer -> running estimate
@@ -28,15 +28,14 @@ Estimates = dict[str, dict[str, LayerStatistics]]  # observer -> layer -> runnin
 
 @dataclass
 class Observer:
-    """A network in eval mode that is never changed, its tapped layers, and how its forwards are computed."""
+    """A network in eval mode that never changes, its tapped layers, and its numerics."""
 
     name: str
     network: nn.Module
     taps: LayerTaps
     numerics: NetworkNumerics = FLOAT32
-    _measured: dict[tuple[int, torch.Size], Callable[..., tuple[Tensor, tuple[tuple[Tensor, ...], ...]]]] = (
-        field(default_factory=dict, repr=False)
-    )
+    # By patch side and image size.
+    _measured: dict[tuple[int, torch.Size], Callable[..., Any]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -49,26 +48,21 @@ class Observer:
     ) -> Observer:
         """An observer with its layers of some kinds tapped.
 
-        Args:
-            name, network: a network that `fused_network` made of "gradients", or any in eval mode.
-            kinds: of layers.
-            kernels, numerics: as the network was made for.
+        The network was made for these kernels and numerics (`fused_network`, "gradients"), or is any in eval
+        mode.
         """
         return cls(name, network, LayerTaps(network, kinds, kernels), numerics)
 
     def logits(self, images_BCHW: Tensor) -> Tensor:
-        """One forward, on images in the memory format that suits the kernels of the taps."""
+        """One forward; the images are laid out as the kernels of the taps want them."""
         return self._forward(self._laid_out(images_BCHW))
 
     def measured(
         self, images_BCHW: Tensor, patch_side: int, leave_out: Collection[str] = ()
     ) -> tuple[Tensor, dict[str, LayerStatistics]]:
-        """Logits, and what the layers saw, all differentiable: see `LayerTaps.measuring`.
+        """Logits and the statistics of the layers, all differentiable: see `LayerTaps.measuring`.
 
-        Args:
-            images_BCHW: normalised.
-            patch_side: side of a patch, for convolutions.
-            leave_out: names of layers whose statistics are not given.
+        The images are normalised. Layers in `leave_out` give no statistics.
         """
         if self.numerics.compiler is None:
             with self.taps.measuring(patch_side, leave_out) as statistics:
@@ -98,22 +92,17 @@ class Observer:
 
 @dataclass
 class LoopState:
-    """All that an iteration depends on besides its draws: the loop can stop anywhere and go on.
+    """All that an iteration depends on besides its draws: the loop can stop anywhere and continue."""
 
-    images [B, C, H, W] float32, normalised. `estimates` holds the layers seen so far.
-    `observer_counter` counts iterations over all batches of a chain: its remainder picks the observer.
-    `gradient_scales` are those of the observers of float16, see `scaled_gradient`.
-    """
-
-    images: Tensor
+    images: Tensor  # [B, C, H, W] float32, normalised
     exp_avg: Tensor
     exp_avg_sq: Tensor
     adam_step: int = 0
     ema_images: Tensor | None = None
-    estimates: Estimates = field(default_factory=dict)
-    observer_counter: int = 0
+    estimates: Estimates = field(default_factory=dict)  # of the layers seen so far
+    observer_counter: int = 0  # iterations over all batches of a chain; its remainder selects the observer
     iteration: int = 0
-    gradient_scales: dict[str, Tensor] = field(default_factory=dict)
+    gradient_scales: dict[str, Tensor] = field(default_factory=dict)  # of observers of float16
 
     @classmethod
     def start(cls, images: Tensor) -> LoopState:
@@ -121,15 +110,11 @@ class LoopState:
         return cls(images.detach().clone(), torch.zeros_like(images), torch.zeros_like(images))
 
     def next_batch(self, images: Tensor, carry: Carry = "reset") -> LoopState:
-        """Iteration 0 of the next batch.
+        """Iteration 0 of the next batch, which starts at `images`.
 
-        Args:
-            images: where it starts.
-            carry: "reset" forgets this batch; "chain" goes on with its running estimates and its turn
-                of the observers (as the official code). The optimiser starts afresh in both.
+        "reset" forgets this batch; "chain" keeps its running estimates and the observers' turn, as the
+        official code. The optimiser starts over in both.
 
-        Raises:
-            ValueError: unknown carry.
         Deviations:
             `edc` resets, since otherwise an image depends on the classes made before it; `edc_official`
             chains.
@@ -145,27 +130,18 @@ class LoopState:
 
 @dataclass(frozen=True)
 class IterationReport:
-    """One finished iteration. Loss terms are not weighted; `loss` is the weighted sum.
-
-    The numbers stay on the device until one of them is read, which waits for it.
-
-    Args:
-        iteration, observer, learning_rate: of this iteration.
-        images: after the step, clipped: the loop's own tensor, to be cloned if kept.
-        term_names: of the terms that have a weight.
-        values: the loss and the terms, on the device.
-    """
+    """One finished iteration. Loss terms are not weighted; `loss` is the weighted sum."""
 
     iteration: int
     observer: str
     learning_rate: float
-    images: Tensor = field(repr=False)
-    term_names: tuple[str, ...]
-    values: Tensor = field(repr=False)
+    images: Tensor = field(repr=False)  # after the step, clipped: the loop's own tensor, clone it to keep it
+    term_names: tuple[str, ...]  # those that have a weight
+    values: Tensor = field(repr=False)  # loss and terms, on the device: reading a number waits for it
 
     @property
     def loss(self) -> float:
-        return self._numbers[0]
+        return self._terms["loss"]
 
     @property
     def cross_entropy(self) -> float:
@@ -181,13 +157,9 @@ class IterationReport:
 
     @property
     def pixel_terms(self) -> Mapping[str, float]:
-        """The terms beside those three that have a weight."""
+        """The other terms that have a weight."""
         return {name: value for name, value in self._terms.items() if name not in _OWN_NAMES}
 
     @cached_property
-    def _numbers(self) -> list[float]:
-        return self.values.tolist()
-
-    @property
     def _terms(self) -> dict[str, float]:
-        return dict(zip(self.term_names, self._numbers[1:], strict=True))
+        return dict(zip(("loss", *self.term_names), self.values.tolist(), strict=True))

@@ -10,18 +10,9 @@ from torch import Tensor
 
 
 def topk_correct(logits_BK: Tensor, labels_B: Tensor, k: int = 1) -> Tensor:
-    """Which images have their label among the k largest logits.
+    """Which images have their label among the k >= 1 largest logits: bool [B].
 
-    Args:
-        logits_BK: float.
-        labels_B: int64.
-        k: more than K counts as K.
-
-    Returns:
-        bool [B]; sum it to count. Equal logits rank by class number. A row with a NaN is wrong.
-
-    Raises:
-        ValueError: k is less than 1.
+    Equal logits rank by class number. A row with a NaN is wrong. A k of more than K counts as K.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -32,35 +23,17 @@ def topk_correct(logits_BK: Tensor, labels_B: Tensor, k: int = 1) -> Tensor:
 
 
 def per_class_accuracy(correct_B: Tensor, labels_B: Tensor, num_classes: int) -> Tensor:
-    """Share of correct images of each class.
-
-    Args:
-        correct_B: bool, of `topk_correct`.
-        labels_B: int64.
-        num_classes: K.
-
-    Returns:
-        float64 [K]; NaN for a class without images.
-    """
+    """Share of correct images of each class, float64 [K]; NaN for a class without images."""
     total_K = torch.bincount(labels_B, minlength=num_classes)
     right_K = torch.bincount(labels_B[correct_B], minlength=num_classes)
     return right_K.double() / total_K.double()
 
 
 def expected_calibration_error(logits_BK: Tensor, labels_B: Tensor, num_bins: int = 15) -> float:
-    """Mean distance of confidence and accuracy over equally wide bins of confidence, weighted by their
-    images.
+    """Mean of |confidence - accuracy| over equally wide bins of confidence, weighted by their images.
 
-    Args:
-        logits_BK: float.
-        labels_B: int64.
-        num_bins: bins are (0, 1/n], (1/n, 2/n], ...
-
-    Returns:
-        In [0, 1]; NaN if a logit is NaN.
-
-    Raises:
-        ValueError: no images.
+    The bins are (0, 1/n], (1/n, 2/n], ... The result is in [0, 1], or NaN if a logit is NaN. It refuses to
+    measure no images.
 
     Source:
         Guo et al., On calibration of modern neural networks, ICML 2017.
@@ -77,19 +50,14 @@ def expected_calibration_error(logits_BK: Tensor, labels_B: Tensor, num_bins: in
 
 
 def bar_above_chance(num_classes: int, num_images: int) -> float:
-    """The accuracy that guessing stays below: 1/K and three standard deviations of a binomial share.
+    """The accuracy that guessing stays below: 1/K plus three standard deviations of a binomial share.
 
-    Args:
-        num_classes: K, at least 2.
-        num_images: how many images the accuracy is of, at least 1.
-
-    Returns:
-        A share; 1 or more where so few images prove nothing.
+    1 or more where so few images prove nothing.
     """
     chance = 1 / num_classes
     return chance + 3 * math.sqrt(chance * (1 - chance) / num_images)
 
 
 def fewest_images_above_chance(num_classes: int) -> int:
-    """How many images let an accuracy be above `bar_above_chance` at all: 10 for 2 classes."""
+    """The smallest number of images whose accuracy can exceed `bar_above_chance`: 10 for 2 classes."""
     return next(images for images in itertools.count(1) if bar_above_chance(num_classes, images) < 1)

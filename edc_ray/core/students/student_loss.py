@@ -1,7 +1,7 @@
 """Losses of a student on soft labels. B images, K classes.
 
-All take (student logits, teacher logits, labels) and the same keywords, so that a config names one by its key
-in `STUDENT_LOSSES`; a loss ignores what it does not use. Labels are those of the base images, also where
+All take (student logits, teacher logits, labels) and the keywords of `StudentLoss`, and each names those that
+it uses. A config names a loss by its key in `STUDENT_LOSSES`. Labels are those of the base images, also where
 views are mixed.
 """
 
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _CORRELATION_EPSILON = 1e-5
+_FLATNESS_WEIGHT = 0.4
 
 
 class StudentLoss(Protocol):
@@ -30,27 +31,13 @@ class StudentLoss(Protocol):
     ) -> Tensor: ...
 
 
-def cross_entropy(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
-    labels: Tensor,
-    *,
-    temperature: float = 1.0,
-    ce_weight: float = 0.0,
-    ema_logits: Tensor | None = None,
-) -> Tensor:
-    """Cross entropy with the hard labels: the control rows. Uses neither teacher nor keywords."""
+def cross_entropy(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, **unused: object) -> Tensor:
+    """Cross entropy with the hard labels: for the control rows."""
     return F.cross_entropy(student_logits, labels)
 
 
 def kl(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
-    labels: Tensor,
-    *,
-    temperature: float,
-    ce_weight: float = 0.0,
-    ema_logits: Tensor | None = None,
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperature: float, **unused: object
 ) -> Tensor:
     """KL(teacher || student) at a temperature, mean over images.
 
@@ -61,13 +48,7 @@ def kl(
 
 
 def dist(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
-    labels: Tensor,
-    *,
-    temperature: float,
-    ce_weight: float = 0.0,
-    ema_logits: Tensor | None = None,
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperature: float, **unused: object
 ) -> Tensor:
     """1 - correlation of the probabilities, within images and within classes, times 2 T^2.
 
@@ -82,21 +63,15 @@ def dist(
 
 
 def mse_ce(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
-    labels: Tensor,
-    *,
-    temperature: float = 1.0,
-    ce_weight: float,
-    ema_logits: Tensor | None = None,
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, ce_weight: float, **unused: object
 ) -> Tensor:
-    """Mean squared difference of logits plus weighted cross entropy (official name: mse_gt). No temperature.
+    """Mean squared difference of logits plus weighted cross entropy (official name: mse_gt).
 
     Source:
         G-VBSM, Shao et al., CVPR 2024.
     Deviations:
-        none: the label of a mixed view is that of its base image, however much is left of it, as in the
-        official code; the teacher's logits hold the mixture.
+        none: as in the official code, the label of a mixed view is that of its base image, however little
+        is left of it; the teacher's logits hold the mixture.
     """
     return F.mse_loss(student_logits, teacher_logits) + ce_weight * F.cross_entropy(student_logits, labels)
 
@@ -106,30 +81,19 @@ def mse_ce_flat(
     teacher_logits: Tensor,
     labels: Tensor,
     *,
-    temperature: float = 1.0,
     ce_weight: float,
     ema_logits: Tensor | None = None,
-    flatness_weight: float = 0.4,
+    **unused: object,
 ) -> Tensor:
-    """`mse_ce` plus weighted KL(averaged student || student) (official name: mse_gt_sam).
+    """`mse_ce` plus 0.4 KL(averaged student || student) at temperature 1 (official name: mse_gt_sam).
 
-    Args:
-        student_logits: [B, K].
-        teacher_logits: [B, K].
-        labels: int64 [B].
-        temperature: unused.
-        ce_weight: weight of the cross entropy.
-        ema_logits: [B, K] of the student with averaged parameters on the same views; no gradient reaches
-            them.
-        flatness_weight: weight of the KL, at temperature 1.
-
-    Raises:
-        ValueError: ema_logits is missing.
+    It needs ema_logits [B, K] of the student with averaged parameters on the same views; they get no
+    gradient.
     """
     if ema_logits is None:
         raise ValueError("mse_ce_flat needs ema_logits")
     loss = mse_ce(student_logits, teacher_logits, labels, ce_weight=ce_weight)
-    return loss + flatness_weight * _kl_divergence(student_logits, ema_logits.detach())
+    return loss + _FLATNESS_WEIGHT * _kl_divergence(student_logits, ema_logits.detach())
 
 
 STUDENT_LOSSES: dict[str, StudentLoss] = {

@@ -1,4 +1,4 @@
-"""Which parameters of a student are decayed."""
+"""Which parameters of a student get weight decay."""
 
 from __future__ import annotations
 
@@ -16,14 +16,10 @@ class WeightDecayGroups(NamedTuple):
 
 
 def weight_decay_groups(named_parameters: Iterable[tuple[str, nn.Parameter]]) -> WeightDecayGroups:
-    """Split parameters as the official student training does.
+    """Split the named parameters of a module as the official student training does.
 
-    Args:
-        named_parameters: of `module.named_parameters()`.
-
-    Returns:
-        Decayed are those whose name contains "weight" and that have more than one axis; biases, norm scales
-        and embeddings of other names are not.
+    A parameter decays if its name contains "weight" and it has more than one axis. Biases, norm scales and
+    embeddings of other names do not decay.
     """
     groups = WeightDecayGroups({}, {})
     for name, parameter in named_parameters:

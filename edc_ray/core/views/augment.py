@@ -1,11 +1,10 @@
-"""Crops and flips as data: parameters are drawn on the CPU and applied anywhere, at once or years later.
+"""Crops and flips as data: parameters are drawn on the CPU and applied at any time, on any device.
 
 B images, C channels, H W pixels. Sizes are (height, width).
 
-There are two ways to apply a view. `apply_views` gives each image its own box. It uses only elementwise
-operations, so that the bits of a view do not depend on its batch. Labels are made and replayed with it.
-`apply_shared_view` gives the whole batch one box through `F.interpolate`, which is faster. Images are
-recovered with it.
+`apply_views` gives each image its own box. It uses only elementwise operations, so that the bits of a view do
+not depend on its batch. Labels are made and replayed with it. `apply_shared_view` gives the whole batch one
+box through `F.interpolate`, which is faster. Images are recovered with it.
 """
 
 from __future__ import annotations
@@ -28,33 +27,20 @@ _WORDS_PER_VIEW = 2 * _TRIES + 3  # area and aspect of each try; top, left, flip
 
 @dataclass(frozen=True)
 class AugmentParams:
-    """Views of a batch: a box in pixels of the source image, then a horizontal flip.
+    """Views of a batch: a box in pixels of the source image, then a horizontal flip. [B] on the CPU."""
 
-    top, left, height, width: int64 [B] on the CPU. top and left are negative if a padded crop begins outside.
-    flip: bool [B] on the CPU.
-    """
-
-    top: Tensor
+    top: Tensor  # int64; top and left are negative if a padded crop begins outside
     left: Tensor
     height: Tensor
     width: Tensor
-    flip: Tensor
+    flip: Tensor  # bool
 
     def __len__(self) -> int:
         return len(self.top)
 
     def __getitem__(self, rows: slice | Sequence[int] | Tensor) -> AugmentParams:
         """The views of some rows, in their order."""
-        return AugmentParams(
-            *(getattr(self, name)[rows] for name in ("top", "left", "height", "width", "flip"))
-        )
-
-    @staticmethod
-    def whole(batch: int, image_size: int | tuple[int, int]) -> AugmentParams:
-        """The view that changes nothing."""
-        height, width = _pair(image_size)
-        zero = torch.zeros(batch, dtype=torch.int64)
-        return AugmentParams(zero, zero, zero + height, zero + width, zero.bool())
+        return AugmentParams(*(values[rows] for values in vars(self).values()))
 
 
 def sample_views(
@@ -65,22 +51,16 @@ def sample_views(
     ratio: tuple[float, float] = DEFAULT_RATIO,
     flip_probability: float = 0.5,
 ) -> AugmentParams:
-    """Draw a resized crop and a flip for each image.
+    """Draw a resized crop and a flip for each image; after ten tries, the largest central box within `ratio`.
 
     Args:
         draws: one stream for each image, or one for the batch (row i takes the i-th 23 words of it).
-        batch: number of views.
-        image_size: size of the source images, one number for a square or (height, width).
+        image_size: of the source images, one number for a square or (height, width).
         scale: smallest and largest share of the image's area.
         ratio: smallest and largest width / height of the box.
-        flip_probability: in [0, 1].
-
-    Returns:
-        The views. After ten tries, the largest central box within `ratio`.
 
     Raises:
-        ValueError: the number of streams is not the number of images, or a range is not increasing and
-            positive.
+        ValueError: not one stream for each image, or a range is not increasing and positive.
 
     Source:
         The arithmetic of torchvision's RandomResizedCrop, with our own draws in float64.
@@ -94,17 +74,6 @@ def sample_views(
     return AugmentParams(top, left, height, width, flip_B)
 
 
-def sample_shared_view(
-    draws: Draws,
-    image_size: int | tuple[int, int],
-    scale: tuple[float, float],
-    ratio: tuple[float, float] = DEFAULT_RATIO,
-    flip_probability: float = 0.5,
-) -> AugmentParams:
-    """One view for a whole batch, as AugmentParams of length 1. Arguments: see `sample_views`."""
-    return sample_views(draws, 1, image_size, scale, ratio, flip_probability)
-
-
 def sample_crop_pad(
     draws: Draws | Sequence[Draws],
     batch: int,
@@ -112,40 +81,24 @@ def sample_crop_pad(
     padding: int,
     flip_probability: float = 0.5,
 ) -> AugmentParams:
-    """Draw a crop of the image's own size from the image padded on all sides, and a flip, for each image.
+    """Pad each image by `padding` pixels on all sides, draw a crop of its own size out of it, and a flip.
 
-    Args:
-        draws: one stream for each image, or one for the batch (row i takes the i-th 3 words of it).
-        batch: number of views.
-        image_size: one number for a square or (height, width).
-        padding: pixels on each side.
-        flip_probability: in [0, 1].
+    A stream for each image gives 3 words; one stream for the batch gives row i its i-th 3 words.
 
     Source:
         torchvision's RandomCrop(size, padding) and RandomHorizontalFlip.
     """
-    height, width = _pair(image_size)
-    shifts = 2 * padding + 1
-    rows = [
-        (int(top * shifts) - padding, int(left * shifts) - padding, height, width, flip < flip_probability)
-        for top, left, flip in _uniform_rows(draws, batch, 3).tolist()
-    ]
-    return _params(rows)
+    uniforms_B3 = _uniform_rows(draws, batch, 3)
+    corners_B2 = (uniforms_B3[:, :2] * (2 * padding + 1)).astype(np.int64) - padding
+    top, left = torch.from_numpy(corners_B2).unbind(1)
+    height, width = (torch.full((batch,), side) for side in _pair(image_size))
+    return AugmentParams(top, left, height, width, torch.from_numpy(uniforms_B3[:, 2] < flip_probability))
 
 
 def apply_views(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
-    """Cut out each image's box, resize it to the image's own size (two-tap bilinear), flip.
+    """Cut out each float image's own box, resize it to the image's size (two-tap bilinear), flip.
 
-    Args:
-        images_BCHW: float, any device.
-        params: one view for each image; boxes lie inside the images.
-
-    Returns:
-        [B, C, H, W], same dtype and device. Differentiable. The bits of a row depend only on that row (tested
-        on CPUs).
-
-    Raises:
-        ValueError: the number of views is not the number of images.
+    Boxes lie inside the images. Differentiable. On a CPU the bits of a row depend only on that row.
 
     Deviations:
         Within 1e-6 of torchvision's resized_crop for values in [0, 1]; bits differ (order of the sums).
@@ -158,14 +111,11 @@ def apply_views(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
 
 @dataclass(frozen=True)
 class Taps:
-    """The source of the pixels of views along one axis of length N, on the CPU.
+    """The two source positions of each pixel of views along one axis of length N."""
 
-    first, second: int64 [B, N] source positions. weight: float32 [B, N] of the second.
-    """
-
-    first: Tensor
+    first: Tensor  # int64 [B, N]
     second: Tensor
-    weight: Tensor
+    weight: Tensor  # float32 [B, N], of the second
 
 
 def view_taps(params: AugmentParams, image_size: tuple[int, int]) -> tuple[Taps, Taps]:
@@ -178,15 +128,7 @@ def view_taps(params: AugmentParams, image_size: tuple[int, int]) -> tuple[Taps,
 
 
 def apply_shared_view(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
-    """Cut the same box out of every image, resize it to the images' size, flip. Differentiable.
-
-    Args:
-        images_BCHW: float, any device.
-        params: one view (length 1).
-
-    Raises:
-        ValueError: params holds more than one view.
-    """
+    """Cut the same box out of all float images, resize it to their size, flip. Differentiable."""
     if len(params) != 1:
         raise ValueError(f"a shared view is one view, got {len(params)}")
     top, left = int(params.top), int(params.left)
@@ -197,28 +139,17 @@ def apply_shared_view(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
 
 
 def apply_crop_pad(images_BCHW: Tensor, params: AugmentParams, fill: Tensor | float = 0.0) -> Tensor:
-    """Shift each image by its box and fill what lies outside, then flip.
+    """Shift each float image by its own box (`sample_crop_pad`), then flip. A row's bits depend only on it.
 
-    Args:
-        images_BCHW: float, any device.
-        params: of `sample_crop_pad`.
-        fill: value outside the image. 0 for pixels in [0, 1]. For normalised images the normalised zero,
-            a tensor [C] of -mean / std.
-
-    Returns:
-        [B, C, H, W]. The bits of a row depend only on that row.
-
-    Raises:
-        ValueError: the number of views is not the number of images.
+    fill: value outside the image: 0 for pixels in [0, 1]; a tensor [C] of -mean / std for normalised images.
     """
     _check_length(images_BCHW, params)
     height, width = images_BCHW.shape[-2:]
     device = images_BCHW.device
     row_BH = (params.top[:, None] + torch.arange(height)).to(device)
     steps_BW = torch.arange(width).expand(len(params), -1)
-    column_BW = (params.left[:, None] + torch.where(params.flip[:, None], width - 1 - steps_BW, steps_BW)).to(
-        device
-    )
+    turned_BW = torch.where(params.flip[:, None], width - 1 - steps_BW, steps_BW)
+    column_BW = (params.left[:, None] + turned_BW).to(device)
     inside_BH, inside_BW = (row_BH >= 0) & (row_BH < height), (column_BW >= 0) & (column_BW < width)
     picked = _pick(_pick(images_BCHW, row_BH.clamp(0, height - 1), 2), column_BW.clamp(0, width - 1), 3)
     inside_B1HW = (inside_BH[:, :, None] & inside_BW[:, None, :])[:, None]
@@ -273,19 +204,14 @@ def _uniform_rows(draws: Draws | Sequence[Draws], batch: int, count: int) -> np.
     return uniform_rows(draws, count)
 
 
-def _params(rows: list[tuple[int, int, int, int, bool]]) -> AugmentParams:
-    table = torch.tensor([[int(value) for value in row] for row in rows], dtype=torch.int64).reshape(-1, 5)
-    top, left, height, width, flip = table.unbind(1)
-    return AugmentParams(top, left, height, width, flip.bool())
-
-
 def _taps(start_B: Tensor, extent_B: Tensor, size: int, flip_B: Tensor) -> Taps:
-    """Taps for each output position, in float32 like torch's own kernels, so that the weights are equal."""
-    step_BN = torch.arange(size, dtype=torch.float32).expand(len(start_B), -1)
+    """Taps of each output position, in float32 like torch's own kernels, so that the weights are equal."""
+    step_N = torch.arange(size, dtype=torch.float32, device=start_B.device)
+    step_BN = step_N.expand(len(start_B), -1)
     step_BN = torch.where(flip_B[:, None], size - 1 - step_BN, step_BN)
     extent_B1 = extent_B[:, None]
     position_BN = ((extent_B1.float() / size) * (step_BN + 0.5) - 0.5).clamp(min=0)
-    # A box of one pixel less than its rounding error must not reach outside.
+    # Rounding must not make a box reach outside.
     first_BN = torch.minimum(position_BN.floor().long(), extent_B1 - 1)
     second_BN = torch.minimum(first_BN + 1, extent_B1 - 1)
     weight_BN = (position_BN - first_BN).clamp(0, 1)

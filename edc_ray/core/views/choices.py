@@ -1,4 +1,4 @@
-"""Choosing among the images of one class, one for each slot, with repetition."""
+"""Choosing images of one class for a number of slots, with repetition."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from edc_ray.core.seeding import Draws
 
 
 def uniform_choices(draws: Draws, pool_size: int, count: int) -> np.ndarray:
-    """int64 [count] of range(pool_size), each as likely. A larger count goes on after the smaller one."""
+    """int64 [count], uniform in range(pool_size). A larger count continues the choices of a smaller one."""
     return draws.integers(pool_size, count)
 
 
 def choices_preferring_unused(draws: Draws, pool_size: int, count: int) -> np.ndarray:
-    """As `uniform_choices`, but with probability softmax(-times of use so far).
+    """As `uniform_choices`, but with probability softmax(-number of uses so far).
 
     Source:
         the official EDC program for ImageNet-10, with draws of ours.

@@ -2,9 +2,9 @@
 
 M source images, N crops of each, C channels, H W pixels, K classes, I images per class, S cells of a mosaic.
 
-RDED: crop each image, keep its best crop, keep the best of those, put factor^2 of them into each image.
-EDC: keep the images a class's observers know best, cut shared crops out of groups of them, let all crops
-compete.
+RDED cuts crops out of each image, keeps the best crop of each, and fills each condensed image with factor^2
+of the best. EDC keeps the images that the observers know best, cuts shared crops out of groups of them, and
+lets all crops compete.
 """
 
 from __future__ import annotations
@@ -19,62 +19,37 @@ from torch import Tensor
 from edc_ray.core.labels.soft_labels import ensemble_logits
 from edc_ray.core.pixels import from_uint8
 from edc_ray.core.seeding import Draws
-from edc_ray.core.views.augment import AugmentParams, apply_shared_view, sample_shared_view, sample_views
+from edc_ray.core.views.augment import AugmentParams, apply_shared_view, sample_views
 from edc_ray.core.views.eight_bit_resize import resize_8_bit
 
 MosaicOrder = Literal["edc", "rded"]
-SQUARE_RATIO = (1.0, 1.0)
 
 
 def sample_crops(
     draws: Draws, num_crops: int, image_size: tuple[int, int], scale: tuple[float, float] = (0.08, 1.0)
 ) -> AugmentParams:
-    """Square crops of one image, not flipped (RDED)."""
-    return sample_views(draws, num_crops, image_size, scale, SQUARE_RATIO, flip_probability=0.0)
+    """Square crops of one image, without flips (RDED)."""
+    return sample_views(draws, num_crops, image_size, scale, ratio=(1.0, 1.0), flip_probability=0.0)
 
 
 def cut_crops(image_CHW: Tensor, crops: AugmentParams, size: int) -> Tensor:
-    """Cut boxes out of one image and resize each to a square, with antialiasing.
+    """Cut boxes out of one image, resize each to a square with antialiasing, flip: float [N, C, size, size].
 
-    Args:
-        image_CHW: float.
-        crops: N boxes; flips are not applied.
-        size: side of the crops, input size // factor.
-
-    Returns:
-        [N, C, size, size].
-    """
-    boxes = zip(*(getattr(crops, name).tolist() for name in ("top", "left", "height", "width")), strict=True)
-    cut = [image_CHW[None, :, top : top + height, left : left + width] for top, left, height, width in boxes]
-    return torch.cat([_resize(box, (size, size), "bilinear") for box in cut])
-
-
-def cut_out_of_picture(picture_CHW: Tensor, crops: AugmentParams, size: int) -> Tensor:
-    """As `cut_crops` of 8-bit pixels, of which only the boxes become floats; flips are applied.
-
-    Args:
-        picture_CHW: uint8, of any height and width.
-        crops: N boxes and flips.
-        size: side of the crops.
-
-    Returns:
-        float32 [N, C, size, size] in [0, 1].
+    Of a uint8 image only the boxes become floats, in [0, 1].
 
     Deviations:
         Programs that crop with Pillow round twice to 8 bits: up to a grey level.
     """
     cut = []
-    for top, left, height, width, flip in zip(
-        *(getattr(crops, name).tolist() for name in ("top", "left", "height", "width", "flip")), strict=True
-    ):
-        box = from_uint8(picture_CHW[None, :, top : top + height, left : left + width])
-        crop = _resize(box, (size, size), "bilinear")
+    for top, left, height, width, flip in zip(*(each.tolist() for each in vars(crops).values()), strict=True):
+        box = image_CHW[None, :, top : top + height, left : left + width]
+        crop = _resize(from_uint8(box) if box.dtype == torch.uint8 else box, (size, size), "bilinear")
         cut.append(crop.flip(-1) if flip else crop)
     return torch.cat(cut)
 
 
 def pad_to_size(crops_NCHW: Tensor, size: int) -> Tensor:
-    """Zeros around normalised crops up to an observer's input size; an odd rest goes below and right."""
+    """Pad normalised crops with zeros to an observer's input size; an odd rest goes below and right."""
     height, width = crops_NCHW.shape[-2:]
     top, left = (size - height) // 2, (size - width) // 2
     return F.pad(crops_NCHW, (left, size - width - left, top, size - height - top))
@@ -87,16 +62,10 @@ def cross_entropy_of_each(
     observers: Sequence[Callable[[Tensor], Tensor]],
     input_size: int | None = None,
 ) -> Tensor:
-    """Cross entropy of the observers' mean logits, for each image: how well they know it.
+    """Cross entropy of the observers' mean logits: how well they know each image. [N], no gradient.
 
-    Args:
-        images_NCHW: normalised.
-        labels_N: int64.
-        observers: forwards of networks in eval mode, on the images' device.
-        input_size: zero-pad to it first (RDED); None gives the images as they are (EDC).
-
-    Returns:
-        [N], no gradient.
+    The observers are forwards of networks in eval mode. `input_size` zero-pads the normalised images to it
+    first (RDED); None gives them as they are (EDC).
     """
     inputs = images_NCHW if input_size is None else pad_to_size(images_NCHW, input_size)
     logits_NK = ensemble_logits([observer(inputs) for observer in observers])
@@ -104,14 +73,14 @@ def cross_entropy_of_each(
 
 
 def best_crop_of_each(crops_MNCHW: Tensor, losses_MN: Tensor) -> tuple[Tensor, Tensor]:
-    """Each image's crop of least loss, the first of equals: crops [M, C, H, W] and losses [M]."""
+    """Each image's crop of least loss, on a tie the first: crops [M, C, H, W] and losses [M]."""
     best_M = losses_MN.argmin(1)
     rows_M = torch.arange(len(best_M), device=best_M.device)
     return crops_MNCHW[rows_M, best_M], losses_MN[rows_M, best_M]
 
 
 def lowest_losses(losses_M: Tensor, count: int) -> Tensor:
-    """Indices of the `count` smallest losses, ascending, the first of equals first; fewer if M is less."""
+    """Indices of the `count` smallest losses, ascending, ties in their order; all M if M is less."""
     return losses_M.argsort(stable=True)[:count]
 
 
@@ -125,16 +94,13 @@ def shared_crop_candidates(
     flip_probability: float = 0.5,
     keep_last: bool = False,
 ) -> Iterator[Tensor]:
-    """Candidates of one class: each group of images is cropped and flipped `num_crops` times, a draw a group.
+    """Candidates of one class: each group of images gets `num_crops` shared crops and flips.
 
     Args:
         images_MCHW: float, the one of lowest loss first.
         draws: of the class; taken in the order of groups, then crops.
-        group_size: images that share a draw.
-        num_crops: crops of each group.
         scale: smallest and largest share of the area.
-        flip_probability: that a group is mirrored, crop by crop.
-        keep_last: also crop the last, smaller group.
+        keep_last: also crop the last group if it is smaller.
 
     Yields:
         [group, C, H, W], one for each crop of each group.
@@ -142,16 +108,16 @@ def shared_crop_candidates(
     Source:
         EDC, official code; it leaves the last M mod 64 images out.
     Deviations:
-        none but `keep_last`; the official code stores each crop under its rounded loss, so that of two with
-        the same the second replaces the first, which is not reproduced. `edc` cuts each image by itself
-        and keeps its best crop, for more variety.
+        none but `keep_last`. The official code stores each crop under its rounded loss, so that the second of
+        two crops with equal losses replaces the first; we keep both. `edc` crops each image by itself and
+        keeps its best crop, for more variety.
     """
     height, width = images_MCHW.shape[-2:]
     for group in images_MCHW.split(group_size):
         if len(group) < group_size and not keep_last:
             return
         for _ in range(num_crops):
-            view = sample_shared_view(draws, (height, width), scale, flip_probability=flip_probability)
+            view = sample_views(draws, 1, (height, width), scale, flip_probability=flip_probability)
             yield apply_shared_view(group, view)
 
 
@@ -174,18 +140,14 @@ def assemble_mosaics(
     order: MosaicOrder = "edc",
     resize: Literal["nearest", "bilinear"] = "bilinear",
 ) -> Tensor:
-    """Put factor^2 crops into each image, row by row.
+    """Put factor^2 crops into each image, row by row: [I, C, size, size] of the crops' dtype.
+
+    The first size mod factor rows and columns of cells are one pixel larger.
 
     Args:
         crops_NCHW: crops of one class, best first; float or uint8. N >= images_per_class * factor^2.
-        images_per_class: I.
-        size: side of the images. The first size mod factor rows and columns of cells are one pixel larger.
-        factor: cells on a side.
         order: see `mosaic_ranks`.
         resize: "bilinear" with antialiasing (EDC; 8-bit crops give Pillow's bytes) or "nearest" (RDED).
-
-    Returns:
-        [I, C, size, size] of the crops' dtype.
 
     Raises:
         ValueError: too few crops, or an unknown order.

@@ -1,10 +1,10 @@
-"""Cutting, resizing, flipping and normalising crops of 8-bit images in one step, for any rows and window.
+"""Cutting, resizing, flipping and normalising crops of 8-bit images in one step.
 
 M images, B views, C channels, H W pixels, h w pixels of a window of the views.
 
-The bits are those of `augment.apply_views` and `pixels.normalise` on whole images as floats. Here rows of
-bytes are copied before they become floats, and bands are shuffled by shuffling the positions that are read.
-On a CPU few views are made at a time, so that intermediate results stay in the cache.
+The bits are those of `augment.apply_views` and `pixels.normalise` on whole images as floats. Here only the
+rows that are read become floats, and bands are shuffled by shuffling the positions that are read. On a CPU a
+few views are made at a time, so that intermediate results stay in the cache.
 """
 
 from __future__ import annotations
@@ -32,13 +32,9 @@ class Window(NamedTuple):
     column0: int
     column1: int
 
-    @property
-    def is_empty(self) -> bool:
-        return self.row0 >= self.row1 or self.column0 >= self.column1
-
 
 class _Reads(NamedTuple):
-    """On the images' device: all lines of all images, the taps that choose among them, mean and std."""
+    """On the images' device: all lines of all images, the taps that read them, mean and std."""
 
     lines: Tensor
     rows: Taps
@@ -48,17 +44,10 @@ class _Reads(NamedTuple):
 
 
 class ViewCutter:
-    """Cuts views of some images.
+    """Cuts views out of uint8 images, view i out of image `image_B[i]`, after shuffling its bands.
 
-    A kernel of the same arithmetic needs `images`, `image`, `rows`, `columns` (taps, bands shuffled), `mean`,
-    `std` and `shape` [B, C, H, W].
-
-    Args:
-        images_MCHW: uint8, any device.
-        image_B: int64, the image of each view.
-        crops: B boxes and flips.
-        bands: orders of the images' bands before the crop.
-        mean, std: per channel, of pixels in [0, 1].
+    A kernel of the same arithmetic reads `images`, `image`, `rows`, `columns` (taps, bands shuffled), `mean`,
+    `std` (of pixels in [0, 1], per channel) and `shape` [B, C, H, W].
 
     Raises:
         ValueError: the images are not uint8, or the numbers of views, boxes and orders differ.
@@ -102,7 +91,7 @@ class ViewCutter:
         )
 
     def parts(self) -> Iterator[slice]:
-        """The views in parts of the best size to make together."""
+        """The views in parts that are best made together."""
         limit = _PIXELS_AT_ONCE.get(self.images.device.type, _PIXELS_ELSEWHERE)
         count, *image = self.shape
         step = max(1, limit // int(np.prod(image)))
@@ -110,18 +99,12 @@ class ViewCutter:
             yield slice(first, min(first + step, count))
 
     def empty(self) -> Tensor:
-        """Room for all views."""
         return torch.empty(self.shape, device=self.images.device)
 
     def cut(self, part: slice, window: Window | None = None, *, out: Tensor | None = None) -> Tensor:
-        """Some of the views, or one window of them: float32 [B, C, h, w], normalised.
+        """The views of a part, or one window of them, into `out` if given: float32 [B, C, h, w], normalised.
 
         On a CPU a pixel's bits depend neither on the other views nor on the window.
-
-        Args:
-            part: of the views.
-            window: default: the whole views.
-            out: written to and returned.
         """
         row0, row1, column0, column1 = window or Window(0, self.shape[2], 0, self.shape[3])
         read = self._read
@@ -144,7 +127,7 @@ def _pixels_of(lines_RW: Tensor, line_BCh: Tensor) -> Tensor:
 
 
 def _blend(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
-    """first + (second - first) * weight, written over `second`. `augment` says why it is not a lerp."""
+    """first + (second - first) * weight, written over `second`. `augment` explains why it is no lerp."""
     return second.sub_(first).mul_(weight).add_(first)
 
 

@@ -1,7 +1,6 @@
-"""Resizing 8-bit images to the same bytes as Pillow, on any device.
+"""Resizing 8-bit images to the same bytes as Pillow, on any device. N images, C channels.
 
-torch's own 8-bit resize keeps weights in 16 bits and differs from Pillow by up to two levels. N images, C
-channels.
+torch's own 8-bit resize keeps weights in 16 bits and differs from Pillow by up to two levels.
 """
 
 from __future__ import annotations
@@ -15,24 +14,15 @@ _WEIGHT_BITS = 22  # Pillow: 32 bits, less 8 of the pixel, less 2 to spare
 
 
 def resize_8_bit(images_NCHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pillow's bilinear resize (with antialiasing).
+    """Pillow's bilinear resize (with antialiasing) of uint8 images to `size`, (height, width).
 
-    Args:
-        images_NCHW: uint8, any device.
-        size: (height, width) of the result.
-
-    Returns:
-        uint8 [N, C, *size]. The bytes are equal on every device, because all sums are exact.
-
-    Raises:
-        ValueError: the images are not uint8.
+    All sums are exact, so the bytes are equal on every device.
 
     Source:
         Pillow, libImaging/Resample.c: columns first, rounded to 8 bits, then rows. An axis that keeps its
         length is skipped.
     Deviations:
-        Pillow 13 resizes rows first in images that lose height but little or no width. They differ by one
-        level.
+        Pillow 13 resizes rows first in images that lose height but little or no width: one level apart.
     """
     if images_NCHW.dtype != torch.uint8:
         raise ValueError(f"8-bit resizing of {images_NCHW.dtype}")
@@ -40,14 +30,11 @@ def resize_8_bit(images_NCHW: Tensor, size: tuple[int, int]) -> Tensor:
     for axis in (3, 2):
         before, after = pixels.shape[axis], size[axis - 2]
         if before != after:
-            pixels = _resample(pixels.transpose(axis, 3), _weights(before, after)).transpose(axis, 3)
+            # Integers below 2**53 in float64: no rounding in any order of the sums.
+            sums = pixels.transpose(axis, 3) @ _weights(before, after).to(pixels.device).T
+            rounded = ((sums + 2 ** (_WEIGHT_BITS - 1)) / 2**_WEIGHT_BITS).floor().clamp(0, 255)
+            pixels = rounded.transpose(axis, 3)
     return pixels.to(torch.uint8).contiguous()
-
-
-def _resample(pixels: Tensor, weights_OI: Tensor) -> Tensor:
-    # Integers below 2**53 in float64: no rounding in any order of the sums.
-    sums = pixels @ weights_OI.to(pixels.device).T
-    return ((sums + 2 ** (_WEIGHT_BITS - 1)) / 2**_WEIGHT_BITS).floor().clamp(0, 255)
 
 
 def _weights(before: int, after: int) -> Tensor:

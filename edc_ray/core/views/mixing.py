@@ -1,7 +1,7 @@
 """CutMix and MixUp as data: parameters are drawn on the CPU, stored with the labels and replayed.
 
-B images, C channels, H W pixels. Images of one epoch are dealt into mixing groups; a group shares one draw.
-A training batch may cross groups: each image brings its own parameters.
+B images, C channels, H W pixels. The images of an epoch are dealt into mixing groups; a group shares one
+draw. A training batch may hold rows of several groups: each row brings its own parameters.
 """
 
 from __future__ import annotations
@@ -18,16 +18,11 @@ from edc_ray.core.seeding import Draws
 
 @dataclass(frozen=True)
 class CutMixParams:
-    """One mixing group under CutMix.
+    """One mixing group under CutMix: what lies inside the box comes from the partner."""
 
-    partner: int64 [B], position in the group of the image that is pasted.
-    box: (row0, row1, column0, column1), half open; what lies inside comes from the partner.
-    lam: the Beta draw that set the box's size. Kept as drawn: clipping at the border does not change it.
-    """
-
-    partner: Tensor
-    box: tuple[int, int, int, int]
-    lam: float
+    partner: Tensor  # int64 [B], its position in the group
+    box: tuple[int, int, int, int]  # (row0, row1, column0, column1), half open
+    lam: float  # the Beta draw that set the box's size; clipping at the border does not change it
 
 
 @dataclass(frozen=True)
@@ -42,8 +37,7 @@ def sample_cutmix(draws: Draws, batch: int, height: int, width: int, alpha: floa
     """Draw partners, lam of Beta(alpha, alpha) and the box's centre, in that order.
 
     Source:
-        CutMix, Yun et al., ICCV 2019; one box and one permutation a group as in the relabelling of SRe2L and
-        EDC.
+        CutMix, Yun et al., ICCV 2019; one box and permutation a group as in SRe2L's and EDC's relabelling.
     """
     partner = torch.from_numpy(draws.permutation(batch))
     lam = draws.beta(alpha, alpha)
@@ -58,15 +52,9 @@ def sample_mixup(draws: Draws, batch: int, alpha: float) -> MixUpParams:
 
 
 def cutmix_box(height: int, width: int, lam: float, centre: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box whose area is about (1 - lam) of the image, clipped at the image's border.
+    """(row0, row1, column0, column1), half open, of a box around a centre (row, column).
 
-    Args:
-        height, width: size of the images.
-        lam: in [0, 1].
-        centre: (row, column).
-
-    Returns:
-        (row0, row1, column0, column1), half open.
+    Its area is about (1 - lam) of the image, less what lies outside.
     """
     cut = math.sqrt(1.0 - lam)
     half_height, half_width = int(height * cut) // 2, int(width * cut) // 2
@@ -80,12 +68,9 @@ def cutmix_box(height: int, width: int, lam: float, centre: tuple[int, int]) -> 
 
 
 def apply_cutmix_rows(images_BCHW: Tensor, partner_images_BCHW: Tensor, box_B4: Tensor) -> Tensor:
-    """Paste each image's own box of its partner.
+    """Paste into each float image its own box of its un-mixed partner.
 
-    Args:
-        images_BCHW: float, any device.
-        partner_images_BCHW: same shape, un-mixed.
-        box_B4: integer [B, 4], (row0, row1, column0, column1). An empty box leaves the image as it is.
+    box_B4: integer (row0, row1, column0, column1). An empty box leaves the image as it is.
     """
     height, width = images_BCHW.shape[-2:]
     box_B4 = box_B4.to(images_BCHW.device)
@@ -98,12 +83,9 @@ def apply_cutmix_rows(images_BCHW: Tensor, partner_images_BCHW: Tensor, box_B4: 
 
 
 def apply_mixup_rows(images_BCHW: Tensor, partner_images_BCHW: Tensor, lam_B: Tensor | np.ndarray) -> Tensor:
-    """Blend each image with its partner by its own lam.
+    """Blend each float image with its un-mixed partner by its own lam.
 
-    Args:
-        images_BCHW: float, any device.
-        partner_images_BCHW: same shape, un-mixed.
-        lam_B: float64 [B] as drawn; rounded once, to the images' dtype, and 1 - lam likewise.
+    lam_B: float64 as drawn. lam and 1 - lam are each rounded once, to the images' dtype.
     """
     lam_B = torch.as_tensor(lam_B, dtype=torch.float64, device="cpu")
     own, other = (weight_B.to(images_BCHW).reshape(-1, 1, 1, 1) for weight_B in (lam_B, 1.0 - lam_B))

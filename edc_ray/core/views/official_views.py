@@ -1,4 +1,4 @@
-"""What official label files fix: the order of images in each epoch, and how a view's box is written."""
+"""The order of images and the notation of boxes in official label files."""
 
 from __future__ import annotations
 

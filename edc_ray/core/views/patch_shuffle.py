@@ -1,7 +1,7 @@
-"""Shuffling the cells of a mosaic, as data: orders are drawn on the CPU and applied anywhere.
+"""Shuffling the cells of a mosaic, as data: orders are drawn on the CPU and applied on any device.
 
-B images, C channels, H W pixels, F bands. An image is cut into F bands of rows and F bands of columns; the
-bands of columns change places, then those of rows, so that cells of one row stay in one row.
+B images, C channels, H W pixels, F bands. An image is cut into F bands of columns, which are shuffled, then
+into F bands of rows, which are shuffled too. So the cells of one row stay in one row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edc_ray.core.seeding import Draws, word_rows
 
 @dataclass(frozen=True)
 class BandOrders:
-    """Which band stands at each place: int64 [B, F] for rows and for columns, on the CPU."""
+    """The band at each place: int64 [B, F] for rows and for columns, on the CPU."""
 
     rows: np.ndarray
     columns: np.ndarray
@@ -37,17 +37,13 @@ def sample_band_orders(streams: Sequence[Draws], factor: int) -> BandOrders:
 
 
 def band_sources(order_BF: np.ndarray, side: int) -> np.ndarray:
-    """Source position of each position along a side, int64 [B, side].
-
-    Raises:
-        ValueError: there are more bands than pixels.
-    """
+    """Source position of each position along a side, int64 [B, side], which has a pixel for each band."""
     factor = order_BF.shape[1]
     if factor > side:
         raise ValueError(f"{factor} bands in {side} pixels")
     width = side // factor
     lengths_BF = np.where(order_BF == factor - 1, side - (factor - 1) * width, width)
-    # Positions count on within a band; where another begins, they leap to its first one.
+    # Within a band positions count up; at its end they jump to the first position of the next band.
     ends_BF = np.cumsum(lengths_BF, axis=1)
     place_B1N = np.arange(side)[None, None, :]
     band_BN = (place_B1N >= ends_BF[:, :, None]).sum(axis=1)

@@ -19,8 +19,7 @@ from torch import Tensor
 from edc_ray.core.seeding import Draws, uniform_rows
 
 NUM_OPERATIONS = 2
-MAGNITUDE = 9 / 30
-"""Share of the largest magnitude: step 9 of 30."""
+MAGNITUDE = 9 / 30  # share of the largest: step 9 of 30
 
 
 @dataclass(frozen=True)
@@ -40,17 +39,13 @@ class RandAugmentParams:
 
 @dataclass(frozen=True)
 class Operation:
-    """One kind of change.
-
-    name: torchvision's.
-    strength: gives the magnitude from a share of the largest one and the image's (height, width).
-    signed: half of the draws have the opposite sign.
-    apply: from uint8 [B, C, H, W] and magnitudes float64 [B] on the CPU to uint8 [B, C, H, W].
-    """
+    """One kind of change, by torchvision's name."""
 
     name: str
+    # From a share of the largest magnitude and the image's (height, width) to the magnitude.
     strength: Callable[[float, tuple[int, int]], float]
-    signed: bool
+    signed: bool  # half of the draws have the opposite sign
+    # From uint8 [B, C, H, W] and magnitudes float64 [B] on the CPU to uint8 [B, C, H, W].
     apply: Callable[[Tensor, Tensor], Tensor]
 
 
@@ -59,10 +54,7 @@ def sample_rand_augment(
 ) -> RandAugmentParams:
     """Draw the operations of each image from its own stream: an operation, then its sign, two words each.
 
-    Args:
-        streams: one for each image.
-        image_size: (height, width). Shifts are shares of it.
-        num_operations: N.
+    image_size, (height, width), gives the unit of shifts.
 
     Source:
         RandAugment, Cubuk et al., 2020, with torchvision's operations and ranges; N = 2 and magnitude 9 are
@@ -76,15 +68,10 @@ def sample_rand_augment(
 
 
 def apply_rand_augment(images_BCHW: Tensor, params: RandAugmentParams) -> Tensor:
-    """Change each image by its own operations, in order.
+    """Change each uint8 image of 1 or 3 channels by its own operations, in order.
 
-    Args:
-        images_BCHW: uint8 of 1 or 3 channels, any device.
-        params: one row for each image.
-
-    Returns:
-        uint8 [B, C, H, W]. On a CPU a row does not depend on the other rows for sides up to 256 pixels. The
-        mean grey of a larger image may round differently.
+    On a CPU a row does not depend on the other rows for sides up to 256 pixels. The mean grey of a larger
+    image may round differently.
 
     Raises:
         ValueError: the images are not uint8, or the number of parameters is not the number of images.
@@ -130,7 +117,7 @@ def is_moving(name: str) -> bool:
 def moved_from(name: str, magnitude: float, height: int, width: int) -> Tensor:
     """The source pixel of each place, int64 [H * W], counted from 1; 0 is outside.
 
-    torchvision computes it by moving an image of the pixels' numbers, which float32 holds exactly.
+    torchvision moves an image of the pixels' numbers, which float32 holds exactly.
     """
     functional = _torchvision()
     numbers = torch.arange(1, height * width + 1, dtype=torch.float32).view(1, 1, height, width)

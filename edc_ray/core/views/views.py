@@ -1,7 +1,7 @@
 """The augmented, mixed views of one epoch, as parameters that are drawn once and replayed anywhere.
 
-N images have one view each. A row pastes or blends in the un-mixed view of another row of its mixing group.
-Relabelling draws and renders, training only renders. Both see the same bits for any batches.
+N images have one view each. Each row pastes or blends in the un-mixed view of another row of its mixing
+group. Relabelling draws and renders, training only renders. Both see the same bits in any batches.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,54 +22,29 @@ from edc_ray.core.views.mixing import apply_cutmix_rows, apply_mixup_rows, sampl
 from edc_ray.core.views.official_views import official_relabel_orders
 from edc_ray.core.views.patch_shuffle import BandOrders, sample_band_orders
 from edc_ray.core.views.rand_augment import RandAugmentParams, apply_rand_augment, sample_rand_augment
+from edc_ray.core.views.settings import Mix, RelabelSettings
 
-Mix = Literal["none", "cutmix", "mixup"]
+# If rows and partners together are at most this many times the rows, each is made once and kept.
 _FEW_MORE = 1.3
-"""If rows and partners together are at most this many times the rows, each is made once and kept."""
 
 
-@dataclass(frozen=True)
-class ViewSettings:
-    """How views are drawn.
+class ViewSettings(RelabelSettings):
+    """How views are drawn. `flip_probability` is 0 if a mirrored image belongs to another class."""
 
-    crop_scale: smallest and largest share of the image's area.
-    flip_probability: of mirroring; 0 if a mirrored image belongs to another class.
-    mix_alpha: both parameters of the Beta distribution of lam.
-    mix_group: images that share one box or lam, and among which partners are chosen.
-    patch_shuffle: bands of rows and of columns that change places before the crop; 1 shuffles none.
-    rand_augment: two operations of RandAugment on the image, before anything else.
-    order_seed: seed of the official relabelling's order, in which images are dealt into groups; None: our own
-        order.
-    """
-
-    crop_scale: tuple[float, float] = (0.5, 1.0)
     flip_probability: float = 0.5
-    mix: Mix = "cutmix"
-    mix_alpha: float = 1.0
-    mix_group: int = 100
-    patch_shuffle: int = 1
-    rand_augment: bool = False
-    order_seed: int | None = None
 
 
 @dataclass(frozen=True)
 class EpochViews:
-    """Parameters of one epoch's views, in the order of mixing groups.
+    """Parameters of one epoch's N views, in the order of mixing groups."""
 
-    image: int64 [N], the image of each row. group: int64 [N].
-    crops: N boxes and flips. partner: int64 [N], the row that is mixed in.
-    box: int64 [N, 4], (row0, row1, column0, column1) pasted of the partner; empty without CutMix.
-    lam: float64 [N], share of the own view in a blend; as drawn with CutMix; 1 without mixing.
-    bands, changes: orders of the bands and operations of RandAugment; None where there are none.
-    """
-
-    image: np.ndarray
+    image: np.ndarray  # int64 [N]
     crops: AugmentParams
     mix: Mix
-    group: np.ndarray
-    partner: np.ndarray
-    box: np.ndarray
-    lam: np.ndarray
+    group: np.ndarray  # int64 [N]
+    partner: np.ndarray  # int64 [N], the row that is mixed in
+    box: np.ndarray  # int64 [N, 4], (row0, row1, column0, column1) of the partner; empty without CutMix
+    lam: np.ndarray  # float64 [N], share of the own view in a blend; as drawn with CutMix; 1 without mixing
     bands: BandOrders | None = None
     changes: RandAugmentParams | None = None
 
@@ -80,15 +55,10 @@ class EpochViews:
 def draw_epoch_views(
     seed: int, epoch: int, keys: Sequence[tuple[int, int]], image_size: int, settings: ViewSettings
 ) -> EpochViews:
-    """Draw the views of one epoch.
+    """Draw the views of one epoch, counted from 0, of square images.
 
-    Args:
-        seed: root seed.
-        epoch: from 0.
-        keys: (class, ipc_id) of each image. Its crop depends only on the key and the epoch, so that more
-            images or epochs change no other crop. Groups are dealt over all images.
-        image_size: side of the images.
-        settings: of the draws.
+    keys: (class, ipc_id) of each image. Its crop depends only on the seed, the key and the epoch, so that
+        more images or epochs change no other crop. Groups are dealt over all images.
     """
     count = len(keys)
     if settings.order_seed is None:
@@ -108,23 +78,14 @@ def draw_epoch_views(
     if settings.rand_augment:
         changes = sample_rand_augment(streams("rand_augment"), (image_size, image_size))
     partner, box, lam = _draw_mixing(seed, epoch, count, image_size, settings)
-    return EpochViews(
-        image=order.astype(np.int64),
-        crops=crops,
-        mix=settings.mix,
-        group=np.arange(count, dtype=np.int64) // settings.mix_group,
-        partner=partner,
-        box=box,
-        lam=lam,
-        bands=bands,
-        changes=changes,
-    )
+    image, group = order.astype(np.int64), np.arange(count, dtype=np.int64) // settings.mix_group
+    return EpochViews(image, crops, settings.mix, group, partner, box, lam, bands, changes)
 
 
 def _official_order(keys: Sequence[tuple[int, int]], seed: int, epoch: int) -> np.ndarray:
     """The official sampler's order of images in an epoch: torch's permutation of the sorted files.
 
-    torch promises its streams for one release only. All earlier epochs are drawn too.
+    Permutations of earlier epochs are drawn too. torch promises its streams for one release only.
     """
     files = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
     orders = official_relabel_orders(len(keys), seed)
@@ -173,20 +134,15 @@ def render_views(
     std: Sequence[float],
     kernel: ViewKernel | None = None,
 ) -> Tensor:
-    """The mixed views of some rows.
+    """The mixed views of some rows [B]: float32 [B, C, S, S].
 
-    In the order of EDC's and RDED's transforms: operations of RandAugment on the bytes, bands shuffled, then
-    cropped and flipped as pixels in [0, 1], normalised, mixed.
+    On a CPU a row's bits do not depend on the other rows. The order is that of EDC's and RDED's transforms:
+    operations of RandAugment on the bytes, bands shuffled, then cropped and flipped as pixels in [0, 1],
+    normalised with `mean` and `std` of each channel, mixed.
 
     Args:
         images_MCHW: uint8, any device; `views.image` indexes them.
-        views: parameters.
-        rows: int64 [B] rows of `views`.
-        mean, std: per channel, of pixels in [0, 1].
-        kernel: makes the same bits faster, where there is one.
-
-    Returns:
-        float32 [B, C, S, S]. On a CPU a row's bits do not depend on the other rows.
+        kernel: makes the same bits faster.
     """
     shown = np.unique(rows if views.mix == "none" else np.concatenate([rows, views.partner[rows]]))
     source, image = images_MCHW, views.image[shown]
@@ -210,7 +166,10 @@ def render_views(
         mixing = (box, None) if views.mix == "cutmix" else (None, lam)
         return kernel(cutter(places), cutter(partners), *mixing)
     if len(shown) <= _FEW_MORE * len(rows):
-        return _mix_shown(_cut_all(cutter(np.arange(len(shown)))), places, partners, views, rows)
+        # The partners of a whole group are the group itself.
+        every = _cut_all(cutter(np.arange(len(shown))))
+        own, other = (every[torch.from_numpy(each).to(every.device)] for each in (places, partners))
+        return _mixed(own, other, views, rows, Window(0, 0, 0, 0))
     return _cut_mixed(cutter(places), cutter(partners), views, rows)
 
 
@@ -221,16 +180,8 @@ def _cut_all(cutter: ViewCutter) -> Tensor:
     return views_BCHW
 
 
-def _mix_shown(
-    shown_NCHW: Tensor, places: np.ndarray, partners: np.ndarray, views: EpochViews, rows: np.ndarray
-) -> Tensor:
-    """Mixes views that were made once each, for those of a whole group are their own partners."""
-    own, other = (torch.from_numpy(each).to(shown_NCHW.device) for each in (places, partners))
-    return _mixed(shown_NCHW[own], shown_NCHW[other], views, rows, Window(0, 0, 0, 0))
-
-
 def _cut_mixed(own: ViewCutter, partners: ViewCutter, views: EpochViews, rows: np.ndarray) -> Tensor:
-    """Mixes part by part; of the partners only the window is made that the boxes of a part lie in."""
+    """Mixes part by part, and makes only the window of the partners that the part's boxes lie in."""
     views_BCHW = own.empty()
     height, width = views_BCHW.shape[-2:]
     for part in own.parts():
@@ -238,14 +189,14 @@ def _cut_mixed(own: ViewCutter, partners: ViewCutter, views: EpochViews, rows: n
         window = Window(0, height, 0, width)
         if views.mix == "cutmix":
             window = _window_of(views.box[rows[part]])
-        if not window.is_empty:
+        if window.row0 < window.row1:
             inside = views_BCHW[part, :, window.row0 : window.row1, window.column0 : window.column1]
             inside.copy_(_mixed(inside, partners.cut(part, window), views, rows[part], window))
     return views_BCHW
 
 
 def _mixed(own: Tensor, other: Tensor, views: EpochViews, rows: np.ndarray, window: Window) -> Tensor:
-    """A window of views, mixed; only where it begins is asked for."""
+    """Mixes a window of views."""
     if views.mix == "mixup":
         return apply_mixup_rows(own, other, views.lam[rows])
     shift = np.array([window.row0, window.row0, window.column0, window.column0])
@@ -253,7 +204,7 @@ def _mixed(own: Tensor, other: Tensor, views: EpochViews, rows: np.ndarray, wind
 
 
 def _window_of(box_B4: np.ndarray) -> Window:
-    """The smallest window that holds all boxes which are not empty."""
+    """The smallest window around all non-empty boxes."""
     box_B4 = box_B4[(box_B4[:, 0] < box_B4[:, 1]) & (box_B4[:, 2] < box_B4[:, 3])]
     if not len(box_B4):
         return Window(0, 0, 0, 0)

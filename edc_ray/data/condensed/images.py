@@ -1,11 +1,12 @@
 """The condensed set as PyTorch datasets: its images, and the stored views that students are trained on.
 
-B images, C channels, H W pixels, K classes. Only files that a manifest names are read, and their hashes are
-checked.
+B images, C channels, H W pixels, K classes. Only files that a manifest names are read, after a check of their
+hashes.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -22,13 +23,16 @@ from edc_ray.artifacts.tables.codec import table_from_bytes
 from edc_ray.artifacts.tables.schema import ImageRows, LabelRows, read_images_table
 from edc_ray.core.pixels import from_uint8
 from edc_ray.core.views.views import EpochViews, render_views
-from edc_ray.data.condensed.image_parts import part_of_images
 from edc_ray.data.condensed.label_epochs import LabelEpochs
-from edc_ray.data.condensed.label_rows import places_of, refuse_views_outside, views_of_rows
-from edc_ray.data.condensed.label_tables import decoded_label_rows
+from edc_ray.data.condensed.label_rows import (
+    decoded_label_rows,
+    places_of,
+    refuse_views_outside,
+    views_of_rows,
+)
 from edc_ray.data.condensed.shard_files import read_shard_bytes
 from edc_ray.digests import digest_of
-from edc_ray.errors import ArtifactError
+from edc_ray.errors import ArtifactError, ConfigError
 
 
 class View(NamedTuple):
@@ -47,8 +51,8 @@ class CondensedImages(Dataset[tuple[Any, int]]):
         storage_options: fsspec's.
         transform: applied to each image, float32 [C, H, W] in [0, 1].
         stage: "recover" for the condensed images, "init" for those before recovery.
-        cache: folder of local copies of remote files, for the next time; None: nothing is copied.
-        ipc: keep only this many images of each class, the first ones.
+        cache: folder for local copies of remote files; None: no copies.
+        ipc: keep only the first images of each class, this many.
         classes: names of the classes to keep, which get the labels 0, 1, ... in this order.
 
     Attributes:
@@ -56,11 +60,11 @@ class CondensedImages(Dataset[tuple[Any, int]]):
         labels, ipc_ids: int64 [N].
         class_names: by label.
         mean, std: per channel, of pixels in [0, 1]; None if the run does not state them.
-        digest: of all pixels by label and ipc id; None for a part, and if the run does not state it.
+        digest: of all pixels by label and ipc id; None for a part, or if the run does not state it.
 
     Raises:
         ArtifactError: the stage is not complete, or a file is damaged.
-        ConfigError: a class does not exist, or there are fewer images.
+        ConfigError: a class does not exist or is named twice, none is named, or there are fewer images.
     """
 
     def __init__(
@@ -106,8 +110,7 @@ class StoredViews:
 
     Args:
         url: of a run, or its store.
-        storage_options: fsspec's.
-        cache: folder of local copies of remote files; None: they are read in memory.
+        storage_options, cache: see CondensedImages.
 
     Attributes:
         images: uint8 [N, C, H, W], by label, then ipc id.
@@ -117,8 +120,8 @@ class StoredViews:
         fingerprint: of the stage that made the labels.
 
     Raises:
-        ArtifactError: recover or relabel is not complete, a file is damaged, there are no stored labels, or
-            they belong to other images.
+        ArtifactError: recover or relabel is not complete, a file is damaged, or there are no stored labels
+            of these images.
     """
 
     def __init__(
@@ -131,7 +134,15 @@ class StoredViews:
         self.std: list[float] = manifest.meta.get("std") or condensed.std or []
         if len(self.mean) != self.images.shape[1] or len(self.std) != self.images.shape[1]:
             raise ArtifactError(f"{self._store.url} does not state mean and std", next="run relabel again")
-        _check_labels(self._store, manifest, condensed)
+        refuse_no_labels(self._store, manifest)
+        labelled = manifest.meta.get("images")
+        if labelled is not None and condensed.digest is not None and labelled != condensed.digest:
+            raise ArtifactError(
+                f"the labels in {self._store.url} belong to another image set",
+                found=f"labels of the images {labelled}",
+                expected=f"labels of the condensed images {condensed.digest}",
+                next="run edc-ray stage relabel again, with the config that made the images",
+            )
         self._place = places_of(condensed.labels, condensed.ipc_ids)
         self.epochs = LabelEpochs(self._store, folder, manifest, cache)
         self.fingerprint = manifest.fingerprint
@@ -180,16 +191,14 @@ class CondensedViews(StoredViews, Dataset[View]):
     another.
 
     Args:
-        url, storage_options, cache: see StoredViews, whose attributes this class has too.
-        epoch: shown first; see `set_epoch`.
+        url, storage_options, cache: see StoredViews, whose attributes and errors this class has, too.
+        epoch: the first to show; see `set_epoch`.
 
     Attributes:
+        epoch: its number.
         rows: the stored view parameters and logits of the epoch.
         views: the parameters for `render_views`. `views.image` indexes `images`.
         num_epochs: number of stored epochs.
-
-    Raises:
-        ArtifactError: see StoredViews.
     """
 
     def __init__(
@@ -202,28 +211,14 @@ class CondensedViews(StoredViews, Dataset[View]):
     ) -> None:
         super().__init__(url, storage_options, cache)
         self.num_epochs = len(self.epochs.numbers)
-        self._loaded = self.load(epoch)
-
-    @property
-    def epoch(self) -> int:
-        return self._loaded.number
-
-    @property
-    def rows(self) -> LabelRows:
-        return self._loaded.rows
-
-    @property
-    def views(self) -> EpochViews:
-        return self._loaded.views
+        self.epoch = -1
+        self.set_epoch(epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Show another epoch.
-
-        Raises:
-            ArtifactError: the epoch is not stored, or its rows name unknown images.
-        """
+        """Show another epoch. Raises what `load` raises."""
         if epoch != self.epoch:
             self._loaded = self.load(epoch)
+            self.epoch, self.rows, self.views = self._loaded
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -232,7 +227,7 @@ class CondensedViews(StoredViews, Dataset[View]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[View]:
-        """Several views at once. PyTorch's DataLoader calls this for a batch."""
+        """Several views at once, for PyTorch's DataLoader."""
         images_BCHW, logits_BK, labels_B = self.batch(indices)
         return [
             View(image, logits, int(label))
@@ -245,9 +240,9 @@ class CondensedViews(StoredViews, Dataset[View]):
 
 
 def open_stage(url: str | Store, options: dict[str, Any] | None, stage: str) -> tuple[Store, str, Manifest]:
-    """A complete stage by the URL of its run or of its own folder: store, folder in it, manifest.
+    """A complete stage by the URL or store of its run or of its own folder: store, folder in it, manifest.
 
-    A store that is already open is used. One opened here may be anybody's (`Store.is_ours`).
+    A store that is opened here may be anybody's (`Store.is_ours`).
 
     Raises:
         ArtifactError: the stage is not complete there.
@@ -257,22 +252,14 @@ def open_stage(url: str | Store, options: dict[str, Any] | None, stage: str) -> 
         manifest = read_manifest(store, folder)
         if manifest is not None and manifest.stage == stage:
             return store, folder, manifest
-    raise _not_complete(store, stage)
-
-
-def _not_complete(store: Store, stage: str) -> ArtifactError:
+    has_images = read_manifest(store, layout.stage_folder("recover")) is not None
     found, hint = None, f"edc-ray stage {stage} RECIPE, with the storage.root and run.name of this run"
     if not store.list():
         found, hint = "nothing there", "give the URL of a run: <storage.root>/<run.name>"
-    elif stage == "relabel" and _is_copy_of_images(store):
+    elif stage == "relabel" and not store.exists(layout.RUN_CONFIG) and has_images:
         hint = f"label them in another run: init.source={store.url} recover.enabled=false"
     what = f"stage {stage} is not complete in {store.url}"
-    return ArtifactError(what, found=found, expected="its manifest", next=hint)
-
-
-def _is_copy_of_images(store: Store) -> bool:
-    is_run = store.exists(layout.RUN_CONFIG)
-    return not is_run and read_manifest(store, layout.stage_folder("recover")) is not None
+    raise ArtifactError(what, found=found, expected="its manifest", next=hint)
 
 
 def read_condensed_images(
@@ -302,11 +289,34 @@ def read_condensed_images(
     return ImageRows(images, labels[order], ipc_ids[order], parts[0].class_names)
 
 
-def images_digest(manifest: Manifest) -> str | None:
-    """Hash of the pixels of every (label, ipc id) of a stage, however units divide them.
+def part_of_images(
+    rows: ImageRows, ipc: int | None, classes: Sequence[str] | None, *, url: str = "a condensed set"
+) -> ImageRows:
+    """Some images of a set, by label, then ipc id. Arguments and errors: see CondensedImages."""
+    known, names = rows.class_names, rows.class_names if classes is None else tuple(classes)
+    if not names or len(set(names)) < len(names):
+        raise ConfigError("name at least one class, and each class once", found=", ".join(names) or "none")
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ConfigError(
+                f"{url} has no class '{name}'",
+                expected=", ".join(known[:5]) + (", ..." if len(known) > 5 else ""),
+                next=f"did you mean '{near[0]}'?" if near else None,
+            )
+    most = int(rows.ipc_ids.max()) + 1
+    if ipc is not None and not 1 <= ipc <= most:
+        raise ConfigError(f"{url} has fewer images of a class", found=f"ipc={ipc}", expected=f"1 to {most}")
+    label_of = np.full(len(known), -1)
+    label_of[[known.index(name) for name in names]] = np.arange(len(names))
+    labels = label_of[rows.labels]
+    kept = np.flatnonzero((labels >= 0) & (rows.ipc_ids < (most if ipc is None else ipc)))
+    kept = kept[np.lexsort((rows.ipc_ids[kept], labels[kept]))]
+    return ImageRows(rows.images[kept], labels[kept], rows.ipc_ids[kept], names)
 
-    None if a record does not state its images' hashes.
-    """
+
+def images_digest(manifest: Manifest) -> str | None:
+    """Hash of a stage's pixels by label and ipc id, whatever its units; None if a record states no hashes."""
     hashes = [record.meta.get("image_sha256") for record in manifest.records]
     if None in hashes:
         return None
@@ -340,23 +350,10 @@ def refuse_no_labels(store: Store, manifest: Manifest) -> None:
         ArtifactError: there are none, because students were labelled online.
     """
     if not manifest.records:
+        online = manifest.meta.get("labels") == "online"
         raise ArtifactError(
             f"{store.url} holds no stored labels",
-            found="students of this run were labelled online"
-            if manifest.meta.get("labels") == "online"
-            else None,
+            found="students of this run were labelled online" if online else None,
             expected="a run with relabel.labels=stored",
             next="set relabel.labels=stored and run edc-ray stage relabel",
-        )
-
-
-def _check_labels(store: Store, manifest: Manifest, images: CondensedImages) -> None:
-    refuse_no_labels(store, manifest)
-    labelled = manifest.meta.get("images")
-    if labelled is not None and images.digest is not None and labelled != images.digest:
-        raise ArtifactError(
-            f"the labels in {store.url} belong to another image set",
-            found=f"labels of the images {labelled}",
-            expected=f"labels of the condensed images {images.digest}",
-            next="run edc-ray stage relabel again, with the config that made the images",
         )

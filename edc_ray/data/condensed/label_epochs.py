@@ -16,14 +16,14 @@ from edc_ray.artifacts.storage.store import Store
 from edc_ray.artifacts.tables.logit_columns import SHARED
 from edc_ray.artifacts.tables.parquet_groups import ParquetGroups, Ranges
 from edc_ray.artifacts.tables.schema import LabelRows
-from edc_ray.data.condensed.label_tables import decoded_label_rows
+from edc_ray.data.condensed.label_rows import decoded_label_rows
 from edc_ray.data.condensed.shard_files import open_shard
 from edc_ray.errors import ArtifactError, EdcRayError
 
 
 @dataclass(frozen=True)
 class _OpenFile:
-    """A file of labels; `shared` is its first row, of what all have in common."""
+    """A file of labels; `shared` is its first row of the column that all rows share."""
 
     shard: ShardInfo
     groups: ParquetGroups
@@ -31,17 +31,10 @@ class _OpenFile:
 
 
 class LabelEpochs:
-    """Label rows of a complete relabel by epoch, whatever codec they are stored with.
+    """Label rows of a complete relabel by epoch, stored with any codec.
 
-    One file is open, and one of its row groups is kept as it is stored; the rows of an epoch are decoded
-    when it is asked for. Threads must not share one; another process may use a copy.
-
-    Args:
-        store, folder, manifest: of the stage.
-        cache: see `open_shard`.
-
-    Attributes:
-        numbers: of the stored epochs, ascending.
+    At most one file is open, and one of its row groups is kept in stored form. Threads must not share an
+    object; another process may use a copy. `numbers` are those of the stored epochs, ascending.
     """
 
     def __init__(self, store: Store, folder: str, manifest: Manifest, cache: str | None = None) -> None:
@@ -55,7 +48,7 @@ class LabelEpochs:
         return {**self.__dict__, "_open": None, "_group": None}
 
     def count(self, epoch: int) -> int:
-        """Rows of a stored epoch, by its record."""
+        """Rows of a stored epoch, according to its record."""
         record = self._records[epoch]
         return sum(shard.rows for shard in record.shards) // len(epochs_of(record))
 
@@ -77,12 +70,18 @@ class LabelEpochs:
                 f"{self.urls(epoch)}: a part of the labels of epoch {epoch}",
                 found=f"{found} rows", expected=f"{expected or 'some'} rows", next="run relabel again",
             )  # fmt: skip
-        return LabelRows.concatenate(parts)  # a copy: the row group can go
+        return LabelRows.concatenate(parts)  # a copy, so that the row group can be freed
 
     def _parts(self, shard: ShardInfo, epoch: int) -> Iterator[LabelRows]:
+        """The rows of an epoch in a file, from each row group that holds some."""
         url = self._store.join(layout.join_path(self._folder, shard.path))
+        tables = []
         try:
-            tables = list(self._tables(shard, epoch))
+            file = self._file(shard)
+            for index in file.groups.groups_with("epoch", epoch):
+                table = _rows_of(self._table(file, index), epoch)
+                if table.num_rows:
+                    tables.append(_with_shared(table, file.shared))
         except EdcRayError:
             raise
         except Exception as error:  # Arrow raises TypeError, KeyError and others besides its own
@@ -92,19 +91,18 @@ class LabelEpochs:
             ) from error
         return (decoded_label_rows(table, url=url) for table in tables)
 
-    def _tables(self, shard: ShardInfo, epoch: int) -> Iterator[pa.Table]:
-        """The rows of an epoch as they are stored, of each row group that holds some."""
-        file = self._file(shard)
-        for index in file.groups.groups_with("epoch", epoch):
-            table = _rows_of(self._table(file, index), epoch)
-            if table.num_rows:
-                yield _with_shared(table, file.shared)
-
     def _file(self, shard: ShardInfo) -> _OpenFile:
         if self._open is None or self._open.shard != shard:
-            self._open = self._group = None  # the old one goes before the new one comes
+            self._open = self._group = None  # frees the old file before the new one is opened
             source = open_shard(self._store, self._folder, shard, self._cache)
-            self._open = _opened(shard, source, ours=self._store.is_ours)
+
+            def fetch(ranges: Ranges) -> list[bytes]:
+                return [source.read_at(number, start) for start, number in ranges]
+
+            groups, shared = ParquetGroups(fetch, source.size(), ours=self._store.is_ours), None
+            if SHARED in groups.schema.names and groups.metadata.num_row_groups:
+                shared = groups.read([0], [SHARED]).slice(0, 1)
+            self._open = _OpenFile(shard, groups, shared)
         return self._open
 
     def _table(self, file: _OpenFile, index: int) -> pa.Table:
@@ -122,19 +120,9 @@ def epochs_of(record: Record) -> range:
     return range(first, last + 1)
 
 
-def _opened(shard: ShardInfo, source: pa.NativeFile, *, ours: bool) -> _OpenFile:
-    def fetch(ranges: Ranges) -> list[bytes]:
-        return [source.read_at(number, start) for start, number in ranges]
-
-    file, shared = ParquetGroups(fetch, source.size(), ours=ours), None
-    if SHARED in file.schema.names and file.metadata.num_row_groups:
-        shared = file.read([0], [SHARED]).slice(0, 1)
-    return _OpenFile(shard, file, shared)
-
-
 def _rows_of(table: pa.Table, epoch: int) -> pa.Table:
     if "epoch" not in table.column_names:
-        return table  # refused by who reads its columns
+        return table  # the reader of its columns refuses it
     places = np.flatnonzero(table.column("epoch").to_numpy() == epoch)
     if not len(places) or places[-1] - places[0] + 1 == len(places):
         return table.slice(places[0] if len(places) else 0, len(places))
@@ -142,9 +130,9 @@ def _rows_of(table: pa.Table, epoch: int) -> pa.Table:
 
 
 def _with_shared(table: pa.Table, shared: pa.Table | None) -> pa.Table:
-    """What all labels of a file have in common stands in its first row; here in the first row of a part."""
+    """Copy what all rows share from the file's first row to the first row of a part."""
     if shared is None or not pa.types.is_binary(shared.column(SHARED).type):
-        return table  # refused by who decodes it
+        return table  # its decoder refuses it
     column = shared.column(SHARED).combine_chunks()
     rest = pa.nulls(table.num_rows - 1, column.type)
     place = table.column_names.index(SHARED)

@@ -1,22 +1,28 @@
-"""The views of an epoch as stored label rows, and back.
+"""The views of an epoch as stored label rows, these as tables with any codec of soft labels, and back.
 
-N views, K classes.
+N views, K classes. `edc_ray.artifacts` knows columns but no codecs, `edc_ray.core` codecs but no tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import torch
 
-from edc_ray.artifacts.tables.schema import LabelRows
+from edc_ray.artifacts.tables import schema
+from edc_ray.artifacts.tables.checks import check_table
+from edc_ray.artifacts.tables.logit_columns import LogitColumns, logit_columns
+from edc_ray.artifacts.tables.schema import LABEL_COLUMNS, LabelRows
+from edc_ray.core.labels.codec import EncodedLabels
+from edc_ray.core.labels.specification import label_codec
 from edc_ray.core.views.augment import AugmentParams
 from edc_ray.core.views.patch_shuffle import BandOrders
 from edc_ray.core.views.rand_augment import OPERATIONS, RandAugmentParams
 from edc_ray.core.views.views import EpochViews
-from edc_ray.errors import ArtifactError
+from edc_ray.errors import ArtifactError, ConfigError
 
 Pair = TypeVar("Pair")
 
@@ -24,13 +30,9 @@ Pair = TypeVar("Pair")
 def rows_of_views(
     epoch: int, views: EpochViews, labels_M: np.ndarray, ipc_ids_M: np.ndarray, logits_NK: np.ndarray
 ) -> LabelRows:
-    """The rows of one epoch, in the order of its views.
+    """The rows of one epoch, in the order of its views, of M images that `views.image` indexes.
 
-    Args:
-        epoch: from 0.
-        views: of N images; `views.image` indexes the M images.
-        labels_M, ipc_ids_M: of each image.
-        logits_NK: soft labels in their stored form.
+    The logits are soft labels in their stored form.
     """
     image, partner, crops = views.image, views.image[views.partner], views.crops
     bands, changes = views.bands, views.changes
@@ -63,12 +65,7 @@ def rows_of_views(
 def views_of_rows(
     rows: LabelRows, place: Mapping[tuple[int, int], int], *, url: str = "an epoch of labels"
 ) -> EpochViews:
-    """The views of one epoch's rows, for `core.views.views.render_views`.
-
-    Args:
-        rows: of one epoch.
-        place: (label, ipc_id) -> index of the image.
-        url: name of the rows in errors.
+    """The views of one epoch's rows. `place` is (label, ipc_id) -> index of the image.
 
     Raises:
         ArtifactError: a row names an unknown image, or rows are mixed in several ways.
@@ -92,12 +89,7 @@ def views_of_rows(
 
 
 def refuse_views_outside(rows: LabelRows, image_size: int, *, url: str) -> None:
-    """Refuse views that cannot be cut out of their images.
-
-    Args:
-        rows: of one epoch.
-        image_size: side of the images.
-        url: name of the rows in errors.
+    """Refuse views that cannot be cut out of their images, whose side is `image_size`.
 
     Raises:
         ArtifactError: a crop or box reaches outside the image, a band is missing, or an operation is unknown.
@@ -149,14 +141,67 @@ def _pair(kind: Callable[[Any, Any], Pair], first: Any, second: Any) -> Pair | N
 def _find(
     place: Mapping[tuple[int, int], int], labels: np.ndarray, ipc_ids: np.ndarray, url: str
 ) -> np.ndarray:
+    pairs = zip(labels.tolist(), ipc_ids.tolist(), strict=True)
     try:
-        return np.array(
-            [place[pair] for pair in zip(labels.tolist(), ipc_ids.tolist(), strict=True)], np.int64
-        )
+        return np.array([place[pair] for pair in pairs], np.int64)
     except KeyError as error:
         label, ipc_id = error.args[0]
-        summary = (
-            f"{url}: a label row names an image that is not in the condensed set: "
-            f"label {label}, ipc_id {ipc_id}"
-        )
-        raise ArtifactError(summary, next="run relabel again") from None
+        what = f"{url}: a label row names an image that is not in the condensed set"
+        raise ArtifactError(f"{what}: label {label}, ipc_id {ipc_id}", next="run relabel again") from None
+
+
+def encoded_labels_table(
+    rows: LabelRows, class_names: Sequence[str], *, codec: str, dataset: str = ""
+) -> pa.Table:
+    """A table of views and encoded soft labels.
+
+    Raises:
+        ConfigError: the codec does not exist.
+        ValueError: as `schema.build_labels_table`.
+    """
+    encoded = None
+    if codec != "fp16":
+        labels = label_codec(codec).encode(rows.logits)
+        encoded = LogitColumns(codec, labels.columns, labels.shared)
+    return schema.build_labels_table(rows, class_names, dataset=dataset, encoded=encoded)
+
+
+def decoded_label_rows(table: pa.Table, *, url: str = "a table of labels") -> LabelRows:
+    """Views and soft labels of a table, decoded to float16.
+
+    Raises:
+        ArtifactError: another schema, a newer version, an unknown codec or damaged columns. It names `url`.
+    """
+    spec = schema.label_codec_of(table)
+    if spec == "fp16":
+        return schema.read_labels_table(table, url=url)
+    class_names = check_table(table, list(LABEL_COLUMNS), url=url)
+    stored = logit_columns(table, spec, url=url)
+    try:
+        logits = label_codec(spec).decode(EncodedLabels(stored.columns, len(class_names), stored.shared))
+    except ConfigError as error:
+        raise ArtifactError(
+            f"{url} holds labels of an unknown codec",
+            found=repr(spec[:80]),
+            expected=error.expected,
+            next="upgrade edc-ray",
+        ) from error
+    except ValueError as error:
+        raise ArtifactError(
+            f"{url} holds damaged logits", found=str(error), expected=f"columns of the codec {spec}"
+        ) from error
+    if logits.shape != (table.num_rows, len(class_names)):
+        raise ArtifactError(f"{url} holds damaged logits", found=f"logits of {list(logits.shape)}")
+    with np.errstate(over="ignore"):
+        return schema.read_labels_table(table, url=url, logits=logits.astype(np.float16))
+
+
+def rounded_by(codec: str, logits_NK: np.ndarray) -> np.ndarray:
+    """Soft labels as they come back from a table of their own, float16 [N, K].
+
+    Raises:
+        ConfigError: the codec does not exist.
+        NumericalError: they cannot be stored.
+    """
+    chosen = label_codec(codec)
+    return chosen.decode(chosen.encode(logits_NK)).astype(np.float16)

@@ -1,8 +1,8 @@
 """Shards of a finished stage as files that can be read in parts, once all their bytes are checked.
 
-A local file is read in place. fsspec copies a remote file into a local folder that processes and runs may
-share, under the sha256 of its content that the manifest states. Bytes with another hash are never read: the
-copy (cut short by a killed process, say) is fetched again. If it is still wrong, the store itself is damaged.
+A local file is read in place. A remote file is copied into a local folder that processes and runs may share,
+under the sha256 that the manifest states. Bytes with another hash are never read: the copy (cut short by a
+killed process, say) is fetched again. If it is still wrong, the store itself is damaged.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 from contextlib import suppress
+from pathlib import Path
 
 import pyarrow as pa
 from filelock import FileLock
@@ -31,21 +32,16 @@ def open_shard(store: Store, folder: str, shard: ShardInfo, cache: str | None = 
     """Open a shard that a record or manifest names, if its bytes are the recorded ones.
 
     A local file is hashed through the returned handle, so a file that takes its name later is not read.
-    Nothing protects against a program that writes into the file afterwards.
-
-    Args:
-        store: of the run.
-        folder: of the stage.
-        shard: as recorded.
-        cache: local folder of copies of remote files. None, and for memory://: reads the whole file into
-            memory.
+    Nothing protects against a program that writes into the file afterwards. A remote file without a `cache`,
+    and one of memory://, is read into memory.
 
     Raises:
         ArtifactError: it is missing, cannot be read, or its bytes are not the recorded ones.
     """
     path = layout.join_path(folder, shard.path)
+    url = store.join(path)
     if store.is_local:
-        return _checked(_opened(store.join(path), store.join(path)), shard, store.join(path))
+        return _checked(url, shard, url)
     if cache is None or store.url.startswith("memory://"):
         return pa.BufferReader(read_shard(store, folder, shard))
     return _checked_copy(store, path, shard, os.path.expanduser(cache))
@@ -66,27 +62,25 @@ def _checked_copy(store: Store, path: str, shard: ShardInfo, cache: str) -> pa.N
         copy = os.path.join(cache, shard.sha256)
         if os.path.exists(copy):
             with suppress(ArtifactError):
-                return _checked(_opened(copy, url), shard, url)
+                return _checked(copy, shard, url)
             os.unlink(copy)
-        file = _opened(store.copy(path, cache, shard.sha256), url)
+        store.copy(path, cache, shard.sha256)
         try:
-            return _checked(file, shard, url)
+            return _checked(copy, shard, url)
         except ArtifactError:
-            os.unlink(copy)
+            Path(copy).unlink(missing_ok=True)
             raise
 
 
-def _opened(path: str, url: str) -> pa.NativeFile:
+def _checked(path: str, shard: ShardInfo, url: str) -> pa.NativeFile:
+    """The file of a shard, open at its start. Errors call it `url`."""
     try:
-        return pa.OSFile(path)
+        file = pa.OSFile(path)
     except FileNotFoundError as error:
         raise ArtifactError(f"{url} is missing") from error
     except OSError as error:
         found = f"{type(error).__name__}: {error}"
         raise ArtifactError(f"cannot read {url}", found=found, next="check your access to it") from error
-
-
-def _checked(file: pa.NativeFile, shard: ShardInfo, url: str) -> pa.NativeFile:
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
@@ -95,10 +89,8 @@ def _checked(file: pa.NativeFile, shard: ShardInfo, url: str) -> pa.NativeFile:
         file.seek(0)
         return file
     file.close()
-    found = (
-        "its sha256 is not the recorded one"
-        if size == shard.bytes
-        else f"{size} bytes instead of {shard.bytes}"
-    )
+    found = f"{size} bytes instead of {shard.bytes}"
+    if size == shard.bytes:
+        found = "its sha256 is not the recorded one"
     hint = "run the stage again; edc-ray verify lists all damaged files"
     raise ArtifactError(f"{url} is damaged", found=found, next=hint)

@@ -5,6 +5,7 @@ B views of a batch, V of an epoch, C channels, H W pixels, K classes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -23,8 +24,8 @@ _FEWEST = 2
 
 
 class ViewBatch(NamedTuple):
-    """Mixed, normalised views float32 [B, C, H, W], logits float32 [B, K], labels of their own images int64
-    [B], and the epoch and step of the batch."""
+    """Mixed, normalised views float32 [B, C, H, W], logits float32 [B, K] and labels of their own images
+    int64 [B], and the epoch and step of the batch."""
 
     image: Tensor
     logits: Tensor
@@ -46,16 +47,12 @@ class CondensedDataset(IterableDataset[ViewBatch]):
 
     Use it as `DataLoader(dataset, batch_size=None, num_workers=...)`. Any number of workers gives the same
     order. An iteration covers all epochs, from the place that `load_state_dict` set or from the beginning.
+    While the batches of an epoch are rendered, a thread reads the next one.
 
-    An epoch's labels are read from the row groups that hold them. While its batches are rendered, a thread
-    reads the next epoch. Files are checked against the manifest's hashes before they are read
-    (`data.condensed.shard_files`).
+    In a DDP group all processes take the same number of steps and share each step's rows: in every epoch
+    exactly one process gets each view. If fewer than two rows a process are left, they join the step before.
 
-    In a DDP group all processes take the same number of steps and share each step's rows, so that in every
-    epoch exactly one process gets each view. If fewer than two rows a process are left, they join the step
-    before.
-
-    Memory of each process that iterates, however many epochs are stored, at most
+    Each process that iterates needs at most this memory, however many epochs are stored:
 
         C H W           bytes for each image (forked workers share them)
       + 12 K + 2,048    bytes for each view of an epoch: labels of two epochs in half precision, their views'
@@ -74,16 +71,15 @@ class CondensedDataset(IterableDataset[ViewBatch]):
         url: of a run, or of a set that `edc-ray compress` or `import` wrote; local, memory://, s3://, ...
         storage_options: fsspec's.
         batch_size: views in one process's batch.
-        num_epochs: number of epochs to show; None: the stored ones. Beyond them the stored epochs are shown
-            again from the first, in new batches.
-        shuffle_seed: seed of the order of each epoch's views, the same in all processes. None: stored order.
-        rank, world_size: of this process in its group. Default: those of torch.distributed, if it runs.
+        num_epochs: to show; None: the stored ones. Beyond them, stored epochs are shown again in new batches.
+        shuffle_seed: of the order of each epoch's views, the same in all processes. None: stored order.
+        rank, world_size: of this process in its group; None: those of torch.distributed, if it runs.
         cache: local folder of copies of remote files; None: no copies.
         drop_last: leave out a step with fewer views than the others.
 
     Attributes:
         views: images, class_names, mean, std; loads and renders epochs.
-        num_epochs: number of epochs to show.
+        num_epochs: to show.
 
     Raises:
         ArtifactError: see StoredViews.
@@ -111,7 +107,17 @@ class CondensedDataset(IterableDataset[ViewBatch]):
         group_size = distributed.get_world_size() if in_group else 1
         self._world_size = group_size if world_size is None else world_size
         self._batch_size, self._seed, self._drop_last = batch_size, shuffle_seed, drop_last
-        self._check()
+        group = self._world_size
+        sizes = {"batch_size": self._batch_size, "world_size": group, "num_epochs": self.num_epochs}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ConfigError(f"{name} is too small", found=size, expected="at least 1")
+        if not 0 <= self._rank < group:
+            raise ConfigError(f"rank {self._rank} does not exist", expected=f"a rank of 0..{group - 1}")
+        fewest = min(map(self.views.epochs.count, self.views.epochs.numbers))
+        if fewest < group:
+            what = "an epoch has fewer views than the group has processes"
+            raise ConfigError(what, found=f"{fewest} views", expected=f"at least {group}")
         self._start = self._next = (0, 0)
 
     def __len__(self) -> int:
@@ -133,9 +139,8 @@ class CondensedDataset(IterableDataset[ViewBatch]):
     def state_dict(self, after: ViewBatch | None = None) -> dict[str, Any]:
         """The place from which to resume, as JSON values.
 
-        Args:
-            after: the last batch that was used. With workers only the training loop knows it. None: the last
-                one that this process yielded.
+        It lies behind `after`, or behind the last batch that this process yielded. With workers, only the
+        training loop knows the last batch that was used.
         """
         epoch, step = self._next if after is None else self._after(after.epoch, after.step)
         return {"epoch": epoch, "step": step, "stream": self._stream()}
@@ -163,23 +168,22 @@ class CondensedDataset(IterableDataset[ViewBatch]):
         """Every batch to come: its epoch in memory, its step there, its rows."""
         first, first_step = self._start
         with ThreadPoolExecutor(1, thread_name_prefix="next-epoch") as reader:
-            coming = [reader.submit(self._load, epoch) for epoch in self._epochs_from(first)[:1]]
-            for epoch in self._epochs_from(first):
-                shown = coming.pop().result()
-                coming = [reader.submit(self._load, later) for later in self._epochs_from(epoch + 1)[:1]]
-                steps = self._steps(epoch)
-                for step in range(first_step if epoch == first else 0, len(steps)):
+            coming = reader.submit(self._load, first) if first < self.num_epochs else None
+            while coming is not None:
+                shown = coming.result()
+                later = shown.number + 1
+                coming = reader.submit(self._load, later) if later < self.num_epochs else None
+                steps = self._steps(shown.number)
+                for step in range(first_step if shown.number == first else 0, len(steps)):
                     yield shown, step, shown.order[steps[step]][self._rank :: self._world_size]
-
-    def _epochs_from(self, first: int) -> range:
-        return range(first, self.num_epochs)
 
     def _load(self, epoch: int) -> _Shown:
         loaded = self.views.load(self._stored(epoch))
         count = len(loaded.rows)
-        if self._seed is None:
-            return _Shown(epoch, loaded, np.arange(count))
-        return _Shown(epoch, loaded, draws(self._seed, "read", epoch).permutation(count))
+        order = np.arange(count)
+        if self._seed is not None:
+            order = draws(self._seed, "read", epoch).permutation(count)
+        return _Shown(epoch, loaded, order)
 
     def _stored(self, epoch: int) -> int:
         numbers = self.views.epochs.numbers
@@ -199,41 +203,16 @@ class CondensedDataset(IterableDataset[ViewBatch]):
             "world_size": self._world_size, "shuffle_seed": self._seed,
         }  # fmt: skip
 
-    def _check(self) -> None:
-        sizes = {
-            "batch_size": self._batch_size,
-            "world_size": self._world_size,
-            "num_epochs": self.num_epochs,
-        }
-        for name, size in sizes.items():
-            if size < 1:
-                raise ConfigError(f"{name} is too small", found=size, expected="at least 1")
-        if not 0 <= self._rank < self._world_size:
-            raise ConfigError(
-                f"rank {self._rank} does not exist", expected=f"a rank of 0..{self._world_size - 1}"
-            )
-        fewest = min(self.views.epochs.count(number) for number in self.views.epochs.numbers)
-        if fewest < self._world_size:
-            raise ConfigError(
-                "an epoch has fewer views than the group has processes",
-                found=f"{fewest} views", expected=f"at least {self._world_size}",
-            )  # fmt: skip
-
 
 def steps_of(count: int, batch_size: int, world_size: int, *, drop_last: bool = False) -> list[slice]:
-    """The rows of each step of an epoch, over all processes.
+    """The rows of each step of an epoch, over all processes, each of which gets `batch_size` in a step.
 
-    Args:
-        count: rows of the epoch, at least one for each process.
-        batch_size: rows of one process in a step.
-        world_size: processes.
-        drop_last: leave out a last step with fewer rows, unless it is the only one.
+    With `drop_last`, a last step with fewer rows is left out, unless it is the only one.
     """
     at_once = batch_size * world_size
     begins = list(range(0, count, at_once))
-    end = count
-    rest = count - begins[-1]
+    end, rest = count, count - begins[-1]
     if len(begins) > 1 and (rest < _FEWEST * world_size or drop_last) and rest < at_once:
         last = begins.pop()
         end = last if drop_last else count
-    return [slice(*pair) for pair in zip(begins, [*begins[1:], end], strict=True)]
+    return [slice(*pair) for pair in itertools.pairwise([*begins, end])]

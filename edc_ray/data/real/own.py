@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import re
 from typing import Any
 
 import numpy as np
 
 from edc_ray.data.real.undecoded import MemoryReader, UndecodedImages
-from edc_ray.errors import ConfigError, DataError
+from edc_ray.errors import DataError
+from edc_ray.own_code import own_function
 
-_OWN = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
 _EXPECTED = (
     "(images, labels, class names): uint8 [N, H, W] or [N, H, W, C], N integers from 0 on, names or None"
 )
-
-
-def is_own(source: str) -> bool:
-    """Whether a source is written as `module:factory`."""
-    return _OWN.fullmatch(source) is not None
 
 
 def read_own(source: str, role: str) -> UndecodedImages:
@@ -29,15 +22,7 @@ def read_own(source: str, role: str) -> UndecodedImages:
         ConfigError: the function cannot be imported.
         DataError: it fails, or gives no images; says what it should give.
     """
-    module_name, _, name = source.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module_name), name)
-    except Exception as error:  # the user's module can raise anything while it is imported
-        raise ConfigError(
-            f"dataset '{source}' cannot be imported",
-            found=f"{type(error).__name__}: {error}",
-            next="install the module, or name its folder in PYTHONPATH, on every node",
-        ) from error
+    factory = own_function("dataset", source, expected=_EXPECTED)
     try:
         images, labels, names = factory(role)
         pixels, numbers = np.asarray(images), np.asarray(labels)

@@ -21,7 +21,7 @@ from edc_ray.data.real.classes import (
 from edc_ray.data.real.images import DenseImages, EncodedImages, ImageSet
 from edc_ray.data.real.inference import Looks, known_to_be_squares, look_at, mean_and_std, probed_rows
 from edc_ray.data.real.named import read_digits, read_torchvision
-from edc_ray.data.real.own import is_own, read_own
+from edc_ray.data.real.own import read_own
 from edc_ray.data.real.splits import Role
 from edc_ray.data.real.undecoded import (
     Decoding,
@@ -33,6 +33,7 @@ from edc_ray.data.real.undecoded import (
 )
 from edc_ray.data.real.urls import find_images
 from edc_ray.errors import ConfigError, DataError
+from edc_ray.own_code import names_own_code
 
 MEMORY_LIMIT = 4 << 30
 """Bytes. A set that is larger when decoded is decoded on demand. Constant: it decides what is hashed."""
@@ -171,7 +172,7 @@ def _source(source: str, spec: DatasetSpec) -> _Source:
         return _Source(read_digits)
     if kind == "torchvision":
         return _Source(partial(read_torchvision, name, cache=spec.cache, download=spec.download))
-    if is_own(source):
+    if names_own_code(source):
         return _Source(partial(read_own, source))
     found = find_images(source)
     read = partial(found.read, image_column=spec.image_column, label_column=spec.label_column)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from edc_ray.core.layers.measured_input import StatisticKernels
 from edc_ray.core.layers.network_numerics import HALF_TYPES, NetworkNumerics
-from edc_ray.core.layers.norm_activation import ACTIVATIONS, NormActivation
-from edc_ray.kernels.cpu.layer_chains import sole_readers
-from edc_ray.kernels.cpu.packed_convolution import PackedConvolution, packable
+from edc_ray.core.layers.norm_activation import ACTIVATIONS, NormActivation, frozen_formula
 
 Wanted = Literal["gradients", "inputs", "results"]
 """The use of a network: gradients of its images, the inputs of its layers, or only its results."""
 
 _TOLERANCE = 1e-3
-"""Relative to the largest number of a result. Rounding errors are a thousand times smaller."""
+"""Share of the largest number of a result. Rounding errors are a thousand times smaller."""
 _Readers = Mapping[nn.Module, nn.Module]
 _Places = dict[nn.Module, list[tuple[nn.Module, str]]]
+# oneDNN's name and numbers of an activation.
+_Written = tuple[str, list[float]]
+_WRITTEN: dict[type[nn.Module] | None, _Written] = {
+    None: ("none", []), nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0.0, 6.0]), nn.SiLU: ("swish", [])
+}  # fmt: skip
 
 
 def fused_network(
@@ -34,32 +40,31 @@ def fused_network(
 ) -> nn.Module:
     """The fastest form of a frozen network, with the same results up to rounding.
 
-    gradients   one pass for each BatchNorm, the activation behind it and the statistics of its input;
-                weights in the kernels' layout
-    inputs      the same, and convolutions whose weights are in oneDNN's order
-    results     the same; a BatchNorm that alone reads a convolution becomes part of its weights,
-                and the activation behind it part of writing the result
+    gradients   each BatchNorm, its activation and the statistics of its input take one pass; weights are in
+                the kernels' layout
+    inputs      the same, and weights of convolutions are in oneDNN's order
+    results     the same; a BatchNorm becomes part of the weights of the convolution before it, and its
+                activation part of writing the result
 
-    An activation is fused only if nothing else reads its input: see `sole_readers`. Then the fused network is
-    tried on the same images. The original stays if the results differ, or if there are none because its code
-    reaches layers in other ways or depends on their attributes or layout, or because weights are NaN. Code
+    Layers are fused only if nothing else reads what lies between them: see `sole_readers`. Then the fused
+    network is tried on the same images. If it fails or its results differ, the original is returned. Code
     that acts differently for other images goes unnoticed.
 
     Args:
         network: in eval mode, without gradients of its parameters.
         wanted: its use. Inputs of fused layers cannot be read.
         kernels: of the run, on this machine.
-        numerics: of the run. Only networks in a number format of the norm kernels and without a compiler are
-            fused; torch's compiler fuses plain layers itself.
-        images_BCHW: `trial_images` of the size that will come.
+        numerics: of the run. With a compiler, or in a number format that the norm kernels lack, nothing is
+            fused: torch's compiler fuses plain layers itself.
+        images_BCHW: `trial_images` of the size that the network will get.
 
     Returns:
-        A copy whose layers keep their names, except the fused ones; or the network itself if nothing can be
-        gained. For inputs and results it shares the network's tensors.
+        A copy in which layers keep their names, except the fused ones; or the network itself if nothing can
+        be gained. For inputs and results it shares the network's tensors.
     """
     norms = kernels.norms
     fuses = norms is not None and numerics.dtype in norms.dtypes and numerics.compiler is None
-    # Before the copy: what weight norms compute in each forward can be copied only without its history.
+    # Before the copy: this replaces tensors of weight norms, which cannot be copied with their history.
     expected = _results(network, images_BCHW) if fuses else None
     if wanted == "gradients" and kernels.memory_format != torch.contiguous_format:
         # A copy, because the layout of weights changes the last bits for other users of the network.
@@ -85,7 +90,7 @@ def fused_network(
 
 
 def _round_weights(network: nn.Module, places: _Places, dtype: torch.dtype) -> None:
-    """Weights as autocast rounds them, once: it would round those that take no gradient in each forward."""
+    """Round weights once, as autocast does. It would round frozen weights in each forward pass."""
     for layer in list(network.modules()):
         if type(layer) in (nn.Conv2d, nn.Linear) and _is_replaceable(layer, places):
             for name, tensor in list(layer.named_parameters(recurse=False)):
@@ -93,7 +98,7 @@ def _round_weights(network: nn.Module, places: _Places, dtype: torch.dtype) -> N
 
 
 def trial_images(channels: int, image_size: int, device: torch.device) -> Tensor:
-    """Two images of noise [2, C, S, S] to try a network with."""
+    """Two images of noise [2, C, S, S]."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(2, channels, image_size, image_size, generator=generator).to(device)
 
@@ -102,7 +107,7 @@ def trial_images(channels: int, image_size: int, device: torch.device) -> Tensor
 def _results(network: nn.Module, images_BCHW: Tensor) -> Any:
     if images_BCHW.device.type != "cuda":
         return network(images_BCHW)
-    # What TF32 rounds away differs with the algorithm: two ways are compared without it.
+    # Rounding by TF32 differs between algorithms, so two ways are compared without it.
     cudnn: Any = torch.backends.cudnn
     products = torch.backends.cuda.matmul
     before = cudnn.allow_tf32, products.allow_tf32
@@ -163,7 +168,7 @@ def _activation(reader: nn.Module | None) -> nn.Module | None:
 
 
 def _replace(places: _Places, layer: nn.Module, new: nn.Module, *done: nn.Module | None) -> None:
-    """Put a new layer in the place of another. It also does the work of the layers behind (`done`)."""
+    """Put a new layer in the place of another. It also does the work of the layers after it (`done`)."""
     for each, stand_in in ((layer, new), *((one, nn.Identity()) for one in done if one is not None)):
         for parent, name in places[each]:
             parent._modules[name] = stand_in
@@ -177,3 +182,172 @@ def _places(network: nn.Module) -> _Places:
             if child is not None:
                 found.setdefault(child, []).append((parent, name))
     return found
+
+
+@torch.no_grad()
+def sole_readers(
+    network: nn.Module, images_BCHW: Tensor, classes: Sequence[type[nn.Module]]
+) -> dict[nn.Module, nn.Module]:
+    """Layer -> the only layer that reads its result, in a network in eval mode.
+
+    The structure of a network does not show it: code may run a Sequential in slices, or use a result twice.
+    So every operation of one forward pass is watched. Both layers run once in it and are of one of the
+    classes, not of a subclass. A layer is left out if other code reads, changes or returns its result or a
+    part of it. `images_BCHW` are of the size that the network will get.
+    """
+    layers = [module for module in network.modules() if type(module) in classes]
+    watch = _Watch()
+    handles = [layer.register_forward_pre_hook(watch.enter) for layer in layers]
+    handles += [layer.register_forward_hook(watch.leave) for layer in layers]
+    try:
+        with watch:
+            given = network(images_BCHW)
+    finally:
+        for handle in handles:
+            handle.remove()
+    watch.read(given)
+    once = {layer for layer in layers if watch.runs[layer] == 1}
+    return {
+        layer: reader
+        for layer in layers
+        if layer in once and len(readers := watch.readers[layer]) == 1
+        for reader in readers
+        if reader in once
+    }
+
+
+class _Watch(TorchDispatchMode):
+    """Notes which layers read the result of each layer. None stands for code outside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs: Counter[nn.Module] = Counter()
+        self.readers: dict[nn.Module, set[nn.Module | None]] = {}
+        self._inside: list[nn.Module] = []
+        self._owners: dict[int, nn.Module] = {}
+        self._kept: list[object] = []  # else other tensors would get their memory
+
+    def enter(self, layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+        self.runs[layer] += 1
+        self._inside.append(layer)
+
+    def leave(self, layer: nn.Module, arguments: tuple[Any, ...], result: Any) -> None:
+        self._inside.pop()
+        self.readers[layer] = set()
+        # A layer that worked in place has overwritten what it read.
+        if place := _memory(result):
+            self._owners[place] = layer
+        self._kept.append(result)
+
+    def read(self, values: Any) -> None:
+        reader = self._inside[-1] if self._inside else None
+        for value in tree_leaves(values):
+            owner = self._owners.get(_memory(value))
+            if owner is not None and owner is not reader:
+                self.readers[owner].add(reader)
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.read((args, kwargs))
+        return func(*args, **(kwargs or {}))
+
+
+def _memory(value: Any) -> int:
+    """Address of a tensor's memory, the same for its views; 0 for anything else."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
+        return 0
+    return value.untyped_storage().data_ptr()
+
+
+class PackedConvolution(nn.Conv2d):
+    """A Conv2d and the layers after it, forward only, with the same weights under the same names, by oneDNN.
+
+    Torch reorders the weights of a convolution for oneDNN in every call, and on one thread it leaves 1x1
+    convolutions to another library. Here weights stay in oneDNN's order. A frozen BatchNorm becomes part of
+    them, and an activation part of writing the result. Other devices and dtypes than oneDNN's, and gradients,
+    run layer by layer.
+
+    Args:
+        layer: the convolution to replace, `packable`. Its tensors are shared.
+        norm: the BatchNorm2d after it, in eval mode, or None.
+        activation: the ReLU, ReLU6 or SiLU after that, or None.
+
+    Deviations:
+        the result differs from that of the single layers by rounding. ReLU and ReLU6 give 0 for NaN.
+    """
+
+    def __init__(self, layer: nn.Conv2d, norm: nn.BatchNorm2d | None, activation: nn.Module | None) -> None:
+        # They are pairs, which torch's types do not say.
+        sides: tuple[Any, Any, Any, Any] = layer.kernel_size, layer.stride, layer.padding, layer.dilation
+        super().__init__(
+            layer.in_channels, layer.out_channels, *sides, layer.groups, layer.bias is not None, device="meta"
+        )
+        self.weight, self.bias = layer.weight, layer.bias
+        # Not registered: the network keeps the names of its tensors.
+        self._behind = tuple(each for each in (norm, activation) if each is not None)
+        self._norm, self._written = (norm,), _WRITTEN[None if activation is None else type(activation)]
+        self._packed: tuple[Tensor, Tensor | None] | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C', H', W'], channels last if oneDNN computes."""
+        known = input.device.type == "cpu" and input.dtype == self.weight.dtype == torch.float32
+        if not known or input.dim() != 4 or input.numel() == 0 or torch.is_grad_enabled():
+            result = super().forward(input)
+            for module in self._behind:
+                result = module(result)
+            return result
+        if self._packed is None:
+            self._packed = self._pack(input.shape)
+        return _convolution(input, *self._packed, _geometry(self), self._written)
+
+    def _pack(self, shape: torch.Size) -> tuple[Tensor, Tensor | None]:
+        weight, bias, (norm,) = self.weight.detach(), self.bias, self._norm
+        if norm is not None:
+            formula = frozen_formula(norm)
+            scale = formula.scale.double()
+            weight = (weight.double() * scale.view(-1, 1, 1, 1)).float()
+            before = 0 if bias is None else bias.detach().double() * scale
+            bias = (formula.shift.double() + before).float()
+        return _reordered(weight, _geometry(self), list(shape)), None if bias is None else bias.detach()
+
+
+def packable(layer: nn.Module) -> bool:
+    """Whether a layer can be a `PackedConvolution` here."""
+    if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        return False
+    here = layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32
+    return here and not layer.weight.requires_grad and _computes()
+
+
+def _geometry(layer: nn.Conv2d) -> tuple[Any, ...]:
+    return layer.padding, layer.stride, layer.dilation, layer.groups
+
+
+def _convolution(
+    x_BCHW: Tensor, weight: Tensor, bias: Tensor | None, places: tuple[Any, ...], written: _Written
+) -> Tensor:
+    return torch.ops.mkldnn._convolution_pointwise(x_BCHW, weight, bias, *places, *written, "")
+
+
+def _reordered(weight: Tensor, places: tuple[Any, ...], shape: list[int]) -> Tensor:
+    return torch.ops.mkldnn._reorder_convolution_weight(weight, *places, shape)
+
+
+@cache
+@torch.no_grad()
+def _computes() -> bool:
+    """Whether this torch has these private operations, and they compute what we expect."""
+    x = torch.linspace(-1, 1, 2 * 4 * 5 * 6).view(2, 4, 5, 6)
+    weight, bias = torch.linspace(-9, 9, 6 * 2 * 9).view(6, 2, 3, 3), torch.linspace(-1, 1, 6)
+    places = ([1, 1], [2, 2], [1, 1], 2)
+    plain = nn.functional.conv2d(x, weight, bias, (2, 2), (1, 1), (1, 1), 2)
+    try:
+        packed = _reordered(weight, places, list(x.shape))
+        for module, written in _WRITTEN.items():
+            expected = plain if module is None else module()(plain)
+            if not torch.allclose(_convolution(x, packed, bias, places, written), expected, 1e-4, 1e-5):
+                return False
+    except Exception:  # a torch without oneDNN, or with other names or arguments
+        return False
+    return True

@@ -1,13 +1,15 @@
-"""The sums that `measuring_pass` has left, brought together.
+"""Combines the sums that `measuring_pass` has left.
 
 C channels, H W pixels, R S rows and columns of tiles.
 """
 
-# What stands in a kernel is Triton's language, in which types are not Python's.
+# Kernels are written in Triton's language; its types are not Python's.
 # pyright: basic, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
 # pyright: reportCallIssue=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
 import triton
 import triton.language as tl
+
+from edc_ray.kernels.cuda.measuring_pass import SIZES
 
 
 @triton.jit
@@ -38,7 +40,7 @@ def _add_channels(
 
 @triton.jit
 def _store(out, mean, variance, away, mask):
-    """Both, the variance `away` behind the mean; rounding must not make it negative."""
+    """Stores both, the variance `away` behind the mean. Rounding must not make it negative."""
     variance = tl.where(variance < 0, 0.0, variance)
     tl.store(out, mean.to(out.dtype.element_ty), mask=mask)
     tl.store(out + away, variance.to(out.dtype.element_ty), mask=mask)
@@ -55,7 +57,7 @@ def _add_tile(
     squared = tl.zeros([BU, BI], tl.float64)
     near = tl.zeros([BU], tl.float64)
     near_squares = tl.zeros([BU], tl.float64)
-    # Rows that can have a weight in this row of tiles, one more on both sides.
+    # Rows that can have a weight in this row of tiles, and one more on both sides.
     row = tl.maximum(u * H // R - 1, 0) + tl.arange(0, BI)
     in_rows = row < H
     weights = row_weights + u * H + row
@@ -88,21 +90,7 @@ def _add_tile(
     _store(measured + 2 * C + tile, mean, second - mean * mean, R * S, True)
 
 
-@triton.jit(
-    do_not_specialize=[
-        "images",
-        "C",
-        "H",
-        "W",
-        "R",
-        "S",
-        "group_images",
-        "groups",
-        "row_blocks",
-        "channel_blocks",
-        "channel_programs",
-    ]
-)
+@triton.jit(do_not_specialize=SIZES)
 def adding_up(
     channel_parts, tile_parts, centres, row_weights, measured,
     images, C, H, W, R, S, group_images, groups, row_blocks, channel_blocks, channel_programs,
@@ -111,10 +99,10 @@ def adding_up(
 ):  # fmt: skip
     """Moments of the batch, or of each of several parts of it, from those of their groups; in float64.
 
-    measured [parts, 2 C + 2 R S]: mean and variance of channels, then of tiles. A program makes those of BC
-    channels, or of one tile, of the part of its second number. row_weights [3, R, H].
-    images, groups: of the batch; BP sums of channels, BU units of BI rows of tiles at a time; BR: rows of a
-    block of `measuring_pass`.
+    measured [parts, 2 C + 2 R S]: mean and variance of channels, then of tiles. A program's second number is
+    its part; it computes BC channels or one tile of it. row_weights [3, R, H]. images, groups: of the batch.
+    It adds up BP sums of channels, or BU units of BI rows of tiles at a time; BR: rows of a block of
+    `measuring_pass`.
     """
     program, part = tl.program_id(0), tl.program_id(1)
     part_groups = groups // tl.num_programs(1)

@@ -14,12 +14,10 @@ if TYPE_CHECKING:
     from edc_ray.core.recover.captured import CapturedRecover
     from edc_ray.kernels.cuda.statistics import TritonKernels
 
-_OLDEST = (8, 0)
-
 
 @cache
 def triton_kernels() -> TritonKernels | str:
-    """The kernels for CUDA devices, or why there are none. Looked for once in a process."""
+    """The kernels for CUDA devices, or why there are none. Looks once in a process."""
     if torch.version.hip is not None:
         return "the kernels were never run on ROCm"
     if importlib.util.find_spec("triton") is None:
@@ -29,7 +27,7 @@ def triton_kernels() -> TritonKernels | str:
         return "no C compiler on PATH, which Triton needs"
     if not torch.cuda.is_available():
         return "no CUDA device"
-    if torch.cuda.get_device_capability() < _OLDEST:
+    if torch.cuda.get_device_capability() < (8, 0):
         return "the GPU is older than compute capability 8.0"
     from edc_ray.kernels.cuda.statistics import TritonKernels
 
@@ -37,7 +35,7 @@ def triton_kernels() -> TritonKernels | str:
 
 
 def captured_recover_for(device: torch.device) -> CapturedRecover | None:
-    """Captured iterations of recover for a device; None where its kernels are not to be had."""
+    """Captured iterations of recover for a device; None if its kernels are missing."""
     if device.type != "cuda" or isinstance(triton_kernels(), str):
         return None
     from edc_ray.core.recover.captured import CapturedRecover

@@ -4,24 +4,24 @@ The formulas are those of `core.layers.torch_kernels.coefficients` and of `TileW
 B images, C channels, H W pixels, R S rows and columns of tiles.
 """
 
-# What stands in a kernel is Triton's language, in which types are not Python's.
+# Kernels are written in Triton's language; its types are not Python's.
 # pyright: basic, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
 # pyright: reportCallIssue=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
 import triton
 import triton.language as tl
 
-from edc_ray.kernels.cuda.measuring_pass import activation_slope, place_of_program, read
+from edc_ray.kernels.cuda.measuring_pass import SIZES, activation_slope, place_of_program, read
 
 
-@triton.jit(do_not_specialize=["C", "H", "W", "R", "S", "planes"])
+@triton.jit(do_not_specialize=SIZES)
 def spreading(
     by_mean, by_variance, measured, row_weights, column_weights, maps,
     C, H, W, R, S, planes,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """What a pixel's derivative is made of where tiles are stretched: [5, H, W], see `TileWeights.spread`.
+    """The parts of a pixel's derivative for stretched tiles: [5, H, W], see `TileWeights.spread`.
 
-    by_mean, by_variance [R S]: derivatives by the tiles' moments, which `measured` holds behind 2 C numbers.
+    by_mean, by_variance [R S]: derivatives by the tiles' moments, which `measured` has behind 2 C numbers.
     """
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = pixel < H * W
@@ -60,7 +60,7 @@ def spreading(
 
 @triton.jit
 def _neighbour(x, factors, place, factor_place, in_channels, there):
-    """What a neighbour adds: the pair's factor, which stands at both's upper left corner, times itself."""
+    """What a neighbour adds: itself times the pair's factor, which is at the pair's upper left corner."""
     factor = tl.load(factors + factor_place, mask=there, other=0.0)
     return factor[None, :] * read(x, place, in_channels & there[None, :])
 
@@ -76,7 +76,7 @@ def _of_neighbours(x, maps, place, row, column, in_channels, pixel_step, H, W):
     found += _neighbour(x, right, place - pixel_step, pixel - 1, in_channels, has_left)
     found += _neighbour(x, lower, place + down, pixel, in_channels, has_lower)
     found += _neighbour(x, lower, place - down, pixel - W, in_channels, has_upper)
-    # Both diagonals have the factor of the upper left of the four pixels between which they run.
+    # The factor of both diagonals is at the upper left of the four pixels that they connect.
     has, at = has_lower & has_right, place + down + pixel_step
     found += _neighbour(x, diagonal, at, pixel, in_channels, has)
     has, at = has_upper & has_left, place - down - pixel_step
@@ -87,19 +87,7 @@ def _of_neighbours(x, maps, place, row, column, in_channels, pixel_step, H, W):
     return found + _neighbour(x, diagonal, at, pixel - W, in_channels, has)
 
 
-@triton.jit(
-    do_not_specialize=[
-        "C",
-        "H",
-        "W",
-        "S",
-        "side",
-        "image_step",
-        "pixel_step",
-        "row_blocks",
-        "channel_blocks",
-    ]
-)
+@triton.jit(do_not_specialize=SIZES)
 def gradient_pass(
     x, upstream, result, scale, shift, measured, by_mean, by_variance, by_tile_mean, by_tile_variance, maps,
     C, H, W, S, side, image_step, pixel_step, count, planes, row_blocks, channel_blocks,
@@ -109,9 +97,9 @@ def gradient_pass(
 ):  # fmt: skip
     """Derivatives of a loss by x [B, C, H, W]; without tiles a map comes as H = pixels, W = 1.
 
-    x as in `measuring_pass`; upstream and result lie as x, but dense. count: numbers of a channel in the
-    batch; planes: B C. GIVEN, BY_MEAN and BY_VARIANCE say which of the derivatives by the result and by the
-    channels' moments are there.
+    x as in `measuring_pass`; upstream and result have its layout, but dense. count: numbers of a channel in
+    the batch; planes: B C. GIVEN, BY_MEAN and BY_VARIANCE: the derivatives by the result and by the channels'
+    moments exist.
     """
     C = C // VECTOR * VECTOR
     image_step = image_step // VECTOR * VECTOR

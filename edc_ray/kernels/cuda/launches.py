@@ -14,18 +14,18 @@ from edc_ray.kernels.cuda.measuring_pass import NOTHING, STRETCHED, WHOLE
 
 _NUMBERS_A_PROGRAM = 2048
 _NUMBERS_A_WARP = 256
+# Cost of a program's beginning and end, in images of its loop (estimated from times on an H100).
 _OVERHEAD, _OVERHEAD_IN_TILES = 3, 6
-"""What a program's beginning and end cost, in images of its loop (estimated from times on an H100)."""
 
 
 def power_of_two(number: int) -> int:
-    """The smallest that is no smaller."""
+    """The smallest power of two that is at least this number."""
     return 1 << (number - 1).bit_length()
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """The tiles of a map: how many rows and columns, and their weights [3, R, H] and [3, S, W], float32."""
+    """The tiles of a map: number of rows and columns; weights [3, R, H] and [3, S, W], float32."""
 
     kind: int
     rows: int
@@ -38,14 +38,11 @@ class Tiles:
         return self.rows * self.columns
 
 
-_NO_TILES = Tiles(NOTHING, 0, 0, None, None)
-
-
 @cache
 def tiles_of(height: int, width: int, side: int | None, device: torch.device) -> Tiles:
-    """The tiles of an [H, W] map, or none where there is no side."""
+    """The tiles of an [H, W] map; none without a side."""
     if side is None:
-        return _NO_TILES
+        return Tiles(NOTHING, 0, 0, None, None)
     axes = [axis_weights(length, side) for length in (height, width)]
     kind = STRETCHED if height % side or width % side else WHOLE
     rows, columns = (
@@ -58,8 +55,8 @@ def tiles_of(height: int, width: int, side: int | None, device: torch.device) ->
 class Cut:
     """An input as programs take it.
 
-    images, channels, height, width: with tiles those of the map, else height is that of all its pixels in
-    one column. block_*: what a program has at a time, of so many images one after the other.
+    images, channels, height, width: with tiles those of the map; else height counts all its pixels, in one
+    column. block_*: what a program reads at a time, of `group_images` images one after the other.
     """
 
     images: int
@@ -101,10 +98,10 @@ def cut_of(
     each: bool = False,
     processors: int = 132,
 ) -> Cut:
-    """How an input [B, C, H, W] is cut; `each` leaves every image by itself.
+    """How an input [B, C, H, W] is cut; `each` keeps every image by itself.
 
-    Channels last, whole sectors of memory of them go together; else few planes and long rows. Images are
-    grouped so that programs begin seldom and all multiprocessors end at about the same time.
+    With channels last a block has whole sectors of memory of them, else few planes and long rows. Images are
+    grouped so that few programs begin and all multiprocessors end at about the same time.
     """
     if not in_tiles:
         height, width = height * width, 1
@@ -125,7 +122,7 @@ def cut_of(
 
 @cache
 def processors_of(device: torch.device) -> int:
-    """Multiprocessors of a device; some number on a CPU."""
+    """Multiprocessors of a device; a fixed number on a CPU."""
     if device.type != "cuda":
         return 132
     return torch.cuda.get_device_properties(device).multi_processor_count
@@ -133,7 +130,7 @@ def processors_of(device: torch.device) -> int:
 
 @dataclass(frozen=True)
 class Lie:
-    """How an input lies: channels last or planes; numbers from image to image and from pixel to pixel."""
+    """How an input lies: channels last or planes; steps from image to image and from pixel to pixel."""
 
     last: bool
     image_step: int
@@ -145,10 +142,10 @@ class Lie:
 
 
 def lie_of(x_BCHW: Tensor) -> Lie | None:
-    """How an input lies; None where no pass can read it so.
+    """How an input lies; None if no pass can read it in place.
 
-    Some of the channels of a map that lies channels last can be read as they are. Maps of single pixels, or
-    of single channels, count as channels last.
+    A pass can read some of the channels of a channels-last map in place. Maps of single pixels or single
+    channels count as channels last.
     """
     _, channels, height, width = x_BCHW.shape
     steps = x_BCHW.stride()

@@ -1,22 +1,25 @@
 """The pass forward over a layer's input: partial sums, and a frozen BatchNorm with its activation.
 
-A program reads some rows of some channels of a group of images, each number once. Sums are kept place by
-place over the images, and brought together in the end: of each channel the mean and the sum of squared
-differences from it over its pixels, and of each row and column of tiles the weighted sums over its channels
-of which tiles are made (`core.layers.tile_weights`). Programs share nothing, so that no order changes a bit.
+A program reads some rows of some channels of a group of images, each number once. It adds up over the images,
+place by place, and combines the places at the end: for each channel the mean and the sum of squared
+    differences
+from it, for each row and column of tiles the weighted sums over its channels (`core.layers.tile_weights`).
+Programs share nothing, so their order changes no bit.
 B images, C channels, H W pixels, R S rows and columns of tiles.
 """
 
-# Triton reads the annotations of kernels while it defines them: no postponed ones here.
-# What stands in a kernel is Triton's language, in which types are not Python's.
+# Triton reads the annotations of kernels when it defines them, so they must not be postponed here.
+# Kernels are written in Triton's language; its types are not Python's.
 # pyright: basic, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
 # pyright: reportCallIssue=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
 import triton
 import triton.language as tl
 
-NOTHING, WHOLE, STRETCHED = 0, 1, 2
-"""What of tiles is measured: nothing, tiles of whole pixels, tiles of a stretched map."""
+NOTHING, WHOLE, STRETCHED = 0, 1, 2  # kinds of tiles: none, of whole pixels, of a stretched map
 ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2, "silu": 3}
+# Arguments of the kernels of layers: Triton must not compile a kernel for each of their values.
+SIZES = ["images", "C", "H", "W", "R", "S", "side", "planes", "image_step", "pixel_step", "group_images"]
+SIZES += ["groups", "row_blocks", "channel_blocks", "channel_programs"]
 
 
 @triton.jit
@@ -79,7 +82,7 @@ def _store_tiles(
     row, column, H, W, S, BR: tl.constexpr, BW: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
     """Of each row and column of tiles the weighted sums, from sums [BC, BR BW] over so many images."""
-    # From differences from the channel's own number to those from one for all channels.
+    # Turns differences from the channel's own number into those from one number for all channels.
     away = tl.where(mask, near - centre, 0.0)
     values = tl.sum(sums + images * away, 0)
     own = tl.sum(squares + 2 * away * sums + images * away * away, 0)
@@ -87,7 +90,7 @@ def _store_tiles(
     out_row = first_row + tl.arange(0, BR)
     in_rows = out_row < H
     if TILES == 2:
-        # What was summed where there is no neighbour counts for nothing.
+        # Sums where there is no neighbour do not count.
         has_right, has_lower = (column + 1 < W)[None, :] & mask, (row + 1 < H)[None, :] & mask
         right_sums = tl.sum(tl.where(has_right, by_right, 0.0), 0)
         lower_sums = tl.sum(tl.where(has_lower, by_lower, 0.0), 0)
@@ -99,7 +102,7 @@ def _store_tiles(
         at = out + out_row * (3 * S) + tile
         tl.store(at, tl.sum(tl.reshape(values * value, (BR, BW)), 1), mask=in_rows)
         if TILES == 2:
-            # A square stands once in a second moment, every other product twice.
+            # A second moment has each square once and every other product twice.
             product = tl.load(weights + 2 * S * W, mask=in_columns, other=0.0)
             level = own * square + 2 * right_sums * product
             down = 2 * lower_sums * square + 2 * crossed_sums * product
@@ -110,20 +113,7 @@ def _store_tiles(
 
 
 # One kernel for all sizes: VECTOR alone, which divides C and the steps, decides how memory is read.
-@triton.jit(
-    do_not_specialize=[
-        "images",
-        "C",
-        "H",
-        "W",
-        "S",
-        "image_step",
-        "pixel_step",
-        "group_images",
-        "row_blocks",
-        "channel_blocks",
-    ]
-)
+@triton.jit(do_not_specialize=SIZES)
 def measuring_pass(
     x, result, scale, shift, channel_parts, tile_parts, centres, column_weights,
     images, C, H, W, S, image_step, pixel_step, group_images, row_blocks, channel_blocks,
@@ -189,7 +179,7 @@ def measuring_pass(
         target += C * H * W
     shown_images = (end_image - first_image).to(tl.float32)
     if MEASURED:
-        # What was summed where there is no pixel counts for nothing.
+        # Sums where there is no pixel do not count.
         sums, squares = tl.where(mask, sums, 0.0), tl.where(mask, squares, 0.0)
         out = channel_parts + (group * row_blocks + row_block).to(tl.int64) * 2 * C
         _store_channels(out, near, sums, squares, channel, C, shown_images * (rows * W))

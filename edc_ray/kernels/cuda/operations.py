@@ -1,7 +1,7 @@
 """The passes as operations of torch: each counts as one, and a capture or a compiler takes it whole.
 
-B images, C channels, H W pixels, P tiles. None of them has a derivative of its own: who calls them
-(`core.layers.measured_input`, `core.layers.norm_activation`) knows the derivatives.
+B images, C channels, H W pixels, P tiles. They have no derivatives of their own: their callers
+(`core.layers.measured_input`, `core.layers.norm_activation`) know the derivatives.
 """
 
 # A kernel is called with what Triton makes of it: the grid in brackets, the options of its compiler.
@@ -29,24 +29,19 @@ from edc_ray.kernels.cuda.launches import (
     tiles_of,
 )
 from edc_ray.kernels.cuda.measuring_pass import STRETCHED, measuring_pass
-from edc_ray.kernels.cuda.registration import fake, operation
+from edc_ray.kernels.cuda.registration import operation
 
 _SPREAD_AT_A_TIME = 128
-STAGES = 3
-"""Images of which numbers are on their way at once in a measuring pass."""
+_STAGES = 3  # images whose numbers a measuring pass loads at the same time
 
 
 def _laid_out(x_BCHW: Tensor) -> tuple[Tensor, Lie]:
-    """An input as the passes take it, copied if it lies in no order they know, and how it lies."""
+    """An input as the passes take it, copied if they do not know its layout, and how it lies."""
     lie = lie_of(x_BCHW)
     if lie is None:
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         lie = Lie(True, math.prod(x_BCHW.shape[1:]), x_BCHW.shape[1])
     return x_BCHW, lie
-
-
-def _dense_like(x: Tensor, lie: Lie) -> Tensor:
-    return torch.empty_like(x, memory_format=_format(lie))
 
 
 def _format(lie: Lie) -> torch.memory_format:
@@ -55,7 +50,7 @@ def _format(lie: Lie) -> torch.memory_format:
 
 @dataclass(frozen=True)
 class _Sums:
-    """What one pass has left."""
+    """The sums of one pass."""
 
     cut: Cut
     tiles: Tiles
@@ -64,8 +59,7 @@ class _Sums:
     centres: Tensor | None
 
 
-Norm = tuple[Tensor, Tensor, int]
-"""Scale, shift, and the activation's number."""
+Norm = tuple[Tensor, Tensor, int]  # scale, shift, and the activation's number
 
 
 def _pass(
@@ -79,7 +73,7 @@ def _pass(
         images, channels, height, width, lie.last,
         in_tiles=bool(tiles.kind), each=each, processors=processors_of(x.device),
     )  # fmt: skip
-    result = None if norm is None else _dense_like(x, lie)
+    result = None if norm is None else torch.empty_like(x, memory_format=_format(lie))
     new = partial(torch.empty, dtype=torch.float32, device=x.device)
     sums = None
     if measured:
@@ -96,7 +90,7 @@ def _pass(
         lie.image_step, lie.pixel_step, cut.group_images, cut.row_blocks, cut.channel_blocks,
         BC=cut.block_channels, BR=cut.block_rows, BW=cut.block_width, LAST=lie.last,
         VECTOR=lie.vector(channels), NORM=norm is not None, ACTIVATION=activation, MEASURED=measured,
-        TILES=tiles.kind, STAGES=STAGES, num_warps=cut.warps,
+        TILES=tiles.kind, STAGES=_STAGES, num_warps=cut.warps,
     )  # fmt: skip
     return result, sums
 
@@ -123,11 +117,33 @@ def _add_up(sums: _Sums, dtype: torch.dtype, *, each: bool) -> Tensor:
 
 
 def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
-    """A kernel never follows the pointer that stands for what there is not."""
+    """A kernel never follows the pointer that replaces a missing tensor."""
     return other if tensor is None else tensor
 
 
-@operation("moments", "(Tensor x, int side, bool each, ScalarType dtype) -> Tensor", plain_form.moments)
+def _fake_moments(x: Tensor, side: int, each: bool, dtype: torch.dtype) -> Tensor:
+    tiles = -(-x.shape[2] // side) * -(-x.shape[3] // side) if side else 0
+    return x.new_empty(x.shape[0] if each else 1, 2 * x.shape[1] + 2 * tiles, dtype=dtype)
+
+
+def _fake_like(x: Tensor, *others: object) -> Tensor:
+    lie = lie_of(x)
+    planes = lie is not None and not lie.last
+    return torch.empty_like(x, memory_format=torch.contiguous_format if planes else torch.channels_last)
+
+
+def _fake_norm_moments(
+    x: Tensor, scale: Tensor, shift: Tensor, activation: int, each: bool, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    return _fake_like(x), _fake_moments(x, 0, each, dtype)
+
+
+@operation(
+    "moments",
+    "(Tensor x, int side, bool each, ScalarType dtype) -> Tensor",
+    plain_form.moments,
+    _fake_moments,
+)
 def _moments(x: Tensor, side: int, each: bool, dtype: torch.dtype) -> Tensor:
     """Moments [1 or B, 2 C + 2 P] of the batch or of each image; side 0 is none."""
     _, sums = _pass(x, side or None, None, measured=True, each=each)
@@ -135,13 +151,9 @@ def _moments(x: Tensor, side: int, each: bool, dtype: torch.dtype) -> Tensor:
     return _add_up(sums, dtype, each=each)
 
 
-@fake("moments")
-def _(x: Tensor, side: int, each: bool, dtype: torch.dtype) -> Tensor:
-    tiles = -(-x.shape[2] // side) * -(-x.shape[3] // side) if side else 0
-    return x.new_empty(x.shape[0] if each else 1, 2 * x.shape[1] + 2 * tiles, dtype=dtype)
-
-
-@operation("norm", "(Tensor x, Tensor scale, Tensor shift, int activation) -> Tensor", plain_form.norm)
+@operation(
+    "norm", "(Tensor x, Tensor scale, Tensor shift, int activation) -> Tensor", plain_form.norm, _fake_like
+)
 def _norm(x: Tensor, scale: Tensor, shift: Tensor, activation: int) -> Tensor:
     """activation(scale x + shift)."""
     result, _ = _pass(x, None, (scale, shift, activation), measured=False, each=False)
@@ -149,15 +161,11 @@ def _norm(x: Tensor, scale: Tensor, shift: Tensor, activation: int) -> Tensor:
     return result
 
 
-@fake("norm")
-def _(x: Tensor, scale: Tensor, shift: Tensor, activation: int) -> Tensor:
-    return _fake_like(x)
-
-
 @operation(
     "norm_moments",
     "(Tensor x, Tensor scale, Tensor shift, int activation, bool each, ScalarType dtype) -> (Tensor, Tensor)",
     plain_form.norm_moments,
+    _fake_norm_moments,
 )
 def _norm_moments(
     x: Tensor, scale: Tensor, shift: Tensor, activation: int, each: bool, dtype: torch.dtype
@@ -169,23 +177,9 @@ def _norm_moments(
     return result, _add_up(sums, dtype, each=each)
 
 
-@fake("norm_moments")
-def _(
-    x: Tensor, scale: Tensor, shift: Tensor, activation: int, each: bool, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    rows = x.shape[0] if each else 1
-    return _fake_like(x), x.new_empty(rows, 2 * x.shape[1], dtype=dtype)
-
-
-def _fake_like(x: Tensor) -> Tensor:
-    lie = lie_of(x)
-    planes = lie is not None and not lie.last
-    return torch.empty_like(x, memory_format=torch.contiguous_format if planes else torch.channels_last)
-
-
 def _gradient(
-    x: Tensor, side: int | None, norm: tuple[Tensor, Tensor, int] | None, upstream: Tensor | None,
-    measured: Tensor | None, by: list[Tensor | None],
+    x: Tensor, side: int | None, norm: Norm | None, upstream: Tensor | None, measured: Tensor | None,
+    by: list[Tensor | None],
 ) -> Tensor:  # fmt: skip
     x, lie = _laid_out(x)
     images, channels, height, width = x.shape
@@ -204,7 +198,7 @@ def _gradient(
                 channels, height, width, tiles.rows, tiles.columns, images * channels,
                 BLOCK=_SPREAD_AT_A_TIME, num_warps=1,
             )  # fmt: skip
-    result = _dense_like(x, lie)
+    result = torch.empty_like(x, memory_format=_format(lie))
     scale, shift, activation = (x, x, 0) if norm is None else norm
     gradient_pass[(images * cut.row_blocks * cut.channel_blocks,)](
         x, _or(upstream, x), result, scale, shift, _or(measured, x),
@@ -227,6 +221,7 @@ _BY = "Tensor? by_mean, Tensor? by_variance"
     f"(Tensor x, int side, Tensor measured, {_BY}, Tensor? by_tile_mean, Tensor? by_tile_variance, "
     "Tensor? upstream) -> Tensor",
     plain_form.moments_gradient,
+    _fake_like,
 )
 def _moments_gradient(
     x: Tensor, side: int, measured: Tensor, by_mean: Tensor | None, by_variance: Tensor | None,
@@ -237,16 +232,12 @@ def _moments_gradient(
     return _gradient(x, side or None, None, upstream, measured, by)
 
 
-@fake("moments_gradient")
-def _(x: Tensor, *others: object) -> Tensor:
-    return _fake_like(x)
-
-
 @operation(
     "norm_gradient",
     "(Tensor x, Tensor scale, Tensor shift, int activation, Tensor? upstream, Tensor? measured, "
     f"{_BY}) -> Tensor",
     plain_form.norm_gradient,
+    _fake_like,
 )
 def _norm_gradient(
     x: Tensor, scale: Tensor, shift: Tensor, activation: int, upstream: Tensor | None,
@@ -255,8 +246,3 @@ def _norm_gradient(
     """Derivatives by x, from those by the norm's result and by the moments of x."""
     norm = (scale, shift, activation)
     return _gradient(x, None, norm, upstream, measured, [by_mean, by_variance, None, None])
-
-
-@fake("norm_gradient")
-def _(x: Tensor, *others: object) -> Tensor:
-    return _fake_like(x)

@@ -7,18 +7,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edc_ray.core.recover.pixel_kernels import ADAM_EPSILON
+from edc_ray.core.recover.pixel_kernels import ADAM_EPSILON, TORCH_PIXEL_KERNELS, PixelKernels
 from edc_ray.kernels.cuda import plain_form
 from edc_ray.kernels.cuda.launches import power_of_two
-from edc_ray.kernels.cuda.pixel_step import pixel_step
-from edc_ray.kernels.cuda.registration import fake, operation
-from edc_ray.kernels.cuda.view_pass import view_gradient_pass, view_pass
+from edc_ray.kernels.cuda.registration import operation
+from edc_ray.kernels.cuda.view_pass import pixel_step, view_gradient_pass, view_pass
 
 _PIXELS_AT_A_TIME = 256
 _NUMBERS_AT_A_TIME = 1024
 
 
-class TritonPixelKernels:
+class TritonPixelKernels(PixelKernels):
     """See `PixelKernels`. Pixels are float32."""
 
     def view(self, images_BCHW: Tensor, box_5: Tensor, memory_format: torch.memory_format) -> Tensor:
@@ -40,19 +39,26 @@ class TritonPixelKernels:
         torch.ops.edc_ray.pixel_step(images_BCHW, *moments, gradient_BCHW, rates_2, *bounds, *betas)
 
 
-@operation("shared_view", "(Tensor images, Tensor box, bool last) -> Tensor", plain_form.shared_view)
+def _empty_view(images: Tensor, box: Tensor, last: bool) -> Tensor:
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty_like(images, memory_format=layout)
+
+
+@operation(
+    "shared_view", "(Tensor images, Tensor box, bool last) -> Tensor", plain_form.shared_view, _empty_view
+)
 def _shared_view(images: Tensor, box: Tensor, last: bool) -> Tensor:
-    view = _empty_view(images, last)
+    view = _empty_view(images, box, last)
     view_pass[_grid(images)](images.contiguous(), box, view, *_sizes(view), num_warps=4)
     return view
 
 
-@fake("shared_view")
-def _(images: Tensor, box: Tensor, last: bool) -> Tensor:
-    return _empty_view(images, last)
-
-
-@operation("shared_view_gradient", "(Tensor by_view, Tensor box) -> Tensor", plain_form.shared_view_gradient)
+@operation(
+    "shared_view_gradient",
+    "(Tensor by_view, Tensor box) -> Tensor",
+    TORCH_PIXEL_KERNELS.view_gradient,
+    lambda by_view, box: _empty_view(by_view, box, last=False),
+)
 def _shared_view_gradient(by_view: Tensor, box: Tensor) -> Tensor:
     if not by_view.is_contiguous(memory_format=torch.channels_last):
         by_view = by_view.contiguous()
@@ -71,16 +77,12 @@ def _shared_view_gradient(by_view: Tensor, box: Tensor) -> Tensor:
     return by_images
 
 
-@fake("shared_view_gradient")
-def _(by_view: Tensor, box: Tensor) -> Tensor:
-    return torch.empty_like(by_view, memory_format=torch.contiguous_format)
-
-
 @operation(
     "pixel_step",
     "(Tensor(a!) images, Tensor(b!) first, Tensor(c!) second, Tensor gradient, Tensor rates, Tensor low, "
     "Tensor high, float keep_first, float keep_second) -> ()",
     plain_form.pixel_step,
+    lambda *arguments: None,
 )
 def _pixel_step(
     images: Tensor, first: Tensor, second: Tensor, gradient: Tensor, rates: Tensor, low: Tensor, high: Tensor,
@@ -93,16 +95,6 @@ def _pixel_step(
         KEEP_FIRST=keep_first, KEEP_SECOND=keep_second, EPSILON=ADAM_EPSILON, BLOCK=_NUMBERS_AT_A_TIME,
         num_warps=4,
     )  # fmt: skip
-
-
-@fake("pixel_step")
-def _(*arguments: object) -> None:
-    return None
-
-
-def _empty_view(images: Tensor, last: bool) -> Tensor:
-    layout = torch.channels_last if last else torch.contiguous_format
-    return torch.empty_like(images, memory_format=layout)
 
 
 def _grid(images: Tensor) -> tuple[int, int]:

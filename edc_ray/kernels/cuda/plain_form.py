@@ -1,4 +1,4 @@
-"""The registered operations in torch's own, on a CPU: what a capture is traced with where there is no GPU.
+"""The registered operations in torch's own, on a CPU: a capture is traced with them where there is no GPU.
 
 Slower than `core`'s forms for a CPU; the same numbers as the Triton kernels up to rounding.
 """
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from edc_ray.core.layers.image_statistics import image_statistics
 from edc_ray.core.layers.layout_free import LayoutFreeKernels
+from edc_ray.core.layers.measured_input import Gradients
 from edc_ray.core.recover.pixel_kernels import TORCH_PIXEL_KERNELS
 
 _KERNELS = LayoutFreeKernels()
@@ -45,7 +46,7 @@ def moments_gradient(
     by_tile_mean: Tensor | None, by_tile_variance: Tensor | None, upstream: Tensor | None,
 ) -> Tensor:  # fmt: skip
     by = [by_mean, by_variance, by_tile_mean, by_tile_variance]
-    return _KERNELS.add_gradient(x, side or None, measured, by if side else by[:2], upstream, in_place=False)
+    return _KERNELS.add_gradient(x, side or None, measured, Gradients(by if side else by[:2], upstream))
 
 
 def norm_gradient(
@@ -59,16 +60,12 @@ def norm_gradient(
         found = (factor * slope * upstream).to(x.dtype)
     if measured is None:
         return torch.zeros_like(x) if found is None else found
-    return _KERNELS.add_gradient(x, None, measured, [by_mean, by_variance], found, in_place=True)
+    return _KERNELS.add_gradient(x, None, measured, Gradients([by_mean, by_variance], found, in_place=True))
 
 
 def shared_view(images: Tensor, box: Tensor, last: bool) -> Tensor:
     layout = torch.channels_last if last else torch.contiguous_format
     return TORCH_PIXEL_KERNELS.view(images, box, layout)
-
-
-def shared_view_gradient(by_view: Tensor, box: Tensor) -> Tensor:
-    return TORCH_PIXEL_KERNELS.view_gradient(by_view, box)
 
 
 def pixel_step(

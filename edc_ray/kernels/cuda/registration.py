@@ -8,21 +8,28 @@ from typing import Any
 
 import torch
 
-from edc_ray.kernels.cuda.launch_counts import LAUNCHES
-
+# How many kernels each operation starts at most. A gradient through whole tiles, or none, takes one, not two.
+LAUNCHES = {
+    "moments": 2,
+    "moments_gradient": 2,
+    "norm": 1,
+    "norm_moments": 2,
+    "norm_gradient": 1,
+    "shared_view": 1,
+    "shared_view_gradient": 2,
+    "pixel_step": 1,
+}
 _LIBRARY = torch.library.Library("edc_ray", "FRAGMENT")
 
 
 def operation(
-    name: str, schema: str, plain: Callable[..., Any]
+    name: str, schema: str, plain: Callable[..., Any], fake: Callable[..., Any]
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers a function as torch.ops.edc_ray.NAME.
+    """Registers a function, named in `LAUNCHES`, as torch.ops.edc_ray.NAME. The schema begins at the bracket.
 
-    Args:
-        name: also in `LAUNCHES`.
-        schema: torch's, from the bracket on.
-        plain: computes the same on a CPU. With TRITON_INTERPRET=1 the kernels themselves do it there, run by
-            Triton's interpreter, which takes milliseconds for each program.
+    `plain` computes the same on a CPU. With TRITON_INTERPRET=1 Triton's interpreter runs the kernels there
+    instead; each program takes it milliseconds. `fake` gives results of the right shape and layout without
+    numbers.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,11 +38,7 @@ def operation(
         _LIBRARY.impl(name, function, "CUDA")
         interpreted = os.environ.get("TRITON_INTERPRET") == "1"
         _LIBRARY.impl(name, function if interpreted else plain, "CPU")
+        torch.library.register_fake(f"edc_ray::{name}", fake, lib=_LIBRARY)
         return function
 
     return register
-
-
-def fake(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers a function that gives an operation's results without their numbers."""
-    return torch.library.register_fake(f"edc_ray::{name}", lib=_LIBRARY)  # pyright: ignore[reportReturnType]

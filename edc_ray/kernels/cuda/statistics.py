@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from edc_ray.core.layers.measured_input import NormFormula, NormKernels
+from edc_ray.core.layers.measured_input import Gradients, NormFormula, NormKernels
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.network_numerics import HALF_TYPES
 from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
@@ -18,26 +16,24 @@ _OPERATIONS = torch.ops.edc_ray
 
 
 class TritonKernels:
-    """See `StatisticKernels`. What the passes do not take, torch's operations do.
+    """See `StatisticKernels` and `NormKernels`. Torch's operations handle what the passes do not take.
 
-    Moments are given in float32 and made in float64. The same bits each time: nothing is added up in an order
-    that changes.
-
-    Args:
-        device_type: of what is taken; "cpu" is for Triton's interpreter.
+    Moments are computed in float64 and given in float32. The bits are the same each time, because no order of
+    additions changes. The device type "cpu" is for Triton's interpreter.
     """
 
     name = "triton"
     memory_format = torch.channels_last
+    dtypes = (torch.float32, *HALF_TYPES)
 
     def __init__(self, device_type: str = "cuda") -> None:
         self._device_type = device_type
-        self.norms: NormKernels | None = TritonNorms(self)
+        self.norms: NormKernels | None = self
 
     def take(self, x_BCHW: Tensor) -> bool:
         """Whether the passes take such an input."""
         there = x_BCHW.device.type == self._device_type and x_BCHW.numel() > 0
-        return there and x_BCHW.dtype in (torch.float32, *HALF_TYPES)
+        return there and x_BCHW.dtype in self.dtypes
 
     def statistics(self, x_BCHW: Tensor, patch_side: int | None) -> Tensor:
         if not self.take(x_BCHW):
@@ -52,38 +48,11 @@ class TritonKernels:
         lengths = [channels, channels, tiles, tiles] if patch_side is not None else [channels, channels]
         return LayerStatistics(*found_BQ.split(lengths, 1))
 
-    def add_gradient(
-        self,
-        x_BCHW: Tensor,
-        patch_side: int | None,
-        measured: Tensor,
-        by_quantity: Sequence[Tensor | None],
-        upstream: Tensor | None,
-        *,
-        in_place: bool,
-    ) -> Tensor:
+    def add_gradient(self, x_BCHW: Tensor, patch_side: int | None, measured: Tensor, by: Gradients) -> Tensor:
         if not self.take(x_BCHW) or measured.dtype != torch.float32:
-            return TORCH_KERNELS.add_gradient(
-                x_BCHW, patch_side, measured, by_quantity, upstream, in_place=in_place
-            )
-        by = [*by_quantity, *[None] * (4 - len(by_quantity))]
-        return _OPERATIONS.moments_gradient(x_BCHW.detach(), patch_side or 0, measured, *by, upstream)
-
-
-class TritonNorms:
-    """See `NormKernels`.
-
-    Args:
-        kernels: say what is taken.
-    """
-
-    dtypes = (torch.float32, *HALF_TYPES)
-
-    def __init__(self, kernels: TritonKernels) -> None:
-        self._kernels = kernels
-
-    def take(self, x_BCHW: Tensor) -> bool:
-        return self._kernels.take(x_BCHW)
+            return TORCH_KERNELS.add_gradient(x_BCHW, patch_side, measured, by)
+        by_four = [*by.by_quantity, *[None] * (4 - len(by.by_quantity))]
+        return _OPERATIONS.moments_gradient(x_BCHW.detach(), patch_side or 0, measured, *by_four, by.upstream)
 
     def normalised(
         self, x_BCHW: Tensor, formula: NormFormula, *, measured: bool
@@ -99,14 +68,10 @@ class TritonNorms:
         return result, *found.split(x_BCHW.shape[1], 1)
 
     def gradient(
-        self,
-        x_BCHW: Tensor,
-        formula: NormFormula,
-        upstream: Tensor | None,
-        measured: Tensor | None,
-        by_quantity: Sequence[Tensor | None],
+        self, x_BCHW: Tensor, formula: NormFormula, measured: Tensor | None, by: Gradients
     ) -> Tensor:
-        return _OPERATIONS.norm_gradient(x_BCHW.detach(), *_words(formula), upstream, measured, *by_quantity)
+        words = _words(formula)
+        return _OPERATIONS.norm_gradient(x_BCHW.detach(), *words, by.upstream, measured, *by.by_quantity)
 
 
 def _words(formula: NormFormula) -> tuple[Tensor, Tensor, int]:

@@ -1,10 +1,11 @@
-"""One box cut out of every image, resized to the image's size and flipped, by two taps an axis.
+"""The passes over pixels: views of a box, their gradient, and a step of Adam.
 
-The numbers of `core.views.augment.apply_shared_view` up to rounding, but of a box that lies on the device: no
-size changes from view to view, so that a captured step can show another one at each replay.
+A view is one box cut out of every image, resized to the image's size and flipped, with two taps an axis. The
+numbers are those of `core.views.augment.apply_shared_view` up to rounding. But the box is on the device, and
+no size changes from view to view, so that each replay of a captured step can show another view.
 """
 
-# What stands in a kernel is Triton's language, in which types are not Python's.
+# Kernels are written in Triton's language; its types are not Python's.
 # pyright: basic, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
 # pyright: reportCallIssue=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
 import triton
@@ -49,7 +50,7 @@ def view_pass(
 
 @triton.jit
 def _reach(source, begin, extent, length):
-    """The first and the last output place, unflipped, whose taps can be a source place."""
+    """The first and the last unflipped output place that can read a source place."""
     scale = length / extent.to(tl.float32)
     away = (source - begin).to(tl.float32)
     # An output reads up to one source place before and after its position; one more for rounding.
@@ -63,7 +64,7 @@ def _reach(source, begin, extent, length):
 
 @triton.jit
 def _share(output, source, begin, extent, length):
-    """What an unflipped output place takes of a source place."""
+    """The weight of a source place in an unflipped output place."""
     first, second, weight = _taps(output, begin, extent, length, 0)
     return tl.where(first == source, 1 - weight, 0.0) + tl.where(second == source, weight, 0.0)
 
@@ -99,8 +100,38 @@ def view_gradient_pass(
         weight = tl.where(output <= high, _share(output, place, begin, extent, length), 0.0)
         shown = tl.where(flip != 0, length - 1 - output, output)
         at = shown * W + column if ROWS else row * W + shown
-        # What has no weight is not read: not everything within reach has one.
+        # Some outputs within reach do not read this place; they are not loaded.
         there = is_channel & (inside & (weight != 0))[None, :]
         found += weight[None, :] * tl.load(by_view + (at * view_pixel)[None, :], mask=there, other=0.0)
     at = image + channel * out_channel + (pixel * out_pixel)[None, :]
     tl.store(by_images + at, found, mask=is_channel & (pixel < H * W)[None, :])
+
+
+@triton.jit
+def pixel_step(
+    images, first_moment, second_moment, gradient, rates, low, high, total, channels, pixels,
+    KEEP_FIRST: tl.constexpr, KEEP_SECOND: tl.constexpr, EPSILON: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """torch.optim.Adam's arithmetic, then clipping.
+
+    rates [2] float32: step size, and the root of the second correction. low, high [C]: bounds of pixels. All
+    else [B, C, H, W] float32, contiguous.
+    """
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = place < total
+    step, root = tl.load(rates), tl.load(rates + 1)
+    g = tl.load(gradient + place, mask=inside, other=0.0)
+    m = tl.load(first_moment + place, mask=inside, other=0.0)
+    v = tl.load(second_moment + place, mask=inside, other=0.0)
+    x = tl.load(images + place, mask=inside, other=0.0)
+    m += (g - m) * (1 - KEEP_FIRST)
+    v = v * KEEP_SECOND + g * g * (1 - KEEP_SECOND)
+    x -= step * (m / (tl.sqrt(v) / root + EPSILON))
+    channel = place // pixels % channels
+    lowest = tl.load(low + channel, mask=inside, other=0.0)
+    highest = tl.load(high + channel, mask=inside, other=0.0)
+    # A NaN stays, so that the loop finds it.
+    x = tl.where(x < lowest, lowest, tl.where(x > highest, highest, x))
+    tl.store(first_moment + place, m, mask=inside)
+    tl.store(second_moment + place, v, mask=inside)
+    tl.store(images + place, x, mask=inside)

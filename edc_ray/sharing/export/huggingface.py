@@ -8,22 +8,21 @@ manifest.json, labels/manifest.json with which `edc_ray.data.condensed` opens th
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+
+import numpy as np
+import pyarrow as pa
 
 from edc_ray.artifacts.proof.manifest import read_shard
-from edc_ray.artifacts.proof.records import Manifest, Record, ShardInfo, to_json
+from edc_ray.artifacts.proof.records import Record, ShardInfo, to_json
 from edc_ray.artifacts.storage.layout import MANIFEST_NAME, epochs_key, join_path, stage_folder, table_name
 from edc_ray.artifacts.tables.codec import decode_image, table_from_bytes, table_to_bytes
-from edc_ray.artifacts.tables.shared_tables import (
-    SharedImage,
-    build_shared_images_table,
-    rows_of_epoch,
-    shared_labels_table,
-)
+from edc_ray.artifacts.tables.columns import integers
+from edc_ray.artifacts.tables.schema import IMAGE_TYPE, image_metadata
 from edc_ray.data.condensed.images import open_stage
 from edc_ray.digests import digest_of
-from edc_ray.sharing.export.images import ImagesToExport, encoded_images, parts_of
+from edc_ray.sharing.export.images import ImagesToExport, images_of_files
 from edc_ray.sharing.export.options import ExportOptions
 from edc_ray.sharing.export.parts import records_of_epochs
 from edc_ray.sharing.export.target import ExportTarget
@@ -33,34 +32,12 @@ from edc_ray.stages.units.image_shards import pixel_hash
 _ROWS_PER_GROUP = 100  # Hugging Face's viewer reads so many at once
 
 
-def write_huggingface(
-    url: str, source: ImagesToExport, target: ExportTarget, options: ExportOptions, *, epochs: int | None
-) -> None:
-    """Write the tables and manifests.
-
-    Args:
-        url: of the run.
-        source: its images.
-        target: the folder.
-        options: of the export.
-        epochs: of labels, from the first; None: no labels.
-    """
-    if epochs is not None:
-        _write_labels(url, target, epochs)
-    _write_images(source, target, options)
-
-
-def _write_images(source: ImagesToExport, target: ExportTarget, options: ExportOptions) -> None:
-    ends = parts_of(len(source.hashes), source.stored_bytes, options.shard_bytes)
-    records, held, done = list[Record](), dict[Slot, bytes](), 0
-    write = partial(_image_record, source, target, len(ends))
-    for images in encoded_images(source, options.image_format):
-        for slot, data in images.items():
-            held[slot] = data
-            if done + len(held) == ends[len(records)]:
-                done = ends[len(records)]
-                records.append(write(len(records), held))
-                held = {}
+def write_image_tables(source: ImagesToExport, target: ExportTarget, options: ExportOptions) -> None:
+    """Write the images and their manifest."""
+    records = [
+        _image_record(source, target, f"train-{number:05d}-of-{files:05d}", images)
+        for number, files, images in images_of_files(source, options)
+    ]
     fingerprint = digest_of([record.fingerprint for record in records])
     meta = {name: source.manifest.meta[name] for name in ("mean", "std") if name in source.manifest.meta}
     meta |= {"matching_loss": source.manifest.meta.get("matching_loss"), "ipc": source.ipc}
@@ -69,21 +46,51 @@ def _write_images(source: ImagesToExport, target: ExportTarget, options: ExportO
 
 
 def _image_record(
-    source: ImagesToExport, target: ExportTarget, files: int, number: int, images: dict[Slot, bytes]
+    source: ImagesToExport, target: ExportTarget, key: str, images: dict[Slot, bytes]
 ) -> Record:
-    rows = [
-        SharedImage(data, official_image_path(slot, "rded", image_suffix(data)).partition("/")[2], *slot)
-        for slot, data in images.items()
-    ]
-    table = build_shared_images_table(rows, source.class_names, dataset=source.manifest.dataset["name"])
-    key = f"train-{number:05d}-of-{files:05d}"
+    table = shared_images_table(images, source.class_names, dataset=source.manifest.dataset["name"])
     path = f"data/{table_name(key)}"
-    shard = _put(target, path, path, table_to_bytes(table, rows_per_group=_ROWS_PER_GROUP), len(rows))
+    shard = _put(target, path, path, table_to_bytes(table, rows_per_group=_ROWS_PER_GROUP), len(images))
     hashes = [[*slot, pixel_hash(decode_image(data))] for slot, data in images.items()]
     return Record("recover", key, digest_of(["exported", shard.sha256]), (shard,), {"image_sha256": hashes})
 
 
-def _write_labels(url: str, target: ExportTarget, epochs: int) -> None:
+def shared_images_table(
+    images: Mapping[Slot, bytes], class_names: Sequence[str], *, dataset: str = ""
+) -> pa.Table:
+    """A table of encoded images. `datasets.load_dataset` gives Image and ClassLabel features."""
+    cells = [
+        {"bytes": data, "path": official_image_path(slot, "rded", image_suffix(data)).partition("/")[2]}
+        for slot, data in images.items()
+    ]
+    labels = pa.array([label for label, _ in images], pa.int64())
+    columns = {
+        "image": pa.array(cells, IMAGE_TYPE),
+        "label": labels,
+        "class_id": labels,  # some evaluators look for this name
+        "class_name": pa.array([class_names[label] for label, _ in images], pa.string()),
+        "ipc_id": pa.array([ipc_id for _, ipc_id in images], pa.int32()),
+    }
+    plain = {"class_id": "int64", "class_name": "string", "ipc_id": "int32"}
+    return pa.table(columns, metadata=image_metadata(class_names, dataset, plain))
+
+
+def shared_labels_table(table: pa.Table, epochs: int) -> pa.Table:
+    """A table of labels with its first epochs only, and texts as texts: `datasets` knows no dictionaries."""
+    place = table.schema.get_field_index("mix")
+    table = table.set_column(place, "mix", table.column("mix").cast(pa.string()))
+    kept = integers(table.column("epoch")) < epochs
+    return table if kept.all() else table.filter(pa.array(kept))
+
+
+def rows_of_epoch(table: pa.Table) -> int:
+    """Rows of the first epoch of a table of labels. All epochs have as many."""
+    epochs = integers(table.column("epoch"))
+    return int(np.count_nonzero(epochs == epochs[0]))
+
+
+def write_label_tables(url: str, target: ExportTarget, epochs: int) -> None:
+    """Write the labels of the first epochs of a run, and their manifest."""
     store, folder, manifest = open_stage(url, None, "relabel")
     records = []
     for record in records_of_epochs(store.url, manifest, epochs):
@@ -99,12 +106,6 @@ def _write_labels(url: str, target: ExportTarget, epochs: int) -> None:
         info = _put(target, path, table_name(key), data, table.num_rows)
         fingerprint = digest_of(["exported", info.sha256])
         records.append(Record("relabel", key, fingerprint, (info,), {"epochs": [first, last]}))
-    _put_labels_manifest(target, manifest, records, epochs)
-
-
-def _put_labels_manifest(
-    target: ExportTarget, manifest: Manifest, records: list[Record], epochs: int
-) -> None:
     size = sum(shard.bytes for record in records for shard in record.shards)
     # The place that a copy was made from is private.
     kept = {name: value for name, value in manifest.meta.items() if name != "source"}

@@ -15,6 +15,7 @@ from edc_ray.artifacts.tables.codec import ImageFormat, table_from_bytes
 from edc_ray.artifacts.tables.schema import IMAGES_SCHEMA
 from edc_ray.data.condensed.images import open_stage
 from edc_ray.errors import ConfigError
+from edc_ray.sharing.export.options import ExportOptions
 from edc_ray.sharing.formats.official_images import reencoded
 from edc_ray.stages.units.image_shards import Slot, manifest_hashes
 
@@ -47,12 +48,7 @@ class ImagesToExport(NamedTuple):
 
 
 def images_to_export(url: str, ipc: int | None) -> ImagesToExport:
-    """The condensed images of a run, or the first `ipc` of each class.
-
-    Raises:
-        ArtifactError: recover is not complete.
-        ConfigError: there are fewer images.
-    """
+    """The condensed images of a run, or the first `ipc` of each class; a ConfigError if there are fewer."""
     store, folder, manifest = open_stage(url, None, "recover")
     hashes = dict(sorted(manifest_hashes(manifest).items()))
     most = max(ipc_id for _, ipc_id in hashes) + 1
@@ -72,10 +68,7 @@ def images_to_export(url: str, ipc: int | None) -> ImagesToExport:
 def encoded_images(source: ImagesToExport, format: ImageFormat | None = None) -> Iterator[dict[Slot, bytes]]:
     """PNG or JPEG bytes of the images, by label, then ipc id. Each dict holds whole classes.
 
-    Units whose classes overlap are read together. With recover.order=official these are all units.
-
-    Raises:
-        ArtifactError: a file is missing or damaged.
+    Units with classes in common are read together. With recover.order=official these are all units.
     """
     for records in _blocks_of_classes(source):
         images: dict[Slot, bytes] = {}
@@ -83,6 +76,20 @@ def encoded_images(source: ImagesToExport, format: ImageFormat | None = None) ->
             images |= _images_of(source, record)
         kept = sorted(slot for slot in images if slot in source.hashes)
         yield {slot: reencoded(images[slot], format) for slot in kept}
+
+
+def images_of_files(
+    source: ImagesToExport, options: ExportOptions
+) -> Iterator[tuple[int, int, dict[Slot, bytes]]]:
+    """For each file to write: its number, how many there are, and its images, in order."""
+    ends = parts_of(len(source.hashes), source.stored_bytes, options.shard_bytes)
+    held, done, number = dict[Slot, bytes](), 0, 0
+    for images in encoded_images(source, options.image_format):
+        for slot, data in images.items():
+            held[slot] = data
+            if done + len(held) == ends[number]:
+                yield number, len(ends), held
+                done, number, held = ends[number], number + 1, {}
 
 
 def parts_of(count: int, total_bytes: int, part_bytes: int) -> list[int]:
@@ -94,10 +101,8 @@ def parts_of(count: int, total_bytes: int, part_bytes: int) -> list[int]:
 def _blocks_of_classes(source: ImagesToExport) -> Iterator[list[Record]]:
     spans = []
     for record in source.manifest.records:
-        labels = [
-            label for label, ipc_id, _ in record.meta["image_sha256"] if (label, ipc_id) in source.hashes
-        ]
-        if labels:
+        hashes = record.meta["image_sha256"]
+        if labels := [label for label, ipc_id, _ in hashes if (label, ipc_id) in source.hashes]:
             spans.append((min(labels), max(labels), record))
     block, last = list[Record](), -1
     for first, end, record in sorted(spans, key=lambda span: span[:2]):

@@ -16,7 +16,6 @@ from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.artifacts.tables.codec import table_from_bytes
 from edc_ray.artifacts.tables.official_statistics import official_network_names, write_official_statistics
 from edc_ray.artifacts.tables.schema import read_statistics_table
-from edc_ray.config.run import RunConfig
 from edc_ray.data.condensed.images import open_stage, read_condensed_images, read_label_rows
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError
@@ -24,14 +23,7 @@ from edc_ray.models.official_paths import official_path
 from edc_ray.models.registry import build_network
 from edc_ray.sharing.export.images import encoded_images, images_to_export
 from edc_ray.sharing.export.options import ExportOptions, Part
-from edc_ray.sharing.export.parts import (
-    STAGE_OF,
-    labels_left_out,
-    parts_to_export,
-    records_of_epochs,
-    refuse_no_results,
-    told_of_labels,
-)
+from edc_ray.sharing.export.parts import STAGE_OF, parts_to_export, records_of_epochs, refuse_no_results
 from edc_ray.sharing.export.target import ExportTarget
 from edc_ray.sharing.formats.official_images import Slot, Style, image_suffix, official_image_path
 from edc_ray.sharing.formats.official_labels import batch_to_bytes, batches_of_epoch
@@ -43,20 +35,7 @@ _LARGEST_SMALL_IMAGE = 64  # the CIFAR and Tiny-ImageNet programs save one item 
 
 
 def export_official(url: str, dest: str, options: ExportOptions) -> list[str]:
-    """Write a run's results in the official layout, or its images in that of RDED.
-
-    Args:
-        url: of the run, or of an imported set.
-        dest: URL of the folder to write.
-        options: of the export.
-
-    Returns:
-        A sentence for each part, and one about labels that are left out.
-
-    Raises:
-        ConfigError: the folder is not empty, or the run has fewer images or epochs than the options name.
-        ArtifactError: the run lacks a part, or the mixing groups of its labels are not batches.
-    """
+    """Write a run's results in the official layout, or its images in that of RDED; see `export_run`."""
     parts = parts_to_export(url, options)
     for part in parts:  # refused before anything is written
         refuse_no_results(url, part)
@@ -72,8 +51,7 @@ def export_official(url: str, dest: str, options: ExportOptions) -> list[str]:
         written = {"images": _images, "labels": _labels, "statistics": _statistics}[part]
         told.append(f"{target.store.join(part)}: {written(url, target, options)}")
     target.finish()
-    left_out = labels_left_out(url, options)
-    return [*told, *([told_of_labels(left_out)] if left_out else [])]
+    return told
 
 
 def _fingerprint(url: str, part: Part, options: ExportOptions) -> str:
@@ -132,14 +110,13 @@ def _statistics(url: str, target: ExportTarget, options: ExportOptions) -> str:
         observer = record.meta["observer"]
         network = record.meta.get("network") or _network_name(store, observer, options.network_names)
         refuse_shared_name(names, observer, network)
-    for record in manifest.records:
+    for (network, observer), record in zip(names.items(), manifest.records, strict=True):
         (shard,) = record.shards
         location = store.join(join_path(folder, shard.path))
         rows = read_statistics_table(
             table_from_bytes(read_shard(store, folder, shard), url=location), url=location
         )
-        network = next(name for name, observer in names.items() if observer == record.meta["observer"])
-        theirs = {(official_path(names[network], key[0]), *key[1:]): row for key, row in rows.items()}
+        theirs = {(official_path(observer, key[0]), *key[1:]): row for key, row in rows.items()}
         count += write_official_statistics(
             open_store(target.store.join("statistics")),
             network,
@@ -150,25 +127,18 @@ def _statistics(url: str, target: ExportTarget, options: ExportOptions) -> str:
 
 
 def _network_name(store: Store, observer: str, with_network: bool) -> str:
-    spec = _config_of(store).dataset
-    assert spec.num_classes is not None
-    assert spec.image_size is not None
-    network = build_network(
-        observer,
-        num_classes=spec.num_classes,
-        image_size=spec.image_size,
-        channels=spec.channels or 3,
-        seed=0,
-    )
-    names = official_network_names(observer, type(network).__name__)
-    return names[0] if with_network else names[-1]
-
-
-def _config_of(store: Store) -> RunConfig:
     if not store.exists(RUN_CONFIG):
         raise ArtifactError(
             f"{store.url} does not name the networks of its statistics",
             found=f"no {RUN_CONFIG}",
             next="give the URL of the run, not of one of its folders",
         )
-    return stored_config(store)
+    spec = stored_config(store).dataset
+    assert spec.num_classes is not None
+    assert spec.image_size is not None
+    channels = spec.channels or 3
+    network = build_network(
+        observer, num_classes=spec.num_classes, image_size=spec.image_size, channels=channels, seed=0
+    )
+    names = official_network_names(observer, type(network).__name__)
+    return names[0] if with_network else names[-1]

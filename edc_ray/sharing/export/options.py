@@ -41,15 +41,14 @@ class ExportOptions:
 
     Args:
         format: see docs/INTEROP.md.
-        parts: None: everything that the run has and the format can hold.
-        ipc: only this many images of each class, the first ones. Leaves out labels, which need all images.
-        epochs: only the labels of this many epochs, the first ones.
-        image_format: re-encode images; None keeps their bytes, and so the pixels that were labelled.
-        batch_size: of the official student; None: the size of the mixing groups.
-        class_patch_swapped: exchange the keys of patch mean and variance in class files, as the official
-            writer does.
-        network_names: name layers ResNet_ResNet18=..., as the CIFAR programs do, instead of ResNet=..., as
-            those of Tiny-ImageNet do. Has no effect on ImageNet's networks.
+        parts: None: all that the run has and the format can hold.
+        ipc: only the first so many images of each class. Leaves out labels, which need all images.
+        epochs: only the labels of the first so many epochs.
+        image_format: re-encode images. None keeps their bytes, and so the pixels that were labelled.
+        batch_size: of the official student. None: the size of the mixing groups.
+        class_patch_swapped: exchange the keys of patch mean and variance in class files, as official.
+        network_names: name layers ResNet_ResNet18=..., as the CIFAR programs do. False: ResNet=..., as those
+            of Tiny-ImageNet do. Has no effect on ImageNet's networks.
         license: of the condensed set, for its card.
         shard_bytes: approximate size of the largest file of images.
     """
@@ -72,11 +71,7 @@ class ExportOptions:
 
 
 def check_options(options: ExportOptions) -> None:
-    """Refuse options and parts of other formats, which would be ignored silently.
-
-    Raises:
-        ConfigError: an option or a part of another format, or a licence that is not an identifier.
-    """
+    """Refuse options and parts that the format would ignore, and a licence that is not an identifier."""
     for name, (formats, flag) in _MEANT_FOR.items():
         if getattr(options, name) != getattr(ExportOptions(), name) and options.format not in formats:
             raise ConfigError(

@@ -48,16 +48,8 @@ def labels_left_out(url: str, options: ExportOptions) -> str | None:
     """The option that leaves out a run's labels; None if none does, or if there are no labels."""
     if options.parts or "labels" not in options.possible_parts:
         return None
-    return (
-        _why_without_labels(url, options) if _has_results(open_store(url, writable=False), "labels") else None
-    )
-
-
-def told_of_labels(option: str) -> str:
-    """A sentence that says why labels are left out."""
-    return (
-        f"{option} leaves out the labels: they belong to all images of the set, exactly as they were labelled"
-    )
+    has_labels = _has_results(open_store(url, writable=False), "labels")
+    return _why_without_labels(url, options) if has_labels else None
 
 
 def _why_without_labels(url: str, options: ExportOptions) -> str | None:
@@ -82,11 +74,7 @@ def _has_results(source: Store, part: Part) -> bool:
 
 
 def refuse_no_results(url: str, part: Part) -> None:
-    """Refuse a complete stage without content, which no later stage needed.
-
-    Raises:
-        ArtifactError: the stage has no content, or is not complete.
-    """
+    """Refuse by an ArtifactError a stage that is not complete, or has no content because none was needed."""
     store, _, manifest = open_stage(url, None, STAGE_OF[part])
     if part == "labels":
         refuse_no_labels(store, manifest)
@@ -105,11 +93,7 @@ def refuse_no_results(url: str, part: Part) -> None:
 
 
 def records_of_epochs(url: str, manifest: Manifest, epochs: int | None) -> list[Record]:
-    """The units that hold the first `epochs` of labels, in order.
-
-    Raises:
-        ConfigError: fewer are stored.
-    """
+    """The units that hold the first `epochs` of labels, in order; a ConfigError if fewer are stored."""
     records = sorted(manifest.records, key=lambda record: record.meta["epochs"])
     stored = records[-1].meta["epochs"][1] + 1
     if epochs is not None and epochs > stored:

@@ -1,7 +1,7 @@
 """The folder that an export writes. It may hold nothing else, and an interrupted export resumes in it.
 
-From the first file to the last the folder holds a note of what is being written. The same command makes the
-same bytes, so a file of an earlier call is kept if it is equal, and replaced if not.
+Until the export is finished, a note in the folder says what is being written. The same command makes the same
+bytes: it keeps an equal file of an earlier call and replaces any other.
 """
 
 from __future__ import annotations
@@ -30,17 +30,14 @@ class ExportTarget:
         fingerprint: of everything that determines the files.
         parts: the subfolders; "" is the whole folder.
 
-    Attributes:
-        files: path -> bytes and sha256 of each file that was put.
-
     Raises:
         ConfigError: the folder holds something that this export did not write.
     """
 
     def __init__(self, store: Store, fingerprint: str, parts: Sequence[str] = ("",)) -> None:
-        self.store, self.files = store, dict[str, dict[str, Any]]()
+        self.store, self.files = store, dict[str, dict[str, Any]]()  # bytes and sha256 by path
         self._fingerprint = fingerprint
-        if fingerprint in (self._said(_NOTE), self._said(ABOUT)):
+        if fingerprint in [_stated(store, path).get("fingerprint") for path in (_NOTE, ABOUT)]:
             return
         for part in parts:
             if held := [path for path in store.list(part) if path != _NOTE]:
@@ -68,20 +65,12 @@ class ExportTarget:
             list(pool.map(lambda file: self.put(*file), files))
 
     def finish(self, about: dict[str, Any] | None = None) -> None:
-        """Mark the export as complete.
-
-        Args:
-            about: stored as edc_ray.json, with the files.
-        """
+        """Mark the export as complete; `about` becomes edc_ray.json, with the files."""
         if about is not None:
-            stated = about | {"fingerprint": self._fingerprint, "files": dict(sorted(self.files.items()))}
+            stated = about | {"fingerprint": self._fingerprint, "files": self.files}
             text = json.dumps(stated, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True)
             self.store.publish(ABOUT, f"{text}\n".encode(), replace=True)
         self.store.delete(_NOTE)
-
-    def _said(self, path: str) -> str | None:
-        """The fingerprint in a note, if there is one."""
-        return _stated(self.store, path).get("fingerprint")
 
 
 def export_problems(store: Store) -> list[Problem]:

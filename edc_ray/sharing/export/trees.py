@@ -5,23 +5,19 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterable
 
-from edc_ray.sharing.export.images import ImagesToExport, encoded_images, parts_of
+from edc_ray.sharing.export.images import ImagesToExport, encoded_images, images_of_files
 from edc_ray.sharing.export.options import ExportOptions
 from edc_ray.sharing.export.target import ExportTarget
 from edc_ray.sharing.formats.folders import CLASS_NAMES
 from edc_ray.sharing.formats.official_images import Slot, image_suffix, official_image_path
 
-IMAGE_TREE = "train"
-"""The folder of the class folders, for torchvision.datasets.ImageFolder."""
-
 
 def write_image_tree(source: ImagesToExport, target: ExportTarget, options: ExportOptions) -> None:
-    """train/00000/class00000_id00000.png. Leading zeros make the order of names that of labels."""
+    """train/00000/class00000_id00000.png. Leading zeros: the order of the names is that of the labels."""
     for images in encoded_images(source, options.image_format):
         target.put_all(
-            (f"{IMAGE_TREE}/{official_image_path(slot, 'rded', image_suffix(data))}", data)
+            (f"train/{official_image_path(slot, 'rded', image_suffix(data))}", data)
             for slot, data in images.items()
         )
     _put_class_names(source, target)
@@ -29,14 +25,8 @@ def write_image_tree(source: ImagesToExport, target: ExportTarget, options: Expo
 
 def write_tars(source: ImagesToExport, target: ExportTarget, options: ExportOptions) -> None:
     """data-000000.tar: for each image KEY.png (or jpg), KEY.cls with its label and KEY.json."""
-    ends = parts_of(len(source.hashes), source.stored_bytes, options.shard_bytes)
-    samples, done, number = dict[Slot, bytes](), 0, 0
-    for images in encoded_images(source, options.image_format):
-        for slot, data in images.items():
-            samples[slot] = data
-            if done + len(samples) == ends[number]:
-                target.put(f"data-{number:06d}.tar", _tar(samples, source.class_names))
-                done, number, samples = ends[number], number + 1, {}
+    for number, _, images in images_of_files(source, options):
+        target.put(f"data-{number:06d}.tar", _tar(images, source.class_names))
     _put_class_names(source, target)
 
 
@@ -46,22 +36,15 @@ def _put_class_names(source: ImagesToExport, target: ExportTarget) -> None:
 
 
 def _tar(samples: dict[Slot, bytes], class_names: list[str]) -> bytes:
+    """Samples without date and owner: the same images give the same bytes."""
     buffer = io.BytesIO()
     with tarfile.TarFile(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for (label, ipc_id), data in samples.items():
             about = {"label": label, "class_name": class_names[label], "ipc_id": ipc_id}
-            key = f"{label:05d}_{ipc_id:05d}"
-            _add(archive, [
-                (f"{key}.{image_suffix(data)}", data),
-                (f"{key}.cls", str(label).encode()),
-                (f"{key}.json", json.dumps(about, ensure_ascii=False).encode()),
-            ])  # fmt: skip
+            text = json.dumps(about, ensure_ascii=False).encode()
+            files = {image_suffix(data): data, "cls": str(label).encode(), "json": text}
+            for suffix, content in files.items():
+                member = tarfile.TarInfo(f"{label:05d}_{ipc_id:05d}.{suffix}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
-
-
-def _add(archive: tarfile.TarFile, members: Iterable[tuple[str, bytes]]) -> None:
-    """Add members without date and owner, so that the same images give the same bytes."""
-    for name, data in members:
-        member = tarfile.TarInfo(name)
-        member.size = len(data)
-        archive.addfile(member, io.BytesIO(data))

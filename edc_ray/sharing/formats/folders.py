@@ -9,9 +9,9 @@ data-000000.tar                        WebDataset: `image_tars`
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from threading import Lock
 
 import pyarrow as pa
@@ -36,23 +36,18 @@ _FETCH_AGAIN = "fetch or write it again"
 class PackedFolder(OfficialFolder):
     """Images in files that hold many. `files` are the images' names; `places` their file and position in it.
 
-    The last files are kept in memory, so images in the order of their classes are read once.
+    `unpack` gives the images of a file. It keeps the last files, so images in class order are read once.
     """
 
     places: tuple[tuple[str, int], ...] = ()
-    unpack: Callable[[Store, str], list[bytes]] = field(kw_only=True, compare=False, repr=False)
-    _kept: OrderedDict[str, list[bytes]] = field(default_factory=OrderedDict, compare=False, repr=False)
+    unpack: Callable[[str], list[bytes]] = field(kw_only=True, compare=False, repr=False)
     _lock: Lock = field(default_factory=Lock, compare=False, repr=False)
 
     def encoded(self, row: int) -> bytes:
         """The bytes of an image."""
         path, place = self.places[row]
-        with self._lock:
-            if path not in self._kept:
-                while len(self._kept) >= _FILES_KEPT:
-                    self._kept.popitem(last=False)
-                self._kept[path] = self.unpack(self.store, path)
-            return self._kept[path][place]
+        with self._lock:  # else threads would unpack the same file at once
+            return self.unpack(path)[place]
 
 
 def open_condensed_folder(url: str) -> OfficialFolder:
@@ -101,8 +96,9 @@ def _open_tables(store: Store, paths: Sequence[str]) -> OfficialFolder:
     slots, num_classes = numbered_slots(store, labels, ids)
     rows = tuple(f"{path} row {row}" for path, row in places)
     named = names if names is not None and len(names) == num_classes else None
+    unpack = lru_cache(_FILES_KEPT)(partial(_images, store))
     return PackedFolder(
-        store, rows, slots, num_classes, len(rows) // num_classes, named, places=tuple(places), unpack=_images
+        store, rows, slots, num_classes, len(rows) // num_classes, named, places=tuple(places), unpack=unpack
     )
 
 
@@ -128,9 +124,14 @@ def _open_tars(store: Store, paths: Sequence[str]) -> OfficialFolder:
     if not labels:
         raise DataError(f"no images in {store.url}", expected="KEY.png and KEY.cls in its tar files")
     slots, num_classes = numbered_slots(store, labels, ids)
+
+    @lru_cache(_FILES_KEPT)
+    def unpack(path: str) -> list[bytes]:
+        return [image.data for image in _tar(store, path)]
+
     return PackedFolder(
         store, tuple(files), slots, num_classes, len(files) // num_classes, _stated_names(store, num_classes),
-        places=tuple(places), unpack=lambda store, path: [image.data for image in _tar(store, path)],
+        places=tuple(places), unpack=unpack,
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ _FILE = re.compile(r"class(\d+)_id(\d+)\.\w+")
 _IMAGE = re.compile(r".*\.(?:jpe?g|png)", re.IGNORECASE)
 _DIGITS = {"official": 3, "rded": 5}
 _SUFFIX: dict[ImageFormat, str] = {"jpeg": "jpg", "png": "png"}
+_LAYOUT = "new000/class000_id000.jpg, or 00000/class00000_id00000.jpg"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class OfficialFolder:
 
     Attributes:
         store: opened at the folder.
-        files: relative paths, sorted, which is the order in which label files count images.
+        files: relative paths, sorted: label files count images in this order.
         slots: (class, ipc id) of each file.
         num_classes: K.
         ipc: images of each class.
@@ -96,17 +97,12 @@ def open_official_folder(store: Store) -> OfficialFolder:
     """List a folder of condensed images and check that it is a whole set.
 
     If the ids in the names of a class repeat (the candidates of EDC's initial images all end in id000), its
-    images are numbered in the order of their names.
-
-    Raises:
-        DataError: other folders or files, missing classes, or classes of different sizes.
+    images are numbered in the order of their names. Other or missing files: a DataError.
     """
-    files = [path for path in store.list() if _IMAGE.fullmatch(path) and not _is_hidden(path)]
+    images = [path for path in store.list() if _IMAGE.fullmatch(path)]
+    files = [path for path in images if not any(part.startswith(".") for part in path.split("/"))]
     if not files:
-        raise DataError(
-            f"no images in {store.url}",
-            expected="new000/class000_id000.jpg, or 00000/class00000_id00000.jpg",
-        )
+        raise DataError(f"no images in {store.url}", expected=_LAYOUT)
     labels = [_label_of(store, path) for path in files]
     ids = [_id_of(store, path, label) for path, label in zip(files, labels, strict=True)]
     slots, num_classes = numbered_slots(store, labels, ids)
@@ -125,22 +121,19 @@ def numbered_slots(
     for row, label in enumerate(labels):
         members[label].append(row)
     _refuse_ragged(store, members)
-    numbers: list[int] = [0] * len(labels)
-    renumbered = []
-    for label, rows in members.items():
-        found = [ids[row] for row in rows]
-        if sorted(n for n in found if n is not None) != list(range(len(rows))):
-            renumbered.append(label)
-            found = list(range(len(rows)))
-        for row, number in zip(rows, found, strict=True):
-            assert number is not None
-            numbers[row] = number
+    numbers, renumbered = dict[int, int](), 0
+    for rows in members.values():
+        known = [number for number in (ids[row] for row in rows) if number is not None]
+        if sorted(known) != list(range(len(rows))):
+            renumbered += 1
+            known = list(range(len(rows)))
+        numbers |= zip(rows, known, strict=True)
     if renumbered:
         _log.warning(
             "%s: the ids of the images of %d classes are not 0, 1, ...; numbering the images in the order "
-            "of their names", store.url, len(renumbered),
+            "of their names", store.url, renumbered,
         )  # fmt: skip
-    return tuple(zip(labels, numbers, strict=True)), len(members)
+    return tuple((label, numbers[row]) for row, label in enumerate(labels)), len(members)
 
 
 def official_image_path(slot: Slot, style: Style, suffix: str) -> str:
@@ -151,11 +144,11 @@ def official_image_path(slot: Slot, style: Style, suffix: str) -> str:
     return f"{folder}/class{label:0{digits}d}_id{ipc_id:0{digits}d}.{suffix}"
 
 
-def reencoded(data: bytes, format: ImageFormat | None, quality: int = 75) -> bytes:
+def reencoded(data: bytes, format: ImageFormat | None) -> bytes:
     """An encoded image in a format. Its bytes do not change if it has this format, or the format is None."""
     if format is None or format == _format_of(data):
         return data
-    return encode_image(decode_image(data), format, quality)
+    return encode_image(decode_image(data), format)
 
 
 def image_suffix(data: bytes) -> str:
@@ -174,7 +167,7 @@ def _label_of(store: Store, path: str) -> int:
         raise DataError(
             f"{store.url} is not a folder of condensed images",
             found=path,
-            expected="new000/class000_id000.jpg, or 00000/class00000_id00000.jpg",
+            expected=_LAYOUT,
             next="give real images to dataset.train, which reads them without import",
         )
     return int(match[1])
@@ -195,7 +188,7 @@ def _id_of(store: Store, path: str, label: int) -> int | None:
 
 def _refuse_ragged(store: Store, members: Mapping[int, Sequence[int]]) -> None:
     most = sum(map(len, members.values()))
-    if min(members) < 0 or max(members) > most:  # anyone may have written it, so do not count up to it
+    if min(members) < 0 or max(members) > most:  # anyone may have written it: do not count up to it
         raise DataError(
             f"{store.url}: an image has an impossible class",
             found=f"class {min(members) if min(members) < 0 else max(members)}",
@@ -216,10 +209,6 @@ def _refuse_ragged(store: Store, members: Mapping[int, Sequence[int]]) -> None:
             found=f"class {label} has {short[label]} ({len(short)} such classes)",
             expected=f"{usual}, like the others",
         )
-
-
-def _is_hidden(path: str) -> bool:
-    return any(part.startswith(".") for part in path.split("/"))
 
 
 def _size(image: np.ndarray) -> str:

@@ -1,8 +1,8 @@
 """Soft labels in the official programs' files: `epoch_<e>/batch_<b>.tar`, lists saved by torch.
 
 B images of a batch, K classes. A list holds coordinates of the crops, flips, partners, lam, box, logits,
-places of the images among all files and, for ImageNet, indices of shuffled patches. It is a pickle, which is
-read only as data, with an allow-list of types.
+places of the images among all files and, for ImageNet, indices of shuffled patches. It is a pickle that is
+read as data only, with an allow-list of types.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from edc_ray.core.views.official_views import coordinates_from_views, views_from
 from edc_ray.core.views.views import EpochViews, Mix
 from edc_ray.data.condensed.label_rows import crops_of_rows, rows_of_views
 from edc_ray.errors import ArtifactError, DataError
-
-Slot = tuple[int, int]
+from edc_ray.sharing.formats.official_images import Slot
 
 _ITEMS = {"imagenet": 8, "small": 7}  # ImageNet's programs also save the indices of shuffled patches
 _NEXT = "give labels of these images, at their size"
 
+_BATCH = re.compile(r"epoch_(0|[1-9]\d*)/batch_(0|[1-9]\d*)\.tar", re.ASCII)
 # Besides tensors and plain Python values, official files hold numpy's integers and floats. The function that
-# makes a scalar has had two names. A file uses the one of the numpy that wrote it.
+# makes a scalar has two names, depending on the version of numpy that wrote the file.
 _SCALAR: Any = np.int64(0).__reduce__()[0]
 _ALLOWED: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
@@ -85,7 +85,7 @@ def batch_from_bytes(data: bytes, *, url: str = "a label file") -> OfficialBatch
             expected="a list of tensors and numbers; nothing else is unpickled",
         ) from error
     if not isinstance(items, list) or len(items) not in _ITEMS.values():
-        found = f"{type(items).__name__} of {len(items)}" if isinstance(items, list) else type(items).__name__
+        found = f"list of {len(items)}" if isinstance(items, list) else type(items).__name__
         raise ArtifactError(f"{url} is not an official label file", found=found, expected="a list of 7 or 8")
     coordinates, flip, partner, lam, box, logits, index, *patches = items
     _check_layout(url, coordinates, flip, partner, lam, box, logits, index)
@@ -101,12 +101,7 @@ def batch_from_bytes(data: bytes, *, url: str = "a label file") -> OfficialBatch
 
 
 def batch_to_bytes(batch: OfficialBatch, *, layout: str = "imagenet") -> bytes:
-    """Write one file as the official relabelling does.
-
-    Args:
-        batch: its content.
-        layout: "imagenet" for eight items, "small" (CIFAR and Tiny-ImageNet) for seven.
-    """
+    """Write one file as the official relabelling does; layout "small" is that of CIFAR and Tiny-ImageNet."""
     items: list[Any] = [
         batch.coordinates,
         batch.flip,
@@ -135,21 +130,25 @@ def rows_of_epoch(
 
     Args:
         batches: of the epoch, in order.
-        slots: (class, ipc id) of each image, in the order in which the files count them.
+        slots: of each image, in the order in which the files count them.
         num_classes: K.
         image_size: side of the images.
         epoch: its number.
-        url: name of the epoch in errors.
+        url: its name in errors.
 
     Raises:
         DataError: the labels belong to other images, or to images of another size.
     """
-    seen = torch.cat([batch.index for batch in batches])
-    _check_images(seen, len(slots), url)
-    parts = [
-        _rows_of_batch(batch, number, slots, num_classes, image_size, epoch, url)
-        for number, batch in enumerate(batches)
-    ]
+    _check_images(torch.cat([batch.index for batch in batches]), len(slots), url)
+    labels, ipc_ids = np.array(slots).T
+    parts = []
+    for number, batch in enumerate(batches):
+        if batch.logits.shape[1] != num_classes:
+            found = f"{batch.logits.shape[1]} classes"
+            raise _other_labels(url, "labels of another dataset", found, str(num_classes))
+        views = _views_of_batch(batch, number, image_size, url)
+        logits = Fp16Codec().encode(batch.logits.float().numpy()).columns["logits"]
+        parts.append(rows_of_views(epoch, views, labels, ipc_ids, logits))
     return LabelRows.concatenate(parts)
 
 
@@ -162,7 +161,7 @@ def batches_of_epoch(
         rows: of the epoch, in its order.
         place: of each image among all files of its folder, sorted.
         image_size: side of the images.
-        batch_size: of the official student; None: the size of the mixing groups.
+        batch_size: of the official student. None: the size of the mixing groups.
 
     Raises:
         ArtifactError: the mixing groups are not batches of one size, or the files cannot express the views.
@@ -176,7 +175,7 @@ def batches_of_epoch(
         raise ArtifactError(
             "the official student mixes whole batches, but these labels are mixed in other groups",
             found=f"mixing groups of {', '.join(map(str, np.unique(sizes)))} views",
-            expected=f"batches of {wanted}, of which only the last may be shorter",
+            expected=f"batches of {wanted}; only the last may be shorter",
             next=f"export with the size of the groups, or relabel with relabel.mix_group={wanted}",
         )
     return [
@@ -186,7 +185,7 @@ def batches_of_epoch(
 
 
 def _refuse_unsayable(rows: LabelRows) -> None:
-    """Refuse views with changes that a file cannot express, which an official student would not repeat."""
+    """Refuse views with changes that a file cannot hold: an official student would not repeat them."""
     for field, columns, neutral in (
         ("relabel.patch_shuffle", rows.band_rows, "1"),
         ("relabel.rand_augment", rows.change_operation, "false"),
@@ -201,26 +200,21 @@ def _refuse_unsayable(rows: LabelRows) -> None:
 
 
 def list_batches(store: Store) -> list[list[str]]:
-    """Paths of the batches of every epoch, in order.
-
-    Raises:
-        DataError: the folder holds other files, or an epoch or a batch is missing.
-    """
+    """Paths of the batches of every epoch, in order; a DataError for other or missing files."""
     numbers: dict[tuple[int, int], str] = {}
     for path in store.list():
-        epoch, batch = _numbers_of(path)
-        if epoch is None or batch is None:
+        form = _BATCH.fullmatch(path)
+        if form is None:
             raise DataError(
                 f"{store.url} holds other files than labels",
                 found=path,
                 expected="epoch_0/batch_0.tar and so on",
                 next="remove it: the official student counts everything in the folder as epochs",
             )
-        numbers[epoch, batch] = path
-    epochs = 1 + max((epoch for epoch, _ in numbers), default=-1)
-    batches = 1 + max((batch for _, batch in numbers), default=-1)
+        numbers[int(form[1]), int(form[2])] = path
     if not numbers:
         raise DataError(f"no labels in {store.url}", expected="epoch_0/batch_0.tar and so on")
+    epochs, batches = (1 + max(counted) for counted in zip(*numbers, strict=True))
     # Counted, not listed: a file's name may have any number.
     if lacking := epochs * batches - len(numbers):
         places = ((epoch, batch) for epoch in range(epochs) for batch in range(batches))
@@ -231,11 +225,6 @@ def list_batches(store: Store) -> list[list[str]]:
             expected=f"{batches} batches in each of {epochs} epochs",
         )
     return [[numbers[epoch, batch] for batch in range(batches)] for epoch in range(epochs)]
-
-
-def _numbers_of(path: str) -> tuple[int | None, int | None]:
-    form = re.fullmatch(r"epoch_(0|[1-9]\d*)/batch_(0|[1-9]\d*)\.tar", path, re.ASCII)
-    return (int(form[1]), int(form[2])) if form else (None, None)
 
 
 def _strangers(data: bytes) -> str:
@@ -281,8 +270,7 @@ def _is_tensor(item: Any, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
 
 
 def _is_plain(item: Any) -> bool:
-    """Whether a tensor stores every number. torch also saves sparse tensors, views that repeat a number, and
-    tensors without numbers."""
+    """Whether a tensor stores every number. Sparse tensors do not, nor those that repeat or lack numbers."""
     is_dense = type(item) is Tensor and item.layout is torch.strided and item.device.type == "cpu"
     if not is_dense or item.requires_grad or item.is_quantized:
         return False
@@ -294,7 +282,7 @@ def _kind(item: Any) -> str:
 
 
 def _refuse_inflated(data: bytes) -> None:
-    """Refuse an archive whose members grow when they are read: torch stores its tensors uncompressed."""
+    """Refuse an archive whose members grow when they are read. torch does not compress its tensors."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -304,56 +292,35 @@ def _refuse_inflated(data: bytes) -> None:
 
 
 def _check_images(index: Tensor, num_images: int, url: str) -> None:
+    problem = "labels of another image set"
     if len(index) and not 0 <= int(index.min()) <= int(index.max()) < num_images:
-        raise DataError(
-            f"{url}: labels of another image set",
-            found=f"dataset index {int(index.max() if index.min() >= 0 else index.min())}",
-            expected=f"0 to {num_images - 1}, for {num_images} images",
-            next=_NEXT,
-        )
+        found = f"dataset index {int(index.max() if index.min() >= 0 else index.min())}"
+        raise _other_labels(url, problem, found, f"0 to {num_images - 1}, for {num_images} images")
     counts = torch.bincount(index, minlength=num_images)
     if bool((counts != 1).any()):
         image = int(torch.nonzero(counts != 1)[0])
-        raise DataError(
-            f"{url}: labels of another image set",
-            found=f"{len(index)} labels of {num_images} images, {int(counts[image])} of image {image}",
-            expected="one label of each image in each epoch",
-            next=_NEXT,
-        )
+        found = f"{len(index)} labels of {num_images} images, {int(counts[image])} of image {image}"
+        raise _other_labels(url, problem, found, "one label of each image in each epoch")
 
 
-def _rows_of_batch(
-    batch: OfficialBatch,
-    number: int,
-    slots: Sequence[Slot],
-    num_classes: int,
-    image_size: int,
-    epoch: int,
-    url: str,
-) -> LabelRows:
-    if batch.logits.shape[1] != num_classes:
-        raise DataError(
-            f"{url}: labels of another dataset",
-            found=f"{batch.logits.shape[1]} classes",
-            expected=f"{num_classes}",
-            next=_NEXT,
-        )
+def _other_labels(url: str, problem: str, found: Any, expected: str | None = None) -> DataError:
+    return DataError(f"{url}: {problem}", found=found, expected=expected, next=_NEXT)
+
+
+def _views_of_batch(batch: OfficialBatch, number: int, image_size: int, url: str) -> EpochViews:
     crops, size = _crops(batch, image_size, url), len(batch.index)
     mix: Mix = "none" if batch.partner is None else "mixup" if batch.box is None else "cutmix"
     partner = np.arange(size) if batch.partner is None else batch.partner.numpy()
     row0, column0, row1, column1 = batch.box or (0, 0, 0, 0)
     if not (0 <= row0 <= row1 <= image_size and 0 <= column0 <= column1 <= image_size):
-        raise DataError(f"{url}: a mixing box lies outside the images", found=batch.box, next=_NEXT)
+        raise _other_labels(url, "a mixing box lies outside the images", batch.box)
     if size and not 0 <= int(partner.min()) <= int(partner.max()) < size:
-        raise DataError(f"{url}: a partner lies outside its batch", found=int(partner.max()), next=_NEXT)
-    views = EpochViews(
+        raise _other_labels(url, "a partner lies outside its batch", int(partner.max()))
+    return EpochViews(
         image=batch.index.numpy(), crops=crops, mix=mix, group=np.full(size, number), partner=partner,
         box=np.tile(np.array([row0, row1, column0, column1]), (size, 1)),
         lam=np.full(size, 1.0 if batch.lam is None else batch.lam),
     )  # fmt: skip
-    labels, ipc_ids = np.array(slots).T
-    logits = Fp16Codec().encode(batch.logits.float().numpy()).columns["logits"]
-    return rows_of_views(epoch, views, labels, ipc_ids, logits)
 
 
 def _crops(batch: OfficialBatch, image_size: int, url: str) -> AugmentParams:
@@ -363,12 +330,9 @@ def _crops(batch: OfficialBatch, image_size: int, url: str) -> AugmentParams:
     away = (batch.coordinates.double() * image_size - boxes).abs().max().item() if len(boxes) else 0.0
     inside = (boxes[:, :2] >= 0) & (boxes[:, 2:] > 0) & (boxes[:, :2] + boxes[:, 2:] <= image_size)
     if away > 0.01 or not bool(inside.all()):
-        raise DataError(
-            f"{url}: labels of another image size",
-            found=f"a crop {away:.2f} pixels off the grid" if away > 0.01 else "a crop outside the image",
-            expected=f"crops of images of {image_size}x{image_size}",
-            next=_NEXT,
-        )
+        found = f"a crop {away:.2f} pixels off the grid" if away > 0.01 else "a crop outside the image"
+        expected = f"crops of images of {image_size}x{image_size}"
+        raise _other_labels(url, "labels of another image size", found, expected)
     return views
 
 
@@ -376,8 +340,7 @@ def _batch_of_rows(rows: LabelRows, place: Mapping[Slot, int], image_size: int) 
     own = list(zip(rows.label.tolist(), rows.ipc_id.tolist(), strict=True))
     where = {slot: position for position, slot in enumerate(own)}
     partners = zip(rows.partner_label.tolist(), rows.partner_ipc_id.tolist(), strict=True)
-    mix = str(rows.mix[0])
-    crops = crops_of_rows(rows)
+    mix, crops = str(rows.mix[0]), crops_of_rows(rows)
     box = (rows.box_row0[0], rows.box_col0[0], rows.box_row1[0], rows.box_col1[0])
     return OfficialBatch(
         coordinates=coordinates_from_views(crops, (image_size, image_size)),

@@ -101,8 +101,10 @@ def _members(data: bytes, url: str) -> Iterator[_Member]:
 
 def _image(key: str, parts: Mapping[str, _Member], url: str) -> TarImage:
     images = [parts[kind] for kind in _IMAGES if kind in parts]
-    told, about = _class_of(_text(parts, "cls")), _about(_text(parts, "json") or b"{}")
-    said = [label for label in (told, about.get("label")) if label is not None]
+    texts = {kind: parts[kind].content or b"" for kind in _TEXTS if kind in parts}
+    label, about = texts.get("cls", b""), _about(texts.get("json", b""))
+    told = int(label) if _LABEL.fullmatch(label) else None
+    said = [number for number in (told, about.get("label")) if number is not None]
     if len(images) != 1 or not said or len(set(said)) > 1:
         found = f"{' and '.join(sorted(parts))}; class {' and '.join(map(str, said)) or 'not told'}"
         long = [part.name for part in parts.values() if part.content is None]
@@ -115,15 +117,6 @@ def _image(key: str, parts: Mapping[str, _Member], url: str) -> TarImage:
     image = images[0]
     assert image.content is not None
     return TarImage(image.name, image.content, said[0], about.get("ipc_id"))
-
-
-def _text(parts: Mapping[str, _Member], kind: str) -> bytes | None:
-    """The text, unless it is missing or too long."""
-    return parts[kind].content if kind in parts else None
-
-
-def _class_of(text: bytes | None) -> int | None:
-    return int(text) if text is not None and _LABEL.fullmatch(text) else None
 
 
 def _about(text: bytes) -> dict[str, int]:

@@ -1,13 +1,13 @@
 """evaluate: train students on the condensed set and on its control rows, judge them on real images.
 
-One unit is one student: a row, a network and a seed. Every row has the same number of images per
-epoch, of epochs and of optimiser steps, the same recipe and the same observers' labels; only the
-images differ (and random_hard has hard labels).
+One unit is one student: a row, a network and a seed. Rows differ in their images only (and random_hard in its
+labels): they have the same images per epoch, epochs, optimiser steps, recipe and labelling observers.
 """
 
 from __future__ import annotations
 
 from contextlib import nullcontext
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,7 @@ from edc_ray.core.students.student_loss import NEEDS_EMA_LOGITS, STUDENT_LOSSES
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
 from edc_ray.errors import ConfigError
-from edc_ray.models.construction import unknown_network
-from edc_ray.models.observers import network_to_bytes
-from edc_ray.models.registry import build_network, check_network, network_names
+from edc_ray.models.registry import build_network, check_network, network_names, unknown_network
 from edc_ray.stages.evaluate.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, row_digest, row_of
 from edc_ray.stages.init import stage as init
 from edc_ray.stages.recover import stage as recover
@@ -45,6 +43,7 @@ from edc_ray.stages.units.training import (
     judge,
     make_optimizer,
     mean_over_group,
+    network_shard,
     set_rate,
     wrapped_for_group,
 )
@@ -53,49 +52,33 @@ FULL_LIMIT = 200_000  # real images up to which evaluate.full=auto trains the ro
 
 
 def plan(context: StageContext) -> list[WorkUnit]:
-    """All rows, students and seeds."""
-    section = context.config.evaluate
-    return [
-        WorkUnit(
-            "evaluate",
-            f"{row}_{network_key(student)}_seed-{seed:03d}",
-            f"row {row}, student {student}, seed {seed}",
-            _work_of(section, row, student, seed),
-        )
-        for row in section.rows
-        if row != "full" or trains_full(context)
-        for student in section.students
-        for seed in range(section.seeds)
-    ]
-
-
-def _work_of(section: EvaluateConfig, row: str, student: str, seed: int) -> dict[str, Any]:
-    """A unit, and so its fingerprint, has what its row or student does differently from the recipe."""
-    work: dict[str, Any] = {"row": row, "student": student, "seed": seed}
-    if row in HARD_ROWS:
-        work["mix"] = "none"
-    if student in section.learning_rates:
-        work["learning_rate"] = section.learning_rates[student]
-    return work
+    section, units = context.config.evaluate, []
+    rows = [row for row in section.rows if row != "full" or trains_full(context)]
+    for row, student, seed in product(rows, section.students, range(section.seeds)):
+        # A unit, and so its fingerprint, has what its row or student changes of the recipe.
+        work: dict[str, Any] = {"row": row, "student": student, "seed": seed}
+        if row in HARD_ROWS:
+            work["mix"] = "none"
+        if student in section.learning_rates:
+            work["learning_rate"] = section.learning_rates[student]
+        key = f"{row}_{network_key(student)}_seed-{seed:03d}"
+        units.append(WorkUnit("evaluate", key, f"row {row}, student {student}, seed {seed}", work))
+    return units
 
 
 def trains_full(context: StageContext) -> bool:
-    """Whether the row `full` is trained here rather than cited or left out."""
+    """Whether the row `full` is trained, not cited or left out."""
     full = context.config.evaluate.full
     return full == "train" or (full == "auto" and len(context.data.train) <= FULL_LIMIT)
 
 
 def check(config: RunConfig, data: OpenedDataset, store: Store) -> None:
-    """See `Stage.check`: the students exist and can take the images."""
-    for name in config.evaluate.students:
+    """See `Stage.check`: students exist and take the images; learning rates have no misspelt student."""
+    students, rates = config.evaluate.students, config.evaluate.learning_rates
+    for name in students:
         check_network(name, **data.train.network_shape)
-    _check_rates(config.evaluate)
-
-
-def _check_rates(evaluate: EvaluateConfig) -> None:
-    """Refuse a learning rate of an unknown student: its name is misspelt."""
-    known = list(dict.fromkeys((*network_names(), *evaluate.students)))
-    for name in evaluate.learning_rates:
+    known = list(dict.fromkeys((*network_names(), *students)))
+    for name in rates:
         if name not in known:
             error = unknown_network(name, known, "a plain name, or one of evaluate.students")
             summary = f"evaluate.learning_rates: {error.summary}"
@@ -108,7 +91,7 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
 
 
 def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
-    """Trains one student and judges it, with averaged parameters where ema_decay is not 0."""
+    """Trains one student and judges it, with averaged parameters unless ema_decay is 0."""
     section, train, seed = context.config.evaluate, context.data.train, context.config.seed
     row_name, student, student_seed = unit.work["row"], unit.work["student"], unit.work["seed"]
     # The same initial weights for all rows of a seed: the rows then differ by their images alone.
@@ -125,11 +108,11 @@ def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
     losses = _train(context, section, network, ema, row, student_seed, unit.title)
     shards, meta = {}, {}
     if section.save_students:
-        shards[student_name(unit.key, "live")] = _stored(context, student, network)
+        shards[student_name(unit.key, "live")] = network_shard(network, student, context)
     with ema.swapped() if ema is not None else nullcontext():
         judgement = judge(network, context.data.val, context, section.val_batch_size)
         if section.save_students and ema is not None:
-            shards[student_name(unit.key, "averaged")] = _stored(context, student, network)
+            shards[student_name(unit.key, "averaged")] = network_shard(network, student, context)
     if section.save_students:
         meta["students"] = {"weights": sorted(shards), "judged": list(shards)[-1]}
     result = {
@@ -139,24 +122,13 @@ def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
     }  # fmt: skip
     if "learning_rate" in unit.work:
         result["learning_rate"] = rate
+    metadata = {"per_class": judgement.per_class}
     table = build_results_table(
-        [result],
-        train.class_names,
-        dataset=context.config.dataset.name,
-        metadata={"per_class": judgement.per_class},
+        [result], train.class_names, dataset=context.config.dataset.name, metadata=metadata
     )
     shards = {table_name(unit.key): (table_to_bytes(table), 1)} | shards
     facts = {"result": result, "curves": {"loss": losses}, "kernels": context.kernels_name()}
     return UnitOutput(shards, meta | facts)
-
-
-def _stored(context: StageContext, student: str, network: nn.Module) -> tuple[bytes, int]:
-    """A student's state dict under its library's own keys."""
-    train = context.data.train
-    size, names = train.image_size, train.class_names
-    return network_to_bytes(
-        network, name=student, image_size=size, channels=train.channels, class_names=names
-    ), 1
 
 
 def _train(
@@ -170,10 +142,8 @@ def _train(
 ) -> list[float]:
     epochs = context.config.training_epochs
     trained = wrapped_for_group(network, context)
-    optimizer, steps = (
-        make_optimizer(trained, section),
-        TrainingSteps(trained, context.numerics(), context.device),
-    )
+    optimizer = make_optimizer(trained, section)
+    steps = TrainingSteps(trained, context.numerics(), context.device)
     losses: list[float] = []
     for number, epoch in enumerate(epochs_of(row, epochs)):
         trained.train()
@@ -197,11 +167,11 @@ def _train(
 
 
 def _order_of(context: StageContext, student_seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of an epoch's views. Mixing groups keep the order in which they are stored.
+    """The order of an epoch's views; with evaluate.order=groups the stored one.
 
     Deviations:
         the official programs show the stored batches one after the other; by default ours mixes the groups,
-        so that which images share a step differs between students and is free of the labels' batches.
+        so that the images of a step differ between students and do not depend on the labels' batches.
     """
     if context.config.evaluate.order == "groups":
         return np.arange(count)
@@ -211,20 +181,19 @@ def _order_of(context: StageContext, student_seed: int, epoch: int, count: int) 
 def steps_of(order: np.ndarray, context: StageContext) -> list[list[tuple[np.ndarray, float]]]:
     """An epoch's optimiser steps: the batches of each, with the weight of a batch's loss in its step.
 
-    Batches of a step weigh as many images as they have. With drop_remainder each weighs 1 / accumulation, as
-    in the official code, where the last step of an epoch, of fewer batches, is so much weaker.
+    A batch weighs as its share of the step's images. With drop_remainder it weighs 1 / accumulation, as in
+    the official code, where the last step of an epoch is weaker if it has fewer batches.
     """
     section = context.config.evaluate
     batches = list(batches_of(order, section.batch_size, context, drop_remainder=section.drop_remainder))
     steps = []
     for first, end in blocks(len(batches), section.accumulation):
-        images = sum(len(rows) for rows in batches[first:end])
-        steps.append(
-            [
-                (rows, 1 / section.accumulation if section.drop_remainder else len(rows) / images)
-                for rows in batches[first:end]
-            ]
-        )
+        step = batches[first:end]
+        images = sum(map(len, step))
+        shares = [len(rows) / images for rows in step]
+        if section.drop_remainder:
+            shares = [1 / section.accumulation] * len(step)
+        steps.append(list(zip(step, shares, strict=True)))
     return steps
 
 
@@ -243,6 +212,7 @@ def _loss(
     name = "ce" if hard else section.loss
     ema_logits = None
     if name in NEEDS_EMA_LOGITS and ema is not None:
+        # Before the student's own forward: its backward needs the weights that the averages replace here.
         ema_logits = _ema_logits(context, network, ema, views)
     return STUDENT_LOSSES[name](
         steps.forward(views),
@@ -264,7 +234,7 @@ def _ema_logits(context: StageContext, network: nn.Module, ema: EmaParameters, v
 
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
-    """All results, and the cited figure of `full` where it was not trained."""
+    """All results, and the cited figure of `full` if it was not trained."""
     section = context.config.evaluate
     meta: dict[str, Any] = {"results": [record.meta["result"] for record in records]}
     if "full" in section.rows and not trains_full(context) and section.full_accuracy is not None:

@@ -51,7 +51,7 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
 
 
 def content(context: StageContext, unit: WorkUnit, inputs: Any) -> Any:
-    """What the images of a block depend on. None if observers score them: scores cover all classes."""
+    """What the images of a block depend on; None if observers score them: scores cover all classes."""
     section, dataset = context.config.init, context.config.dataset
     if section.source is not None:
         own = inputs
@@ -65,20 +65,17 @@ def content(context: StageContext, unit: WorkUnit, inputs: Any) -> Any:
 
 
 def make_images(context: StageContext, unit: WorkUnit) -> UnitOutput:
-    """Initial images of one block."""
-    slots, source = _slots_of(unit), context.config.init.source
-    if source is not None:
-        images = stored_images(source, slots, context.data.train.class_names)
-        return images_output(context, unit.key, images, slots, {})
-    ipc_ids = range(*unit.work["ipc"])
-    images = np.concatenate(
-        [_images_of_class(context, label, ipc_ids) for label in range(*unit.work["classes"])]
-    )
-    if context.config.init.kind != "mosaic":
-        return images_output(context, unit.key, images, slots, {})
+    slots, section, dataset = _slots_of(unit), context.config.init, context.config.dataset
+    if section.source is not None:
+        images = stored_images(section.source, slots, context.data.train.class_names)
+        return images_output(dataset, unit.key, images, slots, {})
+    ipc_ids, labels = range(*unit.work["ipc"]), range(*unit.work["classes"])
+    images = np.concatenate([_images_of_class(context, label, ipc_ids) for label in labels])
+    if section.kind != "mosaic":
+        return images_output(dataset, unit.key, images, slots, {})
     # Which crops are best may depend on the last bits of their scores.
     facts = {"kernels": context.kernels_name(compiled=False)}
-    return images_output(context, unit.key, images, slots, facts, section=context.config.init)
+    return images_output(dataset, unit.key, images, slots, facts, section=section)
 
 
 def _slots_of(unit: WorkUnit) -> list[Slot]:
@@ -96,7 +93,7 @@ def _images_of_class(context: StageContext, label: int, ipc_ids: range) -> np.nd
         chosen = real_choice(context, label)[wanted]
         return _mirrored(context, context.data.train.fetch(chosen), label, ipc_ids)
     noise = noise_images(context, [(label, ipc_id) for ipc_id in ipc_ids])
-    # Only the picture is clipped to black and white; recover starts from the noise itself.
+    # Only this picture is clipped to black and white: recover starts from the noise itself.
     return to_uint8(denormalise(noise, *mean_and_std(context)), "round").cpu().numpy()
 
 
@@ -104,11 +101,9 @@ def _mirrored(context: StageContext, images: np.ndarray, label: int, ipc_ids: ra
     """The images, half of them mirrored if `init.mirror` and `dataset.flip` are set."""
     if not (context.config.init.mirror and context.config.dataset.flip):
         return images
-    chances = [
-        float(draws(context.config.seed, "init", "mirror", label, ipc_id).uniform()) for ipc_id in ipc_ids
-    ]
-    turned = np.array([chance < 0.5 for chance in chances])[:, None, None, None]
-    return np.where(turned, images[..., ::-1], images)
+    streams = (draws(context.config.seed, "init", "mirror", label, ipc_id) for ipc_id in ipc_ids)
+    turned = np.array([float(stream.uniform()) < 0.5 for stream in streams])
+    return np.where(turned[:, None, None, None], images[..., ::-1], images)
 
 
 def _with_replacement(context: StageContext, label: int, pool_size: int) -> np.ndarray:
@@ -129,10 +124,9 @@ def real_choice(context: StageContext, label: int) -> np.ndarray:
 def noise_images(context: StageContext, slots: list[Slot]) -> Tensor:
     """Standard normal noise in normalised pixels, each slot with its own draws: float32 [N, C, S, S]."""
     size, channels = context.data.train.image_size, context.data.train.channels
-    drawn = [
-        draws(context.config.seed, "init", "noise", *slot).normal(channels, size, size) for slot in slots
-    ]
-    return torch.from_numpy(np.stack(drawn).astype(np.float32)).to(context.device)
+    streams = (draws(context.config.seed, "init", "noise", *slot) for slot in slots)
+    drawn = np.stack([stream.normal(channels, size, size) for stream in streams])
+    return torch.from_numpy(drawn.astype(np.float32)).to(context.device)
 
 
 def check(config: RunConfig, data: OpenedDataset, store: Store) -> None:

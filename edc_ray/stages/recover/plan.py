@@ -1,16 +1,17 @@
-"""The units of recover: which images are optimised in one batch, and in which order."""
+"""The units of recover: the images of each batch, their order, and the settings of each unit."""
 
 from __future__ import annotations
 
 from edc_ray.artifacts.storage.layout import block_key
+from edc_ray.config.run import RunConfig
 from edc_ray.core.recover.official_order import left_out, official_rank_batches, official_slots
+from edc_ray.core.recover.settings import RecoverSettings
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import Slot
 from edc_ray.stages.units.plan import WorkUnit, blocks, span
 
 
 def plan(context: StageContext) -> list[WorkUnit]:
-    """Units of the order that recover.order names."""
     orders = {"blocks": _block_units, "ipc_major": _ipc_major_units, "official": _official_units}
     return orders[context.config.recover.order](context)
 
@@ -45,29 +46,36 @@ def _official_units(context: StageContext) -> list[WorkUnit]:
     """The official batches, a chain for each virtual rank.
 
     Deviations:
-        where the batch does not divide by the ranks, the official program never makes the rest; here it
-        is a chain of its own, so that the others stay as they are.
+        if the batch does not divide by the ranks, the official program never makes the rest. Here the rest is
+        a chain of its own, so that the others stay as they are.
     """
     section = context.config.recover
     slots = official_slots(len(context.data.train.class_names), context.config.ipc)
     cut = (slots, section.batch_size, section.virtual_ranks)
     chains = [*official_rank_batches(*cut), left_out(*cut)]
     return [
-        WorkUnit("recover", rank_key(rank), f"virtual rank {rank}", {"batches": _plain(batches)})
+        WorkUnit("recover", rank_key(rank), f"virtual rank {rank}", {"batches": batches})
         for rank, batches in enumerate(chains)
         if batches
     ]
 
 
 def rank_key(rank: int) -> str:
-    """The key of a virtual rank's unit in the official order."""
     return f"rank-{rank:03d}"
-
-
-def _plain(batches: list[list[Slot]]) -> list[list[list[int]]]:
-    return [[list(slot) for slot in batch] for batch in batches]
 
 
 def batches_of(unit: WorkUnit) -> list[list[Slot]]:
     """A unit's batches of (label, ipc id), in the order in which they are made."""
     return [[(label, ipc_id) for label, ipc_id in batch] for batch in unit.work["batches"]]
+
+
+def settings_of_unit(config: RunConfig, unit: WorkUnit) -> RecoverSettings:
+    """The loop's settings in a unit. In the official order only rank 0 verifies as it goes."""
+    section = config.recover
+    verifies = section.order != "official" or unit.key == rank_key(0)
+    return section.model_copy(
+        update={
+            "mirror": section.mirror and config.dataset.flip,
+            "verify_every": section.verify_every if verifies else 0,
+        }
+    )

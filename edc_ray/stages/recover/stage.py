@@ -1,14 +1,14 @@
 """recover: optimise pixels until the observers recognise them and see real statistics in them.
 
-One unit is a block of classes times a block of ipc ids (orders "blocks" and "ipc_major"), or all
-sub-batches of one virtual rank (order "official"). Units exchange nothing, so where they run cannot
-change them.
+One unit is a block of classes times a block of ipc ids (orders "blocks" and "ipc_major"), or all sub-batches
+of one virtual rank (order "official"). Units exchange nothing, so a result does not depend on where they run.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from edc_ray.artifacts.proof.records import Record
+from edc_ray.artifacts.storage.layout import network_key, table_name
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import RunConfig
 from edc_ray.core.layers.accumulator import LayerKind
@@ -26,7 +27,8 @@ from edc_ray.core.pixels import denormalise, to_uint8
 from edc_ray.core.recover.captured import why_not_captured
 from edc_ray.core.recover.local_targets import local_class_targets
 from edc_ray.core.recover.loop import recover_images
-from edc_ray.core.recover.state import LoopState, Observer
+from edc_ray.core.recover.matching import LayerTarget
+from edc_ray.core.recover.state import IterationReport, LoopState, Observer
 from edc_ray.core.seeding import Draws, draws
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
@@ -36,17 +38,17 @@ from edc_ray.kernels.cuda.availability import captured_recover_for
 from edc_ray.models.registry import check_network
 from edc_ray.stages.init import stage as init
 from edc_ray.stages.init.stage import noise_images
-from edc_ray.stages.recover.curves import matching_facts
-from edc_ray.stages.recover.plan import batches_of, plan
-from edc_ray.stages.recover.settings import settings_of_unit
-from edc_ray.stages.recover.targets import load_targets
+from edc_ray.stages.recover.plan import batches_of, plan, settings_of_unit
 from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.statistics import stage as statistics
+from edc_ray.stages.statistics.source import FOLDER, read_rows
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.image_shards import Slot, images_output, read_stage_images, slot_hashes
+from edc_ray.stages.units.image_shards import Slot, images_at, images_output, read_stage_images, slot_hashes
 from edc_ray.stages.units.kept_units import own_facts
-from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit
+from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks
 from edc_ray.stages.units.training import mean_and_std, normalised
+
+_POINTS_OF_A_CURVE = 50
 
 
 def check(config: RunConfig, data: OpenedDataset, store: Store) -> None:
@@ -117,17 +119,12 @@ def _copied(context: StageContext, own: list[str]) -> list[str]:
 
 
 def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
-    """Optimises the unit's images, one batch after the other."""
-    batches = batches_of(unit)
-    slots, section = [slot for batch in batches for slot in batch], context.config.recover
+    slots, section = slots_of(unit), context.config.recover
     if not section.enabled:
-        kept = read_stage_images(context, "init", set(slots))
-        in_order = sorted(slots)
+        images, facts = read_stage_images(context, "init", set(slots)).images, {"matching_loss": None}
         # Images of another run or program keep their exact pixels.
         format = section if context.config.init.source is None else None
-        return images_output(
-            context, unit.key, kept.images, in_order, {"matching_loss": None}, section=format
-        )
+        return images_output(context.config.dataset, unit.key, images, sorted(slots), facts, section=format)
     mean_std = mean_and_std(context)
     observers = load_observers(context)
     targets = {observer.name: load_targets(context, observer.name) for observer in observers}
@@ -137,7 +134,7 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
         warnings.warn(f"recover: iterations are not captured, because of {why}", stacklevel=2)
     state: LoopState | None = None
     images, reports = [], []
-    for number, batch in enumerate(batches):
+    for number, batch in enumerate(batches_of(unit)):
         start = _start_images(context, batch)
         state = LoopState.start(start) if state is None else state.next_batch(start, section.carry)
         state = recover_images(
@@ -158,11 +155,11 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
     pixels = to_uint8(denormalise(torch.cat(images), *mean_std), section.image_rounding).cpu().numpy()
     # Compiled kernels and torch's operations round differently in the last bits.
     facts = {**matching_facts(reports, len(observers)), "kernels": context.kernels_name()}
-    return images_output(context, unit.key, pixels, slots, facts, section=section)
+    return images_output(context.config.dataset, unit.key, pixels, slots, facts, section=section)
 
 
 def _draws_of(seed: int, batch: list[Slot], iteration: int) -> Draws:
-    """All images of a batch share one view per iteration, keyed by the first and last slot."""
+    """Draws of the view that all images of a batch share, keyed by the first and last slot."""
     return draws(seed, "recover", *batch[0], *batch[-1], iteration)
 
 
@@ -176,23 +173,50 @@ def load_observers(context: StageContext) -> list[Observer]:
     return [Observer.of(name, network, kinds, kernels, numerics) for name, network in networks.items()]
 
 
+def load_targets(context: StageContext, name: str) -> dict[str, LayerTarget]:
+    """Targets for one observer, by layer, in the definition that recover.variance asks for.
+
+    Deviations:
+        the official program matches patch means with class variances and the reverse: its writer exchanges
+        the keys in its class files. `recover.class_patch_swapped` does so, for collected statistics too.
+    """
+    path = table_name(network_key(name))
+    shard = next(shard for shard in context.manifest("statistics").shards if shard.path == path)
+    section, rows, targets = context.config.recover, read_rows(context.store, FOLDER, shard), {}
+    for layer, kind, definition, scope in rows:
+        if definition != section.variance or scope != "global":
+            continue
+        whole, classes = _tensors(rows[layer, kind, definition, "global"], context), None
+        if section.category_aware == "global":
+            classes = _tensors(rows[layer, kind, definition, "class"], context)
+            if section.class_patch_swapped:
+                mean, variance = classes.patch_mean, classes.patch_variance
+                classes = replace(classes, patch_mean=variance, patch_variance=mean)
+        targets[layer] = LayerTarget(whole, classes)
+    return targets
+
+
+def _tensors(arrays: dict[str, np.ndarray | None], context: StageContext) -> LayerStatistics:
+    moved = {
+        name: None if values is None else torch.from_numpy(values).to(context.device)
+        for name, values in arrays.items()
+    }
+    mean, variance = moved["channel_mean"], moved["channel_variance"]
+    assert mean is not None
+    assert variance is not None
+    return LayerStatistics(mean, variance, moved["patch_mean"], moved["patch_variance"])
+
+
 def _start_images(context: StageContext, batch: list[Slot]) -> Tensor:
     if context.config.init.kind == "noise":
         return noise_images(context, batch)
-    rows = read_stage_images(context, "init", set(batch))
-    by_slot = {
-        (int(a), int(b)): row for row, (a, b) in enumerate(zip(rows.labels, rows.ipc_ids, strict=True))
-    }
-    return normalised(rows.images[[by_slot[slot] for slot in batch]], context)
+    return normalised(images_at(read_stage_images(context, "init", set(batch)), batch), context)
 
 
 def _local_targets(
     context: StageContext, observers: list[Observer], batch: list[Slot]
 ) -> dict[str, dict[str, LayerStatistics]] | None:
-    """Class targets from real images of the batch's classes, half of them mirrored.
-
-    Each slot has its own draws.
-    """
+    """Class targets from real images of the batch's classes, half of them mirrored; drawn slot by slot."""
     section, train = context.config.recover, context.data.train
     if section.category_aware != "local":
         return None
@@ -210,19 +234,43 @@ def _local_targets(
     return local_class_targets(observers, images, context.config.statistics.patch_side)
 
 
+def matching_facts(reports: list[IterationReport], num_observers: int) -> dict[str, Any]:
+    """Facts for the record: short curves, and the matching loss at the beginning and at the end.
+
+    Observers differ in scale, so both ends are means over one turn of all observers. A point of a curve is a
+    mean over whole turns: single iterations could all be of one observer.
+    """
+    turn = min(num_observers, len(reports))
+    turns = -(-len(reports) // turn)
+    step = turn * max(1, -(-turns // _POINTS_OF_A_CURVE))
+    series = {
+        name: [getattr(report, name) for report in reports]
+        for name in ("loss", "cross_entropy", "matching_loss", "learning_rate")
+    }
+    if any(report.flatness_loss for report in reports):
+        series["flatness_loss"] = [report.flatness_loss for report in reports]
+    series |= {name: [report.pixel_terms[name] for report in reports] for name in reports[0].pixel_terms}
+    curves = dict[str, list[float]]()
+    for name, values in series.items():
+        parts = [values[first:end] for first, end in blocks(len(values), step)]
+        curves[name] = [round(float(np.mean(part)), 6) for part in parts]
+    for name in dict.fromkeys(report.observer for report in reports):
+        own = [report.matching_loss for report in reports if report.observer == name]
+        shown = own[:: max(1, len(own) // _POINTS_OF_A_CURVE)]
+        curves[f"matching_loss/{name}"] = [round(value, 6) for value in shown]
+    matching = series["matching_loss"]
+    ends = {"first": float(np.mean(matching[:turn])), "last": float(np.mean(matching[-turn:]))}
+    return {"matching_loss": ends, "curves": curves}
+
+
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
     """Mean matching loss at the beginning and at the end, and what a reader of the images needs."""
-    ends = [record.meta["matching_loss"] for record in records if record.meta["matching_loss"]]
-    matching = (
-        {end: float(np.mean([one[end] for one in ends])) for end in ("first", "last")} if ends else None
-    )
+    losses = [record.meta["matching_loss"] for record in records if record.meta["matching_loss"]]
+    ends = None
+    if losses:
+        ends = {end: float(np.mean([loss[end] for loss in losses])) for end in ("first", "last")}
     mean, std = mean_and_std(context)
-    return records, {
-        "matching_loss": matching,
-        "mean": list(mean),
-        "std": list(std),
-        "ipc": context.config.ipc,
-    }
+    return records, {"matching_loss": ends, "mean": list(mean), "std": list(std), "ipc": context.config.ipc}
 
 
 STAGE = Stage(

@@ -12,15 +12,15 @@ from edc_ray.artifacts.proof.records import Record
 from edc_ray.artifacts.storage.layout import epochs_key, table_name
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.artifacts.tables.codec import table_to_bytes
-from edc_ray.artifacts.tables.schema import ImageRows, LabelRows
+from edc_ray.artifacts.tables.schema import LabelRows
 from edc_ray.config.run import RunConfig
 from edc_ray.core.labels.codec import Fp16Codec
 from edc_ray.core.labels.soft_labels import ensemble_logits
 from edc_ray.core.labels.specification import label_codec
+from edc_ray.core.views.settings import RelabelSettings
 from edc_ray.core.views.views import EpochViews, ViewSettings, draw_epoch_views, render_views
 from edc_ray.data.condensed.images import images_digest
-from edc_ray.data.condensed.label_rows import rows_of_views
-from edc_ray.data.condensed.label_tables import encoded_labels_table
+from edc_ray.data.condensed.label_rows import encoded_labels_table, rows_of_views
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
 from edc_ray.errors import ConfigError, NumericalError
@@ -29,16 +29,16 @@ from edc_ray.stages.recover import stage as recover
 from edc_ray.stages.relabel.stored_labels import check_stored_labels, stored_labels, stored_labels_digest
 from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.image_shards import Slot, read_stage_images, slot_hashes
+from edc_ray.stages.units.image_shards import read_stage_images, slot_hashes, slots_of
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks, span
 from edc_ray.stages.units.training import mean_and_std
 
 
 def plan(context: StageContext) -> list[WorkUnit]:
-    """Ranges of epochs; more epochs add units. None where students are labelled online."""
-    if context.config.relabel.labels == "online":
-        return []
+    """Ranges of epochs; more epochs add units. None if students are labelled online."""
     section = context.config.relabel
+    if section.labels == "online":
+        return []
     return [
         WorkUnit(
             "relabel", epochs_key(first, end - 1), span("epochs", first, end), {"first": first, "end": end}
@@ -63,74 +63,49 @@ def check(config: RunConfig, data: OpenedDataset, store: Store) -> None:
 
 
 def inputs(context: StageContext, unit: WorkUnit) -> Any:
-    pixels = sorted(slot_hashes(context, "recover").items())
-    if context.config.relabel.source is not None:
+    pixels, url = sorted(slot_hashes(context, "recover").items()), context.config.relabel.source
+    if url is not None:
         epochs = range(unit.work["first"], unit.work["end"])
-        return digest_of([pixels, stored_labels_digest(context, epochs)])
+        return digest_of([pixels, stored_labels_digest(context, url, epochs)])
     return digest_of([pixels, context.observer_digests(context.config.observers_of("relabel"))])
 
 
 def label_epochs(context: StageContext, unit: WorkUnit) -> UnitOutput:
     """Draws, renders and labels the views of some epochs, or takes labels from relabel.source."""
-    if context.config.relabel.source is not None:
-        first, end = unit.work["first"], unit.work["end"]
-        shard = stored_labels(context, range(first, end))
-        return UnitOutput({table_name(unit.key): shard}, {"epochs": [first, end - 1]})
+    name, epochs = table_name(unit.key), range(unit.work["first"], unit.work["end"])
+    meta = {"epochs": [epochs.start, epochs.stop - 1]}
+    if (url := context.config.relabel.source) is not None:
+        return UnitOutput({name: stored_labels(context, url, epochs)}, meta)
     rows = read_stage_images(context, "recover")
-    images = torch.from_numpy(rows.images).to(context.device)
-    slots = slots_of(rows)
-    epochs = range(unit.work["first"], unit.work["end"])
+    images, slots = torch.from_numpy(rows.images).to(context.device), slots_of(rows)
     parts = []
     for epoch in epochs:
         views = draw_epoch_views(context.config.seed, epoch, slots, images.shape[-1], view_settings(context))
         logits = label_views(context, images, views)
         parts.append(rows_of_views(epoch, views, rows.labels, rows.ipc_ids, logits))
-    joined = LabelRows.concatenate(parts)
-    spec = context.config.dataset
-    table = encoded_labels_table(
-        joined, rows.class_names, dataset=spec.name, codec=context.config.relabel.codec
-    )
-    data = table_to_bytes(table, rows_per_group=len(rows.labels))
-    return UnitOutput(
-        {table_name(unit.key): (data, len(joined))},
-        {"epochs": [epochs.start, epochs.stop - 1], "kernels": context.kernels_name()},
-    )
+    joined, codec = LabelRows.concatenate(parts), context.config.relabel.codec
+    table = encoded_labels_table(joined, rows.class_names, dataset=context.config.dataset.name, codec=codec)
+    shard = table_to_bytes(table, rows_per_group=len(rows.labels)), len(joined)
+    return UnitOutput({name: shard}, meta | {"kernels": context.kernels_name()})
 
 
 def view_settings(context: StageContext) -> ViewSettings:
-    """How a run's views are drawn."""
-    section = context.config.relabel
-    return ViewSettings(
-        crop_scale=section.crop_scale,
-        flip_probability=0.5 if context.config.dataset.flip else 0.0,
-        mix=section.mix,
-        mix_alpha=section.mix_alpha,
-        mix_group=section.mix_group,
-        patch_shuffle=section.patch_shuffle,
-        rand_augment=section.rand_augment,
-        order_seed=section.order_seed,
-    )
-
-
-def slots_of(rows: ImageRows) -> list[Slot]:
-    """(class, ipc_id) of every row."""
-    return [(int(label), int(ipc_id)) for label, ipc_id in zip(rows.labels, rows.ipc_ids, strict=True)]
+    own = context.config.relabel.model_dump(include=set(RelabelSettings.model_fields))
+    return ViewSettings(**own, flip_probability=context.flip_probability)
 
 
 def rendered(context: StageContext, images: Tensor, views: EpochViews, rows: np.ndarray) -> Tensor:
-    """Views as observers label them and as students see them, from uint8 images."""
+    """Views as observers label them and students see them, from uint8 images."""
     mean, std = mean_and_std(context)
     return render_views(images, views, rows, mean=mean, std=std, kernel=view_kernel_for(context.device))
 
 
 @torch.no_grad()
 def label_views(context: StageContext, images: Tensor, views: EpochViews) -> np.ndarray:
-    """Soft labels of the views of uint8 images: mean logits of the observers, float16 [N, K].
-
-    Norm-balanced labels depend on the group that is labelled together, so each mixing group is one forward.
-    """
+    """Soft labels of the views of uint8 images: mean logits of the observers, float16 [N, K]."""
     section = context.config.relabel
     observers = [context.observer_forward(name) for name in context.config.observers_of("relabel")]
+    # Norm-balanced labels depend on the images of a forward, so each forward is one mixing group.
     at_once = section.mix_group if section.label_norm == "frobenius" else section.batch_size
     logits = []
     for first, end in blocks(len(views), at_once):

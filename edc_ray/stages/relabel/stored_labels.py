@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edc_ray.artifacts.proof.records import Manifest
+from edc_ray.artifacts.proof.records import Record
 from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.storage.store import Store
@@ -19,7 +19,7 @@ from edc_ray.artifacts.tables.codec import table_to_bytes
 from edc_ray.artifacts.tables.schema import LabelRows
 from edc_ray.config.run import RunConfig
 from edc_ray.data.condensed.images import open_stage, read_label_rows, refuse_no_labels
-from edc_ray.data.condensed.label_tables import encoded_labels_table
+from edc_ray.data.condensed.label_rows import encoded_labels_table
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ArtifactError
 from edc_ray.stages.recover import stage as recover
@@ -30,15 +30,11 @@ from edc_ray.stages.units.stored_runs import check_classes, slots_of_run, stored
 
 
 def check_stored_labels(url: str, config: RunConfig, data: OpenedDataset) -> None:
-    """Refuse a run whose labels cannot be those of this run's images.
-
-    Raises:
-        ArtifactError: other classes, too few epochs, no stored labels, or labels of other images.
-    """
+    """Refuse a run of other classes, too few epochs, no stored labels, or labels of other images."""
     store, folder, manifest = open_stage(url, None, "relabel")
     check_classes(manifest, data.train.class_names, store.url)
     refuse_no_labels(store, manifest)
-    if (stored := len(_epochs_of(manifest))) < config.relabel.epochs:
+    if (stored := sum(len(_range_of(record)) for record in manifest.records)) < config.relabel.epochs:
         raise ArtifactError(
             f"{store.url} holds labels of fewer epochs than are asked for",
             found=f"{stored} epochs",
@@ -63,7 +59,6 @@ def _check_groups(rows: LabelRows, config: RunConfig, url: str) -> None:
 
 
 def _check_labelled_images(url: str, config: RunConfig, data: OpenedDataset) -> None:
-    """Refuse labels of images that this run will not have."""
     store, _, images = open_stage(url, None, "recover")
     theirs, slots = manifest_hashes(images), slots_of_run(config, data)
     if config.init.source is not None and not config.recover.enabled:
@@ -76,44 +71,40 @@ def _check_labelled_images(url: str, config: RunConfig, data: OpenedDataset) -> 
 
 
 def _difference_in_the_making(store: Store, config: RunConfig, data: OpenedDataset) -> str | None:
-    """What differs between how a stored run's images were made and this config; None if nothing does."""
+    """How the making of a stored run's images differs from this config; None if it does not."""
     if not (store.exists(RUN_CONFIG) and store.exists(RUN_DATA)):
         return f"images without a {RUN_CONFIG} that says how they were made"
-    if _trained_on(store) != data.train.content_hash:
+    text = store.read(RUN_DATA, limit=MAX_CONFIG_BYTES)
+    try:
+        trained_on = json.loads(text)["train"]["sha256"]
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ArtifactError(f"{store.join(RUN_DATA)} is damaged", found=type(error).__name__) from error
+    if trained_on != data.train.content_hash:
         return "images made from other training images"
     other = stored_config(store)
     theirs, ours = (stage_inputs(one, recover.STAGE) for one in (other, config))
-    if config.device == "auto":
-        ours["device"] = theirs["device"]
-    if config.precision == "auto":
-        ours["precision"] = theirs["precision"]
+    for name in ("device", "precision"):
+        if ours[name] == "auto":
+            ours[name] = theirs[name]
     names = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
     return f"images made with another {', '.join(names)}" if names else None
 
 
-def stored_labels_digest(context: StageContext, epochs: range) -> Any:
-    """Hashes of the files that hold the labels of some epochs of `relabel.source`.
-
-    Raises:
-        ArtifactError: they are labels of other images than this run has.
-    """
-    url = _labels_url(context)
+def stored_labels_digest(context: StageContext, url: str, epochs: range) -> Any:
+    """Hashes of the files of some epochs of `relabel.source`; an ArtifactError if its images are others."""
     store, _, images = open_stage(url, None, "recover")
     _refuse_other_images(store.url, manifest_hashes(images), slot_hashes(context, "recover"))
-    _, _, manifest = open_stage(url, None, "relabel")
-    wanted = set(epochs)
-    records = [record for record in manifest.records if wanted & set(_range_of(record.meta))]
+    _, _, records = _records_of(url, epochs)
     return [shard.sha256 for record in records for shard in record.shards]
 
 
-def stored_labels(context: StageContext, epochs: range) -> tuple[bytes, int]:
+def stored_labels(context: StageContext, url: str, epochs: range) -> tuple[bytes, int]:
     """A table of the labels of some epochs of `relabel.source`, and its number of rows."""
-    store, folder, manifest = open_stage(_labels_url(context), None, "relabel")
-    wanted, parts = set(epochs), []
-    for record in manifest.records:
-        if wanted & set(_range_of(record.meta)):
-            rows = read_label_rows(store, folder, record)
-            parts.append(rows.take(np.flatnonzero(np.isin(rows.epoch, list(epochs)))))
+    store, folder, records = _records_of(url, epochs)
+    parts = []
+    for record in records:
+        rows = read_label_rows(store, folder, record)
+        parts.append(rows.take(np.flatnonzero(np.isin(rows.epoch, list(epochs)))))
     joined = LabelRows.concatenate(parts)
     table = encoded_labels_table(
         joined, context.data.train.class_names, dataset=context.config.dataset.name,
@@ -137,25 +128,12 @@ def _other_images(url: str, found: str, expected: str) -> ArtifactError:
     )  # fmt: skip
 
 
-def _trained_on(store: Store) -> str:
-    """Content hash of a run's training images."""
-    text = store.read(RUN_DATA, limit=MAX_CONFIG_BYTES)
-    try:
-        return str(json.loads(text)["train"]["sha256"])
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise ArtifactError(f"{store.join(RUN_DATA)} is damaged", found=type(error).__name__) from error
+def _records_of(url: str, epochs: range) -> tuple[Store, str, list[Record]]:
+    """Store and folder of a run's labels, and its records of some epochs."""
+    store, folder, manifest = open_stage(url, None, "relabel")
+    return store, folder, [one for one in manifest.records if set(epochs) & set(_range_of(one))]
 
 
-def _labels_url(context: StageContext) -> str:
-    url = context.config.relabel.source
-    assert url is not None
-    return url
-
-
-def _epochs_of(manifest: Manifest) -> list[int]:
-    return [epoch for record in manifest.records for epoch in _range_of(record.meta)]
-
-
-def _range_of(meta: dict[str, Any]) -> range:
-    first, last = meta["epochs"]
+def _range_of(record: Record) -> range:
+    first, last = record.meta["epochs"]
     return range(first, last + 1)

@@ -10,40 +10,89 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edc_ray.artifacts.proof.records import Record
-from edc_ray.artifacts.storage.layout import network_key, network_name
-from edc_ray.config.stages import SqueezeConfig, StatisticsConfig
+from edc_ray.artifacts.storage.layout import manifest_path, network_key, network_name, stage_folder
+from edc_ray.artifacts.storage.store import Store
+from edc_ray.config.run import RunConfig
+from edc_ray.config.stages import SqueezeConfig, StatisticsConfig, WeightsFile
 from edc_ray.core.pixels import normalise
 from edc_ray.core.seeding import draws
-from edc_ray.core.students.accuracy import bar_above_chance
+from edc_ray.core.students.accuracy import bar_above_chance, fewest_images_above_chance
 from edc_ray.core.views.augment import apply_crop_pad, apply_views, sample_crop_pad, sample_views
-from edc_ray.core.views.crops import cut_out_of_picture
-from edc_ray.errors import DataError
-from edc_ray.models.observers import network_to_bytes
-from edc_ray.models.pretrained import read_pretrained, start_from
-from edc_ray.models.registry import build_network
-from edc_ray.stages.squeeze.checks import check
+from edc_ray.core.views.crops import cut_crops
+from edc_ray.data.real.sources import OpenedDataset
+from edc_ray.errors import ConfigError, DataError
+from edc_ray.models.pretrained import check_source, read_pretrained, start_from
+from edc_ray.models.registry import build_network, check_network
+from edc_ray.models.weight_files import check_local_weights
+from edc_ray.stages.units import training
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import TrainingSteps, placed
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit
-from edc_ray.stages.units.training import (
-    batches_of,
-    check_loss,
-    judge,
-    make_optimizer,
-    mean_and_std,
-    mean_over_group,
-    pixels_of,
-    set_rate,
-    wrapped_for_group,
-)
 
 
 def plan(context: StageContext) -> list[WorkUnit]:
-    """One unit for each observer."""
     return [
         WorkUnit("squeeze", network_key(name), f"observer {name}", {"observer": name})
         for name in context.config.squeeze.observers
     ]
+
+
+def check(config: RunConfig, data: OpenedDataset, store: Store) -> None:
+    """See `Stage.check`: refuses unfit networks, weights and validation images."""
+    for name in config.squeeze.observers:
+        check_network(name, **data.train.network_shape)
+    _check_weights(config.squeeze, len(data.train.class_names))
+    # Finished observers do not need the files any more.
+    if not store.exists(manifest_path(stage_folder("squeeze"))):
+        for source in config.squeeze.weights.values():
+            if isinstance(source, WeightsFile):
+                check_local_weights(source.url, source.sha256)
+    _check_validation(config, data)
+
+
+def _check_weights(squeeze: SqueezeConfig, num_classes: int) -> None:
+    """Refuse pretrained weights that do not exist, or that know other classes by their names."""
+    if squeeze.head_classes is not None and not squeeze.weights:
+        raise ConfigError(
+            "squeeze.head_classes is about pretrained heads", found="no pretrained observer",
+            next="set squeeze.weights, or leave squeeze.head_classes unset",
+        )  # fmt: skip
+    if squeeze.head_classes is not None and len(squeeze.head_classes) != num_classes:
+        raise ConfigError(
+            "squeeze.head_classes does not fit the dataset",
+            found=f"{len(squeeze.head_classes)} indices",
+            expected=f"{num_classes}, one for each class in label order",
+        )
+    for name, source in squeeze.weights.items():
+        known = check_source(name, str(source))
+        if known in (None, num_classes) or squeeze.head_classes is not None or squeeze.epochs:
+            continue
+        raise ConfigError(
+            f"the weights of observer '{name}' know other classes than the dataset",
+            found=f"{known} classes",
+            expected=f"{num_classes} classes",
+            next="say which of them the dataset's are with squeeze.head_classes=[...], or let a fresh head "
+            "be trained with squeeze.epochs above 0",
+        )
+
+
+def _check_validation(config: RunConfig, data: OpenedDataset) -> None:
+    if data.train.content_hash == data.val.content_hash:
+        raise DataError(
+            "the validation images are the training images",
+            expected="images that no network was trained on",
+            next="give other images, or leave dataset.val unset to hold out a part of the training images",
+        )
+    num_classes = len(data.train.class_names)
+    fewest = fewest_images_above_chance(num_classes)
+    if len(data.val) < fewest and not config.dataset.allow_weak_observers:
+        raise DataError(
+            "too few validation images to tell any observer from one that guesses",
+            found=f"{len(data.val)} validation image{'s' if len(data.val) != 1 else ''}",
+            expected=f"at least {fewest} for {num_classes} classes",
+            next="give more (dataset.val, dataset.val_fraction or dataset.max_val_per_class), "
+            "or set dataset.allow_weak_observers=true",
+        )
 
 
 def inputs(context: StageContext, unit: WorkUnit) -> Any:
@@ -56,32 +105,20 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
 
 
 def make_observer(context: StageContext, unit: WorkUnit) -> UnitOutput:
-    """Starts one observer, trains it where the config says so, and judges it on validation images."""
-    name, train = unit.work["observer"], context.data.train
+    """Starts one observer, trains it if the config says so, and judges it on validation images."""
+    name = unit.work["observer"]
     network, start = starting_network(context, name)
     curves = train_observer(context, network, name) if context.config.squeeze.epochs else {}
-    judgement = judge(network, context.data.val, context, 256)
-    data = network_to_bytes(
-        network,
-        name=name,
-        image_size=train.image_size,
-        channels=train.channels,
-        class_names=train.class_names,
-    )
+    judgement = training.judge(network, context.data.val, context, 256)
     meta = {
         "observer": name, "top1": judgement.top1, "top5": judgement.top5, "ece": judgement.ece,
         "images": judgement.images, "curves": curves, "kernels": context.kernels_name(),
     }  # fmt: skip
-    return UnitOutput({network_name(name): (data, 1)}, meta | start)
+    return UnitOutput({network_name(name): training.network_shard(network, name, context)}, meta | start)
 
 
 def starting_network(context: StageContext, name: str) -> tuple[nn.Module, dict[str, Any]]:
-    """An observer before training, on the device, and the source of its weights for the record.
-
-    Raises:
-        ConfigError: pretrained weights do not fit the network or the dataset's classes.
-        ArtifactError: they cannot be read, or are others than those that were asked for.
-    """
+    """An observer before training, on the device, and the source of its weights for the record."""
     section, train = context.config.squeeze, context.data.train
     seed = draws(context.config.seed, "squeeze", "weights", name).torch_seed()
     network = build_network(name, **train.network_shape, seed=seed)
@@ -108,27 +145,25 @@ def train_observer(context: StageContext, network: nn.Module, name: str) -> dict
     """Trains an observer with cross entropy on augmented real images; returns the curves.
 
     Deviations:
-        `squeeze.save=mod10` keeps what the official scripts store: weights only after epochs e with
-        e % 10 = 0, so that 50 epochs leave those of the 41st and 5 epochs those of the first. Training ends
-        there, and the rate follows all `squeeze.epochs`. The default `last` keeps the last epoch.
+        `squeeze.save=mod10` keeps what the official scripts store: the weights after the last epoch e with
+        e % 10 = 0, from e = 0 (the 41st of 50 epochs). Training ends there, but the rate follows all
+        `squeeze.epochs`. The default `last` keeps the last epoch.
     """
     section, seed, train = context.config.squeeze, context.config.seed, context.data.train
     torch.manual_seed(draws(seed, "squeeze", "dropout", name).torch_seed())
-    trained = wrapped_for_group(network, context)
-    optimizer, steps = (
-        make_optimizer(trained, section),
-        TrainingSteps(trained, context.numerics(), context.device),
-    )
+    trained = training.wrapped_for_group(network, context)
+    optimizer = training.make_optimizer(trained, section)
+    steps = TrainingSteps(trained, context.numerics(), context.device)
     labels = torch.from_numpy(np.array(train.labels)).to(context.device)
     losses: list[float] = []
     rates: list[float] = []
     for epoch in range(last_epoch(section) + 1):
         trained.train()
-        rates.append(set_rate(optimizer, section, epoch, section.epochs, losses))
+        rates.append(training.set_rate(optimizer, section, epoch, section.epochs, losses))
         order = draws(seed, "squeeze", "order", name, epoch).permutation(len(train))
         total = torch.zeros((), device=context.device)
         num_batches = 0
-        for number, batch in enumerate(batches_of(order, section.batch_size, context)):
+        for number, batch in enumerate(training.batches_of(order, section.batch_size, context)):
             images = augmented(context, batch, section, ("squeeze", name, epoch, number, context.group.rank))
             loss = F.cross_entropy(steps.forward(images), labels[torch.from_numpy(batch).to(context.device)])
             optimizer.zero_grad(set_to_none=True)
@@ -136,13 +171,12 @@ def train_observer(context: StageContext, network: nn.Module, name: str) -> dict
             steps.step(optimizer)
             total += loss.detach()
             num_batches += 1
-        mean = mean_over_group(total / num_batches, context)
-        losses.append(check_loss(mean, f"squeeze: observer {name}", epoch))
+        mean = training.mean_over_group(total / num_batches, context)
+        losses.append(training.check_loss(mean, f"squeeze: observer {name}", epoch))
     return {"cross_entropy": losses, "learning_rate": rates}
 
 
 def last_epoch(section: SqueezeConfig) -> int:
-    """Index of the epoch whose weights are kept."""
     return section.epochs - 1 if section.save == "last" else (section.epochs - 1) // 10 * 10
 
 
@@ -152,54 +186,40 @@ def augmented(
     section: SqueezeConfig | StatisticsConfig,
     key: tuple[str | int, ...],
 ) -> Tensor:
-    """Real training images with the section's augmentation, normalised. The draw is keyed by `key`."""
-    train = context.data.train
+    """Real training images with the section's augmentation, normalised. `key` is that of the draws."""
+    train, seed, flip = context.data.train, context.config.seed, context.flip_probability
+
+    def crop_of_picture(row: int, picture: np.ndarray) -> Tensor:
+        stream, size = draws(seed, *key, int(indices[row])), (picture.shape[1], picture.shape[2])
+        view = sample_views(stream, 1, size, section.crop_scale, flip_probability=flip)
+        return cut_crops(torch.from_numpy(picture), view, train.image_size)
+
+    stream, size, count = draws(seed, *key), train.image_size, len(indices)
     if section.augmentation == "resized_crop" and train.whole:
-        return normalise(_cut_out_of_pictures(context, indices, section, key), *mean_and_std(context))
-    pixels, size = pixels_of(train.fetch(indices), context), train.image_size
-    stream, flip = draws(context.config.seed, *key), 0.5 if context.config.dataset.flip else 0.0
-    if section.augmentation == "crop_pad":
-        params = sample_crop_pad(stream, len(pixels), size, section.crop_padding, flip)
-        pixels = apply_crop_pad(pixels, params)
-    elif section.augmentation == "resized_crop":
-        params = sample_views(stream, len(pixels), size, section.crop_scale, flip_probability=flip)
-        pixels = apply_views(pixels, params)
-    return normalise(pixels, *mean_and_std(context))
-
-
-def _cut_out_of_pictures(
-    context: StageContext,
-    indices: np.ndarray,
-    section: SqueezeConfig | StatisticsConfig,
-    key: tuple[str | int, ...],
-) -> Tensor:
-    """A random crop of each whole picture, keyed by its index too: float32 [B, C, S, S] in [0, 1]."""
-    train, flip = context.data.train, 0.5 if context.config.dataset.flip else 0.0
-
-    def cut(row: int, picture: np.ndarray) -> Tensor:
-        stream, size = draws(context.config.seed, *key, int(indices[row])), picture.shape[1:]
-        view = sample_views(stream, 1, (size[0], size[1]), section.crop_scale, flip_probability=flip)
-        return cut_out_of_picture(torch.from_numpy(picture), view, train.image_size)
-
-    return torch.cat(train.map_pictures(indices, cut)).to(context.device)
+        pixels = torch.cat(train.map_pictures(indices, crop_of_picture)).to(context.device)
+    else:
+        pixels = training.pixels_of(train.fetch(indices), context)
+        if section.augmentation == "crop_pad":
+            params = sample_crop_pad(stream, count, size, section.crop_padding, flip)
+            pixels = apply_crop_pad(pixels, params)
+        elif section.augmentation == "resized_crop":
+            params = sample_views(stream, count, size, section.crop_scale, flip_probability=flip)
+            pixels = apply_views(pixels, params)
+    return normalise(pixels, *training.mean_and_std(context))
 
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
     """Accuracies of the observers; refuses any that is no better than guessing."""
-    accuracies = {record.meta["observer"]: record.meta["top1"] for record in records}
-    if not context.config.dataset.allow_weak_observers:
-        for record in records:
-            refuse_weak_observer(record.meta["observer"], record.meta["top1"], record.meta["images"], context)
+    accuracies = {}
+    for meta in (record.meta for record in records):
+        accuracies[meta["observer"]] = meta["top1"]
+        if not context.config.dataset.allow_weak_observers:
+            refuse_weak_observer(meta["observer"], meta["top1"], meta["images"], context)
     return records, {"observers": accuracies}
 
 
 def refuse_weak_observer(name: str, top1: float, images: int, context: StageContext) -> None:
-    """Refuse an observer at chance level: its classes are probably in another order than the images'.
-
-    Raises:
-        DataError: accuracy is not above 1/K by three binomial standard deviations. An observer that is
-            always right is never refused, however few the images.
-    """
+    """Refuse an observer within three standard deviations of chance: its classes may be in another order."""
     num_classes = len(context.data.train.class_names)
     bar = 100 * bar_above_chance(num_classes, images)
     if top1 <= bar and top1 < 100:

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from edc_ray.artifacts.proof.manifest import read_manifest, read_shard
-from edc_ray.artifacts.proof.records import Manifest, Record
+from edc_ray.artifacts.proof.records import Manifest, Record, ShardInfo
 from edc_ray.artifacts.storage.layout import RUN_DATA, join_path, network_key, stage_folder, table_name
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
@@ -30,8 +29,8 @@ from edc_ray.artifacts.tables.official_statistics import (
     find_network_name,
     official_network_names,
     read_official_statistics,
-    refuse_missing_files,
     refuse_more_classes,
+    wanted_files,
 )
 from edc_ray.artifacts.tables.schema import read_statistics_table
 from edc_ray.config.run import RunConfig
@@ -44,46 +43,26 @@ from edc_ray.models.registry import build_network
 from edc_ray.stages.units.stored_runs import check_classes
 
 FOLDER = stage_folder("statistics")
-_SOUND_RATIOS = (0.67, 1.5)  # generous: classes may differ in size
+_SOUND_RATIOS = (0.67, 1.5)  # wide: classes may differ in size
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is needed of one observer.
-
-    Args:
-        observer: its name.
-        class_name: Python class of the network.
-        layers: in module order.
-        class_names: of the dataset, by label.
-        definitions: of the variance, sorted.
-        by_class: whether statistics of each class are needed.
-    """
+    """What is needed of one observer: layers in module order, classes by label, variances."""
 
     observer: str
-    class_name: str
-    layers: tuple[LayerShape, ...]
+    class_name: str  # of the network, in Python
+    layers: list[LayerShape]
     class_names: tuple[str, ...]
     definitions: tuple[str, ...]
     by_class: bool
 
-
-class StatisticsSource(Protocol):
-    """Where statistics are taken from."""
-
-    def check(self, wanted: Wanted) -> None:
-        """Refuse what does not fit, reading only a few small files."""
-        ...
-
-    def read(self, wanted: Wanted) -> tuple[Rows, str]:
-        """Rows of one observer, and the SHA-256 of the files that hold them."""
-        ...
-
-    def weights(self, observer: str) -> str | None:
-        """SHA-256 of the weights that the statistics belong to; None if unknown."""
-        ...
+    @property
+    def official_layers(self) -> list[LayerShape]:
+        """The layers under their names in an official tree."""
+        return [replace(layer, name=official_path(self.observer, layer.name)) for layer in self.layers]
 
 
 @dataclass(frozen=True)
@@ -94,11 +73,12 @@ class TreeSource:
     class_patch_swapped: bool = True
 
     def check(self, wanted: Wanted) -> None:
-        """See StatisticsSource; lists the tree, reads the global files and those of two classes."""
-        if not any(path.partition("/")[0] in TREE_FOLDERS for path in self._files):
+        """Refuse what does not fit: list the tree, read the global files and those of two classes."""
+        files = self._files
+        if not any(path.partition("/")[0] in TREE_FOLDERS for path in files):
             raise ConfigError(
                 f"there are no statistics in {self.store.url}",
-                found="other files" if self._files else "nothing",
+                found="other files" if files else "nothing",
                 expected=f"a run whose statistics are complete, or a tree of {' and '.join(TREE_FOLDERS)}",
                 next="check the name of the folder",
             )
@@ -108,22 +88,23 @@ class TreeSource:
                 found=f"recover.variance={other[0]}",
                 next="set recover.variance=official, or method=edc_official",
             )
-        refuse_missing_files(
-            self._files,
+        num_classes = len(wanted.class_names)
+        wanted_files(  # refuses a tree that lacks some
             self.store,
             self.network_name(wanted),
-            _official_layers(wanted),
-            len(wanted.class_names),
+            wanted.official_layers,
+            range(num_classes),
+            self._files,
             needs_classes=wanted.by_class,
         )
-        self._read(wanted, [0, len(wanted.class_names) - 1])
+        self._read(wanted, [0, num_classes - 1])
 
     @cached_property
     def _files(self) -> frozenset[str]:
         return frozenset(self.store.list())
 
     def read(self, wanted: Wanted) -> tuple[Rows, str]:
-        """See StatisticsSource."""
+        """Rows of one observer, and the SHA-256 of the files that hold them."""
         rows, digest = self._read(wanted, range(len(wanted.class_names)))
         ratio = global_to_class_ratio(rows)
         if ratio is not None and not _SOUND_RATIOS[0] < ratio < _SOUND_RATIOS[1]:
@@ -134,34 +115,25 @@ class TreeSource:
             )  # fmt: skip
         return rows, digest
 
-    def weights(self, observer: str) -> str | None:
-        """See StatisticsSource: a tree does not say."""
-        return None
-
     def network_name(self, wanted: Wanted) -> str:
         """What the tree calls the observer."""
         names = official_network_names(wanted.observer, wanted.class_name)
-        return find_network_name(self.store, names, _official_layers(wanted))
+        return find_network_name(self.store, names, wanted.official_layers)
 
     def _read(self, wanted: Wanted, labels: Sequence[int]) -> tuple[Rows, str]:
-        """Statistics of some classes."""
-        network, layers = self.network_name(wanted), _official_layers(wanted)
+        network, layers = self.network_name(wanted), wanted.official_layers
         refuse_more_classes(self.store, network, layers, len(wanted.class_names))
         rows, digest = read_official_statistics(
             self.store,
             network,
             layers,
             labels,
+            present=self._files,
             class_patch_swapped=self.class_patch_swapped,
             needs_classes=wanted.by_class,
         )
         ours = {theirs.name: own.name for theirs, own in zip(layers, wanted.layers, strict=True)}
         return {(ours[key[0]], *key[1:]): values for key, values in rows.items()}, digest
-
-
-def _official_layers(wanted: Wanted) -> tuple[LayerShape, ...]:
-    """The layers as a tree calls them."""
-    return tuple(replace(layer, name=official_path(wanted.observer, layer.name)) for layer in wanted.layers)
 
 
 @dataclass(frozen=True)
@@ -172,22 +144,16 @@ class RunSource:
     folder: str
     manifest: Manifest
 
-    def check(self, wanted: Wanted) -> None:
-        """See StatisticsSource."""
-        self.read(wanted)
-
     def read(self, wanted: Wanted) -> tuple[Rows, str]:
-        """See StatisticsSource."""
+        """Rows of one observer, and the SHA-256 of the file that holds them."""
         check_classes(self.manifest, wanted.class_names, self.store.url)
         shard = self._record(wanted.observer).shards[0]
-        url = self.store.join(join_path(self.folder, shard.path))
-        data = read_shard(self.store, self.folder, shard)
-        rows = read_statistics_table(table_from_bytes(data, url=url, ours=self.store.is_ours))
-        _check_rows(rows, wanted, url)
+        rows = read_rows(self.store, self.folder, shard)
+        _check_rows(rows, wanted, self.store.join(join_path(self.folder, shard.path)))
         return rows, shard.sha256
 
     def weights(self, observer: str) -> str | None:
-        """See StatisticsSource; what was imported does not say."""
+        """SHA-256 of the weights that the statistics belong to; None if they were imported."""
         return self._record(observer).meta.get("weights")
 
     def _record(self, observer: str) -> Record:
@@ -203,11 +169,14 @@ class RunSource:
         )
 
 
-def global_to_class_ratio(rows: Rows) -> float | None:
-    """Global channel means divided by the mean over the classes: 1 if all classes have one size.
+def read_rows(store: Store, folder: str, shard: ShardInfo) -> Rows:
+    url = store.join(join_path(folder, shard.path))
+    table = table_from_bytes(read_shard(store, folder, shard), url=url, ours=store.is_ours)
+    return read_statistics_table(table, url=url)
 
-    The median over layers; None where the rows hold no classes.
-    """
+
+def global_to_class_ratio(rows: Rows) -> float | None:
+    """Global mean divided by the classes' mean, median over layers: 1 if all classes have one size."""
     ratios = []
     for (layer, kind, definition, scope), values in rows.items():
         classes = rows.get((layer, kind, definition, "class"))
@@ -221,12 +190,8 @@ def global_to_class_ratio(rows: Rows) -> float | None:
     return float(np.median(ratios)) if ratios else None
 
 
-def open_source(section: StatisticsConfig) -> StatisticsSource:
-    """What `statistics.source` names: a run where there is a manifest of statistics, else an official tree.
-
-    Raises:
-        ConfigError: `statistics.source_keys` says how the files of a run are.
-    """
+def open_source(section: StatisticsConfig) -> TreeSource | RunSource:
+    """What `statistics.source` names: a run if it has a manifest of statistics, else an official tree."""
     assert section.source is not None
     store, exchanged = open_store(section.source, writable=False), section.source_keys == "exchanged"
     for folder in (FOLDER, ""):
@@ -244,18 +209,20 @@ def open_source(section: StatisticsConfig) -> StatisticsSource:
 
 def wanted_of(config: RunConfig, name: str, network: nn.Module, class_names: Sequence[str]) -> Wanted:
     """What is needed of an observer. Only the shape of the network matters, not its weights."""
-    spec = config.dataset
+    spec, request = config.dataset, config.statistics_request
     assert spec.image_size is not None
-    layers = layer_shapes(network, spec.image_size, spec.channels or 3, config.statistics.patch_side)
-    request = config.statistics_request
-    definitions = tuple(sorted(request.definitions))
-    return Wanted(name, type(network).__name__, layers, tuple(class_names), definitions, request.by_class)
+    return Wanted(
+        observer=name,
+        class_name=type(network).__name__,
+        layers=layer_shapes(network, spec.image_size, spec.channels or 3, config.statistics.patch_side),
+        class_names=tuple(class_names),
+        definitions=tuple(sorted(request.definitions)),
+        by_class=request.by_class,
+    )
 
 
 @torch.no_grad()
-def layer_shapes(
-    network: nn.Module, image_size: int, channels: int, patch_side: int
-) -> tuple[LayerShape, ...]:
+def layer_shapes(network: nn.Module, image_size: int, channels: int, patch_side: int) -> list[LayerShape]:
     """Layers, channels and patches that a network has for images of one size."""
     taps = LayerTaps(network.eval())
     device = next(network.parameters()).device
@@ -266,15 +233,11 @@ def layer_shapes(
         _, width, *sides = inputs[layer].shape
         patches = int(np.prod([-(-side // patch_side) for side in sides])) if kind == "conv" else 0
         shapes.append(LayerShape(layer, kind, width, patches))
-    return tuple(shapes)
+    return shapes
 
 
 def check_source(config: RunConfig, data: OpenedDataset) -> None:
-    """Refuse a `statistics.source` of another observer, dataset or image size.
-
-    Raises:
-        ConfigError, ArtifactError: what is wrong with `statistics.source`.
-    """
+    """Refuse a `statistics.source` of another observer, dataset or image size: ConfigError, ArtifactError."""
     if config.statistics.source is None:
         return
     source, names_found = open_source(config.statistics), dict[str, str]()
@@ -283,15 +246,17 @@ def check_source(config: RunConfig, data: OpenedDataset) -> None:
     for name in config.statistics_request.observers:
         network = build_network(name, **data.train.network_shape, seed=0)
         wanted = wanted_of(config, name, network, data.train.class_names)
-        source.check(wanted)
-        if isinstance(source, TreeSource):
+        if isinstance(source, RunSource):
+            source.read(wanted)
+        else:
+            source.check(wanted)
             refuse_shared_name(names_found, name, source.network_name(wanted))
 
 
 def _refuse_other_dataset(source: RunSource, config: RunConfig, data: OpenedDataset) -> None:
-    """Refuse a run of other images, unless its dataset has the same name, as a part of a dataset has."""
+    """Refuse a run of other images, unless its dataset has the same name, as a part of a dataset may have."""
     stored = source.store.read_if_there(RUN_DATA, limit=MAX_CONFIG_BYTES)
-    if stored is None:  # imported: nothing is known but the classes
+    if stored is None:  # imported: only the classes are known
         return
     theirs, ours = source.manifest.dataset["name"], config.dataset.name
     if theirs != ours and json.loads(stored)["train"]["sha256"] != data.train.content_hash:
@@ -304,13 +269,8 @@ def _refuse_other_dataset(source: RunSource, config: RunConfig, data: OpenedData
 
 
 def refuse_shared_name(taken: dict[str, str], observer: str, network: str) -> None:
-    """Note which observer a name of the tree belongs to.
-
-    Raises:
-        ArtifactError: another observer has it already: in an old tree, networks of one class overwrote each
-            other's files.
-    """
-    if network in taken:
+    """Note which observer has a name of the tree; an ArtifactError if another one has it."""
+    if network in taken:  # in an old tree, networks of one class overwrote each other's files
         raise ArtifactError(
             f"observers '{taken[network]}' and '{observer}' have one name in the official tree",
             found=f"{network}=...",
@@ -325,26 +285,22 @@ def _check_rows(rows: Rows, wanted: Wanted, url: str) -> None:
     scopes = ("global", "class") if wanted.by_class else ("global",)
     for layer, definition, scope in product(wanted.layers, wanted.definitions, scopes):
         values = rows.get((layer.name, layer.kind, definition, scope))
-        if values is not None:
-            _check_lengths(values, layer, (len(wanted.class_names),) if scope == "class" else (), url)
-        elif (layer.kind, definition, scope) != ("bn", "official", "global"):  # these are the observer's own
+        lead = (len(wanted.class_names),) if scope == "class" else ()
+        if values is None and (layer.kind, definition, scope) == ("bn", "official", "global"):
+            continue  # the observer's own
+        if values is None:
             raise ArtifactError(
                 f"{url} lacks {definition} {scope} statistics of layer '{layer.name}'",
                 found=sorted({f"{key[2]} {key[3]}" for key in rows if key[0] == layer.name}),
                 expected=f"{definition} {scope}",
                 next="set recover.variance or recover.category_aware to what there is, or take others",
             )
-
-
-def _check_lengths(
-    values: Mapping[str, np.ndarray | None], layer: LayerShape, lead: tuple[int, ...], url: str
-) -> None:
-    for quantity, length in layer.lengths.items():
-        array = values[quantity]
-        if array is None or array.shape != (*lead, length):
-            raise ArtifactError(
-                f"{url}: statistics of another observer, dataset or image size",
-                found=f"{quantity} {None if array is None else list(array.shape)}",
-                expected=f"{[*lead, length]}, as layer '{layer.name}' has",
-                next="check squeeze.observers, the dataset and statistics.patch_side",
-            )
+        for quantity, length in layer.lengths.items():
+            array = values[quantity]
+            if array is None or array.shape != (*lead, length):
+                raise ArtifactError(
+                    f"{url}: statistics of another observer, dataset or image size",
+                    found=f"{quantity} {None if array is None else list(array.shape)}",
+                    expected=f"{[*lead, length]}, as layer '{layer.name}' has",
+                    next="check squeeze.observers, the dataset and statistics.patch_side",
+                )

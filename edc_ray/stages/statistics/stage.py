@@ -1,11 +1,11 @@
 """statistics: what the real images look like in every layer of every observer.
 
-One unit is a range of data batches: each is decoded once, in a thread while the networks are at work on the
+One unit is a range of data batches. Each batch is decoded once, in a thread while the networks work on the
 one before, and shown to all observers. Each observer's sums are merged in plan order, so that the result does
 not depend on where or in which order units ran. Both definitions of the variance are kept. In memory are two
 batches of images, one layer's input, and the sums: 24 bytes for each class and statistic of every observer.
-Where nothing has to be collected a unit is one observer: with `statistics.source` its statistics are taken
-from there, and where recover matches nothing but running estimates of BatchNorms, from the observer itself.
+If nothing has to be collected, a unit is one observer: its statistics come from `statistics.source`, or from
+the observer itself if recover matches only running estimates of BatchNorms.
 """
 
 from __future__ import annotations
@@ -19,14 +19,10 @@ from torch import Tensor
 
 from edc_ray.artifacts.proof.manifest import read_shard, write_unit
 from edc_ray.artifacts.proof.records import Record
-from edc_ray.artifacts.storage.layout import arrays_name, batches_key, network_key, stage_folder, table_name
-from edc_ray.artifacts.tables.codec import (
-    arrays_from_bytes,
-    arrays_to_bytes,
-    table_from_bytes,
-    table_to_bytes,
-)
-from edc_ray.artifacts.tables.schema import StatisticKey, build_statistics_table, read_statistics_table
+from edc_ray.artifacts.storage.layout import arrays_name, batches_key, network_key, table_name
+from edc_ray.artifacts.tables.codec import arrays_from_bytes, arrays_to_bytes, table_to_bytes
+from edc_ray.artifacts.tables.official_statistics import Rows
+from edc_ray.artifacts.tables.schema import build_statistics_table
 from edc_ray.core.layers.accumulator import StatisticsAccumulator
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.taps import LayerTaps
@@ -34,43 +30,39 @@ from edc_ray.core.seeding import draws
 from edc_ray.data.real.ahead import one_ahead
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError, NumericalError
-from edc_ray.kernels.cpu.image_statistics import image_statistics_for
-from edc_ray.kernels.cpu.statistics import kernels_for
+from edc_ray.kernels.cpu.statistics import image_statistics_for, kernels_for
 from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.squeeze.stage import augmented
-from edc_ray.stages.statistics.source import Wanted, check_source, open_source, wanted_of
+from edc_ray.stages.statistics.source import FOLDER, RunSource, Wanted, check_source, open_source, wanted_of
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks, span
 
-FOLDER = stage_folder("statistics")
 BUFFERS_ONLY = "buffers_only"
-"""Key in the manifest's meta where the tables hold nothing but BatchNorms' running estimates."""
+"""Key in the manifest's meta: the tables hold only BatchNorms' running estimates."""
 
 
 def plan(context: StageContext) -> list[WorkUnit]:
     """All training images are seen once, in one fixed order, in batches of one fixed size."""
-    section = context.config.statistics
-    if section.source is not None or context.config.statistics_request.needs_no_images:
+    section, request = context.config.statistics, context.config.statistics_request
+    if section.source is not None or request.needs_no_images or not request.observers:
         return [
             WorkUnit("statistics", network_key(name), f"observer {name}", {"observer": name})
-            for name in context.config.statistics_request.observers
+            for name in request.observers
         ]
-    if not (names := context.config.statistics_request.observers):
-        return []
     num_batches = -(-len(context.data.train) // section.batch_size)
     return [
         WorkUnit(
             "statistics",
             batches_key(first, end - 1),
             span("data batches", first, end),
-            {"observers": list(names), "first": first, "end": end},
+            {"observers": list(request.observers), "first": first, "end": end},
         )
         for first, end in blocks(num_batches, section.batches_per_unit)
     ]
 
 
 def inputs(context: StageContext, unit: WorkUnit) -> Any:
-    """The observers' weights, and the images or the files that their statistics are taken from."""
+    """The observers' weights, and the images or files that their statistics come from."""
     if "observers" in unit.work:
         return [context.data.train.content_hash, context.observer_digests(unit.work["observers"])]
     name, url = unit.work["observer"], context.config.statistics.source
@@ -78,7 +70,7 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
     if url is None:
         return [weights]
     source = open_source(context.config.statistics)
-    known = source.weights(name)
+    known = source.weights(name) if isinstance(source, RunSource) else None
     if known not in (None, weights[name]):
         raise ArtifactError(
             f"statistics: those of observer '{name}' in {url} are of other weights",
@@ -90,48 +82,33 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
 
 
 def collect(context: StageContext, unit: WorkUnit) -> UnitOutput:
-    """Statistics of one unit, collected or taken."""
-    if context.config.statistics.source is not None:
-        return take_statistics(context, unit)
-    return (
-        take_buffers(context, unit)
-        if context.config.statistics_request.needs_no_images
-        else accumulate_batches(context, unit)
-    )
+    if "observers" in unit.work:
+        return accumulate_batches(context, unit)
+    name = unit.work["observer"]
+    take = _from_buffers if context.config.statistics.source is None else _from_source
+    return UnitOutput(_shards(context, name, take(context, name)), _facts(context, name))
 
 
-def take_statistics(context: StageContext, unit: WorkUnit) -> UnitOutput:
-    """One observer's statistics from `statistics.source`.
-
-    The official global target of a BatchNorm is not in any file: it is the observer's own running estimate.
-    """
-    name, wanted = unit.work["observer"], _wanted(context, unit.work["observer"])
+def _from_source(context: StageContext, name: str) -> Rows:
+    wanted, taps, rows = _wanted(context, name), LayerTaps(context.observer(name)), Rows()
     found, _ = open_source(context.config.statistics).read(wanted)
-    taps, rows = LayerTaps(context.observer(name)), dict[StatisticKey, dict[str, np.ndarray | None]]()
     for layer in wanted.layers:
         key = layer.name, layer.kind
-        if layer.kind == "bn":
+        if layer.kind == "bn":  # its official global target is in no file: it is the observer's own estimate
             found[*key, "official", "global"] = _arrays(taps.running_statistics(layer.name))
         rows |= {full: values for full, values in found.items() if full[:2] == key}
-    return _output(context, unit, rows)
+    return rows
 
 
-def take_buffers(context: StageContext, unit: WorkUnit) -> UnitOutput:
-    """The running estimates of one observer's BatchNorms."""
-    taps = LayerTaps(context.observer(unit.work["observer"]), ("bn",))
-    rows: dict[StatisticKey, dict[str, np.ndarray | None]] = {
-        (layer, "bn", "official", "global"): _arrays(taps.running_statistics(layer)) for layer in taps.names
-    }
-    return _output(context, unit, rows)
+def _from_buffers(context: StageContext, name: str) -> Rows:
+    taps = LayerTaps(context.observer(name), ("bn",))
+    kind = "bn", "official", "global"
+    return {(layer, *kind): _arrays(taps.running_statistics(layer)) for layer in taps.names}
 
 
-def _output(
-    context: StageContext, unit: WorkUnit, rows: dict[StatisticKey, dict[str, np.ndarray | None]]
-) -> UnitOutput:
-    class_names = context.data.train.class_names
-    table = build_statistics_table(rows, class_names, dataset=context.config.dataset.name)
-    shards = {table_name(unit.key): (table_to_bytes(table), table.num_rows)}
-    return UnitOutput(shards, _facts(context, unit.work["observer"]))
+def _shards(context: StageContext, name: str, rows: Rows) -> dict[str, tuple[bytes, int]]:
+    table = build_statistics_table(rows, context.data.train.class_names, dataset=context.config.dataset.name)
+    return {table_name(network_key(name)): (table_to_bytes(table), table.num_rows)}
 
 
 def _wanted(context: StageContext, name: str) -> Wanted:
@@ -143,7 +120,7 @@ def _facts(context: StageContext, name: str) -> dict[str, str]:
 
 
 class _ObserverPass:
-    """An observer and the sums of its statistics, to which each batch adds."""
+    """An observer, and the sums of its statistics over the batches."""
 
     def __init__(self, context: StageContext, name: str) -> None:
         self.name = name
@@ -155,17 +132,12 @@ class _ObserverPass:
         self._measure = image_statistics_for(context.device)
 
     def add(self, images: Tensor, labels: Tensor) -> None:
-        """Add one data batch."""
         with self.taps.measuring_images(self._measure, self.sums.patch_side) as measured:
             self._forward(images.contiguous(memory_format=self.taps.kernels.memory_format))
         self.sums.add_measured(measured, labels)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """The sums.
-
-        Raises:
-            NumericalError: one of them is NaN or Inf.
-        """
+        """The sums; a NumericalError if one of them is NaN or Inf."""
         arrays = self.sums.to_arrays()
         for key, values in arrays.items():
             if not np.isfinite(values).all():
@@ -179,7 +151,6 @@ class _ObserverPass:
 
 @torch.no_grad()
 def accumulate_batches(context: StageContext, unit: WorkUnit) -> UnitOutput:
-    """Sums of every observer's statistics over a range of data batches."""
     passes = [_ObserverPass(context, name) for name in unit.work["observers"]]
     for images, labels in _data_batches(context, range(unit.work["first"], unit.work["end"])):
         for each in passes:
@@ -193,7 +164,7 @@ def accumulate_batches(context: StageContext, unit: WorkUnit) -> UnitOutput:
 
 
 def _data_batches(context: StageContext, numbers: range) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalised images and labels of some data batches; the next is decoded while one is used."""
+    """Normalised images and labels of some data batches; the next one is decoded meanwhile."""
     section, train = context.config.statistics, context.data.train
     order = draws(context.config.seed, "statistics", "order").permutation(len(train))
 
@@ -207,13 +178,13 @@ def _data_batches(context: StageContext, numbers: range) -> Iterator[tuple[Tenso
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
     """Merges the sums of each observer in plan order and stores one table for each."""
-    meta = {"patch_side": context.config.statistics.patch_side}
-    if context.config.statistics.source is not None:
+    section, request = context.config.statistics, context.config.statistics_request
+    meta = {"patch_side": section.patch_side}
+    if section.source is not None:
         return records, meta
-    if context.config.statistics_request.needs_no_images:
+    if request.needs_no_images:
         return records, meta | {BUFFERS_ONLY: True}
-    tables = [_merge_observer(context, name, records) for name in context.config.statistics_request.observers]
-    return tables, meta
+    return [_merge_observer(context, name, records) for name in request.observers], meta
 
 
 def _merge_observer(context: StageContext, name: str, records: list[Record]) -> Record:
@@ -221,9 +192,8 @@ def _merge_observer(context: StageContext, name: str, records: list[Record]) -> 
     for record in records:
         (shard,) = (shard for shard in record.shards if shard.path == arrays_name(name, record.unit))
         data = read_shard(context.store, FOLDER, shard)
-        part = StatisticsAccumulator.from_arrays(
-            arrays_from_bytes(data, url=context.store.join(f"{FOLDER}/{shard.path}"))
-        )
+        url = context.store.join(f"{FOLDER}/{shard.path}")
+        part = StatisticsAccumulator.from_arrays(arrays_from_bytes(data, url=url))
         if sums is None:
             sums = part
         else:
@@ -231,18 +201,13 @@ def _merge_observer(context: StageContext, name: str, records: list[Record]) -> 
     assert sums is not None
     # The driver joins the sums, and its machine may have no GPU.
     on_cpu = StageContext(context.config, context.store, context.data, torch.device("cpu"))
-    table = build_statistics_table(
-        _rows(sums, LayerTaps(on_cpu.observer(name))),
-        context.data.train.class_names,
-        dataset=context.config.dataset.name,
-    )
-    shards = {table_name(network_key(name)): (table_to_bytes(table), table.num_rows)}
+    shards = _shards(context, name, _rows(sums, LayerTaps(on_cpu.observer(name))))
     fingerprint = digest_of([record.fingerprint for record in records])
     return write_unit(context.store, FOLDER, network_key(name), fingerprint, shards, _facts(context, name))
 
 
-def _rows(sums: StatisticsAccumulator, taps: LayerTaps) -> dict[StatisticKey, dict[str, np.ndarray | None]]:
-    rows: dict[StatisticKey, dict[str, np.ndarray | None]] = {}
+def _rows(sums: StatisticsAccumulator, taps: LayerTaps) -> Rows:
+    rows = Rows()
     for layer, kind in sums.kinds.items():
         # The official target of a BatchNorm is its own running estimate, not a statistic of the pass.
         official = taps.running_statistics(layer) if kind == "bn" else sums.official_global(layer)
@@ -254,22 +219,7 @@ def _rows(sums: StatisticsAccumulator, taps: LayerTaps) -> dict[StatisticKey, di
 
 
 def _arrays(statistics: LayerStatistics) -> dict[str, np.ndarray | None]:
-    names = ("channel_mean", "channel_variance", "patch_mean", "patch_variance")
-    values = (getattr(statistics, name) for name in names)
-    return {
-        name: None if value is None else value.cpu().numpy()
-        for name, value in zip(names, values, strict=True)
-    }
-
-
-def read_statistics(context: StageContext, name: str) -> dict[StatisticKey, dict[str, np.ndarray | None]]:
-    """All stored statistics of an observer, by layer, kind, definition and scope."""
-    manifest = context.manifest("statistics")
-    shard = next(shard for shard in manifest.shards if shard.path == table_name(network_key(name)))
-    url = context.store.join(f"{FOLDER}/{shard.path}")
-    data = read_shard(context.store, FOLDER, shard)
-    table = table_from_bytes(data, url=url, ours=context.store.is_ours)
-    return read_statistics_table(table, url=url)
+    return {name: None if array is None else array.cpu().numpy() for name, array in vars(statistics).items()}
 
 
 STAGE = Stage(

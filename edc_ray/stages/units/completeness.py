@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from edc_ray.artifacts.proof.manifest import manifest_is_intact, read_record
 from edc_ray.artifacts.proof.records import Manifest, Record, parse_manifest
-from edc_ray.artifacts.storage.layout import manifest_path
+from edc_ray.artifacts.storage.layout import manifest_path, stage_folder
 from edc_ray.artifacts.storage.limits import MAX_JSON_BYTES
+from edc_ray.artifacts.storage.store import Store
+from edc_ray.config.run import StageName
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError
 from edc_ray.stages.units.context import StageContext
@@ -14,7 +16,6 @@ from edc_ray.stages.units.plan import Stage, WorkUnit
 
 
 def planned_units(context: StageContext, stage: Stage) -> list[WorkUnit]:
-    """The stage's units with their fingerprints."""
     fingerprint, units = stage_fingerprint(context.config, stage), []
     for unit in stage.plan(context):
         inputs = stage.inputs(context, unit)
@@ -29,29 +30,26 @@ def fingerprint_of(context: StageContext, stage: Stage, units: list[WorkUnit]) -
 
 def proven_records(context: StageContext, stage: Stage, units: list[WorkUnit]) -> dict[str, Record]:
     """Records of the units that are done, by unit key."""
-    folder = stage.folder
-    found = {unit.key: read_record(context.store, folder, unit.key, unit.fingerprint) for unit in units}
+    store, folder = context.store, stage.folder
+    found = {unit.key: read_record(store, folder, unit.key, unit.fingerprint) for unit in units}
     return {key: record for key, record in found.items() if record is not None}
 
 
-def is_complete(context: StageContext, stage: Stage, units: list[WorkUnit]) -> bool:
-    """Whether the stage has a manifest of exactly these units, and all its files are sound.
+def stored_manifest(store: Store, stage: StageName) -> Manifest | None:
+    """A stage's manifest; None if it is missing or damaged; an ArtifactError if a newer edc-ray wrote it."""
+    path = manifest_path(stage_folder(stage))
+    data = store.read_if_there(path, limit=MAX_JSON_BYTES)
+    return None if data is None else parse_manifest(data, store.join(path))
 
-    A damaged manifest counts as none: the stage is run, and its records show what is done.
-    """
-    path = manifest_path(stage.folder)
-    if not context.store.exists(path):
-        return False
-    manifest = parse_manifest(context.store.read(path, limit=MAX_JSON_BYTES), context.store.join(path))
+
+def is_complete(context: StageContext, stage: Stage, units: list[WorkUnit]) -> bool:
+    """Whether the stage has a manifest of exactly these units, and all its files are sound."""
+    manifest = stored_manifest(context.store, stage.name)
     return manifest is not None and _problem_of(context, stage, manifest, units) is None
 
 
 def require_complete(context: StageContext, stage: Stage) -> None:
-    """Refuse to build on a stage with missing or damaged units, or units of another config or data.
-
-    Raises:
-        ArtifactError: it is not complete.
-    """
+    """Raise an ArtifactError if a stage has missing or damaged units, or units of another config or data."""
     problem = _problem_of(context, stage, context.manifest(stage.name), planned_units(context, stage))
     if problem is not None:
         raise ArtifactError(

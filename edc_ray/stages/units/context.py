@@ -1,11 +1,12 @@
-"""What every unit of a run shares within one process: config, storage, data, device, loaded networks."""
+"""What the units of a run share within one process: config, storage, data, device, loaded networks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,29 +21,49 @@ from edc_ray.errors import ArtifactError
 from edc_ray.kernels.cpu.fused_network import Wanted, fused_network, trial_images
 from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.models.observers import network_from_bytes
-from edc_ray.stages.units.labelled_epochs import LabelledEpochs
 from edc_ray.stages.units.numerics import network_numerics, placed
+
+MEMORY_LIMIT = 1 << 30
+"""Bytes of labels that one process keeps."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Processes that train one network together: this one's rank and how many there are."""
+    """Processes that train one network together: this one's rank, and their number."""
 
     rank: int = 0
     size: int = 1
 
 
+class LabelledEpochs:
+    """Labels of one row's epochs, up to a limit in bytes.
+
+    Each student asks for the epochs in the same order, so the first ones are kept: dropping the oldest would
+    drop each epoch just before its use. Another row starts empty.
+    """
+
+    def __init__(self, limit: int = MEMORY_LIMIT) -> None:
+        self._limit = limit
+        self._row: Hashable = None
+        self._kept: dict[Hashable, np.ndarray] = {}
+
+    def get(self, row: Hashable, epoch: Hashable, label: Callable[[], np.ndarray]) -> np.ndarray:
+        """The labels of an epoch, kept or made now, not to be changed. `row` names all they depend on."""
+        if row != self._row:
+            self._row, self._kept = row, {}
+        if epoch in self._kept:
+            return self._kept[epoch]
+        labels = label()
+        if labels.nbytes + sum(kept.nbytes for kept in self._kept.values()) <= self._limit:
+            self._kept[epoch] = labels
+        return labels
+
+
 @dataclass
 class StageContext:
-    """Built once per process; holds what units share, so that nothing is loaded twice.
+    """Built once per process, so that nothing is loaded twice. Its config has every inferred field.
 
-    Args:
-        config: resolved: every inferred field of the dataset is filled.
-        store: the run's folder.
-        data: the opened training and validation images.
-        device: where tensors live.
-        group: the DDP group this process is in while it trains.
-        labelled: epochs that were labelled for one student and are shown to others.
+    `group` is this process's DDP group while it trains. `labelled` are labels that several students share.
     """
 
     config: RunConfig
@@ -55,12 +76,13 @@ class StageContext:
     _fused: dict[tuple[Any, ...], tuple[nn.Module, nn.Module]] = field(default_factory=dict)
     _manifests: dict[str, Manifest] = field(default_factory=dict)
 
-    def manifest(self, stage: StageName) -> Manifest:
-        """Manifest of a stage that this one builds on; read once.
+    @property
+    def flip_probability(self) -> float:
+        """How often a view of a real or condensed image is mirrored."""
+        return 0.5 if self.config.dataset.flip else 0.0
 
-        Raises:
-            ArtifactError: that stage is not complete.
-        """
+    def manifest(self, stage: StageName) -> Manifest:
+        """Manifest of a finished stage, read once; an ArtifactError if the stage is not complete."""
         if stage not in self._manifests:
             found = read_manifest(self.store, stage_folder(stage))
             if found is None:
@@ -74,7 +96,7 @@ class StageContext:
         return self._manifests[stage]
 
     def forget_manifest(self, stage: StageName) -> None:
-        """Read the stage's manifest again next time, and the networks that it trained."""
+        """Read the stage's manifest and its networks again next time."""
         self._manifests.pop(stage, None)
         if stage == "squeeze":
             self._networks.clear()
@@ -86,28 +108,21 @@ class StageContext:
         self.forget_manifest(stage)
 
     def numerics(self, *, compiled: bool = True) -> NetworkNumerics:
-        """How networks compute here. `compiled`: whether the stage follows the config's `compile`."""
         return network_numerics(self.config, self.device, compiled=compiled)
 
     def kernels_name(self, *, compiled: bool = True) -> str:
-        """What computes the layers of networks. A unit records it, because the last bits depend on it."""
+        """What computes the layers of networks. A unit records it: the last bits depend on it."""
         compiler = self.numerics(compiled=compiled).compiler
         return kernels_for(self.device).name if compiler is None else "inductor"
 
     def observer_digests(self, names: Iterable[str]) -> dict[str, str]:
-        """SHA-256 of the weights of the named observers.
-
-        Raises:
-            ArtifactError: one of them is not trained.
-        """
+        """SHA-256 of the weights of some observers; an ArtifactError if one is not trained."""
         return {name: self._weights_of(name).sha256 for name in names}
 
     def observer(self, name: str) -> nn.Module:
         """A trained observer: frozen, in eval mode, on the device."""
         if name not in self._networks:
-            train = self.data.train
-            folder = stage_folder("squeeze")
-            shard = self._weights_of(name)
+            train, folder, shard = self.data.train, stage_folder("squeeze"), self._weights_of(name)
             network = network_from_bytes(
                 read_shard(self.store, folder, shard),
                 name=name,
@@ -120,15 +135,7 @@ class StageContext:
         return self._networks[name]
 
     def fused_observer(self, name: str, wanted: Wanted, *, compiled: bool = True) -> nn.Module:
-        """An observer as it is computed fastest, see `fused_network`.
-
-        Kept until another is wanted for something else: some have weights of their own.
-
-        Args:
-            name: of the observer.
-            wanted: what it is for.
-            compiled: whether the stage compiles networks where `compile` says so.
-        """
+        """An observer in its fastest form for a purpose, kept until another purpose comes."""
         network, train = self.observer(name), self.data.train
         numerics = self.numerics(compiled=compiled)
         kernels = kernels_for(self.device, numerics.memory_format)
@@ -142,9 +149,8 @@ class StageContext:
 
     def observer_forward(self, name: str, *, compiled: bool = True) -> Callable[[Tensor], Tensor]:
         """An observer as a function from float32 images to float32 logits, without gradients."""
-        return self.numerics(compiled=compiled).forward(
-            self.fused_observer(name, "results", compiled=compiled)
-        )
+        network = self.fused_observer(name, "results", compiled=compiled)
+        return self.numerics(compiled=compiled).forward(network)
 
     def _weights_of(self, name: str) -> ShardInfo:
         for shard in self.manifest("squeeze").shards:

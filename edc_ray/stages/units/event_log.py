@@ -16,22 +16,19 @@ _SECONDS_BETWEEN_WRITES = 5.0
 
 
 class EventLog:
-    """Collects events and stores them, after those of earlier calls.
+    """Collects events and stores them after those of earlier calls.
 
-    An object store cannot append, so the whole file is written: at most every few seconds, and at the
-    end of each stage. A crash loses the last seconds of the log and nothing else.
+    An object store cannot append, so each write is of the whole file: at the end of each stage, and at most
+    every few seconds. A crash loses the last seconds of the log and nothing else.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        stored = store.read_if_there(EVENT_LOG, limit=MAX_LOG_BYTES) or b""
-        # A run continues after a damaged log.
-        self._lines = stored.decode(errors="replace").splitlines()
+        self._lines = _stored_lines(store)
         self._written = time.monotonic()
         self.events: list[dict[str, Any]] = []
 
     def __call__(self, event: dict[str, Any]) -> None:
-        """Note an event."""
         stamped = {"time": round(time.time(), 3), **event}
         self.events.append(stamped)
         self._lines.append(json.dumps(stamped, separators=(",", ":")))
@@ -40,32 +37,26 @@ class EventLog:
             (self.write_if_possible if event["event"].endswith("_failed") else self.write)()
 
     def write_if_possible(self) -> None:
-        """Store all events now. A full disk raises nothing here: the caller reports the failure itself."""
+        """Store all events now. A full disk raises nothing here: the caller reports the failure."""
         with suppress(ArtifactError):
             self.write()
 
     def write(self) -> None:
-        """Store all events now.
-
-        Raises:
-            ArtifactError: they cannot be written.
-        """
+        """Store all events now; an ArtifactError if that fails."""
         self._store.publish(EVENT_LOG, ("\n".join(self._lines) + "\n").encode(), replace=True)
         self._written = time.monotonic()
 
 
 def read_events(store: Store) -> list[dict[str, Any]]:
-    """All events of a run, of all calls; a damaged line is left out.
-
-    Raises:
-        ArtifactError: the log cannot be read, or is larger than MAX_LOG_BYTES.
-    """
+    """All events of a run, without damaged lines; an ArtifactError if the log cannot be read."""
     events = []
-    for line in (
-        (store.read_if_there(EVENT_LOG, limit=MAX_LOG_BYTES) or b"").decode(errors="replace").splitlines()
-    ):
-        try:
+    for line in _stored_lines(store):
+        with suppress(ValueError, RecursionError):
             events.append(json.loads(line))
-        except (ValueError, RecursionError):
-            continue
     return [event for event in events if isinstance(event, dict)]
+
+
+def _stored_lines(store: Store) -> list[str]:
+    stored = store.read_if_there(EVENT_LOG, limit=MAX_LOG_BYTES) or b""
+    # A run continues after a damaged log.
+    return stored.decode(errors="replace").splitlines()

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edc_ray.artifacts.proof.records import Manifest, Record
+from edc_ray.artifacts.proof.records import Manifest
 from edc_ray.artifacts.storage.layout import stage_folder, table_name
 from edc_ray.artifacts.storage.store import Store
-from edc_ray.artifacts.tables.codec import ImageFormat, table_to_bytes
+from edc_ray.artifacts.tables.codec import table_to_bytes
 from edc_ray.artifacts.tables.schema import ImageRows, build_images_table, read_images_table
+from edc_ray.config.dataset import DatasetSpec
 from edc_ray.config.stages import InitConfig, RecoverConfig
 from edc_ray.data.condensed.images import read_condensed_images
 from edc_ray.errors import ArtifactError
@@ -25,7 +26,7 @@ Slot = tuple[int, int]
 
 
 def images_output(
-    context: StageContext,
+    dataset: DatasetSpec,
     key: str,
     images: np.ndarray,
     slots: list[Slot],
@@ -36,38 +37,18 @@ def images_output(
     """Images of some slots as one shard.
 
     Args:
+        dataset: with its class names.
         key: of the unit.
-        images: uint8 [N, C, S, S].
-        slots: of each image.
+        images: uint8 [N, C, S, S], one for each slot.
         meta: further facts for the record, which also gets the hash of each image as a reader decodes it.
         section: whose image_format the images are stored in; None is without loss.
     """
     format, quality = (section.image_format, section.jpeg_quality) if section else ("png", 0)
-    return encoded_output(
-        key, images, slots, meta, class_names=context.data.train.class_names,
-        dataset=context.config.dataset.name, format=format, quality=quality,
-    )  # fmt: skip
-
-
-def encoded_output(
-    key: str,
-    images: np.ndarray,
-    slots: list[Slot],
-    meta: dict[str, Any],
-    *,
-    class_names: Sequence[str],
-    dataset: str,
-    format: ImageFormat = "png",
-    quality: int = 75,
-) -> UnitOutput:
-    """As `images_output`, for images without a run's config."""
-    labels, ipc_ids = (np.array(values, dtype=np.int64) for values in zip(*slots, strict=True))
-    table = build_images_table(images, labels, ipc_ids, class_names, format, quality, dataset=dataset)
+    labels, ipc_ids = np.array(slots, dtype=np.int64).T
+    names = dataset.class_names or ()
+    table = build_images_table(images, labels, ipc_ids, names, format, quality, dataset=dataset.name)
     stored = read_images_table(table).images
-    hashes = [
-        [int(label), int(ipc_id), pixel_hash(image)]
-        for (label, ipc_id), image in zip(slots, stored, strict=True)
-    ]
+    hashes = [[*map(int, slot), pixel_hash(image)] for slot, image in zip(slots, stored, strict=True)]
     return UnitOutput({table_name(key): (table_to_bytes(table), len(slots))}, meta | {"image_sha256": hashes})
 
 
@@ -98,15 +79,23 @@ def read_stage_images(
 
 def read_images(store: Store, folder: str, manifest: Manifest, wanted: set[Slot] | None) -> ImageRows:
     """Images of a manifest, as `read_stage_images` gives them."""
-    if wanted is not None:
-        held = [record for record in manifest.records if _slots_of(record) & wanted]
-        manifest = replace(manifest, records=tuple(held))
-    rows = read_condensed_images(store, folder, manifest)
     if wanted is None:
-        return rows
-    kept = [slot in wanted for slot in zip(rows.labels.tolist(), rows.ipc_ids.tolist(), strict=True)]
+        return read_condensed_images(store, folder, manifest)
+    held = [
+        record
+        for record in manifest.records
+        if wanted & {(label, ipc_id) for label, ipc_id, _ in record.meta["image_sha256"]}
+    ]
+    rows = read_condensed_images(store, folder, replace(manifest, records=tuple(held)))
+    kept = [slot in wanted for slot in slots_of(rows)]
     return ImageRows(rows.images[kept], rows.labels[kept], rows.ipc_ids[kept], rows.class_names)
 
 
-def _slots_of(record: Record) -> set[Slot]:
-    return {(label, ipc_id) for label, ipc_id, _ in record.meta["image_sha256"]}
+def slots_of(rows: ImageRows) -> list[Slot]:
+    """(class, ipc_id) of every row."""
+    return list(zip(rows.labels.tolist(), rows.ipc_ids.tolist(), strict=True))
+
+
+def images_at(rows: ImageRows, slots: Sequence[Slot]) -> np.ndarray:
+    row_of = {slot: row for row, slot in enumerate(slots_of(rows))}
+    return rows.images[[row_of[slot] for slot in slots]]

@@ -2,7 +2,7 @@
 
 Their files name all classes of the dataset, so they are written again with the new names. The images are
 neither made nor encoded again: the bytes are those that a run of all these classes would write. Units are
-replaced one by one, and a killed run resumes with the rest.
+replaced one by one, so a killed run resumes with the rest.
 """
 
 from __future__ import annotations
@@ -21,10 +21,8 @@ from edc_ray.artifacts.tables.codec import table_from_bytes, table_to_bytes
 from edc_ray.artifacts.tables.schema import IMAGES_SCHEMA, build_images_table
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.fingerprint import stage_inputs
-from edc_ray.stages.units.plan import Stage, WorkUnit
+from edc_ray.stages.units.plan import CONTENT, Stage, WorkUnit
 
-CONTENT = "content"
-"""Key in a record's meta: `WorkUnit.content`."""
 # Added classes change these, but not the images of other classes. `init.kind=noise` adds mean and std.
 _OF_ALL_CLASSES = ("dataset.class_names", "dataset.num_classes", "dataset.mean", "dataset.std")
 _OF_OBSERVERS = ("squeeze.", "statistics.")
@@ -33,15 +31,12 @@ _OF_OBSERVERS = ("squeeze.", "statistics.")
 def own_facts(context: StageContext, slots: Iterable[tuple[int, int]], stage: Stage) -> dict[str, Any]:
     """What images of some slots depend on besides their sources, if no observer is involved."""
     names = context.data.train.class_names
-    fields = stage_inputs(context.config, stage).items()
-    return {
-        "fields": {
-            name: value
-            for name, value in fields
-            if name not in _OF_ALL_CLASSES and not name.startswith(_OF_OBSERVERS)
-        },
-        "names": [names[label] for label in sorted({label for label, _ in slots})],
+    fields = {
+        name: value
+        for name, value in stage_inputs(context.config, stage).items()
+        if name not in _OF_ALL_CLASSES and not name.startswith(_OF_OBSERVERS)
     }
+    return {"fields": fields, "names": [names[label] for label in sorted({label for label, _ in slots})]}
 
 
 def kept_records(context: StageContext, stage: Stage, units: Iterable[WorkUnit]) -> dict[str, Record]:
@@ -64,7 +59,7 @@ def _kept(context: StageContext, folder: str, unit: WorkUnit) -> Record | None:
     if earlier is None or read_record(context.store, folder, unit.key, earlier.fingerprint) is None:
         return None
     shards = {shard.path: (_renamed(context, folder, shard), shard.rows) for shard in earlier.shards}
-    # What made the images, and how long it took, stays on record.
+    # The record keeps what made the images, and how long it took.
     return write_unit(
         context.store, folder, unit.key, unit.fingerprint, shards, earlier.meta, earlier.seconds,
         environment=earlier.environment,

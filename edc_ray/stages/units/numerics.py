@@ -1,16 +1,16 @@
-"""In which numbers, on how many threads and by whose code a run computes.
+"""The numbers, the threads and the compiler with which a run computes.
 
-The mode of work cannot change the bits: threads, precision and determinism of a unit are set from the config.
+The mode of work cannot change the bits: threads, precision and determinism of a unit come from the config.
 `precision` and `compile` say how each stage computes its networks:
 
 squeeze       forwards and backwards of training in the run's precision; accuracies in float32
-statistics    forwards as those of recover: what 16 bits round away is then missing on both sides of a
-              distance; moments are taken in float32 and summed in float64. Never compiled: one pass
+statistics    forwards as in recover: a distance then lacks on both sides what 16 bits round away; moments are
+              taken in float32 and summed in float64. Never compiled: one pass
 init          scores; only their order counts. Never compiled: one pass, in parts of many sizes
 recover       forwards and backwards to the pixels; pixels, optimiser, statistics, distances in float32
 relabel       forwards; the mean over the observers in float32, stored as its codec says
 evaluate      forwards and backwards of training; weights, averages, optimiser, losses and accuracies in
-              float32: the reported accuracies are of the weights, not of the rounding
+              float32: reported accuracies are of the weights, not of the rounding
 """
 
 from __future__ import annotations
@@ -21,43 +21,35 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edc_ray.config.run import Precision, RunConfig
+from edc_ray.config.run import Compile, Precision, RunConfig
 from edc_ray.core.layers.network_numerics import HALF_TYPES, NetworkNumerics
 from edc_ray.errors import ConfigError
 
-Compile = Literal["auto", "none", "default", "max-autotune", "graphs"]
-
 _AUTO: dict[str, Precision] = {"cuda": "tf32"}
-"""The published programs run with torch's own defaults, with which cuDNN's convolutions round to TF32."""
+"""The published programs run with torch's defaults, which let cuDNN's convolutions round to TF32."""
 _HALF: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _MODES: dict[Compile, str] = {
     "default": "default",
     "max-autotune": "max-autotune-no-cudagraphs",
     "graphs": "reduce-overhead",
 }
-# Of one network: training and evaluation, with and without gradient, whole batches and an epoch's last, and
-# in one process many networks of one class.
+# One network: in training and evaluation, with and without gradient, for whole batches and an epoch's last.
+# A process has many networks of one class.
 _RECOMPILATIONS = 256
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's names, malloc.h
 _LARGEST_BLOCK = 1 << 28
-"""Bytes; larger blocks go back to the system when they are freed, as all large ones did before."""
+"""Bytes; larger blocks go back to the system when they are freed."""
 _KEPT = 1 << 29
-"""Bytes that are kept at most at the end of the heap."""
+"""Bytes at most that stay at the end of the heap."""
 
 
 def chosen_precision(config: RunConfig, device: torch.device, earlier: RunConfig | None) -> Precision:
-    """The precision of a run: `auto` is what the folder began with, else the device's.
-
-    Args:
-        config: what is asked for.
-        device: where units will compute.
-        earlier: resolved config of the results in the folder, if there are any.
-    """
+    """The precision of a run: `auto` is that of the results of `earlier`, else the device's."""
     if config.precision != "auto":
         return config.precision
     if earlier is not None and earlier.device == device.type and earlier.precision != "auto":
@@ -66,21 +58,17 @@ def chosen_precision(config: RunConfig, device: torch.device, earlier: RunConfig
 
 
 def check_numerics(config: RunConfig, device: torch.device) -> None:
-    """Refuse a precision or a compiler that a device does not have, as far as is known here.
-
-    Raises:
-        ConfigError: names what is missing.
-    """
-    _check_precision(config, device)
-    _check_compiler(config, device)
-
-
-def _check_precision(config: RunConfig, device: torch.device) -> None:
-    if config.precision in ("bfloat16", "float16") and device.type == "mps":
+    """Raise a ConfigError for a precision or a compiler that a device is known to lack."""
+    compiles = config.compile not in ("auto", "none")
+    if device.type == "mps" and config.precision in _HALF:
         raise ConfigError(
             f"precision={config.precision} is for cpu and cuda",
             found="device mps",
             next="set precision=float32",
+        )
+    if device.type == "mps" and compiles:
+        raise ConfigError(
+            f"compile={config.compile} is for cpu and cuda", found="device mps", next="set compile=none"
         )
     # The driver's own machine may have no GPU.
     known = device.type == "cuda" and torch.cuda.is_available()
@@ -91,43 +79,38 @@ def _check_precision(config: RunConfig, device: torch.device) -> None:
             expected="compute capability 8.0 or higher",
             next="set precision=float16",
         )
-
-
-def _check_compiler(config: RunConfig, device: torch.device) -> None:
-    if config.compile in ("auto", "none"):
-        return
-    if device.type == "mps":
+    if device.type == "cpu" and config.compile == "graphs":
         raise ConfigError(
-            f"compile={config.compile} is for cpu and cuda", found="device mps", next="set compile=none"
+            "compile=graphs captures CUDA graphs",
+            found="device cpu",
+            next="set compile=default or compile=none",
         )
-    if device.type == "cpu":
-        if config.compile == "graphs":
-            raise ConfigError(
-                "compile=graphs captures CUDA graphs",
-                found="device cpu",
-                next="set compile=default or compile=none",
-            )
-        compiler = os.environ.get("CXX", "g++")  # torch looks for no other
-        if shutil.which(compiler) is None:
-            raise ConfigError(
-                f"compile={config.compile} needs a C++ compiler",
-                found=f"no {compiler} on PATH",
-                next="install g++, or set the environment's CXX=clang++, or compile=none",
-            )
+    compiler = os.environ.get("CXX", "g++")  # torch looks for no other
+    if device.type == "cpu" and compiles and shutil.which(compiler) is None:
+        raise ConfigError(
+            f"compile={config.compile} needs a C++ compiler",
+            found=f"no {compiler} on PATH",
+            next="install g++, or set the environment's CXX=clang++, or compile=none",
+        )
 
 
 @contextmanager
 def unit_numerics(config: RunConfig, device: torch.device) -> Iterator[None]:
     """Threads, precision and determinism of one unit; restored afterwards.
 
-    Ray sets OMP_NUM_THREADS=1 in a task of one CPU and a plain process has all cores: the number of
-    threads changes the order of sums, so it comes from the config. Library code that draws from torch's
-    global generator (dropout) finds a fork of it.
+    The number of threads changes the order of sums, so it comes from the config: Ray sets OMP_NUM_THREADS=1
+    in a task of one CPU, and a plain process has all cores. Library code that draws from torch's global
+    generator (dropout) uses a fork of it.
     """
     keep_freed_memory()
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
-    before = _settings()
+    before = (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        bool(torch.backends.cuda.matmul.allow_tf32),
+        torch.backends.cudnn.allow_tf32,
+    )
     cuda = [device] if device.type == "cuda" else []
     tf32 = config.precision == "tf32"
     _apply(config.cluster.threads_per_unit, config.deterministic or before[1], tf32, tf32)
@@ -138,32 +121,20 @@ def unit_numerics(config: RunConfig, device: torch.device) -> Iterator[None]:
         _apply(*before)
 
 
-def _settings() -> tuple[int, bool, bool, bool]:
-    return (
-        torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
-        bool(torch.backends.cuda.matmul.allow_tf32),
-        torch.backends.cudnn.allow_tf32,
-    )
-
-
 def _apply(threads: int, deterministic: bool, matmul_tf32: bool, cudnn_tf32: bool) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
-    # torch lets cuDNN round to TF32 unless told otherwise; float32 is to mean float32.
+    # By default torch lets cuDNN round to TF32; here float32 means float32.
     torch.backends.cuda.matmul.allow_tf32 = matmul_tf32
     torch.backends.cudnn.allow_tf32 = cudnn_tf32
 
 
 @cache
 def keep_freed_memory() -> bool:
-    """Tell the C library's allocator to keep what is freed, up to a limit; once in a process.
+    """Tell glibc's allocator to keep freed memory, up to a limit; False if there is no such allocator.
 
-    By default glibc gives large blocks back at once and gets them again, empty, for the next operation; each
-    page of them is then a fault. A step of training frees and gets the same blocks as the one before it.
-
-    Returns:
-        Whether there is such an allocator (glibc's) and it agreed.
+    By default glibc returns large blocks to the system at once. Each training step takes the same blocks
+    again, and each page of them is then a fault.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -173,18 +144,12 @@ def keep_freed_memory() -> bool:
 
 
 def network_numerics(config: RunConfig, device: torch.device, *, compiled: bool = True) -> NetworkNumerics:
-    """How a run's networks are computed on a device.
-
-    Args:
-        config: of the run.
-        device: whose networks.
-        compiled: whether the stage compiles them where `compile` says so.
-    """
+    """How networks compute on a device. `compiled`: whether the stage follows the config's `compile`."""
     dtype = _HALF.get(config.precision, torch.float32)
     choice = config.compile if compiled else "none"
     return NetworkNumerics(
         dtype=dtype,
-        # The units for 16-bit products read channels last; other layouts are rearranged for every layer.
+        # Units for 16-bit products read channels last; other layouts would be rearranged for every layer.
         memory_format=torch.channels_last if device.type == "cuda" and dtype in HALF_TYPES else None,
         compiler=None if choice in ("auto", "none") else partial(_compiled, choice),
         copies_outputs=choice == "graphs",
@@ -192,20 +157,16 @@ def network_numerics(config: RunConfig, device: torch.device, *, compiled: bool 
 
 
 def _compiled(choice: Compile, module: nn.Module) -> Callable[..., Any]:
-    """The module behind torch's compiler, which works when the first images of a shape come.
-
-    What it makes is kept in the folder of TORCHINDUCTOR_CACHE_DIR, by default one of the system's temporary
-    folders, never in a run's.
-    """
+    """The module behind torch's compiler, whose files are in TORCHINDUCTOR_CACHE_DIR, not in the run."""
     from torch._inductor import list_mode_options
 
-    # Random numbers (dropout) as torch draws them, whoever makes the code.
+    # Compiled code draws random numbers (dropout) as torch does.
     options: dict[str, Any] = {**list_mode_options(_MODES[choice]), "fallback_random": True}
     return torch.compile(module, options=options, dynamic=False, recompile_limit=_RECOMPILATIONS)  # pyright: ignore[reportCallIssue]
 
 
 def placed(network: nn.Module, config: RunConfig, device: torch.device) -> nn.Module:
-    """The network on the device, its weights laid out as its precision computes best there."""
+    """The network on the device, its weights in the layout that is fastest in its precision."""
     network = network.to(device)
     memory_format = network_numerics(config, device).memory_format
     return network if memory_format is None else network.to(memory_format=memory_format)
@@ -214,29 +175,17 @@ def placed(network: nn.Module, config: RunConfig, device: torch.device) -> nn.Mo
 class TrainingSteps:
     """Forward, backward and step of one training in the run's precision.
 
-    In float16 the loss is scaled up before its backward pass, so that small gradients stay above 0, and a
-    step with a gradient that overflowed is left out. The scale lives as long as the training: a unit trains
-    its network to the end or starts again.
-
-    Args:
-        network: to be trained, as an optimiser has it.
-        numerics: of the run.
-        device: of the network.
+    In float16 the loss is scaled up before its backward pass, so that small gradients stay above 0. A step
+    with a gradient that overflowed is left out. The scale lasts for one training.
     """
 
     def __init__(self, network: nn.Module, numerics: NetworkNumerics, device: torch.device) -> None:
         self.forward: Callable[[Tensor], Tensor] = numerics.forward(network)
-        scales = numerics.dtype == torch.float16
-        self._scaler = torch.amp.GradScaler(device.type) if scales else None
+        self._scaler = torch.amp.GradScaler(device.type, enabled=numerics.dtype == torch.float16)
 
     def backward(self, loss: Tensor) -> None:
-        """Adds the gradients of a loss to the parameters'."""
-        (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+        self._scaler.scale(loss).backward()
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """One step with the gradients that were added up."""
-        if self._scaler is None:
-            optimizer.step()
-            return
         self._scaler.step(optimizer)
         self._scaler.update()

@@ -1,11 +1,13 @@
-"""Work units, what they return, and the stage that they belong to."""
+"""Work units, the stage that they belong to, and how a unit is done: the same way in every mode."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from edc_ray.artifacts.proof.manifest import write_unit
 from edc_ray.artifacts.proof.records import Record
 from edc_ray.artifacts.storage.layout import stage_folder
 from edc_ray.artifacts.storage.store import Store
@@ -13,22 +15,22 @@ from edc_ray.config.run import RunConfig, StageName
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
 from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.numerics import unit_numerics
+from edc_ray.stages.units.provenance import environment_facts
 
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """The smallest piece of work that is scheduled, retried, recorded and found again.
-
-    Units are fixed by the config alone, never by how many workers there are.
+    """The smallest piece of work that is scheduled, retried and recorded. The config alone determines it.
 
     Args:
-        stage: the stage it belongs to.
+        stage: its stage.
         key: name of its files; unique in the stage.
-        title: how messages call it, such as "classes 40-49, ipc 0-9".
+        title: its name in messages, such as "classes 40-49, ipc 0-9".
         work: what to do, as plain JSON values.
         fingerprint: hash of all that changes its result; empty until `fingerprinted`.
-        content: hash of what its images depend on, if that is only their own class: it finds them again
-            after classes were added. Empty if the result depends on all classes.
+        content: hash of what its images depend on, if that is only their own classes: it finds them after
+            classes were added. Empty if the result depends on all classes.
     """
 
     stage: StageName
@@ -39,28 +41,19 @@ class WorkUnit:
     content: str = ""
 
     def fingerprinted(self, stage_fingerprint: str, inputs: Any, content: Any = None) -> WorkUnit:
-        """This unit with the hash of its stage's config, its work and the digests of what it reads.
-
-        Args:
-            stage_fingerprint: of the config.
-            inputs: what `Stage.inputs` gives.
-            content: what `Stage.content` gives.
-        """
+        """This unit with the hashes of its stage's config, its work, and its `Stage.inputs` and `content`."""
         whole = {"stage": stage_fingerprint, "work": dict(self.work), "inputs": inputs}
         fingerprinted = replace(self, fingerprint=digest_of(whole))
         return fingerprinted if content is None else fingerprinted.with_content(content)
 
     def with_content(self, content: Any) -> WorkUnit:
-        """This unit with the hash of its work and of what `Stage.content` gives."""
+        """This unit with the hash of its work and its `Stage.content`."""
         return replace(self, content=digest_of({"work": dict(self.work), "content": content}))
 
 
 @dataclass(frozen=True)
 class UnitOutput:
-    """What a unit made: shards (file name -> bytes and number of rows) and facts for its record.
-
-    `meta` holds JSON values; its key `curves` (name -> list of floats) goes to the tracking.
-    """
+    """What a unit made: shards (file name -> bytes, number of rows), and JSON values with its `curves`."""
 
     shards: Mapping[str, tuple[bytes, int]]
     meta: Mapping[str, Any] = field(default_factory=dict)
@@ -68,7 +61,7 @@ class UnitOutput:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a unit ended: with a record, or with an error."""
+    """How a unit ended: with a record or an error."""
 
     unit: WorkUnit
     record: Record | None = None
@@ -77,21 +70,19 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the pipeline, as functions of a context. A stage never knows where it runs.
-
-    Its settings are the section of the config that has its name, if there is one.
+    """One stage of the pipeline, as functions of a context. Its settings are the section with its name.
 
     Args:
         name: as on the command line.
-        version: of the code that computes the result: raised when the same config gives other bytes.
+        version: of the code that computes the result: raise it when the same config gives other bytes.
         needs: stages whose manifests must exist.
-        check: raises if the stage cannot work with a config and images. Called before any stage starts. The
-            store is the run's and may hold results.
-        plan: all units, in the order in which their results are put together.
+        plan: all units, in the order in which their results are joined.
         inputs: digests of the artifacts and data that a unit reads.
-        run_unit: does one unit; no writing.
+        run_unit: does one unit, but writes nothing.
         finish: joins the units' records; returns the records that the manifest names, and its meta.
         finish_inputs: config values that change the result of `finish` but no unit, as JSON values.
+        check: raises if the stage cannot work with a config and images. It is called before any stage starts.
+            The store is the run's and may hold results.
         content: what a unit's images depend on, from the unit and its `inputs`, as JSON values; None if they
             depend on classes that it does not hold.
         choices_of_units: config fields that only choose which units there are. Each unit has its own value.
@@ -120,20 +111,21 @@ class Stage:
 
     @property
     def folder(self) -> str:
-        """Name of its folder in a run."""
         return stage_folder(self.name)
 
     @property
     def lineage(self) -> tuple[Stage, ...]:
-        """All stages that this one builds on, directly or not, then itself."""
+        """All stages that this one builds on, then itself."""
         before = [stage for needed in self.needs for stage in needed.lineage]
         return (*dict.fromkeys(before), self)
 
     def ipc_matters(self, config: RunConfig) -> bool:
-        """Whether another `ipc` changes its results or those that it builds on."""
+        """Whether another `ipc` changes results of this stage or of its `lineage`."""
         return any(stage.sees_ipc(config) for stage in self.lineage)
 
 
+CONTENT = "content"
+"""Key in a record's meta: `WorkUnit.content`."""
 Execute = Callable[[Stage, StageContext, list[WorkUnit]], Iterable[Outcome]]
 
 
@@ -146,3 +138,24 @@ def blocks(total: int, size: int) -> Iterator[tuple[int, int]]:
 def span(name: str, first: int, end: int) -> str:
     """'classes 40-49' for (40, 50); 'classes 3' for one."""
     return f"{name} {first}" if end == first + 1 else f"{name} {first}-{end - 1}"
+
+
+def do_unit(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
+    """Run one unit and store its shards, then its record."""
+    started = time.monotonic()
+    with unit_numerics(context.config, context.device):
+        output = stage.run_unit(context, unit)
+    meta = dict(output.meta) | ({CONTENT: unit.content} if unit.content else {})
+    return write_unit(
+        context.store, stage.folder, unit.key, unit.fingerprint, dict(output.shards), meta,
+        time.monotonic() - started, environment=environment_facts(context.device),
+    )  # fmt: skip
+
+
+def execute_here(stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterator[Outcome]:
+    """Run units one after the other in this process. A failing unit does not stop the others."""
+    for unit in units:
+        try:
+            yield Outcome(unit, record=do_unit(context, unit, stage))
+        except Exception as error:
+            yield Outcome(unit, error=error)

@@ -1,12 +1,13 @@
 """What made a result: versions, hardware, commit. No secret and no local path.
 
-Each unit records this: a run may resume on another machine or with another version of the code.
+Each unit records it: a run may resume on another machine or with another version of the code.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -20,30 +21,23 @@ _PACKAGES = ("torch", "torchvision", "numpy", "pyarrow", "fsspec", "ray", "pillo
 
 @cache
 def environment_facts(device: torch.device) -> dict[str, str]:
-    """Versions of what computes, the hardware, and the commit of the code (with '+dirty' if changed).
-
-    Looked up once in a process. Call it before the first unit: the code on disk may change while it runs.
-    """
+    """Versions, hardware and commit ('+dirty' if changed). Call it before the first unit: code may change."""
     facts = {"edc_ray": __version__, "commit": commit(), "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             facts[package] = version(package)
         except PackageNotFoundError:
             facts[package] = "absent"
-    facts["hardware"] = _hardware(device)
+    facts["hardware"] = f"{os.cpu_count()} x {platform.machine()} cores, {device.type}"
+    if device.type == "cuda" and torch.cuda.is_available():  # the driver's own node may have no GPU
+        facts["hardware"] = torch.cuda.get_device_name(device)
     return facts
 
 
 def joined_facts(environments: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """Facts of several environments as one: different values in order, separated by '; '."""
-    joined: dict[str, dict[str, None]] = {}
+    joined = defaultdict[str, set[str]](set)
     for environment in environments:
         for name, value in environment.items():
-            joined.setdefault(name, {})[value] = None
+            joined[name].add(value)
     return {name: "; ".join(sorted(values)) for name, values in joined.items()}
-
-
-def _hardware(device: torch.device) -> str:
-    if device.type == "cuda" and torch.cuda.is_available():  # the driver's own node may have no GPU
-        return torch.cuda.get_device_name(device)
-    return f"{os.cpu_count()} x {platform.machine()} cores, {device.type}"

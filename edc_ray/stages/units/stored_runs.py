@@ -18,38 +18,31 @@ from edc_ray.config.run import RunConfig
 from edc_ray.data.condensed.images import open_stage
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ArtifactError, ConfigError, EdcRayError
-from edc_ray.stages.units.image_shards import Slot, manifest_hashes, read_images
+from edc_ray.stages.units.image_shards import Slot, images_at, manifest_hashes, read_images
 
 
 def numbered_names(num_classes: int) -> tuple[str, ...]:
-    """Names of classes if only their number is known."""
+    """Names of classes of which only the number is known."""
     return tuple(map(str, range(num_classes)))
 
 
 def check_classes(manifest: Manifest, class_names: Sequence[str], url: str) -> None:
-    """Refuse an artifact of other classes, or of the same in another order.
-
-    Where the artifact knows classes by number only (official files do), their count decides.
-
-    Raises:
-        ArtifactError: naming the first difference.
-    """
+    """Refuse an artifact of other classes or in another order; of numbered classes only the count matters."""
     stored = tuple(manifest.dataset["class_names"])
     if len(stored) != len(class_names):
-        raise _other_classes(url, f"{len(stored)} classes", f"{len(class_names)} classes")
-    if stored != tuple(class_names) and stored != numbered_names(len(stored)):
+        found, expected = f"{len(stored)} classes", f"{len(class_names)} classes"
+    elif stored in (tuple(class_names), numbered_names(len(stored))):
+        return
+    else:
         label = next(k for k, (a, b) in enumerate(zip(stored, class_names, strict=True)) if a != b)
-        raise _other_classes(
-            url, f"class {label} is '{stored[label]}'", f"class {label} is '{class_names[label]}'"
-        )
+        found, expected = (f"class {label} is '{names[label]}'" for names in (stored, class_names))
+    raise ArtifactError(
+        f"{url} is of another dataset", found=found, expected=expected, next="give a run of the same dataset"
+    )
 
 
 def labels_in(manifest: Manifest, class_names: Sequence[str], url: str) -> list[int]:
-    """The label of each class in an artifact that has the same classes or more.
-
-    Raises:
-        ArtifactError: it is of other classes.
-    """
+    """The label of each class in an artifact that has the same classes or more; else an ArtifactError."""
     stored = manifest.dataset["class_names"]
     if len(stored) > len(class_names) and set(class_names) <= set(stored):
         return [stored.index(name) for name in class_names]
@@ -57,23 +50,8 @@ def labels_in(manifest: Manifest, class_names: Sequence[str], url: str) -> list[
     return list(range(len(class_names)))
 
 
-def _other_classes(url: str, found: str, expected: str) -> ArtifactError:
-    return ArtifactError(
-        f"{url} is of another dataset", found=found, expected=expected, next="give a run of the same dataset"
-    )
-
-
 def stored_hashes(url: str, slots: Sequence[Slot], class_names: Sequence[str]) -> list[str]:
-    """Pixel hashes of some condensed images of another run.
-
-    Args:
-        url: of the run.
-        slots: of the images, by labels of this run.
-        class_names: of this run, by label.
-
-    Raises:
-        ArtifactError: one of them is not there.
-    """
+    """Pixel hashes of images of another run, by slots of this run; an ArtifactError if one is missing."""
     store, _, manifest = open_stage(url, None, "recover")
     hashes, labels = manifest_hashes(manifest), labels_in(manifest, class_names, store.url)
     theirs = [(labels[label], ipc_id) for label, ipc_id in slots]
@@ -88,26 +66,15 @@ def stored_hashes(url: str, slots: Sequence[Slot], class_names: Sequence[str]) -
 
 
 def stored_images(url: str, slots: Sequence[Slot], class_names: Sequence[str]) -> np.ndarray:
-    """Some condensed images of another run, uint8 [n, C, S, S], in the order asked for.
-
-    Arguments as those of `stored_hashes`.
-    """
+    """Some condensed images of another run, uint8 [n, C, S, S]; arguments as those of `stored_hashes`."""
     store, folder, manifest = open_stage(url, None, "recover")
     labels = labels_in(manifest, class_names, store.url)
     slots = [(labels[label], ipc_id) for label, ipc_id in slots]
-    rows = read_images(store, folder, manifest, set(slots))
-    place = {
-        slot: row for row, slot in enumerate(zip(rows.labels.tolist(), rows.ipc_ids.tolist(), strict=True))
-    }
-    return rows.images[[place[slot] for slot in slots]]
+    return images_at(read_images(store, folder, manifest, set(slots)), slots)
 
 
 def check_stored_images(url: str, config: RunConfig, data: OpenedDataset) -> None:
-    """Refuse a run whose images cannot be the initial ones of this run.
-
-    Raises:
-        ArtifactError: other classes, images of another size, or too few images.
-    """
+    """Refuse a run of other classes, of another image size or of too few images as `init.source`."""
     store, names, slots = open_store(url, writable=False), data.train.class_names, slots_of_run(config, data)
     stored_hashes(url, slots, names)
     shape = stored_images(url, slots[:1], names).shape[1:]
@@ -122,11 +89,7 @@ def check_stored_images(url: str, config: RunConfig, data: OpenedDataset) -> Non
 
 
 def stored_config(store: Store) -> RunConfig:
-    """What a run's run.yaml says.
-
-    Raises:
-        ArtifactError: it is missing or too large. ConfigError: it cannot be read; names the file.
-    """
+    """What a run's run.yaml says; an ArtifactError or a ConfigError if it cannot be read."""
     source = store.join(RUN_CONFIG)
     text = store.read(RUN_CONFIG, limit=MAX_CONFIG_BYTES)
     try:

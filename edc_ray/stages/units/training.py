@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,39 +12,22 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from edc_ray.config.stages import Schedule
+from edc_ray.config.stages import EvaluateConfig, SqueezeConfig
 from edc_ray.core.pixels import from_uint8, normalise
 from edc_ray.core.schedules import SCHEDULES, adaptive_factor
 from edc_ray.core.students.accuracy import expected_calibration_error, per_class_accuracy, topk_correct
 from edc_ray.core.students.weight_decay import weight_decay_groups
 from edc_ray.data.real.images import ImageSet
 from edc_ray.errors import NumericalError
+from edc_ray.models.observers import network_to_bytes
 from edc_ray.stages.units.context import StageContext
 
-
-class OptimizerConfig(Protocol):
-    """The fields that SqueezeConfig and EvaluateConfig have in common."""
-
-    @property
-    def optimizer(self) -> str: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def momentum(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def schedule(self) -> Schedule: ...
-    @property
-    def smoothing_factor(self) -> float: ...
+TrainingConfig = SqueezeConfig | EvaluateConfig
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Accuracy of a network on real validation images, in percent; `ece` in [0, 1].
-
-    `per_class` holds None for a class without validation images.
-    """
+    """Accuracy on real validation images in percent, `ece` in [0, 1]; None for a class without images."""
 
     top1: float
     top5: float
@@ -54,7 +36,7 @@ class Judgement:
     images: int
 
 
-def make_optimizer(network: nn.Module, section: OptimizerConfig) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, section: TrainingConfig) -> torch.optim.Optimizer:
     """SGD or AdamW without weight decay of biases and norm scales; one pass over the parameters."""
     decay, no_decay = weight_decay_groups(network.named_parameters())
     groups = [
@@ -69,19 +51,14 @@ def make_optimizer(network: nn.Module, section: OptimizerConfig) -> torch.optim.
 
 def set_rate(
     optimizer: torch.optim.Optimizer,
-    section: OptimizerConfig,
+    section: TrainingConfig,
     epoch: int,
     epochs: int,
     losses: Sequence[float] = (),
 ) -> float:
     """Learning rate of an epoch by the section's schedule; set in the optimiser and returned.
 
-    Args:
-        optimizer: all of its groups follow.
-        section: of the schedule.
-        epoch: from 0.
-        epochs: of the whole training.
-        losses: mean training losses of the epochs before; "alrs" goes by them alone.
+    `losses` are the mean training losses of the epochs before; "alrs" depends on them alone.
 
     Deviations:
         The official ALRS changes the group with weight decay only, and crashes after its first epoch.
@@ -96,8 +73,15 @@ def set_rate(
     return section.learning_rate * factor
 
 
+def network_shard(network: nn.Module, name: str, context: StageContext) -> tuple[bytes, int]:
+    """A network's state dict under its library's own keys, as a shard."""
+    train = context.data.train
+    shape = {"image_size": train.image_size, "channels": train.channels}
+    return network_to_bytes(network, name=name, class_names=train.class_names, **shape), 1
+
+
 def wrapped_for_group(network: nn.Module, context: StageContext) -> nn.Module:
-    """The network itself, or under DDP where several processes train it."""
+    """The network itself, or under DDP if several processes train it."""
     if context.group.size == 1:
         return network
     devices = [context.device] if context.device.type == "cuda" else None
@@ -109,8 +93,8 @@ def batches_of(
 ) -> Iterator[np.ndarray]:
     """Cuts an order into batches; each process of a DDP group gets its share of every batch.
 
-    A last batch too small for BatchNorm (fewer than two images a process) joins the one before it; with
-    drop_remainder it is left out instead, and so is what does not divide among the processes.
+    A last batch too small for BatchNorm (fewer than two images a process) joins the one before it. With
+    drop_remainder it is left out, and so are images that do not divide among the processes.
     """
     size = context.group.size
     cuts = list(range(0, len(order), batch_size))
@@ -151,11 +135,7 @@ def mean_over_group(loss: Tensor, context: StageContext) -> Tensor:
 
 
 def check_loss(loss: Tensor, what: str, epoch: int) -> float:
-    """The loss as a number.
-
-    Raises:
-        NumericalError: it is NaN or Inf.
-    """
+    """The loss as a number; a NumericalError if it is NaN or Inf."""
     value = float(loss.detach())
     if not np.isfinite(value):
         raise NumericalError(

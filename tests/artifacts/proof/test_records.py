@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,64 @@ def test_a_record_or_manifest_of_which_a_value_was_changed_is_none() -> None:
         for changed in (whole | {"fingerprint": "other"}, whole | {"more": 1}, whole | {"sha256": None}):
             expected = value if changed["sha256"] is None else None
             assert parse(json.dumps(changed).encode(), "x") == expected
+
+
+def parsed(meta: dict[str, Any], unit: dict[str, Any], dataset: dict[str, Any]):
+    """The manifest of one unit with these facts, or None."""
+    record = replace(RECORD, meta=unit)
+    return parse_manifest(to_json(replace(MANIFEST, records=(record,), meta=meta, dataset=dataset)), "x")
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"epochs": [0, 10**18]},
+        {"epochs": [3, 2]},
+        {"epochs": [0.0, 1]},
+        {"epochs": [True, 1]},
+        {"epochs": [0]},
+        {"epochs": "01"},
+        {"epochs": None},
+        {"image_sha256": [[0, 0]]},
+        {"image_sha256": [[0, -1, "a"]]},
+        {"image_sha256": [[0, 0, "a"], [0, 0, "b"]]},
+        {"image_sha256": None},
+    ],
+)
+def test_a_unit_with_facts_that_cannot_be_is_no_record(meta: dict[str, Any]) -> None:
+    sound = {"epochs": [2, 2], "image_sha256": [[0, 0, "a"], [0, 1, "a"]], "else": [None]}
+    record = replace(RECORD, meta=sound)
+    assert parse_record(to_json(record), "x") == record
+    assert parse_record(to_json(replace(RECORD, meta=sound | meta)), "x") is None
+    assert parsed({}, meta, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("meta", "dataset"),
+    [
+        ({"mean": ["a"]}, {}),
+        ({"mean": 0.5}, {}),
+        ({"mean": [True]}, {}),
+        ({"std": [0.0]}, {}),
+        ({}, {"class_names": [1]}),
+        ({}, {"class_names": "cat"}),
+    ],
+)
+def test_a_stage_with_facts_that_cannot_be_has_no_manifest(
+    meta: dict[str, Any], dataset: dict[str, Any]
+) -> None:
+    assert parsed({"mean": [0.5, 1], "std": None}, {}, {"class_names": ["cat"]}) is not None
+    assert parsed(meta, {}, dataset) is None
+
+
+@pytest.mark.parametrize(("first", "is_sound"), [([2, 3], True), ([1, 3], False)])
+def test_units_of_labels_share_no_epoch(first: list[int], is_sound: bool) -> None:
+    records = tuple(
+        replace(RECORD, unit=f"u{number}", shards=(), meta={"epochs": epochs})
+        for number, epochs in enumerate([first, [0, 1]])
+    )
+    manifest = replace(MANIFEST, stage="relabel", records=records)
+    assert (parse_manifest(to_json(manifest), "x") is not None) == is_sound
 
 
 @pytest.mark.parametrize(

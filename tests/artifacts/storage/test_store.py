@@ -44,8 +44,9 @@ def test_an_existing_name_keeps_its_bytes_unless_replaced(store: Store) -> None:
 def test_a_folder_is_not_a_file(store: Store) -> None:
     store.publish("folder/file", b"x")
     assert not store.exists("folder")
+    assert store.size("folder") is None
     with pytest.raises(ArtifactError, match="folder is missing"):
-        store.size("folder")
+        store.read("folder")
 
 
 def test_a_missing_file_is_named_with_its_url(store: Store) -> None:

@@ -134,7 +134,7 @@ def test_a_users_function_is_a_method_and_no_other_leaves_traces_in_it() -> None
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("own_methods:shorter", r"cannot be imported(.|\n)*shorter"),
+        ("own_methods:shorter", r"no function 'shorter'(.|\n)*a RunConfig"),
         ("no_such_module_anywhere:edc", r"cannot be imported(.|\n)*PYTHONPATH"),
         ("own_methods:nothing", r"gives no config(.|\n)*NoneType"),
         ("own methods:longer", "unknown method"),

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from edc_ray.core.labels.quantised import QuantisedCodec
 from tests.core.label_codec_cases import check_within_bound, made_up_labels, tables
+from tests.core.label_error_bounds import error_bound
 
 
 @given(tables(), st.integers(2, 8))
@@ -19,7 +20,7 @@ def test_any_logits_come_back_within_the_stated_error(logits_NK: np.ndarray, bit
 def test_the_stated_error_is_half_a_step_of_the_labels_own_range(bits: int) -> None:
     labels = made_up_labels().astype(np.float64)
     half_step = np.ptp(labels, axis=1) / (2**bits - 1) / 2
-    bound = QuantisedCodec(bits).error_bound(labels)
+    bound = error_bound(QuantisedCodec(bits), labels)
     assert (bound <= 1.02 * half_step[:, None] + 0.02).all()
 
 

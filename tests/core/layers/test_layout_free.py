@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from edc_ray.core.layers.layout_free import LayoutFreeKernels, layer_moments
+from edc_ray.core.layers.measured_input import Gradients
 from edc_ray.core.layers.tile_weights import tile_weights
 from tests.core.layer_cases import SHAPES, Case, assert_equals_plain_formulas, expected, found, random_input
 
@@ -37,9 +38,8 @@ def test_the_gradient_by_torchs_own_rules_is_the_written_one(patch_side: int | N
     (by_torch,) = torch.autograd.grad(
         [each @ factor for each, factor in zip(moments, factors, strict=True)], x
     )
-    written = KERNELS.add_gradient(
-        x, patch_side, KERNELS.statistics(x, patch_side), factors, None, in_place=False
-    )
+    measured = KERNELS.statistics(x, patch_side)
+    written = KERNELS.add_gradient(x, patch_side, measured, Gradients(factors, None))
     torch.testing.assert_close(written, by_torch)
 
 
@@ -60,7 +60,7 @@ def test_nothing_is_rearranged_and_only_an_owned_gradient_is_written_into(dtype:
     measured, by = KERNELS.statistics(x, 4), [torch.ones(5), None, None, None]
     for in_place in (False, True):
         upstream = torch.ones_like(x)
-        result = KERNELS.add_gradient(x, 4, measured, by, upstream, in_place=in_place)
+        result = KERNELS.add_gradient(x, 4, measured, Gradients(by, upstream, in_place))
         assert result.is_contiguous(memory_format=LAST)
         assert result.dtype == dtype
         if not in_place:

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from edc_ray.core.layers.measured_input import NormFormula, NormKernels, wide
+from edc_ray.core.layers.measured_input import Gradients, NormFormula, NormKernels, wide
 from edc_ray.core.layers.norm_activation import NormActivation
 from edc_ray.core.layers.torch_kernels import TORCH_KERNELS, TorchKernels
 from tests.core.layer_cases import ACTIVATIONS
@@ -38,22 +36,18 @@ class PlainNorms:
         return result, mean, variance
 
     def gradient(
-        self,
-        x_BCHW: Tensor,
-        formula: NormFormula,
-        upstream: Tensor | None,
-        measured: Tensor | None,
-        by_quantity: Sequence[Tensor | None],
+        self, x_BCHW: Tensor, formula: NormFormula, measured: Tensor | None, by: Gradients
     ) -> Tensor:
         x = x_BCHW.detach().requires_grad_()
         with torch.enable_grad():
             result, _ = self.normalised(x, formula, measured=False)
-        gradient = torch.zeros_like(x) if upstream is None else torch.autograd.grad(result, x, upstream)[0]
+        gradient = torch.zeros_like(x)
+        if by.upstream is not None:
+            (gradient,) = torch.autograd.grad(result, x, by.upstream)
         if measured is None:
             return gradient
-        return TORCH_KERNELS.add_gradient(
-            x_BCHW, None, measured.to(wide(x_BCHW)), by_quantity, gradient, in_place=False
-        )
+        own = Gradients(by.by_quantity, gradient)
+        return TORCH_KERNELS.add_gradient(x_BCHW, None, measured.to(wide(x_BCHW)), own)
 
 
 class NormingKernels(TorchKernels):

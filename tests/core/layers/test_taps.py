@@ -16,7 +16,7 @@ def test_layers_are_found_in_module_order_with_their_kinds() -> None:
     taps = LayerTaps(_network())
     assert taps.kinds == {"0": "conv", "1": "bn", "3.0": "conv", "3.1": "bn"}
     assert taps.names == ("0", "1", "3.0", "3.1")
-    assert taps.first == "0"
+    assert taps.names[0] == "0"
     assert LayerTaps(_network(), ("bn",)).names == ("1", "3.1")
 
 

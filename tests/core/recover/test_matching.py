@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edc_ray.core.layers.moments import LayerStatistics
-from edc_ray.core.recover.matching import Layout, RunningEstimate, matching_distances, pack
+from edc_ray.core.recover.matching import Layout, matching_distances, pack, updated_estimate
 from tests.core.one_layer import layer_statistics, matching_loss
 
 
@@ -53,21 +53,22 @@ def test_distances_have_gradient_zero_at_zero_and_pass_nan_on() -> None:
     assert with_nan.isnan().flatten().tolist() == [True, False]
 
 
-@pytest.mark.parametrize(("start", "first"), [("zero", 2.0), ("first", 10.0)])
-def test_running_estimate_starts_as_named_and_keeps_the_gradient_whole(start: str, first: float) -> None:
-    estimate = RunningEstimate(0.8, start)  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize(("history", "first"), [(0.8, 2.0), (0.0, 10.0)])
+def test_running_estimate_starts_at_zero_or_at_the_batch_and_keeps_the_gradient_whole(
+    history: float, first: float
+) -> None:
     current = torch.tensor([10.0], requires_grad=True)
-    matched, state = estimate.step(None, current)
+    matched, state = updated_estimate(torch.zeros(1), current, history)
     assert matched.item() == pytest.approx(first)
     assert torch.autograd.grad(matched.sum(), current)[0].item() == 1.0
-    matched, state = estimate.step(state, torch.tensor([20.0]))
+    matched, state = updated_estimate(state, torch.tensor([20.0]), 0.8)
     assert state.item() == pytest.approx(0.8 * first + 0.2 * 20)
     assert matched.item() == pytest.approx(state.item())
 
 
 def test_running_estimate_without_history_is_the_batch() -> None:
     current = torch.rand(50)
-    matched, state = RunningEstimate(0.0).step(torch.full((50,), 1e3), current)
+    matched, state = updated_estimate(torch.full((50,), 1e3), current, 0.0)
     assert torch.equal(matched, current)
     assert torch.equal(state, current)
 
@@ -99,7 +100,7 @@ def test_the_running_estimate_passes_the_gradient_of_the_matched_value_whole() -
     generator = torch.Generator().manual_seed(1)
     current, previous, target = (torch.randn(6, dtype=torch.float64, generator=generator) for _ in range(3))
     current.requires_grad_()
-    matched, state = RunningEstimate(0.8).step(previous, current)
+    matched, state = updated_estimate(previous, current, 0.8)
     lengths, shift = torch.tensor([2, 4]), (state - current).detach()
 
     def loss(x: torch.Tensor) -> torch.Tensor:

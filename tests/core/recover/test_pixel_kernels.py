@@ -4,7 +4,7 @@ import torch
 
 from edc_ray.core.recover.pixel_kernels import TORCH_PIXEL_KERNELS, shared_view
 from edc_ray.core.seeding import draws
-from edc_ray.core.views.augment import apply_shared_view, sample_shared_view
+from edc_ray.core.views.augment import apply_shared_view, sample_views
 
 
 def test_a_view_of_a_box_on_the_device_is_the_one_of_a_box_on_the_host() -> None:
@@ -12,7 +12,7 @@ def test_a_view_of_a_box_on_the_device_is_the_one_of_a_box_on_the_host() -> None
     images, upstream = (torch.randn(2, 3, 12, 10, generator=generator) for _ in range(2))
     images.requires_grad_()
     for number in range(8):
-        params = sample_shared_view(draws(0, number), (12, 10), (0.08, 1.0))
+        params = sample_views(draws(0, number), 1, (12, 10), (0.08, 1.0))
         numbers = (params.top, params.left, params.height, params.width, params.flip)
         box = torch.cat([each.int() for each in numbers])
         plain = apply_shared_view(images, params)

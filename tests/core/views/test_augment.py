@@ -12,9 +12,9 @@ from edc_ray.core.views.augment import (
     apply_views,
     central_box,
     sample_crop_pad,
-    sample_shared_view,
     sample_views,
 )
+from tests.core.whole_view import whole_view
 
 SIZES = [(1, 1), (7, 5), (33, 47), (32, 32)]
 
@@ -75,8 +75,8 @@ def test_views_equal_torchvisions_resized_crop(size):
 
 def test_the_whole_view_leaves_images_as_they_are():
     images = images_of(3, 3, (6, 9))
-    assert torch.equal(apply_views(images, AugmentParams.whole(3, (6, 9))), images)
-    assert torch.equal(apply_shared_view(images, AugmentParams.whole(1, (6, 9))), images)
+    assert torch.equal(apply_views(images, whole_view(3, 6, 9)), images)
+    assert torch.equal(apply_shared_view(images, whole_view(1, 6, 9)), images)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_flips_follow_their_probability(probability):
 
 
 def test_a_shared_view_is_one_view_and_its_gradient_reaches_the_box():
-    view = sample_shared_view(draws(4), 16, (0.3, 0.5))
+    view = sample_views(draws(4), 1, 16, (0.3, 0.5))
     images = images_of(2, 3, (16, 16)).requires_grad_()
     apply_shared_view(images, view).sum().backward()
     assert images.grad is not None

@@ -12,7 +12,6 @@ from edc_ray.core.views.crops import (
     best_crop_of_each,
     cross_entropy_of_each,
     cut_crops,
-    cut_out_of_picture,
     lowest_losses,
     mosaic_ranks,
     pad_to_size,
@@ -30,7 +29,7 @@ def test_crops_of_a_picture_equal_torchvisions_and_those_of_pillow_within_a_grey
         0, 256, (3, 30, 41), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )
     views = sample_views(draws(0), 8, (30, 41), (0.3, 1.0))
-    found = cut_out_of_picture(picture, views, 12)
+    found = cut_crops(picture, views, 12)
     assert 0 < views.flip.sum() < 8
     for row, crop in enumerate(found):
         box = [int(getattr(views, name)[row]) for name in ("top", "left", "height", "width")]

@@ -14,7 +14,7 @@ from edc_ray.artifacts.tables.schema import LabelRows
 from edc_ray.core.views.views import ViewSettings, draw_epoch_views
 from edc_ray.data.condensed.images import open_stage, read_label_rows
 from edc_ray.data.condensed.label_epochs import LabelEpochs
-from edc_ray.data.condensed.label_tables import encoded_labels_table
+from edc_ray.data.condensed.label_rows import encoded_labels_table
 from edc_ray.errors import ArtifactError
 from tests.data.written_sets import NAMES, SIDE, SLOTS, finish, label_rows, write_images, write_labels
 

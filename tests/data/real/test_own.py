@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from edc_ray.config.dataset import DatasetSpec
-from edc_ray.data.real.own import is_own
 from edc_ray.data.real.sources import open_dataset
 from edc_ray.errors import EdcRayError
 
@@ -62,7 +61,7 @@ def test_without_validation_images_a_part_of_the_functions_is_held_out() -> None
 @pytest.mark.parametrize(
     ("source", "match"),
     [
-        ("own_images:shade", r"cannot be imported(.|\n)*PYTHONPATH"),
+        ("own_images:shade", r"no function 'shade'(.|\n)*did you mean 'own_images:shades'"),
         ("no_such_module_anywhere:shades", "cannot be imported"),
         ("own_images:floats", r"float64(.|\n)*uint8"),
         ("own_images:fewer_labels", r"\[29\](.|\n)*N integers"),
@@ -72,11 +71,3 @@ def test_without_validation_images_a_part_of_the_functions_is_held_out() -> None
 def test_a_function_that_gives_no_images_is_refused(source: str, match: str) -> None:
     with pytest.raises(EdcRayError, match=match):
         opened(source)
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [("mine:images", True), ("a.b:c", True), ("s3://a/b", False), ("/folder", False), ("a:b.c", False)],
-)
-def test_a_url_and_a_folder_are_no_function(source: str, expected: bool) -> None:
-    assert is_own(source) == expected

@@ -7,8 +7,13 @@ import pytest
 import torch
 
 from edc_ray.kernels.cpu import library
-from edc_ray.kernels.cpu.compiler import CompilationError, kernel_source
-from edc_ray.kernels.cpu.library import KernelLibrary, kernel_library, kernel_of_the_same_bits
+from edc_ray.kernels.cpu.library import (
+    CompilationError,
+    KernelLibrary,
+    kernel_library,
+    kernel_of_the_same_bits,
+    kernel_source,
+)
 
 SOURCE = """
 extern "C" int tell(double *told, const float *numbers, const void *nothing, long whole, double share,
@@ -50,7 +55,7 @@ def test_every_kind_of_argument_arrives_and_the_number_of_threads_last(
 def test_a_function_that_finds_no_memory_is_named(small: KernelLibrary) -> None:
     small.call("find_no_memory", 0)
     for answer in (1, 2, -1):
-        with pytest.raises(MemoryError, match="no memory for what find_no_memory keeps"):
+        with pytest.raises(MemoryError, match="no memory for the intermediate results of find_no_memory"):
             small.call("find_no_memory", answer)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from edc_ray.core.layers.layout_free import LayoutFreeKernels
-from edc_ray.core.layers.measured_input import Activation, NormFormula, split_quantities
+from edc_ray.core.layers.measured_input import Activation, Gradients, NormFormula, split_quantities
 from edc_ray.core.layers.network_numerics import FLOAT32
 from edc_ray.core.layers.norm_activation import NormActivation
 from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
@@ -94,9 +94,9 @@ def test_maps_of_sixteen_bits_are_computed_as_the_same_numbers_in_float32(
     measured = kernels.statistics(x, 4)
     assert torch.equal(measured, kernels.statistics(x.float(), 4))
     by = [torch.ones_like(each) for each in split_quantities(measured, 5)]
-    found = kernels.add_gradient(x, 4, measured, by, upstream, in_place=False)
+    found = kernels.add_gradient(x, 4, measured, Gradients(by, upstream))
     wide = None if upstream is None else upstream.float()
-    exact = kernels.add_gradient(x.float(), 4, measured, by, wide, in_place=False)
+    exact = kernels.add_gradient(x.float(), 4, measured, Gradients(by, wide))
     assert torch.equal(found, exact.to(dtype))
     if upstream is not None:
         assert torch.equal(upstream, above.to(upstream.dtype))
@@ -163,7 +163,7 @@ def test_norms_pass_on_what_is_no_number(kernels: CompiledKernels) -> None:
         expected = function(x)
         expected[2] = result[2] if activation == "silu" else expected[2]  # torch has NaN or -0 there
         torch.testing.assert_close(result, expected, equal_nan=True)
-        assert torch.isnan(norms.gradient(x, formula, x, None, (None, None))[0]).all()
+        assert torch.isnan(norms.gradient(x, formula, None, Gradients((None, None), x))[0]).all()
 
 
 def test_the_number_of_threads_changes_no_bit_of_norms(kernels: CompiledKernels) -> None:
@@ -176,7 +176,8 @@ def test_the_number_of_threads_changes_no_bit_of_norms(kernels: CompiledKernels)
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             result, found = norms.normalised(x, formula, measured=True)
-            answers.append((result, found, norms.gradient(x, formula, x, found, (formula.scale, None))))
+            by = Gradients((formula.scale, None), x)
+            answers.append((result, found, norms.gradient(x, formula, found, by)))
             answers[-1] += norms.normalised_images(x, formula)
     finally:
         torch.set_num_threads(before)

@@ -10,8 +10,7 @@ from edc_ray.core.seeding import draws
 from edc_ray.core.views.views import Mix, ViewSettings, draw_epoch_views, render_views
 from edc_ray.kernels.cpu import library
 from edc_ray.kernels.cpu import views as module
-from edc_ray.kernels.cpu.compiler import kernel_source
-from edc_ray.kernels.cpu.library import KernelLibrary
+from edc_ray.kernels.cpu.library import KernelLibrary, kernel_source
 from edc_ray.kernels.cpu.views import CompiledViews, compiled_views, view_kernel_for
 
 CPU = torch.device("cpu")

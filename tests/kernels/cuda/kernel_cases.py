@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from edc_ray.core.layers.image_statistics import image_statistics
-from edc_ray.core.layers.measured_input import Activation, NormFormula, NormKernels
+from edc_ray.core.layers.measured_input import Activation, Gradients, NormFormula, NormKernels
 from edc_ray.core.recover.pixel_kernels import TORCH_PIXEL_KERNELS, shared_view
 from edc_ray.core.seeding import draws
-from edc_ray.core.views.augment import AugmentParams, apply_shared_view, sample_shared_view
+from edc_ray.core.views.augment import AugmentParams, apply_shared_view, sample_views
 from edc_ray.kernels.cuda.pixels import TritonPixelKernels
 from edc_ray.kernels.cuda.statistics import TritonKernels
 from tests.core.layer_cases import (
@@ -25,6 +25,7 @@ from tests.core.layer_cases import (
     assert_norm_is_plain,
     random_input,
 )
+from tests.core.whole_view import whole_view
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
@@ -69,8 +70,8 @@ def test_maps_of_sixteen_bits_are_measured_as_the_same_numbers_in_float32(kernel
     torch.testing.assert_close(measured, kernels.statistics(x.float(), 4), rtol=1e-6, atol=1e-6)
     by = [torch.randn_like(each) for each in measured.split([8, 8, 4, 4])]
     upstream = torch.randn_like(x)
-    found = kernels.add_gradient(x, 4, measured, by, upstream, in_place=False)
-    exact = kernels.add_gradient(x.float(), 4, measured, by, upstream.float(), in_place=False)
+    found = kernels.add_gradient(x, 4, measured, Gradients(by, upstream))
+    exact = kernels.add_gradient(x.float(), 4, measured, Gradients(by, upstream.float()))
     torch.testing.assert_close(found, exact.bfloat16())
 
 
@@ -101,17 +102,17 @@ def test_norms_pass_on_what_is_no_number(kernels: TritonKernels) -> None:
         formula = NormFormula(torch.ones(1, device=DEVICE), torch.zeros(1, device=DEVICE), activation)
         result, _ = norms.normalised(x, formula, measured=False)
         torch.testing.assert_close(result, function(x), equal_nan=True)
-        assert torch.isnan(norms.gradient(x, formula, x, None, (None, None))[0]).all()
+        assert torch.isnan(norms.gradient(x, formula, None, Gradients((None, None), x))[0]).all()
 
 
 @pytest.mark.parametrize("size", [(9, 9), (20, 14)])
 def test_a_view_and_its_gradient_are_those_of_torchs_interpolation(size: tuple[int, int]) -> None:
     corner = [torch.tensor([each]) for each in (size[0] - 1, 2, 1, 1)]
     one_pixel = AugmentParams(corner[0], corner[1], corner[2], corner[3], torch.tensor([True]))
-    sampled = [sample_shared_view(draws(0, index), size, (0.08, 1.0)) for index in range(3)]
+    sampled = [sample_views(draws(0, index), 1, size, (0.08, 1.0)) for index in range(3)]
     images, upstream = (random_input((2, 3, *size), seed=seed).to(DEVICE) for seed in (0, 1))
     images.requires_grad_()
-    for params in (AugmentParams.whole(1, size), one_pixel, *sampled):
+    for params in (whole_view(1, *size), one_pixel, *sampled):
         view = apply_shared_view(images, params)
         (gradient,) = torch.autograd.grad((view * upstream).sum(), images)
         numbers = [params.top, params.left, params.height, params.width, params.flip]

@@ -6,8 +6,7 @@ import torch
 pytest.importorskip("triton")
 
 from edc_ray.kernels.cuda import pixels, statistics
-from edc_ray.kernels.cuda.launch_counts import LAUNCHES
-from edc_ray.kernels.cuda.registration import operation
+from edc_ray.kernels.cuda.registration import LAUNCHES, operation
 
 
 def test_each_operation_says_how_many_kernels_it_starts() -> None:
@@ -15,7 +14,7 @@ def test_each_operation_says_how_many_kernels_it_starts() -> None:
     assert statistics.TritonKernels
     assert all(hasattr(torch.ops.edc_ray, name) for name in LAUNCHES)
     with pytest.raises(AssertionError, match="does not say how many"):
-        operation("unknown", "(Tensor x) -> Tensor", torch.neg)(torch.neg)
+        operation("unknown", "(Tensor x) -> Tensor", torch.neg, torch.neg)(torch.neg)
 
 
 def test_the_result_without_numbers_is_like_the_result() -> None:

@@ -23,8 +23,7 @@ from edc_ray.stages.evaluate import rows
 from edc_ray.stages.evaluate import stage as evaluate
 from edc_ray.stages.evaluate.stage import steps_of
 from edc_ray.stages.pipeline import run_pipeline
-from edc_ray.stages.units.context import Group, StageContext
-from edc_ray.stages.units.labelled_epochs import LabelledEpochs
+from edc_ray.stages.units.context import Group, LabelledEpochs, StageContext
 from edc_ray.stages.units.training import Judgement, judge
 from tests.stages.tiny_runs import manifest_of, tiny_config
 

@@ -18,8 +18,8 @@ from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.stages.init.stage import noise_images
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.recover import stage as recover
-from edc_ray.stages.recover.settings import settings_of_unit
-from edc_ray.stages.recover.targets import load_targets
+from edc_ray.stages.recover.plan import settings_of_unit
+from edc_ray.stages.recover.stage import load_targets
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import pixel_hash, read_stage_images
 from edc_ray.stages.units.training import mean_and_std, normalised

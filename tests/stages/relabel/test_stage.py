@@ -16,9 +16,9 @@ from edc_ray.errors import ArtifactError
 from edc_ray.stages.evaluate.rows import StoredRow
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.relabel import stage as relabel
-from edc_ray.stages.relabel.stage import slots_of, view_settings
+from edc_ray.stages.relabel.stage import view_settings
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.image_shards import read_stage_images
+from edc_ray.stages.units.image_shards import read_stage_images, slots_of
 from edc_ray.stages.units.training import mean_and_std
 from tests.stages.tiny_runs import OBSERVERS, image_hashes, manifest_of, units_of
 

@@ -18,7 +18,7 @@ from edc_ray.sharing.export.options import ExportOptions
 from edc_ray.sharing.export.run import export_run
 from edc_ray.sharing.import_official import import_statistics
 from edc_ray.stages.pipeline import run_pipeline
-from edc_ray.stages.recover.targets import load_targets
+from edc_ray.stages.recover.stage import load_targets
 from edc_ray.stages.squeeze.stage import starting_network
 from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import manifest_of, new_root, run_until, tiny_context

@@ -21,7 +21,7 @@ from edc_ray.sharing.export.options import ExportOptions
 from edc_ray.sharing.export.run import export_run
 from edc_ray.sharing.import_official import import_statistics
 from edc_ray.stages.pipeline import run_pipeline
-from edc_ray.stages.recover.targets import load_targets
+from edc_ray.stages.recover.stage import load_targets
 from edc_ray.stages.statistics.source import layer_shapes, refuse_shared_name
 from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import OBSERVERS, image_hashes, new_root, tiny_context, units_of

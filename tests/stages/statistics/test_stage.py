@@ -14,7 +14,7 @@ from edc_ray.artifacts.proof.manifest import read_shard
 from edc_ray.artifacts.tables.codec import table_from_bytes
 from edc_ray.artifacts.tables.schema import read_statistics_table
 from edc_ray.config.load import with_fields
-from edc_ray.config.statistics_request import StatisticsRequest
+from edc_ray.config.section import StatisticsRequest
 from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.seeding import draws
 from edc_ray.errors import UnitsFailedError

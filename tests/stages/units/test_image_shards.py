@@ -28,7 +28,7 @@ def pixels() -> np.ndarray:
 def test_pixels_come_back_exactly_with_their_slots_and_names(
     finished: StageContext, pixels: np.ndarray
 ) -> None:
-    output = images_output(finished, "a-unit", pixels, SLOTS, {"more": 1})
+    output = images_output(finished.config.dataset, "a-unit", pixels, SLOTS, {"more": 1})
     ((data, rows),) = output.shards.values()
     stored = read_images_table(table_from_bytes(data, url="x"))
     np.testing.assert_array_equal(stored.images, pixels)
@@ -41,12 +41,14 @@ def test_pixels_come_back_exactly_with_their_slots_and_names(
 
 def test_hashes_of_jpegs_are_those_of_what_a_reader_decodes(copied: Copied, pixels: np.ndarray) -> None:
     context = copied("recover", "relabel", "evaluate", recover__image_format="jpeg")
-    output = images_output(context, "a-unit", pixels, SLOTS, {}, section=context.config.recover)
+    output = images_output(
+        context.config.dataset, "a-unit", pixels, SLOTS, {}, section=context.config.recover
+    )
     ((data, _),) = output.shards.values()
     stored = read_images_table(table_from_bytes(data, url="x")).images
     assert not np.array_equal(stored, pixels)
     assert [sha for _, _, sha in output.meta["image_sha256"]] == [pixel_hash(image) for image in stored]
-    exact = images_output(context, "a-unit", pixels, SLOTS, {})
+    exact = images_output(context.config.dataset, "a-unit", pixels, SLOTS, {})
     assert [sha for _, _, sha in exact.meta["image_sha256"]] == [pixel_hash(image) for image in pixels]
 
 

@@ -19,7 +19,7 @@ from edc_ray.config.load import with_fields
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
 from edc_ray.stages.pipeline import STAGES, run_pipeline
-from edc_ray.stages.units import numerics, unit_work
+from edc_ray.stages.units import numerics, plan
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import (
     TrainingSteps,
@@ -30,8 +30,7 @@ from edc_ray.stages.units.numerics import (
     placed,
     unit_numerics,
 )
-from edc_ray.stages.units.plan import UnitOutput, WorkUnit
-from edc_ray.stages.units.unit_work import do_unit
+from edc_ray.stages.units.plan import UnitOutput, WorkUnit, do_unit
 from tests.stages.tiny_runs import (
     context_of,
     manifest_of,
@@ -160,7 +159,7 @@ def test_every_stage_runs_its_units_with_the_threads_of_the_config(monkeypatch: 
     def do_watched(context: StageContext, unit: WorkUnit, stage: object = None) -> object:
         return do_unit(context, unit, replace(STAGES[unit.stage], run_unit=watched))
 
-    monkeypatch.setattr(unit_work, "do_unit", do_watched)
+    monkeypatch.setattr(plan, "do_unit", do_watched)
     run_pipeline(tiny_context(evaluate__seeds=1, evaluate__rows=["condensed"], relabel__epochs=1))
     assert seen == {stage: {1} for stage in STAGES}
     assert torch.get_num_threads() == 2

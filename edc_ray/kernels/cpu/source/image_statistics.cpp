@@ -1,36 +1,17 @@
 // Moments of every image by itself on a CPU: see edc_ray/core/layers/image_statistics.py for what they are, and
-// edc_ray/kernels/cpu/image_statistics.py for who calls them.
+// edc_ray/kernels/cpu/statistics.py for who calls them.
 //
 // float32 data, B images of C channels of H rows of W pixels. "planes": stored image by image, channel by channel.
 // "pixels": stored image by image, pixel by pixel (channels last). An image is read once from memory and is one
 // thread's work, so results depend neither on the number of threads nor on the images beside it.
 
-#include <cstdlib>
-#include <cstring>
-
-#include "sums.h"
+#include "tiles.h"
 
 namespace {
 
 const long TOGETHER = 4;   // planes that share one visit to the sums of the places
 const long SAMPLES = 64;   // numbers whose mean is near that of an image
 const long QUANTITIES = 5; // sums of a place: values, squares, products with the right, lower, diagonal neighbours
-
-// Where the tiles lie and what their pixels weigh. rows [3][R][H], columns [3][S][W]: weights of values, of squares
-// and of products with the next. R = 0: no tiles.
-struct Tiles {
-    long H, W, R, S;
-    const double *rows, *columns;
-
-    // Whether tiles share no pixel: only squares have weight then.
-    bool whole() const {
-        for (long i = 0; i < R * H; ++i)
-            if (rows[2 * R * H + i] != 0) return false;
-        for (long j = 0; j < S * W; ++j)
-            if (columns[2 * S * W + j] != 0) return false;
-        return true;
-    }
-};
 
 float near_mean(const float *x, long count) {
     const long samples = count < SAMPLES ? count : SAMPLES;
@@ -39,21 +20,22 @@ float near_mean(const float *x, long count) {
     return (float)(total / samples);
 }
 
-double variance_around(const float *RESTRICT x, float mean, long count) {
-    double squares = 0, values = 0;
-    for (long first = 0; first < count; first += 1024) {
-        const long end = first + 1024 < count ? first + 1024 : count;
+// Sums of d and of d * d, d = x - centre. A float32 sum holds at most CHUNK numbers.
+template <long CHUNK>
+void sums_around(const float *RESTRICT x, float centre, long count, double *values, double *squares) {
+    *values = *squares = 0;
+    for (long first = 0; first < count; first += CHUNK) {
+        const long end = first + CHUNK < count ? first + CHUNK : count;
         float square = 0, value = 0;
 #pragma omp simd reduction(+ : square, value)
         for (long p = first; p < end; ++p) {
-            const float d = x[p] - mean;
+            const float d = x[p] - centre;
             square += d * d;
             value += d;
         }
-        squares += square;
-        values += value;
+        *squares += square;
+        *values += value;
     }
-    return squares / count - (values / count) * (values / count);
 }
 
 // Adds K planes, `stride` apart, to the sums of their places [QUANTITIES][HW]. Behind a plane that has neighbours
@@ -90,20 +72,18 @@ void finish_tiles(const double *sums, float centre, long C, const Tiles &t, bool
     for (long u = 0; u < t.R; ++u)
         for (long v = 0; v < t.S; ++v) {
             double first = 0, second = 0;
-            long begin = 0, end = t.W; // columns that the tile has
-            while (begin < end && t.columns[(t.S + v) * t.W + begin] == 0) ++begin;
-            while (begin < end && t.columns[(t.S + v) * t.W + end - 1] == 0) --end;
-            for (long i = 0; i < t.H; ++i) {
-                const double *row = t.rows + u * t.H + i;
-                const double a = row[0], a2 = row[t.R * t.H], aa = row[2 * t.R * t.H];
-                if (a2 == 0) continue;
-                const double *b = t.columns + v * t.W, *b2 = b + t.S * t.W, *bb = b2 + t.S * t.W;
+            long top, bottom, begin, end;
+            t.row_span(u, &top, &bottom);
+            t.column_span(v, &begin, &end);
+            for (long i = top; i < bottom; ++i) {
+                const double a = t.row(0, u, i), a2 = t.row(1, u, i), aa = t.row(2, u, i);
                 for (long j = begin; j < end; ++j) {
                     const long p = i * t.W + j;
-                    first += a * b[j] * value[p];
-                    second += a2 * b2[j] * square[p];
+                    const double b2 = t.column(1, v, j), bb = t.column(2, v, j);
+                    first += a * t.column(0, v, j) * value[p];
+                    second += a2 * b2 * square[p];
                     if (whole) continue;
-                    second += 2 * (a2 * bb[j] * right[p] + aa * b2[j] * lower[p] + aa * bb[j] * diagonal[p]);
+                    second += 2 * (a2 * bb * right[p] + aa * b2 * lower[p] + aa * bb * diagonal[p]);
                 }
             }
             first /= C, second /= C;
@@ -113,16 +93,11 @@ void finish_tiles(const double *sums, float centre, long C, const Tiles &t, bool
         }
 }
 
-void flush(float *RESTRICT from, double *RESTRICT to, long count) {
-    for (long i = 0; i < count; ++i) {
-        to[i] += from[i];
-        from[i] = 0;
-    }
-}
-
 void tiles_of_planes(const float *x, long C, const Tiles &t, bool whole, float *scratch, float *sum, double *total,
                      float centre) {
     const long HW = t.H * t.W, padded = HW + t.W + 1, size = (whole ? 2 : QUANTITIES) * HW;
+    const auto add_all = whole ? add_planes<TOGETHER, false> : add_planes<TOGETHER, true>;
+    const auto add_one = whole ? add_planes<1, false> : add_planes<1, true>;
     long since = 0;
     for (long c = 0; c < C; c += TOGETHER) {
         const long count = c + TOGETHER < C ? TOGETHER : C - c;
@@ -132,15 +107,9 @@ void tiles_of_planes(const float *x, long C, const Tiles &t, bool whole, float *
             from = scratch;
         }
         const long stride = whole ? HW : padded;
-        if (count == TOGETHER) {
-            if (whole) add_planes<TOGETHER, false>(from, stride, centre, sum, HW, t.W);
-            else add_planes<TOGETHER, true>(from, stride, centre, sum, HW, t.W);
-        } else {
-            for (long k = 0; k < count; ++k) {
-                if (whole) add_planes<1, false>(from + k * stride, stride, centre, sum, HW, t.W);
-                else add_planes<1, true>(from + k * stride, stride, centre, sum, HW, t.W);
-            }
-        }
+        if (count == TOGETHER) add_all(from, stride, centre, sum, HW, t.W);
+        else
+            for (long k = 0; k < count; ++k) add_one(from + k * stride, stride, centre, sum, HW, t.W);
         if ((since += TOGETHER) >= FLUSH || c + TOGETHER >= C) {
             flush(sum, total, size);
             since = 0;
@@ -148,27 +117,15 @@ void tiles_of_planes(const float *x, long C, const Tiles &t, bool whole, float *
     }
 }
 
-void channels_of_pixels(const float *RESTRICT x, long C, long HW, float *sum, double *total, double *mean,
-                        double *variance) {
-    float *RESTRICT value = sum, *RESTRICT square = sum + C, *RESTRICT near = sum + 2 * C;
-    const long samples = HW < 8 ? HW : 8;
-    for (long k = 0; k < samples; ++k)
-        for (long c = 0; c < C; ++c) near[c] += x[(2 * k + 1) * HW / (2 * samples) * C + c] / samples;
-    for (long p = 0; p < HW; ++p) {
-        const float *RESTRICT at = x + p * C;
-#pragma omp simd
-        for (long c = 0; c < C; ++c) {
-            const float d = at[c] - near[c];
-            value[c] += d;
-            square[c] += d * d;
-        }
-        if ((p + 1) % FLUSH == 0 || p + 1 == HW) flush(sum, total, 2 * C);
+void channels_of_pixels(const float *x, long C, long HW, float *sum, double *total, double *mean, double *variance) {
+    float *near = sum + 2 * C;
+    sample_pixels(x, C, HW, near);
+    for (long p = 0; p < HW; p += FLUSH) {
+        add_pixels(x + p * C, near, sum, sum + C, p + FLUSH < HW ? FLUSH : HW - p, C);
+        flush(sum, total, 2 * C);
     }
-    for (long c = 0; c < C; ++c) {
-        const double away = total[c] / HW, spread = total[C + c] / HW - away * away;
-        mean[c] = near[c] + away;
-        variance[c] = spread > 0 ? spread : 0;
-    }
+    strip_moments(total, 1, 2 * C, near, C, HW, mean, variance);
+    clamp(variance, C);
 }
 
 // Sums over the channels of a pixel: values, squares, products with its right, lower, diagonal neighbours.
@@ -201,20 +158,7 @@ void whole_tiles_of_pixels(const float *x, long C, const Tiles &t, double *total
         end = end_of_run(t, first);
         for (long i = 0; i < t.H; ++i) {
             const long p = i * t.W + first, count = (end - first) * C;
-            const float *from = x + p * C;
-            double values = 0, squares = 0;
-            for (long part = 0; part < count; part += 4096) {
-                const long stop = part + 4096 < count ? part + 4096 : count;
-                float value = 0, square = 0;
-#pragma omp simd reduction(+ : value, square)
-                for (long k = part; k < stop; ++k) {
-                    const float d = from[k] - centre;
-                    value += d;
-                    square += d * d;
-                }
-                values += value, squares += square;
-            }
-            total[p] = values, total[t.H * t.W + p] = squares;
+            sums_around<4096>(x + p * C, centre, count, total + p, total + t.H * t.W + p);
         }
     }
 }
@@ -238,7 +182,7 @@ extern "C" {
 // Returns 0, or 1 where memory is missing. mean, variance: [B][C + R * S], channels first, then tiles row by row.
 int image_statistics(const float *x, long planes, long B, long C, long H, long W, long R, long S, const double *rows,
                      const double *columns, double *mean, double *variance, int threads) {
-    const Tiles t = {H, W, R, S, rows, columns};
+    const Tiles t = {R, S, H, W, rows, columns};
     const long HW = H * W, width = C + R * S, places = R ? QUANTITIES * HW : 0;
     const bool whole = t.whole();
     const long floats = 3 * C + places + TOGETHER * (HW + W + 1), doubles = 2 * C + places;
@@ -246,27 +190,28 @@ int image_statistics(const float *x, long planes, long B, long C, long H, long W
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(| : failed)
     for (long b = 0; b < B; ++b) {
         const float *image = x + b * C * HW;
-        float *sum = (float *)calloc(floats, sizeof(float));
-        double *total = (double *)calloc(doubles, sizeof(double));
-        if (sum && total) {
-            const float centre = near_mean(image, C * HW);
-            double *place = total + 2 * C;
-            if (planes) {
-                for (long c = 0; c < C; ++c) {
-                    const float about = mean_of(image + c * HW, HW);
-                    mean[b * width + c] = about;
-                    variance[b * width + c] = variance_around(image + c * HW, about, HW);
-                }
-                if (R) tiles_of_planes(image, C, t, whole, sum + 3 * C + places, sum + 3 * C, place, centre);
-            } else {
-                channels_of_pixels(image, C, HW, sum, total, mean + b * width, variance + b * width);
-                if (R) tiles_of_pixels(image, C, t, whole, place, centre);
-            }
-            if (R) finish_tiles(place, centre, C, t, whole, mean + b * width + C, variance + b * width + C);
-        } else {
+        const Zeros<float> sum(floats);
+        const Zeros<double> total(doubles);
+        double *const place = total + 2 * C;
+        if (!sum || !total) {
             failed |= 1;
+            continue;
         }
-        free(sum), free(total);
+        const float centre = near_mean(image, C * HW);
+        if (planes) {
+            for (long c = 0; c < C; ++c) {
+                const float about = mean_of(image + c * HW, HW);
+                mean[b * width + c] = about;
+                double value, square;
+                sums_around<1024>(image + c * HW, about, HW, &value, &square);
+                variance[b * width + c] = square / HW - (value / HW) * (value / HW);
+            }
+            if (R) tiles_of_planes(image, C, t, whole, sum + 3 * C + places, sum + 3 * C, place, centre);
+        } else {
+            channels_of_pixels(image, C, HW, sum, total, mean + b * width, variance + b * width);
+            if (R) tiles_of_pixels(image, C, t, whole, place, centre);
+        }
+        if (R) finish_tiles(place, centre, C, t, whole, mean + b * width + C, variance + b * width + C);
     }
     return failed;
 }

@@ -1,11 +1,14 @@
-// Normalise every channel of every image, ReLU, average 2x2 pixels, on a CPU: see edc_ray/core/layers/norm_pool.py for what
-// it computes, and edc_ray/kernels/cpu/norm_pool.py for who calls it.
+// Normalise every channel of every image, ReLU, average 2x2 pixels, on a CPU: see edc_ray/core/layers/norm_pool.py for
+// what it computes, and edc_ray/kernels/cpu/statistics.py for its caller.
 //
-// float32, stored as pixels [B][H][W][C]. A task is one image's block of channels, read while it is in the cache, so
-// results do not depend on the number of threads, nor an image's on the other images. Every function returns 0: none
-// needs memory of its own.
+// float32, stored as pixels [B][H][W][C]. A task is one image's block of channels, so results depend neither on the
+// number of threads nor on other images. Every function returns 0: none needs memory of its own.
 
 namespace {
+
+template <int N> struct Size {
+    enum { value = N };
+};
 
 struct Map {
     long H, W, C;
@@ -121,7 +124,19 @@ void backward(const float *x, const float *by_out, const Map &map, const float *
         }
 }
 
-const long BLOCK = 32; // channels; fewer at the end of a row
+// Calls part(size, image, channel) for blocks of 32 channels of each image; the rest in blocks of 8, then one by one.
+template <typename Part> void for_blocks(long B, long C, int threads, const Part &part) {
+    const long blocks = (C + 31) / 32;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long task = 0; task < B * blocks; ++task) {
+        const long image = task / blocks, first = task % blocks * 32;
+        for (long c = first; c < first + 32 && c < C;) {
+            if (C - c >= 32) part(Size<32>(), image, c), c += 32;
+            else if (C - c >= 8) part(Size<8>(), image, c), c += 8;
+            else part(Size<1>(), image, c), c += 1;
+        }
+    }
+}
 
 } // namespace
 
@@ -131,18 +146,11 @@ extern "C" {
 int norm_pool_forward(const float *x, const float *weight, const float *bias, float *out, float *mean, float *inverse,
                       long B, long C, long H, long W, double epsilon, int threads) {
     const Map map = {H, W, C};
-    const long blocks = (C + BLOCK - 1) / BLOCK;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (long task = 0; task < B * blocks; ++task) {
-        const long image = task / blocks, end = task % blocks * BLOCK + BLOCK;
-        for (long c = end - BLOCK; c < end && c < C;) {
-            const float *from = x + image * H * W * C + c;
-            float *to = out + image * (H / 2) * (W / 2) * C + c, *m = mean + image * C + c, *v = inverse + image * C + c;
-            if (C - c >= 32) forward<32>(from, map, weight + c, bias + c, epsilon, to, m, v), c += 32;
-            else if (C - c >= 8) forward<8>(from, map, weight + c, bias + c, epsilon, to, m, v), c += 8;
-            else forward<1>(from, map, weight + c, bias + c, epsilon, to, m, v), c += 1;
-        }
-    }
+    for_blocks(B, C, threads, [&](auto size, long image, long c) {
+        float *to = out + image * (H / 2) * (W / 2) * C + c;
+        const long at = image * C + c;
+        forward<size.value>(x + image * H * W * C + c, map, weight + c, bias + c, epsilon, to, mean + at, inverse + at);
+    });
     return 0;
 }
 
@@ -151,20 +159,12 @@ int norm_pool_backward(const float *x, const float *by_out, const float *weight,
                        const float *inverse, float *to, float *by_weight, float *by_bias, long B, long C, long H,
                        long W, int threads) {
     const Map map = {H, W, C};
-    const long blocks = (C + BLOCK - 1) / BLOCK;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (long task = 0; task < B * blocks; ++task) {
-        const long image = task / blocks, end = task % blocks * BLOCK + BLOCK;
-        for (long c = end - BLOCK; c < end && c < C;) {
-            const long first = image * H * W * C + c, flat = image * C + c;
-            const float *g = by_out + image * (H / 2) * (W / 2) * C + c, *w = weight + c, *b = bias + c;
-            const float *m = mean + flat, *v = inverse + flat;
-            float *by_w = by_weight + flat, *by_b = by_bias + flat;
-            if (C - c >= 32) backward<32>(x + first, g, map, w, b, m, v, to + first, by_w, by_b), c += 32;
-            else if (C - c >= 8) backward<8>(x + first, g, map, w, b, m, v, to + first, by_w, by_b), c += 8;
-            else backward<1>(x + first, g, map, w, b, m, v, to + first, by_w, by_b), c += 1;
-        }
-    }
+    for_blocks(B, C, threads, [&](auto size, long image, long c) {
+        const long first = image * H * W * C + c, at = image * C + c;
+        const float *g = by_out + image * (H / 2) * (W / 2) * C + c;
+        backward<size.value>(x + first, g, map, weight + c, bias + c, mean + at, inverse + at, to + first,
+                             by_weight + at, by_bias + at);
+    });
     return 0;
 }
 

@@ -84,24 +84,16 @@ void norm_gradient_row(const float *RESTRICT x, const float *RESTRICT g, const f
 template <int ACT>
 int normalised(const float *x, const float *scale, const float *shift, float *to, long B, long C, long HW,
                bool by_image, double *out, int threads) {
-    const long strips = (HW + 4095) / 4096, tasks = B * strips, samples = HW < 8 ? HW : 8;
-    float *near = (float *)calloc(B * C, sizeof(float));
-    double *partial = (double *)calloc(tasks * 2 * C + 2 * B * C, sizeof(double));
-    if (!near || !partial) {
-        free(near), free(partial);
-        return 1;
-    }
+    const long strips = (HW + 4095) / 4096, tasks = B * strips;
+    const Zeros<float> near(B * C);
+    const Zeros<double> partial(tasks * 2 * C + 2 * B * C);
+    if (!near || !partial) return 1;
     int failed = 0;
-    double *mean = partial + tasks * 2 * C, *square = mean + B * C;
-    for (long b = 0; out && b < B; ++b)
-        for (long k = 0; k < samples; ++k) {
-            const float *at = x + (b * HW + (2 * k + 1) * HW / (2 * samples)) * C;
-            for (long c = 0; c < C; ++c) near[b * C + c] += at[c] / samples;
-        }
+    for (long b = 0; out && b < B; ++b) sample_pixels(x + b * HW * C, C, HW, near + b * C);
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(| : failed)
     for (long task = 0; task < tasks; ++task) {
         const long b = task / strips, first = task % strips * HW / strips, last = (task % strips + 1) * HW / strips;
-        float *sum = (float *)calloc(2 * C, sizeof(float));
+        const Zeros<float> sum(2 * C);
         if (!sum) {
             failed |= 1;
             continue;
@@ -115,24 +107,13 @@ int normalised(const float *x, const float *scale, const float *shift, float *to
                 norm_row<ACT, false>(x + at, scale, shift, near + b * C, sum, sum + C, to + at, count, C);
             }
         }
-        free(sum);
     }
-    for (long b = 0; out && b < B; ++b)
-        for (long c = 0; c < C; ++c) {
-            double value = 0, second = 0;
-            for (long strip = 0; strip < strips; ++strip) {
-                value += partial[(b * strips + strip) * 2 * C + c];
-                second += partial[(b * strips + strip) * 2 * C + C + c];
-            }
-            const double rest = value / HW; // what the plane's mean is off by
-            mean[b * C + c] = near[b * C + c] + rest;
-            square[b * C + c] = second / HW - rest * rest;
-            if (!by_image) continue;
-            out[b * C + c] = mean[b * C + c];
-            out[(B + b) * C + c] = square[b * C + c] > 0 ? square[b * C + c] : 0;
-        }
-    if (out && !by_image) channel_moments(mean, square, B, C, out);
-    free(near), free(partial);
+    if (!out) return failed;
+    double *mean = by_image ? out : partial + tasks * 2 * C, *square = mean + B * C;
+    for (long b = 0; b < B; ++b)
+        strip_moments(partial + b * strips * 2 * C, strips, 2 * C, near + b * C, C, HW, mean + b * C, square + b * C);
+    if (by_image) clamp(square, B * C);
+    else channel_moments(mean, square, B, C, out);
     return failed;
 }
 
@@ -144,11 +125,9 @@ extern "C" {
 // image, those of each image by itself [2][B][C].
 int norms_forward(const float *x, const float *scale, const float *shift, long activation, float *to, long B, long C,
                   long HW, long by_image, double *out, int threads) {
-    const bool apart = by_image != 0;
-    if (activation == RELU) return normalised<RELU>(x, scale, shift, to, B, C, HW, apart, out, threads);
-    if (activation == RELU6) return normalised<RELU6>(x, scale, shift, to, B, C, HW, apart, out, threads);
-    if (activation == SILU) return normalised<SILU>(x, scale, shift, to, B, C, HW, apart, out, threads);
-    return normalised<NONE>(x, scale, shift, to, B, C, HW, apart, out, threads);
+    const auto none = normalised<NONE>;
+    const decltype(none) all[] = {none, normalised<RELU>, normalised<RELU6>, normalised<SILU>};
+    return all[activation](x, scale, shift, to, B, C, HW, by_image != 0, out, threads);
 }
 
 // to = scale * activation'(scale * x + shift) * g + constant + slope * x; g: null is 0. constant and slope come from the
@@ -156,25 +135,19 @@ int norms_forward(const float *x, const float *scale, const float *shift, long a
 int norms_gradient(const float *x, const float *g, const float *scale, const float *shift, long activation, float *to,
                    long B, long C, long HW, const float *by_mean, const float *by_variance, const double *measured,
                    int threads) {
-    float *constant = (float *)calloc(2 * C, sizeof(float)), *slope = constant + C;
+    const Zeros<float> constant(2 * C);
+    float *const slope = constant + C;
     if (!constant) return 1;
-    const double N = (double)B * HW;
-    for (long c = 0; measured && c < C; ++c) {
-        const double mean = by_mean ? by_mean[c] : 0, variance = by_variance ? by_variance[c] : 0;
-        slope[c] = (float)(2 * variance / N);
-        constant[c] = (float)((mean - 2 * variance * measured[c]) / N);
-    }
+    if (measured) channel_coefficients(by_mean, by_variance, measured, (double)B * HW, C, constant, slope);
+    const auto none = norm_gradient_row<NONE>;
+    const decltype(none) all[] = {none, norm_gradient_row<RELU>, norm_gradient_row<RELU6>, norm_gradient_row<SILU>};
+    const auto row = all[activation];
     const long part = 64, parts = (B * HW + part - 1) / part;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long k = 0; k < parts; ++k) {
         const long p = k * part, count = p + part < B * HW ? part : B * HW - p, at = p * C;
-        const float *up = g ? g + at : 0;
-        if (activation == RELU) norm_gradient_row<RELU>(x + at, up, scale, shift, constant, slope, to + at, count, C);
-        else if (activation == RELU6) norm_gradient_row<RELU6>(x + at, up, scale, shift, constant, slope, to + at, count, C);
-        else if (activation == SILU) norm_gradient_row<SILU>(x + at, up, scale, shift, constant, slope, to + at, count, C);
-        else norm_gradient_row<NONE>(x + at, up, scale, shift, constant, slope, to + at, count, C);
+        row(x + at, g ? g + at : 0, scale, shift, constant, slope, to + at, count, C);
     }
-    free(constant);
     return 0;
 }
 

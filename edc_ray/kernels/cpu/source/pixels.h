@@ -6,21 +6,8 @@
 
 namespace {
 
-// What one row of pixels adds to the sums of its channels: d and d * d, d = x - shift.
-void add_pixels(const float *RESTRICT x, const float *RESTRICT shift, float *RESTRICT value, float *RESTRICT square,
-                long count, long C) {
-    for (long p = 0; p < count; ++p, x += C) {
-#pragma omp simd
-        for (long c = 0; c < C; ++c) {
-            const float d = x[c] - shift[c];
-            value[c] += d;
-            square[c] += d * d;
-        }
-    }
-}
-
-// What one row of a tile adds to its channels' weighted sums. weight: of a pixel, of its square, and of its products
-// with the right, the lower and the diagonal neighbours (and of the right with the lower one).
+// Adds one row of a tile to its channels' weighted sums. weight: of a pixel, of its square, and of its products with
+// the right, the lower and the diagonal neighbours (and of the right with the lower one).
 void add_weighted(const float *RESTRICT x, const float *RESTRICT shift, float *RESTRICT value, float *RESTRICT square,
                   const double *const weight[3], double row, double row_square, double row_product, long first,
                   long last, long W, long C, bool bottom) {
@@ -52,33 +39,22 @@ int pixels_statistics(const float *x, long B, long C, long H, long W, long R, lo
     const Tiles tiles = {R, S, H, W, rows, columns};
     const bool whole = tiles.whole();
     const long HW = H * W, strips = R ? R : (H + 15) / 16, tasks = B * strips, per_task = R ? 3 * S : 0;
-    float *shift = (float *)malloc(B * C * sizeof(float));
-    double *partial = (double *)calloc(tasks * (2 * C + per_task) + 2 * B * C + 3 * R * S, sizeof(double));
-    if (!shift || !partial) {
-        free(shift), free(partial);
-        return 1;
-    }
+    const long size = 2 * C + per_task;
+    const Zeros<float> shift(B * C);
+    const Zeros<double> partial(tasks * size + 2 * B * C + 3 * R * S);
+    if (!shift || !partial) return 1;
     int failed = 0;
-    double *mean = partial + tasks * (2 * C + per_task), *square = mean + B * C, *weighed = square + B * C;
-    const long samples = HW < 8 ? HW : 8;
+    double *mean = partial + tasks * size, *square = mean + B * C, *weighed = square + B * C;
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (long b = 0; b < B; ++b) {
-        float *near = shift + b * C;
-        for (long c = 0; c < C; ++c) near[c] = 0;
-        for (long k = 0; k < samples; ++k) {
-            const float *at = x + (b * HW + (2 * k + 1) * HW / (2 * samples)) * C;
-            for (long c = 0; c < C; ++c) near[c] += at[c] / samples;
-        }
-    }
+    for (long b = 0; b < B; ++b) sample_pixels(x + b * HW * C, C, HW, shift + b * C);
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(| : failed)
     for (long task = 0; task < tasks; ++task) {
         const long b = task / strips, strip = task % strips;
         const float *image = x + b * HW * C, *near = shift + b * C;
-        double *value = partial + task * (2 * C + per_task), *tile = value + 2 * C;
-        float *sum = (float *)calloc(2 * C, sizeof(float));
-        double *own = (double *)calloc(2 * C, sizeof(double));
+        double *value = partial + task * size, *tile = value + 2 * C;
+        const Zeros<float> sum(2 * C);
+        const Zeros<double> own(2 * C);
         if (!sum || !own) {
-            free(sum), free(own);
             failed |= 1;
             continue;
         }
@@ -116,26 +92,15 @@ int pixels_statistics(const float *x, long B, long C, long H, long W, long R, lo
             }
             tile[v] = plain, tile[S + v] = mixed, tile[2 * S + v] = squares;
         }
-        free(sum), free(own);
     }
     for (long b = 0; b < B; ++b)
-        for (long c = 0; c < C; ++c) {
-            double value = 0, second = 0;
-            for (long strip = 0; strip < strips; ++strip) {
-                value += partial[(b * strips + strip) * (2 * C + per_task) + c];
-                second += partial[(b * strips + strip) * (2 * C + per_task) + C + c];
-            }
-            const double rest = value / HW; // what the plane's mean is off by
-            mean[b * C + c] = shift[b * C + c] + rest;
-            square[b * C + c] = second / HW - rest * rest;
-        }
+        strip_moments(partial + b * strips * size, strips, size, shift + b * C, C, HW, mean + b * C, square + b * C);
     channel_moments(mean, square, B, C, out);
     for (long i = 0; i < 3 * R * S; ++i) {
         const long kind = i / (R * S), u = i / S % R, v = i % S;
-        for (long b = 0; b < B; ++b) weighed[i] += partial[(b * strips + u) * (2 * C + per_task) + 2 * C + kind * S + v];
+        for (long b = 0; b < B; ++b) weighed[i] += partial[(b * strips + u) * size + 2 * C + kind * S + v];
     }
     if (R) tile_moments(weighed, weighed + R * S, weighed + 2 * R * S, R * S, shift, B * C, out + 2 * C);
-    free(shift), free(partial);
     return failed;
 }
 

@@ -102,18 +102,15 @@ int planes_statistics(const float *x, long B, long C, long H, long W, long R, lo
     const bool whole = tiles.whole();
     const long N = B * C, HW = H * W, stride = HW + W + 2, maps = R == 0 ? 0 : whole ? 3 : 7, size = maps * HW;
     const long most = maps ? BLOCKS : 16 * BLOCKS, blocks = N < most ? N : most;
-    double *partial = (double *)calloc(blocks * size + 3 * R * S + 2 * N, sizeof(double));
-    float *near = (float *)malloc(N * sizeof(float));
-    if (!partial || !near) {
-        free(partial), free(near);
-        return 1;
-    }
+    const Zeros<double> partial(blocks * size + 3 * R * S + 2 * N);
+    const Zeros<float> near(N);
+    if (!partial || !near) return 1;
     double *weighed = partial + blocks * size, *mean = weighed + 3 * R * S, *square = mean + N;
     const float centre = mean_of(x, HW);
     int failed = 0;
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(| : failed)
     for (long block = 0; block < blocks; ++block) {
-        float *scratch = (float *)calloc(TOGETHER * stride + size, sizeof(float));
+        const Zeros<float> scratch(TOGETHER * stride + size);
         if (!scratch) {
             failed |= 1;
             continue;
@@ -142,7 +139,6 @@ int planes_statistics(const float *x, long B, long C, long H, long W, long R, lo
                 since = 0;
             }
         }
-        free(scratch);
     }
     for (long i = 0; i < size; ++i) // the first block's sums become those of all
         for (long block = 1; block < blocks; ++block) partial[i] += partial[block * size + i];
@@ -151,7 +147,6 @@ int planes_statistics(const float *x, long B, long C, long H, long W, long R, lo
         weigh_places(tiles, whole, partial, weighed);
         tile_moments(weighed, weighed + R * S, weighed + 2 * R * S, R * S, near, N, out + 2 * C);
     }
-    free(partial), free(near);
     return failed;
 }
 
@@ -172,11 +167,11 @@ int planes_gradient(const float *x, const float *g, float *to, long B, long C, l
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        float *scratch = maps > 2 ? (float *)calloc(HW + 2 * margin, sizeof(float)) : 0;
-        if (maps > 2 && !scratch) failed |= 1;
+        const Zeros<float> scratch(maps > 2 ? HW + 2 * margin : 1);
+        if (!scratch) failed |= 1;
 #pragma omp for schedule(static)
         for (long n = 0; n < N; ++n) {
-            if (maps > 2 && !scratch) continue;
+            if (!scratch) continue;
             const float c = parts.constant[n % C], s = parts.slope[n % C];
             const float *RESTRICT at = x + n * HW;
             const float *up = g ? g + n * HW : 0;
@@ -201,7 +196,6 @@ int planes_gradient(const float *x, const float *g, float *to, long B, long C, l
                 }
             }
         }
-        free(scratch);
     }
     return failed;
 }

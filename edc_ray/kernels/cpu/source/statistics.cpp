@@ -2,8 +2,7 @@
 // edc_ray/kernels/cpu/statistics.py for who calls them.
 //
 // float32 data, B images of C channels of HW pixels in rows of W. Work is cut by the sizes alone and partial sums are
-// added in one order, so results do not depend on the number of threads. Every function returns 0, or 1 where memory
-// is missing.
+// added in one order: the number of threads changes no result. Functions return 0, or 1 if memory is missing.
 
 #include "norms.h"
 #include "pixels.h"

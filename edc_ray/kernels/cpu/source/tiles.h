@@ -1,9 +1,6 @@
-// Tiles of a map, the moments of channels and tiles, and what a gradient is made of: for planes.h and pixels.h.
+// Tiles of a map, the moments of channels and tiles, and the coefficients of a gradient.
 
 #pragma once
-
-#include <cstdlib>
-#include <cstring>
 
 #include "sums.h"
 
@@ -20,7 +17,7 @@ struct Tiles {
     void row_span(long u, long *first, long *last) const { span(rows + (R + u) * H, H, first, last); }
     void column_span(long v, long *first, long *last) const { span(columns + (S + v) * W, W, first, last); }
 
-    // Tiles without overlap: pixels count by themselves alone, all of a tile alike.
+    // Whether tiles share no pixel. Then only squares have weights, and a tile's pixels have the same ones.
     bool whole() const {
         for (long i = 0; i < R * H; ++i)
             if (rows[2 * R * H + i] != 0) return false;
@@ -36,7 +33,7 @@ struct Tiles {
     }
 };
 
-// Mean and variance of channels from the means and variances of their planes, [B][C].
+// Mean and variance of channels from those of their planes, [B][C].
 void channel_moments(const double *mean, const double *square, long B, long C, double *out) {
     for (long c = 0; c < C; ++c) {
         double total = 0, within = 0;
@@ -66,39 +63,40 @@ void tile_moments(const double *plain, const double *mixed, const double *second
     }
 }
 
-// What the gradient is made of: constant[C], slope[C] and maps [0, 2 or 10][HW]. See planes_gradient.
+// constant and slope of a gradient, from the derivatives of the loss by mean and variance. count: numbers of a channel.
+void channel_coefficients(const float *by_mean, const float *by_variance, const double *mean, double count, long C,
+                          float *constant, float *slope) {
+    for (long c = 0; c < C; ++c) {
+        const double first = by_mean ? by_mean[c] : 0, second = by_variance ? by_variance[c] : 0;
+        slope[c] = (float)(2 * second / count);
+        constant[c] = (float)((first - 2 * second * mean[c]) / count);
+    }
+}
+
+// The coefficients of a gradient: constant[C], slope[C] and maps [0, 2 or 10][HW]. See planes_gradient.
 struct Coefficients {
-    float *constant, *slope, *map;
-    long maps;
+    const long maps;
+    const Zeros<float> constant;
+    float *const slope, *const map;
     bool missing;
 
     // by: derivatives of the loss by channel mean and variance [C], patch mean and variance [R * S]; null is 0.
-    // mean, patch_mean: what was measured.
+    // mean, patch_mean: as measured.
     Coefficients(const Tiles &tiles, long B, long C, long HW, const float *const by[4], const double *mean,
-                 const double *patch_mean) {
-        maps = tiles.R == 0 ? 0 : tiles.whole() ? 2 : 10;
-        constant = (float *)malloc((2 * C + maps * HW) * sizeof(float));
-        missing = constant == 0;
+                 const double *patch_mean)
+        : maps(tiles.R == 0 ? 0 : tiles.whole() ? 2 : 10), constant(2 * C + maps * HW),
+          slope(constant + C), map(slope + C), missing(!constant) {
         if (missing) return;
-        slope = constant + C, map = slope + C;
-        const double N = (double)B * HW;
-        for (long c = 0; c < C; ++c) {
-            const double by_mean = by[0] ? by[0][c] : 0, by_variance = by[1] ? by[1][c] : 0;
-            slope[c] = (float)(2 * by_variance / N);
-            constant[c] = (float)((by_mean - 2 * by_variance * mean[c]) / N);
-        }
+        channel_coefficients(by[0], by[1], mean, (double)B * HW, C, constant, slope);
         if (maps) fill_maps(tiles, (double)B * C, by, patch_mean, HW);
     }
-    ~Coefficients() { free(constant); }
 
   private:
     void fill_maps(const Tiles &tiles, double planes, const float *const by[4], const double *patch_mean, long HW) {
         const long W = tiles.W, H = tiles.H;
-        double *sum = (double *)calloc(5 * HW, sizeof(double)); // the place's constant, K0, KR, KV, KX
-        if (!sum) {
-            missing = true;
-            return;
-        }
+        const Zeros<double> sum(5 * HW); // of a place's constant and of its factors K0, KR, KV, KX
+        missing = !sum;
+        if (missing) return;
         for (long t = 0; t < tiles.R * tiles.S; ++t) {
             const long u = t / tiles.S, v = t % tiles.S;
             const double g = 2 * (by[3] ? by[3][t] : 0) / planes;
@@ -135,15 +133,7 @@ struct Coefficients {
                 at[8 * HW] = j ? (float)diagonal[-1] : 0;
                 at[9 * HW] = i ? (float)diagonal[-W] : 0;
             }
-        free(sum);
     }
 };
-
-void flush(float *RESTRICT from, double *RESTRICT to, long count) {
-    for (long i = 0; i < count; ++i) {
-        to[i] += from[i];
-        from[i] = 0;
-    }
-}
 
 } // namespace

@@ -1,7 +1,7 @@
 // Views of 8-bit images: cut, resized with two taps an axis, flipped, normalised and mixed in one pass.
 //
-// The same operations on the same numbers as edc_ray/core/views/cut_views.py and mixing.py, so the same bits. For that no
-// product and sum may be fused into one rounding:
+// It does the operations of edc_ray/core/views/cut_views.py and mixing.py on the same numbers, so it makes the same bits.
+// For that, no product and sum may be fused into one rounding:
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
@@ -17,13 +17,13 @@
 
 namespace {
 
-const long LANES = 16;  // columns that are made together, out of twice as many
+const long LANES = 16;  // columns made together, from twice as many numbers
 
 struct Sizes {
   long channels, height, width;
 };
 
-// What views read: an image each, and positions and weights along both axes.
+// What views read: an image for each, and positions and weights along both axes.
 struct Sources {
   const uint8_t* images;
   const int64_t* image;
@@ -35,7 +35,7 @@ struct Window {
   long row0, row1, column0, column1;
 };
 
-// The pixels of one channel that a window reads, as floats in [0, 1]; written where they are in the image.
+// The pixels of one channel that a window reads, as floats in [0, 1], at their places in the image.
 void read_pixels(const uint8_t* plane, const Sizes& size, const Sources& from, long view, const Window& window,
                  float* pixels) {
   long low_row = size.height, high_row = -1, low = size.width, high = -1;
@@ -55,7 +55,7 @@ void read_pixels(const uint8_t* plane, const Sizes& size, const Sources& from, l
   }
 }
 
-// Memory of a thread: a channel's pixels, one line of it, and where in the line each LANES columns of a window begin.
+// Memory of a thread: a channel's pixels, one line of them, and what find_blocks notes.
 struct Scratch {
   float *pixels, *line;
   int32_t *begin, *left, *right;
@@ -71,7 +71,7 @@ struct Scratch {
   ~Scratch() { std::free(pixels); }
 };
 
-// What makes one line of a window: where its columns read, and what is done with the number that comes out.
+// How one line of a window is made: what its columns read, and what becomes of each number.
 struct Columns {
   long first, last;
   const int32_t *left, *right;
@@ -82,25 +82,17 @@ struct Columns {
 };
 
 void make_line(const float* line, const Columns& at, float* out) {
-  if (at.blend) {
 #pragma omp simd
-    for (long x = at.first; x < at.last; ++x) {
-      const float first = line[at.left[x]];
-      const float value = (first + (line[at.right[x]] - first) * at.weight[x] - at.mean) / at.deviation;
-      out[x] = out[x] * at.own + value * at.other;
-    }
-  } else {
-#pragma omp simd
-    for (long x = at.first; x < at.last; ++x) {
-      const float first = line[at.left[x]];
-      out[x] = (first + (line[at.right[x]] - first) * at.weight[x] - at.mean) / at.deviation;
-    }
+  for (long x = at.first; x < at.last; ++x) {
+    const float first = line[at.left[x]];
+    const float value = (first + (line[at.right[x]] - first) * at.weight[x] - at.mean) / at.deviation;
+    out[x] = at.blend ? out[x] * at.own + value * at.other : value;
   }
 }
 
-// Whether each LANES columns read from 2 * LANES numbers; if so, from which, and which of them.
-bool find_blocks(const Columns& at, const Scratch& to) {
 #if defined(__AVX512F__)
+// Whether each LANES columns read from 2 * LANES numbers. If so, notes where these begin and which of them each reads.
+bool find_blocks(const Columns& at, const Scratch& to) {
   for (long x = at.first, block = 0; x < at.last; x += LANES, ++block) {
     const long end = std::min(x + LANES, at.last);
     const int32_t low = std::min(*std::min_element(at.left + x, at.left + end),
@@ -116,13 +108,9 @@ bool find_blocks(const Columns& at, const Scratch& to) {
     }
   }
   return true;
-#else
-  return false;
-#endif
 }
 
-#if defined(__AVX512F__)
-// As make_line, of columns that find_blocks has found: numbers are taken out of registers, not one by one from memory.
+// Like make_line, after find_blocks: numbers come from registers, not one by one from memory.
 void make_line_of_blocks(const float* line, const Columns& at, const Scratch& found, float* out) {
   const __m512 mean = _mm512_set1_ps(at.mean), deviation = _mm512_set1_ps(at.deviation);
   const __m512 own = _mm512_set1_ps(at.own), other = _mm512_set1_ps(at.other);
@@ -143,17 +131,19 @@ void make_line_of_blocks(const float* line, const Columns& at, const Scratch& fo
   }
 }
 #else
+bool find_blocks(const Columns&, const Scratch&) { return false; }
 void make_line_of_blocks(const float* line, const Columns& at, const Scratch&, float* out) { make_line(line, at, out); }
 #endif
 
-// One window of one channel of a view. With `blend`: out = out * own + view * other.
-void cut(const uint8_t* plane, const Sizes& size, const Sources& from, long view, const Window& window, float mean,
-         float deviation, bool blend, float own, float other, const Scratch& scratch, float* out) {
+// One window of one channel of a view. lam: the weights of out and of the view if they are mixed, else null.
+void cut(const Sizes& size, const Sources& from, long view, long channel, const Window& window, const float* mean,
+         const float* deviation, const float* lam, const Scratch& scratch, float* out) {
   if (window.row0 >= window.row1 || window.column0 >= window.column1) return;
-  read_pixels(plane, size, from, view, window, scratch.pixels);
-  const long start = view * size.width;
+  const long plane = from.image[view] * size.channels + channel, start = view * size.width;
+  read_pixels(from.images + plane * size.height * size.width, size, from, view, window, scratch.pixels);
   const Columns columns = {window.column0, window.column1, from.column_first + start, from.column_second + start,
-                           from.column_weight + start, mean, deviation, blend, own, other};
+                           from.column_weight + start, mean[channel], deviation[channel], lam != nullptr,
+                           lam ? lam[0] : 0, lam ? lam[1] : 0};
   long low = size.width, high = -1;
   for (long x = window.column0; x < window.column1; ++x) {
     low = std::min<long>(low, std::min(columns.left[x], columns.right[x]));
@@ -176,7 +166,7 @@ void cut(const uint8_t* plane, const Sizes& size, const Sources& from, long view
 
 // Views float32 [count, channels, height, width]. Partners are null without mixing; with CutMix `box` holds rows and
 // columns of each view's box; with MixUp it is null, and `lam` holds the weights of the view and of its partner.
-// Returns 0, or 1 where there is no memory for a channel.
+// Returns 0, or 1 if there is no memory for a channel.
 extern "C" int cut_views(const uint8_t* images, const int64_t* image, const int32_t* row_first,
                          const int32_t* row_second, const int32_t* column_first, const int32_t* column_second,
                          const float* row_weight, const float* column_weight, const int64_t* partner_image,
@@ -200,21 +190,11 @@ extern "C" int cut_views(const uint8_t* images, const int64_t* image, const int3
       if (!scratch.pixels) continue;
       for (long channel = 0; channel < channels; ++channel) {
         float* plane_out = out + (view * channels + channel) * height * width;
-        const uint8_t* plane = images + (image[view] * channels + channel) * height * width;
-        cut(plane, size, own, view, whole, mean[channel], deviation[channel], false, 0, 0, scratch,
-            plane_out);
+        cut(size, own, view, channel, whole, mean, deviation, nullptr, scratch, plane_out);
         if (!partner_image) continue;
-        const uint8_t* other = images + (partner_image[view] * channels + channel) * height * width;
-        if (box) {
-          const int64_t* edges = box + 4 * view;
-          const Window inside = {static_cast<long>(edges[0]), static_cast<long>(edges[1]),
-                                 static_cast<long>(edges[2]), static_cast<long>(edges[3])};
-          cut(other, size, partner, view, inside, mean[channel], deviation[channel], false, 0, 0, scratch,
-              plane_out);
-        } else {
-          cut(other, size, partner, view, whole, mean[channel], deviation[channel], true, lam[2 * view],
-              lam[2 * view + 1], scratch, plane_out);
-        }
+        const int64_t* edges = box ? box + 4 * view : nullptr;
+        const Window window = edges ? Window{long(edges[0]), long(edges[1]), long(edges[2]), long(edges[3])} : whole;
+        cut(size, partner, view, channel, window, mean, deviation, box ? nullptr : lam + 2 * view, scratch, plane_out);
       }
     }
   }

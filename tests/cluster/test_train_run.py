@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from edc_ray.artifacts.proof.manifest import Record
+from edc_ray.cluster.train_run import UnitDesk
+from edc_ray.cluster.work_queue import UnitRaisedError, portable
+from edc_ray.errors import NumericalError, ResourceError
+from edc_ray.stages.units.plan import WorkUnit
+
+
+def desk_of(*keys: str, retries: int = 1) -> UnitDesk:
+    return UnitDesk([WorkUnit("squeeze", key, f"observer {key}", {}) for key in keys], retries)
+
+
+def record_of(key: str) -> Record:
+    return Record("squeeze", key, "print", ())
+
+
+def test_ranks_get_different_units_until_none_is_left() -> None:
+    desk = desk_of("a", "b", "c")
+    assert [desk.next_unit(0), desk.next_unit(1)] == ["a", "b"]
+    desk.finish("b", record_of("b"))
+    assert desk.next_unit(1) == "c"
+    desk.finish("a", record_of("a"))
+    assert desk.next_unit(0) is None
+    assert [outcome.unit.key for outcome in desk.take()] == ["b", "a"]
+    assert desk.take() == []
+
+
+def test_a_restarted_rank_gets_its_unit_again() -> None:
+    desk = desk_of("a", "b")
+    assert desk.next_unit(0) == "a"
+    desk.worker_failed(0, RuntimeError("killed"))
+    assert desk.next_unit(0) == "a"
+
+
+def test_a_unit_over_which_workers_die_is_reported_after_the_retries() -> None:
+    desk = desk_of("a", "b")
+    for _ in range(2):
+        assert desk.next_unit(0) == "a"
+        desk.worker_failed(0, RuntimeError("killed"))
+    assert desk.next_unit(0) == "b"
+    (outcome,) = desk.take()
+    with pytest.raises(ResourceError, match="unit 'observer a' died 2 times"):
+        raise outcome.error or AssertionError
+
+
+def test_a_unit_interrupted_by_another_ranks_death_is_not_blamed() -> None:
+    desk = desk_of("a", "b", retries=0)
+    assert [desk.next_unit(0), desk.next_unit(1)] == ["a", "b"]
+    desk.worker_failed(0, RuntimeError("killed"))
+    assert desk.next_unit(1) == "b"
+    assert [outcome.unit.key for outcome in desk.take()] == ["a"]
+
+
+def test_a_result_that_comes_twice_counts_once() -> None:
+    desk = desk_of("a", "b")
+    desk.next_unit(0)
+    desk.finish("a", record_of("a"))
+    assert desk.next_unit(0) == "b"
+    desk.finish("a", record_of("a"))
+    assert len(desk.take()) == 1
+    assert desk.next_unit(0) == "b"
+
+
+def test_a_group_whose_unit_raised_does_not_try_it_again() -> None:
+    desk = desk_of("a", "b")
+    desk.next_unit(0)
+    desk.group_failed({1: UnitRaisedError(NumericalError("loss is NaN"))})
+    assert desk.next_unit(0) == "b"
+    assert str(desk.take()[0].error) == "loss is NaN"
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        {0: UnitRaisedError(ValueError("x")), 1: RuntimeError("actor died")},
+        {0: UnitRaisedError(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"))},
+    ],
+)
+def test_a_group_that_lost_a_rank_tries_its_unit_again(errors: dict[int, Exception]) -> None:
+    desk = desk_of("a", "b")
+    desk.next_unit(0)
+    desk.group_failed(errors)
+    assert desk.next_unit(0) == "a"
+    assert desk.take() == []
+
+
+class CannotTravelError(Exception):
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(one)
+
+
+class DistBackendError(RuntimeError):
+    """The name of torch's error."""
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (CannotTravelError("broken", "two"), "CannotTravelError: broken"),
+        (ValueError("no"), "ValueError: no"),
+    ],
+)
+def test_an_error_of_others_travels_as_its_name_and_text(error: Exception, text: str) -> None:
+    sent = portable(error)
+    assert type(sent) is RuntimeError
+    assert str(pickle.loads(pickle.dumps(sent))) == text
+    assert text in sent.__notes__[0]
+
+
+def test_what_a_unit_of_a_group_raised_is_still_known_as_its_own_after_two_ways() -> None:
+    desk = desk_of("a", "b")
+    desk.next_unit(0)
+    raised = UnitRaisedError(portable(ValueError("bad")))
+    desk.group_failed({0: pickle.loads(pickle.dumps(portable(raised)))})
+    assert desk.next_unit(0) == "b"
+    assert str(desk.take()[0].error) == "ValueError: bad"
+
+
+def test_a_broken_connection_that_travelled_is_still_known_as_one() -> None:
+    desk = desk_of("a", "b")
+    desk.next_unit(0)
+    desk.group_failed({0: UnitRaisedError(portable(DistBackendError("rank 1 is gone")))})
+    assert desk.next_unit(0) == "a"
+    assert desk.take() == []
+
+
+def test_an_error_of_ours_travels_whole_with_its_traceback() -> None:
+    try:
+        raise NumericalError("loss is NaN", next="lower the rate")
+    except NumericalError as error:
+        sent = pickle.loads(pickle.dumps(portable(error)))
+    assert isinstance(sent, NumericalError)
+    assert str(sent) == "loss is NaN\n  next:     lower the rate"
+    assert "test_an_error_of_ours" in sent.__notes__[0]

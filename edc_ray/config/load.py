@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from edc_ray.config.credentials import holds_secret
@@ -16,48 +15,14 @@ from edc_ray.config.history import name_now, with_absent_values, with_names_of_n
 from edc_ray.config.methods.registry import METHODS, adjusted, is_method, with_method
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import RunConfig
+from edc_ray.config.yaml_values import NO_YAML, read_value, read_yaml, type_of_field, write_yaml
 from edc_ray.errors import ConfigError
 
 # Mappings by names that may hold dots: recover.iterations, my.module:network.
 _FLAT_MAPPINGS = ("sweep.space.", "squeeze.weights.", "evaluate.learning_rates.")
-# An alias costs a few bytes and stands for all that it names: nine of nine of nine ... fill any memory.
-_MAX_NODES = 200_000
 _MAX_SHOWN = 300
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader that reads 1e-3 as a number, as everybody but YAML 1.1 does, and refuses alias bombs."""
-
-    def get_single_node(self) -> Any:
-        node = super().get_single_node()
-        if node is not None and _written_out(node, {}) > _MAX_NODES:
-            raise yaml.YAMLError(f"aliases that stand for more than {_MAX_NODES} values")
-        return node
-
-
-# ValueError: an impossible date, such as 2024-13-45. The others: hostile files.
-_NO_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError, OverflowError)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes every text that `_Loader` would read as a number."""
-
-
-for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-    )
-
-
-def _written_out(node: yaml.Node, known: dict[int, float]) -> float:
-    """How many values a tree has with every alias written out; infinite if an alias contains itself."""
-    if isinstance(node, yaml.ScalarNode):
-        return 1
-    if id(node) not in known:
-        known[id(node)] = float("inf")
-        parts = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
-        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts)
-    return known[id(node)]
+# Side of images, in pixels, from which on the networks of ImageNet resemble those that a dataset needs.
+_SMALLEST_OF_IMAGENET = 128
 
 
 def load_recipe(name: str, overrides: Iterable[str] = ()) -> RunConfig:
@@ -94,7 +59,7 @@ def load_yaml(
     tree = mapping_of(text, source)
     if stored:
         tree = with_absent_values(tree)
-    tree = _with_observers_of_method(tree)
+    tree = _with_networks(tree)
     stated = validated(tree)
     by_method = stated if stored and stated.method not in METHODS else with_method(stated, stated.method)
     base = by_method.model_dump(mode="json")
@@ -106,14 +71,32 @@ def load_yaml(
 def mapping_of(text: str, source: str = "config") -> dict[str, Any]:
     """A YAML text as a mapping of sections with the present names of fields; a ConfigError if it is none."""
     try:
-        tree = yaml.load(text, Loader=_Loader)
-    except _NO_YAML as error:
+        tree = read_yaml(text, RunConfig)
+    except NO_YAML as error:
         raise ConfigError(f"{source} is not YAML", found=str(error)) from error
     if not isinstance(tree, dict):
         raise ConfigError(
             f"{source} holds no config", found=type(tree).__name__, expected="a mapping of sections"
         )
     return with_names_of_now(tree)
+
+
+def _with_networks(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A file that names no observers or students, with those of the recipe that resembles its dataset."""
+    sections = {name: tree.get(name) or {} for name in ("dataset", "squeeze", "evaluate")}
+    if not all(isinstance(section, Mapping) for section in sections.values()):
+        return tree
+    side = sections["dataset"].get("image_size")
+    small = not isinstance(side, int) or side < _SMALLEST_OF_IMAGENET
+    name = str(sections["dataset"].get("name"))
+    recipe = RECIPES[name if name in RECIPES else "cifar10" if small else "imagenet10"]()
+    tree = {**tree, "evaluate": {"students": recipe.evaluate.students, **sections["evaluate"]}}
+    tree = _with_observers_of_method(tree)
+    if "observers" in (tree.get("squeeze") or {}):
+        return tree
+    method = str(tree.get("method", recipe.method))
+    given = with_method(recipe, method if method in METHODS else recipe.method).squeeze
+    return {**tree, "squeeze": {"observers": given.observers, **sections["squeeze"]}}
 
 
 def _with_observers_of_method(tree: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -136,7 +119,7 @@ def _with_observers_of_method(tree: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def to_yaml(config: RunConfig) -> str:
     """YAML text from which `load_yaml` makes an equal config."""
-    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, width=110)
+    return write_yaml(config.model_dump(mode="json"))
 
 
 def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
@@ -237,11 +220,17 @@ def _parsed(text: str) -> tuple[str, Any]:
             f"override '{shown}' is not understood", expected="section.field=value", found=shown
         )
     try:
-        return path, yaml.load(value, Loader=_Loader)
-    except _NO_YAML as error:
+        return path, read_value(value, _type_of(name_now(path)))
+    except NO_YAML as error:
         # A mistyped storage option or URL may hold a credential.
         found = None if path.startswith("storage.") or holds_secret(text) else value
         raise ConfigError(f"the value of override '{path}' is not YAML", found=found) from error
+
+
+def _type_of(path: str) -> Any:
+    """The type of the value of an override; a sweep gives a list of them."""
+    swept = path.removeprefix("sweep.space.")
+    return type_of_field(RunConfig, path) if swept == path else list[type_of_field(RunConfig, swept)]
 
 
 def _set(tree: dict[str, Any], path: str, value: Any) -> None:
@@ -277,11 +266,12 @@ def _explained(error: ValidationError) -> ConfigError:
         else:
             wrong.append((path, problem["msg"].removeprefix("Value error, "), problem["input"]))
     if unknown:
-        return unknown_name("field", unknown[0], field_paths())
+        sections = [] if "." in unknown[0] else list(RunConfig.model_fields)
+        return unknown_name("field", unknown[0], [*sections, *field_paths()])
     forms = {tuple(path.split(".")[:3]) for path, _, _ in wrong}
     if len(forms) == 1 and (form := next(iter(forms)))[:2] == ("squeeze", "weights"):
         return _wrong_weights(".".join(form), wrong)
-    if len(wrong) == 1 and wrong[0][0]:
+    if len(wrong) == 1 and wrong[0][0] and wrong[0][1] != "Field required":
         path, message, value = wrong[0]
         choices = re.findall(r"'([^']+)'", message) if message.startswith("Input should be '") else []
         return ConfigError(

@@ -47,10 +47,18 @@ for _tag, (_form, _first) in _PLAIN_FORMS.items():
     _firsts = ["" if sign == "\0" else sign for sign in _first]
     _Loader.add_implicit_resolver(_tag, re.compile(_form), _firsts)
     _Dumper.add_implicit_resolver(_tag, re.compile(_form), _firsts)
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
-_Loader.add_constructor(
-    "tag:yaml.org,2002:float", lambda loader, node: _number(loader.construct_scalar(node))
-)
+
+
+def _decimal(loader: yaml.SafeLoader, node: Any) -> int:
+    return int(loader.construct_scalar(node))
+
+
+def _number(loader: yaml.SafeLoader, node: Any) -> float:
+    return float(loader.construct_scalar(node).lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
+_Loader.add_constructor("tag:yaml.org,2002:float", _number)
 
 
 def read_yaml(text: str, wanted: Any = Any) -> Any:
@@ -94,7 +102,7 @@ def read_value(text: str, wanted: Any) -> Any:
     if _wants_text(wanted) and not quoted:
         return None if is_null and _takes_none(wanted) else text
     items = _arms(wanted, _is_sequence)
-    if items and not is_null and not stripped.startswith("["):
+    if items and not is_null and not stripped.startswith(("[", "{")):
         return [read_value(text, _item_type(items[0]))]
     return read_yaml(text, wanted)
 
@@ -102,10 +110,6 @@ def read_value(text: str, wanted: Any) -> Any:
 def write_yaml(tree: Mapping[str, Any]) -> str:
     """The text of a mapping, from which `read_yaml` makes an equal one."""
     return yaml.dump(dict(tree), Dumper=_Dumper, sort_keys=False, width=110)
-
-
-def _number(text: str) -> float:
-    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
 def _written_out(node: yaml.Node, known: dict[int, float]) -> float:

@@ -106,7 +106,7 @@ def find_images(source: str) -> ImagesAtUrl:
             matches = filesystem.glob(path, detail=True)
             assert isinstance(matches, dict)
             root = path[: min(path.index(mark) for mark in "*?[" if mark in path)].rpartition("/")[0]
-            files = {name: info for name, info in matches.items() if not is_hidden(name, root)}
+            files = {str(name): info for name, info in matches.items() if not is_hidden(str(name), root)}
             return ImagesAtUrl(filesystem, "pattern", root, files, shown)
     raise DataError(
         f"nothing at {shown}",
@@ -119,7 +119,8 @@ def _filesystem_of(source: str) -> tuple[AbstractFileSystem, str]:
     if "://" not in source and os.path.lexists(source):
         # A local name may hold "::", which fsspec takes for a chain of storages.
         return fsspec.filesystem("file"), os.path.abspath(source)
-    return fsspec.core.url_to_fs(source)
+    filesystem, path = fsspec.core.url_to_fs(source)
+    return filesystem, str(path)
 
 
 def _tables(files: Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import RunConfig, StageName
 from edc_ray.core.layers.network_numerics import NetworkNumerics
 from edc_ray.data.real.sources import OpenedDataset
-from edc_ray.errors import ArtifactError
+from edc_ray.errors import ArtifactError, ResourceError
 from edc_ray.kernels.cpu.fused_network import Wanted, fused_network, trial_images
 from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.models.observers import network_from_bytes
@@ -167,9 +167,26 @@ class StageContext:
 def choose_device(wanted: str, *, gpus: float | None = None) -> torch.device:
     """The device of `wanted`: auto prefers cuda, then mps, then cpu. `gpus=0` keeps a worker on the CPU."""
     if wanted != "auto":
+        _refuse_missing_device(wanted)
         return torch.device(wanted)
     if gpus != 0 and torch.cuda.is_available():
         return torch.device("cuda")
     if gpus != 0 and torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def _refuse_missing_device(wanted: str) -> None:
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ResourceError(
+            "device=cuda, but torch finds no GPU",
+            found=f"torch {torch.__version__}, built for CUDA {torch.version.cuda or '(none)'}; "
+            f"{torch.cuda.device_count()} GPUs that it can use",
+            next="set device=cpu, or install a driver and a build of PyTorch that fit the GPU",
+        )
+    if wanted == "mps" and not torch.backends.mps.is_available():
+        raise ResourceError(
+            "device=mps, but torch finds no Apple GPU",
+            found=f"torch {torch.__version__}",
+            next="set device=cpu",
+        )

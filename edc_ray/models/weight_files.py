@@ -8,7 +8,7 @@ import os
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from edc_ray.errors import ArtifactError, ConfigError
 
 _MAX_BYTES = 8 * 2**30
 _CHUNK = 2**24
-_NESTED = ("state_dict", "model")
+# Where programs keep the state dict; what torch.compile and (Distributed)DataParallel put before its names.
+_NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "state_dict_ema", "model_ema", "ema")
+_PREFIXES = ("_orig_mod.", "module.")
 
 
 def fetch_weights(url: str, digest: str, kept_as: Path) -> bytes:
@@ -57,8 +59,8 @@ def check_local_weights(url: str, digest: str) -> None:
 def read_state(data: bytes, *, source: str) -> dict[str, Tensor]:
     """The tensors in a file of weights: safetensors, or what torch saved. Nothing else in it is built.
 
-    A wrapper {"state_dict": ...} or {"model": ...} is removed, and so is the prefix that
-    (Distributed)DataParallel puts before every name. Errors call the data `source`.
+    A wrapper such as {"state_dict": ...} is removed, and so are the prefixes of torch.compile and
+    (Distributed)DataParallel. Errors call the data `source`.
 
     Raises:
         ArtifactError: it is damaged, or holds more than tensors.
@@ -80,11 +82,23 @@ def read_state(data: bytes, *, source: str) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(one, Tensor) for one in state.values()):
         raise ArtifactError(
             f"{source} holds no state dict",
-            found=type(state).__name__ if not isinstance(state, Mapping) else "values that are no tensors",
-            expected="name -> tensor",
+            found=f"names {_some(state)}" if isinstance(state, Mapping) else type(state).__name__,
+            expected=f"name -> tensor, as it is or under one of {', '.join(_NESTED)}",
+            next="save the state dict of the network: torch.save(network.state_dict(), FILE)",
         )
-    wrapped = all(key.startswith("module.") for key in state)
-    return {key.removeprefix("module.") if wrapped else key: value for key, value in state.items()}
+    return _without_prefixes(state)
+
+
+def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    names = list(state)
+    while prefix := next((one for one in _PREFIXES if names and all(n.startswith(one) for n in names)), None):
+        names = [name.removeprefix(prefix) for name in names]
+    return dict(zip(names, state.values(), strict=True))
+
+
+def _some(names: Iterable[object]) -> str:
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:

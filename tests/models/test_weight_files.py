@@ -105,6 +105,11 @@ def test_a_local_file_is_verified_where_it_lies(tmp_path: Path) -> None:
         _saved(STATE),
         _saved({"state_dict": STATE, "epoch": 3}),
         _saved({"model": {f"module.{key}": value for key, value in STATE.items()}}),
+        _saved({f"_orig_mod.module.{key}": value for key, value in STATE.items()}),
+        _saved({"net": {f"module._orig_mod.{key}": value for key, value in STATE.items()}, "acc": 0.9}),
+        _saved({"model_state_dict": STATE, "optimizer": {"lr": 0.1}}),
+        _saved({"state_dict": STATE, "state_dict_ema": {}}),
+        _saved({"state_dict_ema": STATE, "args": [1]}),
     ],
 )
 def test_all_ways_to_store_a_state_are_read_alike(data: bytes) -> None:
@@ -127,7 +132,7 @@ class Evil:
     [
         (_saved({"a": Evil()}), "holds more than weights"),
         (_saved(nn.Linear(2, 2)), "holds more than weights"),
-        (_saved({"a": 3}), "no tensors"),
+        (_saved({"weights": STATE, "epoch": 3}), r"names weights, epoch(.|\n)*under one of state_dict"),
         (_saved([1]), "holds no state dict(.|\n)*list"),
         (_saved(STATE)[:-40], "damaged"),
         (DATA[:-1], "damaged"),

@@ -114,9 +114,12 @@ def show_config(words: Words = None, config: ConfigFile = None) -> None:
 
 @app.command()
 def recipes() -> None:
-    """List the recipes, each with the published result it aims at."""
+    """List the recipes, each with the published result it aims at, and the methods."""
     for name, line in configs.recipes().items():
         print(f"{name:<15} {line}")
+    print("\nmethod=")
+    for name, line in configs.methods().items():
+        print(f"  {name:<13} {line}")
 
 
 @app.command()

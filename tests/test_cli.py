@@ -15,6 +15,7 @@ import yaml
 
 from edc_ray import cli
 from edc_ray.config.load import load_yaml
+from edc_ray.config.methods.registry import METHODS
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import STAGE_NAMES, StageName
 from edc_ray.stages import pipeline
@@ -110,7 +111,9 @@ def test_a_shown_config_given_back_as_a_file_is_the_same_config(ask: Ask, tmp_pa
 def test_recipes_are_listed_with_the_row_each_aims_at(ask: Ask) -> None:
     answer = ask("recipes")
     assert answer.status == 0
-    assert [line.split()[0] for line in answer.stdout.splitlines()] == list(RECIPES)
+    recipes, methods = answer.stdout.split("\n\nmethod=\n")
+    assert [line.split()[0] for line in recipes.splitlines()] == list(RECIPES)
+    assert [line.split()[0] for line in methods.splitlines()] == list(METHODS)
     assert "79.1" in answer.stdout
 
 

@@ -80,6 +80,8 @@ def check_network(name: str, *, num_classes: int, image_size: int, channels: int
     except EdcRayError:
         raise
     except Exception as error:  # libraries and users' networks fail in their own ways
+        if family_of(name) == "small" and isinstance(error, ImportError | AttributeError | TypeError):
+            raise  # a mistake in a file of ours
         raise ConfigError(
             f"network '{name}' cannot take images of {image_size}x{image_size} with {channels} channels",
             found=(str(error).splitlines() or [type(error).__name__])[0],

@@ -84,19 +84,21 @@ def test_a_method_runs_from_images_to_accuracies(runs: Runs, method: str) -> Non
         assert all(math.isfinite(value) for values in curves.values() for value in values)
 
 
+# Those of papers: what they are is known. A new method is only run.
+PUBLISHED = ("cda", "edc", "edc_official", *(f"edc_{step}" for step in "abcdefg"), "gvbsm", "rded", "sre2l")
 # These differ in students and labels only, or by less than four iterations show in 8 bits.
 SAME_IMAGES = [{"edc_a", "gvbsm"}, {"edc_b", "edc_c", "edc_d", "edc_e"}, {"edc", "edc_g"}]
 
 
-def test_every_method_makes_images_of_its_own(runs: Runs) -> None:
-    made = {method: tuple(sorted(image_hashes(runs(method)).items())) for method in METHODS}
-    for one in METHODS:
-        alike = {other for other in METHODS if made[other] == made[one]}
+def test_every_published_method_makes_images_of_its_own(runs: Runs) -> None:
+    made = {method: tuple(sorted(image_hashes(runs(method)).items())) for method in PUBLISHED}
+    for one in PUBLISHED:
+        alike = {other for other in PUBLISHED if made[other] == made[one]}
         assert alike == next((group for group in SAME_IMAGES if one in group), {one})
 
 
 def test_the_flatness_term_is_on_from_step_d_of_the_ablation(runs: Runs) -> None:
-    asking = {method for method in METHODS if "flatness_loss" in _curves(runs(method))}
+    asking = {method for method in PUBLISHED if "flatness_loss" in _curves(runs(method))}
     assert asking == {"edc_d", "edc_e", "edc_f", "edc_g"}
 
 
@@ -117,7 +119,7 @@ def test_sre2l_and_cda_make_one_image_of_each_class_at_a_time_from_noise(runs: R
 
 
 def test_only_gvbsm_and_the_ablations_start_ask_for_diverse_images(runs: Runs) -> None:
-    asking = {method for method in METHODS if "diversity" in _curves(runs(method))}
+    asking = {method for method in PUBLISHED if "diversity" in _curves(runs(method))}
     assert asking == {"gvbsm", "edc_a"}
 
 

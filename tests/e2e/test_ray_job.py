@@ -112,9 +112,21 @@ def wait_until_listening(port: int, head: subprocess.Popen[bytes], log: Path) ->
 def submit(dashboard: str, *words: str) -> subprocess.CompletedProcess[str]:
     job = [sys.executable, *words]
     command = [RAY, "job", "submit", f"--address={dashboard}", "--working-dir=.", "--", *job]
-    return subprocess.run(
-        command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=400, check=False
-    )
+    for _ in range(20):
+        ended = subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        # The dashboard answers before the agent that starts jobs does, long before it on a busy machine.
+        if "No available agent" not in ended.stderr:
+            break
+        time.sleep(5)
+    return ended
 
 
 def summary_in(logs: str) -> dict[str, Any]:

@@ -6,12 +6,10 @@ import torch
 from torch import nn
 
 from edc_ray.errors import ConfigError
-from edc_ray.models.registry import build_network, check_network, network_names
+from edc_ray.models.registry import SMALL_NETWORKS, build_network, check_network, network_names
 
-SMALL = [
-    *("convnet_d1", "convnet_d2", "convnet_w128", "convnet_w32", "mobilenet_v2_small", "resnet18_small"),
-    *("shufflenet_v2_x0_5_small", "wrn_16_2"),
-]
+# The others of ours are deeper forms of resnet18_small, and slow.
+SMALL = sorted(SMALL_NETWORKS.keys() - {"resnet50_small", "resnet101_small"})
 
 
 def _weights(name: str, seed: int, **options: int) -> dict[str, torch.Tensor]:

@@ -1,7 +1,6 @@
 """The objective of an image: a weighted sum of the terms in `TERMS`.
 
-To add a term, write its function in a file of this folder, add its row to `TERMS` and a field for its weight
-to `RecoverSettings`. Reports then show its curve with the others.
+To add a term, follow "Where a change goes" in ARCHITECTURE.md. Reports then show its curve with the others.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ class Run:
         return write_report(open_store(self.url, self.store.options), read_events(self.store))
 
     def verify(self) -> list[Problem]:
-        """Damaged and missing files, none where the run is sound. Reads every byte."""
+        """Damaged and missing files, none if the run is sound. Reads every byte."""
         return verify_folder(self.store)
 
     def export(self, dest: str, format: Format = "official", **options: Any) -> list[str]:

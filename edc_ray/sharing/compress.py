@@ -58,7 +58,7 @@ def compress_run(url: str, dest: str | None, *, codec: str, keep_epochs: int | N
         url: of a run, or of an imported or compressed set.
         dest: URL of the folder to write. Default: `url` with the codec, and the epochs, appended.
         codec: see `core.labels.specification`.
-        keep_epochs: keep only the first ones, whose views are as random as any. None: all.
+        keep_epochs: keep this many epochs, the first ones: their views are as random as any. None: all.
 
     Returns:
         What was written, as a sentence.

@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 def commit() -> str:
     """The code's commit, with '+dirty' where files differ from it; 'unknown' where nothing tells."""
-    # What a job or an image is built from has no .git: whoever builds it states the commit.
+    # What a job or an image is built from has no .git: the builder states the commit.
     given = os.environ.get("EDC_RAY_COMMIT", "")
     if re.fullmatch(r"[0-9a-f]{7,40}(\+dirty)?", given):
         return given

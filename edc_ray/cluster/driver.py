@@ -1,10 +1,8 @@
-"""Starts Ray, or joins the cluster in which this process runs, and runs the units of the pipeline there."""
+"""Runs the units of the pipeline on Ray: on actors, or on the workers of a Ray Train run."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,15 +17,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from edc_ray.cluster.actors import ActorPool, cause_of
 from edc_ray.cluster.resources import WorkerSize, check_cluster, num_actors, worker_device
+from edc_ray.cluster.session import alive_nodes, ray_session
 from edc_ray.cluster.train_run import TrainRun
 from edc_ray.cluster.train_worker import TrainJob
 from edc_ray.cluster.work_queue import WorkQueue, brief
 from edc_ray.config.run import RunConfig
-from edc_ray.errors import ConfigError, ResourceError
+from edc_ray.errors import ResourceError
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import Outcome, Stage, WorkUnit
 
-_HOST_AND_PORT = re.compile(r"[A-Za-z0-9._-]+:\d+|\[[0-9A-Fa-f:.]+\]:\d+")
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -89,66 +87,6 @@ class RayExecutor:
         if self._pool is not None:
             self._pool.close()
         self._pool = None
-
-
-@contextmanager
-def ray_session(address: str) -> Iterator[None]:
-    """A connection to Ray within the block. One that is open already is used and left open.
-
-    Args:
-        address: local (an embedded Ray), auto (the cluster in which this process runs), or HOST:PORT of a
-            cluster to which this machine belongs.
-
-    Raises:
-        ConfigError: an address that cannot be used.
-        ResourceError: no cluster to join.
-    """
-    checked_address(address)
-    if ray.is_initialized():
-        yield
-        return
-    # Lines from workers would break the progress display. Ray keeps them in its logs.
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address == "local":
-        options["include_dashboard"] = False
-    try:
-        ray.init(address, **options)
-    except ConnectionError as error:
-        if address == "local":
-            raise
-        raise ResourceError(
-            "there is no Ray cluster to join",
-            found=str(error).strip().splitlines()[0],
-            expected=f"a running cluster at cluster.address={address}",
-            next="submit with `ray job submit`, or set cluster.address=local",
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def checked_address(address: str) -> str:
-    """The address if `ray_session` can use it, else a ConfigError."""
-    if address.startswith("ray://"):
-        raise ConfigError(
-            "cluster.address cannot be a ray:// client address",
-            found=address,
-            expected="local, auto, none or HOST:PORT",
-            next="run inside the cluster: ray job submit --working-dir . -- python jobs/run_pipeline.py ...",
-        )
-    if address not in ("local", "auto") and not _HOST_AND_PORT.fullmatch(address):
-        raise ConfigError(
-            "cluster.address is not understood",
-            found=repr(address),
-            expected="local, auto, none or HOST:PORT",
-        )
-    return address
-
-
-def alive_nodes() -> list[Mapping[str, float]]:
-    """Resources ("CPU", "GPU") of each alive node of the cluster."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def train_units(

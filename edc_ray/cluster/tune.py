@@ -21,8 +21,8 @@ from ray.exceptions import RayTaskError
 
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
-from edc_ray.cluster.driver import alive_nodes, ray_session
 from edc_ray.cluster.resources import check_fit, check_storage, worker_device, worker_size
+from edc_ray.cluster.session import alive_nodes, ray_session
 from edc_ray.config.load import deviations_from_method, with_fields
 from edc_ray.config.run import RunConfig
 from edc_ray.data.real.sources import open_dataset

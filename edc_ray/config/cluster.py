@@ -39,7 +39,7 @@ class RunSection(Section):
 class StorageConfig(Section):
     """Where artifacts go. Credentials come from the node's environment, never from here."""
 
-    root: str | None = Field(default=None, description="folder or fsspec URL; None: ./runs, but not in a job")
+    root: str | None = Field(default=None, description="folder or fsspec URL; None: ./runs; a job needs one")
     options: dict[str, JsonValue] = Field(default_factory=dict, description="non-secret fsspec options")
 
     @field_validator("root")

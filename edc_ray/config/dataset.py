@@ -55,7 +55,7 @@ class DatasetSpec(Section):
     max_per_class: int | None = Field(default=None, ge=1, description="limit of training images of a class")
     max_val_per_class: int | None = Field(default=None, ge=1)
     download: bool = Field(default=False, description="let torchvision fetch a named dataset")
-    cache: str = Field(default="~/.cache/edc-ray", description="of each node: fetched datasets and weights")
+    cache: str = Field(default="~/.cache/edc-ray", description="folder of a node's fetched data and weights")
     train_resize: TrainResize = Field(
         default="shorter_side",
         description="training images of another size: shorter_side, square as val_resize has them; whole: "

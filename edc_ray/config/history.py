@@ -1,4 +1,4 @@
-"""How the config has changed since runs are kept, so that a run finds its finished work.
+"""How the config has changed since the first runs that are kept, so that a run finds its finished work.
 
 A fingerprint has a field under its first name. It leaves out a field that came later and has its absent
 value: what every run did before the field existed. For a released field neither ever changes;

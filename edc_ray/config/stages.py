@@ -17,7 +17,7 @@ Schedule = Literal["cos", "linear", "cos2", "cos2_official", "ssrs", "multistep"
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"Input should name each once: {', '.join(repeated)} stands there again")
+        raise ValueError(f"Input should name each once: {', '.join(repeated)} is there again")
     return names
 
 
@@ -56,7 +56,7 @@ class SqueezeConfig(StageSection):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Schedule = "cos"
-    smoothing_factor: float = Field(default=1.0, gt=0, description="zeta: the rate is 0 after zeta x epochs")
+    smoothing_factor: float = Field(default=1.0, gt=0, description="zeta: rate would be 0 at zeta x epochs")
     augmentation: Literal["none", "crop_pad", "resized_crop"] = "crop_pad"
     crop_padding: int = Field(default=4, ge=0, description="pixels of zero padding of crop_pad")
     crop_scale: CropScale = (0.08, 1.0)
@@ -73,7 +73,7 @@ class StatisticsConfig(StageSection):
     crop_padding: int = Field(default=4, ge=0)
     crop_scale: CropScale = (0.08, 1.0)
     source: PlainUrl | None = Field(
-        default=None, description="take those of an official tree or a run; None: a pass over the data"
+        default=None, description="an official tree or a run to take them from; None: a pass over the data"
     )
     source_keys: Literal["exchanged", "straight"] = Field(
         default="exchanged",
@@ -137,14 +137,14 @@ class RecoverConfig(StageSection, RecoverSettings):
         default=False,
         description="match patch means with class variances and the reverse, as the official program does",
     )
-    local_images_per_slot: int = Field(default=10, ge=1, description="real images per slot in local mode")
+    local_images_per_slot: int = Field(default=10, ge=1, description="local: real images per condensed image")
     order: Literal["blocks", "ipc_major", "official"] = Field(
         default="blocks",
         description="blocks: classes_per_unit x ipc_per_unit images; ipc_major: batch_size classes with one "
         "image each (SRe2L); official: the class-major batches of EDC's program on its virtual ranks",
     )
     carry: Carry = "reset"
-    virtual_ranks: int = Field(default=1, ge=1, description="logical, not real GPUs of the official order")
+    virtual_ranks: int = Field(default=1, ge=1, description="logical (not real) GPUs of the official order")
     batch_size: int = Field(default=100, ge=1, description="batch of the orders ipc_major and official")
     classes_per_unit: int = Field(default=10, ge=1)
     ipc_per_unit: int = Field(default=10, ge=1)
@@ -180,7 +180,7 @@ class RelabelConfig(StageSection, RelabelSettings):
         description="how soft labels are stored: fp16 (exactly), q8..q2 (bits of each logit), topK[_qB] (K "
         "largest and the rest mass), pcaN (N bits of principal components), pcaN_topK_qB",
     )
-    batch_size: int = Field(default=256, ge=1, description="views of one forward; labels mean the same")
+    batch_size: int = Field(default=256, ge=1, description="views of one forward; changes no label's meaning")
     epochs_per_unit: int = Field(default=10, ge=1)
 
 
@@ -194,11 +194,11 @@ class EvaluateConfig(StageSection):
     seeds: int = Field(default=3, ge=1, description="students of each row; each draws its own random set")
     full: Literal["auto", "train", "skip"] = "auto"
     full_accuracy: float | None = Field(
-        default=None, ge=0, le=100, description="cited if `full` is untrained"
+        default=None, ge=0, le=100, description="cited for `full` if it is not trained"
     )
     loss: Literal["kl", "dist", "mse_ce", "mse_ce_flat"] = "mse_ce"
     epochs: int | None = Field(
-        default=None, ge=1, description="of training; None: relabel.epochs; more: these are shown again"
+        default=None, ge=1, description="of training; None: relabel.epochs; more: labelled epochs come again"
     )
     epoch_reuse: Literal["in_turn", "shuffled"] = Field(
         default="in_turn", description="order of the labelled epochs when they are shown again"

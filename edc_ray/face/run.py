@@ -151,7 +151,7 @@ class Run:
         return write_report(open_store(self.url, self.store.options), read_events(self.store))
 
     def verify(self) -> list[Problem]:
-        """Damaged and missing files, none where the run is sound. Reads every byte."""
+        """Damaged and missing files, none if the run is sound. Reads every byte."""
         return verify_folder(self.store)
 
     def export(self, dest: str, format: Format = "official", **options: Any) -> list[str]:
@@ -168,7 +168,7 @@ class Run:
         Raises:
             ConfigError, ArtifactError: as `export_run`.
         """
-        return export_run(self.url, dest, ExportOptions(format, **options), dataset_card)
+        return export_run(self.store, dest, ExportOptions(format, **options), dataset_card)
 
     def compress(self, codec: str, dest: str | None = None, *, keep_epochs: int | None = None) -> str:
         """Copy the condensed set with its labels in another codec, or of fewer epochs; see `compress_run`.
@@ -176,7 +176,7 @@ class Run:
         Returns:
             What was written, as a sentence.
         """
-        return compress_run(self.url, dest, codec=codec, keep_epochs=keep_epochs)
+        return compress_run(self.store, dest, codec=codec, keep_epochs=keep_epochs)
 
     def __repr__(self) -> str:
         states = ", ".join(f"{name} {state.state}" for name, state in self.stages.items())

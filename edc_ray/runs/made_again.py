@@ -126,8 +126,10 @@ def _kept_units(context: StageContext) -> dict[StageName, set[str]]:
         if record is not None:
             kept["init"].add(unit.key)
             hashes |= {(label, ipc_id): sha for label, ipc_id, sha in record.meta["image_sha256"]}
-    # Recover stays if it only copies initial images. Those that are made again have no hash yet.
-    for unit in STAGES["recover"].plan(context) if not context.config.recover.enabled else ():
+    if context.config.recover.enabled:
+        return kept
+    # Recover only copies initial images. Those that are made again have no hash yet.
+    for unit in STAGES["recover"].plan(context):
         if all(slot in hashes for slot in slots_of(unit)):
             content = content_before_init(context, unit, hashes)
             if earlier_record(context, unit.with_content(content)) is not None:

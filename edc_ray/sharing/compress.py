@@ -51,14 +51,14 @@ class _Part(NamedTuple):
     last: int
 
 
-def compress_run(url: str, dest: str | None, *, codec: str, keep_epochs: int | None = None) -> str:
+def compress_run(url: str | Store, dest: str | None, *, codec: str, keep_epochs: int | None = None) -> str:
     """Write a condensed set with its labels in another codec, or of fewer epochs, or both.
 
     Args:
-        url: of a run, or of an imported or compressed set.
+        url: of a run, or of an imported or compressed set; or its store.
         dest: URL of the folder to write. Default: `url` with the codec, and the epochs, appended.
         codec: see `core.labels.specification`.
-        keep_epochs: keep only the first ones, whose views are as random as any. None: all.
+        keep_epochs: keep this many epochs, the first ones: their views are as random as any. None: all.
 
     Returns:
         What was written, as a sentence.

@@ -44,7 +44,7 @@ def facts_of(store: Store, manifest: Manifest) -> dict[str, Any]:
 
 
 def facts_beside(store: Store) -> dict[str, Any]:
-    """{"origin": facts} of the edc_ray.json of an export, for a manifest; {} where none are told.
+    """{"origin": facts} of the edc_ray.json of an export, for a manifest; {} if it has none.
 
     Besides the facts of the set: license, exported_by, and whether it is the whole of what was made.
     """
@@ -113,7 +113,7 @@ def checked_facts(told: Any) -> dict[str, Any] | None:
 
 
 class _Part(BaseModel):
-    """The fields that are read. Others may stand beside them."""
+    """The fields that are read. There may be others."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -181,7 +181,7 @@ class _Results(_Part):
     @classmethod
     def _each_once(cls, students: list[_Student]) -> list[_Student]:
         if len({(one.row, one.ipc, one.student, one.seed) for one in students}) < len(students):
-            raise ValueError("a student stands there twice")
+            raise ValueError("a student is there twice")
         return students
 
 

@@ -87,10 +87,10 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
 
     if is_complete(context, stage, units):
         return reported("stage_reused", 0, len(units))
-    # The manifests of later stages say that what they built on is still here. Their records do not.
-    for later in reversed(STAGES.values()):
-        if stage.name in [one.name for one in later.lineage]:
-            context.withdraw_manifest(later.name)
+    # Its manifest and those of stages built on it say that its earlier results are here. Records do not.
+    for built_on_it in reversed(STAGES.values()):
+        if stage.name in [one.name for one in built_on_it.lineage]:
+            context.withdraw_manifest(built_on_it.name)
     records = proven_records(context, stage, units)
     records |= kept_records(context, stage, [unit for unit in units if unit.key not in records])
     missing, reused = [unit for unit in units if unit.key not in records], len(records)

@@ -12,7 +12,7 @@ CALLERS = python_files("edc_ray", "jobs", "examples")
 # Names that a file is asked for when it has been imported by its name, or that Python asks for.
 ASKED_FOR = {"STAGE", "METHODS", "VALUES", "CITATION", "adjusted", "__getattr__", "__dir__", "__all__"}
 # Decorators that do so.
-HAND_ON = ("app.", "operation(", "fake(")
+HAND_ON = ("app.", "operation(")
 # Files whose strings name what they hand out: the public face, networks by name.
 NAME_OTHERS = [Path("edc_ray/__init__.py"), Path("edc_ray/models/registry.py")]
 

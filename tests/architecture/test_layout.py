@@ -14,7 +14,7 @@ NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "sh
 NOT_MIRRORED = {
     "edc_ray/__main__.py": "test_cli.py runs it",
     "edc_ray/cluster/actors.py": "needs a queue to feed it: test_work_queue.py runs both on a real Ray",
-    "edc_ray/cluster/train_worker.py": "test_driver_train.py runs it on a real Ray Train",
+    "edc_ray/cluster/train_worker.py": "test_driver.py runs it on a real Ray Train",
     "edc_ray/kernels/cuda/adding_up.py": "test_statistics.py runs all kernels of layers",
     "edc_ray/kernels/cuda/gradient_pass.py": "likewise",
     "edc_ray/kernels/cuda/measuring_pass.py": "test_statistics.py runs all kernels of layers",

@@ -107,5 +107,5 @@ def test_no_training_needs_weights_for_every_observer() -> None:
     ],
 )
 def test_what_is_made_once_is_not_named_twice(field: str, names: list[str]) -> None:
-    with pytest.raises(ConfigError, match=rf"{field}(.|\n)*{names[-1]} stands there again"):
+    with pytest.raises(ConfigError, match=rf"{field}(.|\n)*{names[-1]} is there again"):
         with_fields(load_recipe("digits"), {field: names})

@@ -22,7 +22,7 @@ from edc_ray.data.real.undecoded import Decoding, decode_pixels
 from edc_ray.models.observers import freeze
 from edc_ray.models.pretrained import IMAGENET_CLASSES, read_pretrained, start_from
 from edc_ray.models.registry import build_network
-from edc_ray.report.run_report import write_grid
+from edc_ray.report.grid import write_grid
 from edc_ray.runs.open_run import open_inputs, open_run
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.units.context import StageContext

@@ -26,6 +26,7 @@ def test_every_snippet_of_the_document_runs(tmp_path: Path, monkeypatch: pytest.
         return recipe(name, **given)
 
     monkeypatch.setattr(edc_ray, "recipe", smaller, raising=False)
+    monkeypatch.chdir(tmp_path)  # the document exports to a folder beside the script
     names: dict[str, Any] = {}
     for snippet in SNIPPETS:
         exec(snippet, names)

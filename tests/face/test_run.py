@@ -121,3 +121,11 @@ def test_it_is_exported_and_compressed_as_the_command_line_does(tiny_run: Path, 
     assert "images" in told[0]
     assert "q8" in run.compress("q8", str(tmp_path / "smaller"))
     assert edc_ray.open(str(tmp_path / "smaller")).verify() == []
+
+
+def test_what_it_shares_is_read_with_its_storage_options(tiny_run: Path, tmp_path: Path) -> None:
+    # A storage that is not found without its options.
+    run = edc_ray.open("dir://digits", {"path": str(tiny_run.parent), "target_protocol": "file"})
+    run.export(str(tmp_path / "exported"), "imagefolder", ipc=1)
+    run.compress("q8", str(tmp_path / "smaller"))
+    assert edc_ray.open(str(tmp_path / "smaller")).verify() == []

@@ -5,7 +5,8 @@ import re
 
 import numpy as np
 
-from edc_ray.report.run_report import Picture, render_page, write_grid
+from edc_ray.report.grid import write_grid
+from edc_ray.report.run_report import Picture, render_page
 from edc_ray.report.table import ResultRow, ShownTable
 
 PNG = write_grid(np.zeros((1, 3, 64, 64), np.uint8), 1)

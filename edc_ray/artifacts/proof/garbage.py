@@ -65,7 +65,7 @@ def parse_age(text: str) -> float:
 def find_garbage(store: Store, min_age: float, stages: Iterable[str]) -> Findings:
     """What may be removed from a run, and from the runs of its sweep; `stages`: the names of all.
 
-    Files younger than `min_age`, in seconds by the store's clock, are kept, and files of unknown age.
+    Files younger than `min_age` (seconds, by the store's clock) and files of unknown age are kept.
 
     Raises:
         ArtifactError: the store cannot be read, a folder of a stage is a symbolic link, or a newer version

@@ -104,15 +104,18 @@ def _write_once(
 def copy_units(
     source: Store, source_folder: str, records: Iterable[Record], dest: Store, folder: str
 ) -> list[Record]:
-    """Copy the units of a stage to a folder of another store, unless they are there already."""
+    """Copy the units of a stage, each with one table, to a folder of another store, unless they are there."""
     copied = []
     for record in records:
         held = read_record(dest, folder, record.unit, record.fingerprint)
         if held is None:
-            shards = {
-                shard.path.rpartition("/")[2]: (read_shard(source, source_folder, shard), shard.rows)
-                for shard in record.shards
-            }
+            if len(record.shards) != 1:
+                raise ArtifactError(
+                    f"unit {record.unit} of {source.url} has {len(record.shards)} files, not one"
+                )
+            # A foreign record may name its file as it likes.
+            shard, name = record.shards[0], layout.table_name(record.unit)
+            shards = {name: (read_shard(source, source_folder, shard), shard.rows)}
             held = write_unit(
                 dest, folder, record.unit, record.fingerprint, shards, record.meta, record.seconds,
                 environment=record.environment,

@@ -126,7 +126,7 @@ def to_json(value: Record | Manifest) -> bytes:
 def parse_record(data: bytes, url: str) -> Record | None:
     """A record from its JSON, or None if it is none. A newer version: an ArtifactError naming `url`."""
     try:
-        return _RECORD.validate_python(_versioned(data, url))
+        return _RECORD.validate_python(_complete_record(_versioned(data, url)))
     except _DAMAGE:
         return None
 
@@ -134,7 +134,9 @@ def parse_record(data: bytes, url: str) -> Record | None:
 def parse_manifest(data: bytes, url: str) -> Manifest | None:
     """A manifest from its JSON, or None if it is none. A newer version: an ArtifactError naming `url`."""
     try:
-        manifest = _MANIFEST.validate_python(_versioned(data, url))
+        raw = _versioned(data, url)
+        _refuse_missing(raw, {"meta", "environment"})
+        manifest = _MANIFEST.validate_python(raw | {"records": list(map(_complete_record, raw["records"]))})
         _StageFacts.model_validate(manifest.meta | {"class_names": manifest.dataset.get("class_names")})
         _refuse_twice([record.unit for record in manifest.records])
         _refuse_twice([shard.path for shard in manifest.shards])
@@ -153,7 +155,7 @@ _RECORD, _MANIFEST = TypeAdapter(Record), TypeAdapter(Manifest)
 def _versioned(data: bytes, url: str) -> dict[str, Any]:
     raw = json.loads(data, parse_float=_finite, parse_constant=_finite)
     version = raw["schema_version"]
-    if version > SCHEMA_VERSION:
+    if type(version) is int and version > SCHEMA_VERSION:
         raise ArtifactError(
             f"{url} was written by a newer edc-ray",
             found=f"schema version {version}",
@@ -178,6 +180,17 @@ def _finite(value: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{value} is no number of JSON")
     return number
+
+
+def _complete_record(raw: dict[str, Any]) -> dict[str, Any]:
+    # The first runs' records lack the environment.
+    _refuse_missing(raw, {"meta", "seconds"})
+    return raw
+
+
+def _refuse_missing(raw: dict[str, Any], names: set[str]) -> None:
+    if missing := names - raw.keys():
+        raise KeyError(*missing)
 
 
 def _refuse_twice(names: Sequence[Any]) -> None:

@@ -32,12 +32,12 @@ MAX_RATIO = 1000
 
 
 def most_decoded(stored: int) -> int:
-    """Bytes that a file of so many bytes may turn into."""
+    """Bytes that a file of this many bytes may turn into."""
     return min(MAX_DECODED_BYTES, max(FREE_BYTES, MAX_RATIO * stored))
 
 
 def refuse_inflated(claimed: int, stored: int) -> None:
-    """Refuse by a ValueError a size that no honest file of so many bytes has: see `most_decoded`."""
+    """Refuse by a ValueError a size that no honest file of this many bytes has: see `most_decoded`."""
     if claimed < 0 or claimed > most_decoded(stored):
         raise ValueError(f"{stored} bytes that claim to be {claimed}")
 

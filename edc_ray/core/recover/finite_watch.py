@@ -64,7 +64,8 @@ class FiniteWatch:
         if earlier is not None:
             earlier()
         if self._noted:
-            self._ask()()
+            check_rest = self._ask()
+            check_rest()
 
     def _ask(self) -> Callable[[], None]:
         """Asks the device about what was noted; the function waits for the answer and raises if it is bad."""

@@ -32,8 +32,8 @@ def per_class_accuracy(correct_B: Tensor, labels_B: Tensor, num_classes: int) ->
 def expected_calibration_error(logits_BK: Tensor, labels_B: Tensor, num_bins: int = 15) -> float:
     """Mean of |confidence - accuracy| over equally wide bins of confidence, weighted by their images.
 
-    The bins are (0, 1/n], (1/n, 2/n], ... The result is in [0, 1], or NaN if a logit is NaN. It refuses to
-    measure no images.
+    The bins are (0, 1/n], (1/n, 2/n], ... The result is in [0, 1], or NaN if a logit is NaN. No images: a
+    ValueError.
 
     Source:
         Guo et al., On calibration of modern neural networks, ICML 2017.

@@ -16,10 +16,8 @@ class EmaParameters:
     """Averaged copies of a module's parameters, which start at their present values.
 
     `decay` is the weight of history. `buffers` says which floating-point buffers (batch-norm statistics) go
-    with
-    the averaged parameters: the live ones, as in the official evaluation; their averages; or the initial
-        ones,
-    which nothing updates, as in the copy that the official flatness loss uses.
+    with the averaged parameters: the live ones, as in the official evaluation; their averages; or the initial
+    ones, which nothing updates, as in the copy that the official flatness loss uses.
 
     Raises:
         ValueError: decay is outside [0, 1].

@@ -87,8 +87,8 @@ def mse_ce_flat(
 ) -> Tensor:
     """`mse_ce` plus 0.4 KL(averaged student || student) at temperature 1 (official name: mse_gt_sam).
 
-    It needs ema_logits [B, K] of the student with averaged parameters on the same views; they get no
-    gradient.
+    It needs ema_logits [B, K] of the student with averaged parameters on the same views, else a ValueError.
+    They get no gradient.
     """
     if ema_logits is None:
         raise ValueError("mse_ce_flat needs ema_logits")

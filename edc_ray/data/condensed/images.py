@@ -211,8 +211,8 @@ class CondensedViews(StoredViews, Dataset[View]):
     ) -> None:
         super().__init__(url, storage_options, cache)
         self.num_epochs = len(self.epochs.numbers)
-        self.epoch = -1
-        self.set_epoch(epoch)
+        self._loaded = self.load(epoch)
+        self.epoch, self.rows, self.views = self._loaded
 
     def set_epoch(self, epoch: int) -> None:
         """Show another epoch. Raises what `load` raises."""

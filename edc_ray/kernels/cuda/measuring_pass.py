@@ -2,8 +2,8 @@
 
 A program reads some rows of some channels of a group of images, each number once. It adds up over the images,
 place by place, and combines the places at the end: for each channel the mean and the sum of squared
-    differences
-from it, for each row and column of tiles the weighted sums over its channels (`core.layers.tile_weights`).
+differences from it, for each row and column of tiles the weighted sums over its channels
+(`core.layers.tile_weights`).
 Programs share nothing, so their order changes no bit.
 B images, C channels, H W pixels, R S rows and columns of tiles.
 """

@@ -17,6 +17,7 @@ import pyarrow as pa
 from edc_ray.artifacts.proof.manifest import read_shard
 from edc_ray.artifacts.proof.records import Record, ShardInfo, to_json
 from edc_ray.artifacts.storage.layout import MANIFEST_NAME, epochs_key, join_path, stage_folder, table_name
+from edc_ray.artifacts.storage.store import Store
 from edc_ray.artifacts.tables.codec import decode_image, table_from_bytes, table_to_bytes
 from edc_ray.artifacts.tables.columns import integers
 from edc_ray.artifacts.tables.schema import IMAGE_TYPE, image_metadata
@@ -89,7 +90,7 @@ def rows_of_epoch(table: pa.Table) -> int:
     return int(np.count_nonzero(epochs == epochs[0]))
 
 
-def write_label_tables(url: str, target: ExportTarget, epochs: int) -> None:
+def write_label_tables(url: str | Store, target: ExportTarget, epochs: int) -> None:
     """Write the labels of the first epochs of a run, and their manifest."""
     store, folder, manifest = open_stage(url, None, "relabel")
     records = []

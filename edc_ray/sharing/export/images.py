@@ -47,7 +47,7 @@ class ImagesToExport(NamedTuple):
         return stored * len(self.hashes) // len(manifest_hashes(self.manifest))
 
 
-def images_to_export(url: str, ipc: int | None) -> ImagesToExport:
+def images_to_export(url: str | Store, ipc: int | None) -> ImagesToExport:
     """The condensed images of a run, or the first `ipc` of each class; a ConfigError if there are fewer."""
     store, folder, manifest = open_stage(url, None, "recover")
     hashes = dict(sorted(manifest_hashes(manifest).items()))

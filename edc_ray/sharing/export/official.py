@@ -34,7 +34,7 @@ from edc_ray.stages.units.stored_runs import stored_config
 _LARGEST_SMALL_IMAGE = 64  # the CIFAR and Tiny-ImageNet programs save one item less in each label file
 
 
-def export_official(url: str, dest: str, options: ExportOptions) -> list[str]:
+def export_official(url: str | Store, dest: str, options: ExportOptions) -> list[str]:
     """Write a run's results in the official layout, or its images in that of RDED; see `export_run`."""
     parts = parts_to_export(url, options)
     for part in parts:  # refused before anything is written
@@ -42,7 +42,8 @@ def export_official(url: str, dest: str, options: ExportOptions) -> list[str]:
     if "images" in parts:
         images_to_export(url, options.ipc)
     if "labels" in parts:
-        records_of_epochs(url, open_stage(url, None, "relabel")[2], options.epochs)
+        store, _, manifest = open_stage(url, None, "relabel")
+        records_of_epochs(store.url, manifest, options.epochs)
     fingerprint = digest_of([_fingerprint(url, part, options) for part in parts])
     target = ExportTarget(open_store(dest), fingerprint, parts)
     target.begin()
@@ -54,7 +55,7 @@ def export_official(url: str, dest: str, options: ExportOptions) -> list[str]:
     return told
 
 
-def _fingerprint(url: str, part: Part, options: ExportOptions) -> str:
+def _fingerprint(url: str | Store, part: Part, options: ExportOptions) -> str:
     _, _, manifest = open_stage(url, None, STAGE_OF[part])
     how = {
         "images": [options.format, options.ipc, options.image_format],
@@ -64,7 +65,7 @@ def _fingerprint(url: str, part: Part, options: ExportOptions) -> str:
     return digest_of([part, how, [shard.sha256 for shard in manifest.shards]])
 
 
-def _images(url: str, target: ExportTarget, options: ExportOptions) -> str:
+def _images(url: str | Store, target: ExportTarget, options: ExportOptions) -> str:
     source = images_to_export(url, options.ipc)
     style: Style = "rded" if options.format == "rded" else "official"
     for images in encoded_images(source, options.image_format):
@@ -75,7 +76,7 @@ def _images(url: str, target: ExportTarget, options: ExportOptions) -> str:
     return f"{len(source.hashes)} images"
 
 
-def _labels(url: str, target: ExportTarget, options: ExportOptions) -> str:
+def _labels(url: str | Store, target: ExportTarget, options: ExportOptions) -> str:
     store, folder, manifest = open_stage(url, None, "relabel")
     place, image_size = _places(url)
     layout = "small" if image_size <= _LARGEST_SMALL_IMAGE else "imagenet"
@@ -94,7 +95,7 @@ def _labels(url: str, target: ExportTarget, options: ExportOptions) -> str:
     return f"{epochs} epochs in batches of {batch_size}: the official student needs this batch size"
 
 
-def _places(url: str) -> tuple[dict[Slot, int], int]:
+def _places(url: str | Store) -> tuple[dict[Slot, int], int]:
     """Place of each image among all exported files in the official dataset's order, and the images' side."""
     store, folder, manifest = open_stage(url, None, "recover")
     slots = sorted(manifest_hashes(manifest), key=lambda slot: official_image_path(slot, "official", ""))
@@ -103,7 +104,7 @@ def _places(url: str) -> tuple[dict[Slot, int], int]:
     return {slot: place for place, slot in enumerate(slots)}, side
 
 
-def _statistics(url: str, target: ExportTarget, options: ExportOptions) -> str:
+def _statistics(url: str | Store, target: ExportTarget, options: ExportOptions) -> str:
     store, folder, manifest = open_stage(url, None, "statistics")
     names, count = dict[str, str](), 0
     for record in manifest.records:

@@ -42,11 +42,11 @@ class ExportOptions:
     Args:
         format: see docs/INTEROP.md.
         parts: None: all that the run has and the format can hold.
-        ipc: only the first so many images of each class. Leaves out labels, which need all images.
-        epochs: only the labels of the first so many epochs.
+        ipc: only this many images of each class, the first ones. Leaves out labels, which need all images.
+        epochs: only the labels of this many epochs, the first ones.
         image_format: re-encode images. None keeps their bytes, and so the pixels that were labelled.
         batch_size: of the official student. None: the size of the mixing groups.
-        class_patch_swapped: exchange the keys of patch mean and variance in class files, as official.
+        class_patch_swapped: exchange patch mean and variance in class files, as the official program.
         network_names: name layers ResNet_ResNet18=..., as the CIFAR programs do. False: ResNet=..., as those
             of Tiny-ImageNet do. Has no effect on ImageNet's networks.
         license: of the condensed set, for its card.

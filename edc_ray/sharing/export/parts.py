@@ -16,14 +16,14 @@ from edc_ray.stages.statistics.stage import BUFFERS_ONLY
 STAGE_OF: dict[Part, StageName] = {"images": "recover", "labels": "relabel", "statistics": "statistics"}
 
 
-def parts_to_export(url: str, options: ExportOptions) -> list[Part]:
+def parts_to_export(url: str | Store, options: ExportOptions) -> list[Part]:
     """The parts that the options name, or all that the run has and the format can hold.
 
     Raises:
         ArtifactError: there are none.
         ConfigError: the options name labels that do not belong to the exported images.
     """
-    source = open_store(url, writable=False)
+    source = _opened(url)
     without = _why_without_labels(url, options)
     if options.parts:
         if without is not None and "labels" in options.parts:
@@ -44,15 +44,19 @@ def parts_to_export(url: str, options: ExportOptions) -> list[Part]:
     return parts
 
 
-def labels_left_out(url: str, options: ExportOptions) -> str | None:
+def labels_left_out(url: str | Store, options: ExportOptions) -> str | None:
     """The option that leaves out a run's labels; None if none does, or if there are no labels."""
     if options.parts or "labels" not in options.possible_parts:
         return None
-    has_labels = _has_results(open_store(url, writable=False), "labels")
+    has_labels = _has_results(_opened(url), "labels")
     return _why_without_labels(url, options) if has_labels else None
 
 
-def _why_without_labels(url: str, options: ExportOptions) -> str | None:
+def _opened(url: str | Store) -> Store:
+    return url if isinstance(url, Store) else open_store(url, writable=False)
+
+
+def _why_without_labels(url: str | Store, options: ExportOptions) -> str | None:
     """The option with which labels do not fit: views mix images of the whole set, with their exact pixels."""
     if options.ipc is not None and not images_to_export(url, options.ipc).whole:
         return f"--ipc {options.ipc}"
@@ -73,7 +77,7 @@ def _has_results(source: Store, part: Part) -> bool:
     )
 
 
-def refuse_no_results(url: str, part: Part) -> None:
+def refuse_no_results(url: str | Store, part: Part) -> None:
     """Refuse by an ArtifactError a stage that is not complete, or has no content because none was needed."""
     store, _, manifest = open_stage(url, None, STAGE_OF[part])
     if part == "labels":

@@ -15,7 +15,7 @@ from typing import Any
 
 from edc_ray.artifacts.proof.manifest import read_manifest, read_shard
 from edc_ray.artifacts.storage.layout import join_path, stage_folder
-from edc_ray.artifacts.storage.store import open_store
+from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.artifacts.tables.codec import table_from_bytes
 from edc_ray.artifacts.tables.schema import read_images_table
 from edc_ray.data.condensed.images import open_stage, refuse_no_labels
@@ -34,11 +34,11 @@ Card = Callable[[dict[str, Any]], str]
 ABOUT_VERSION = 1
 
 
-def export_run(url: str, dest: str, options: ExportOptions, card: Card | None = None) -> list[str]:
+def export_run(url: str | Store, dest: str, options: ExportOptions, card: Card | None = None) -> list[str]:
     """Write a condensed set, with its labels, in another layout. An interrupted call resumes.
 
     Args:
-        url: of the run, or of an imported or compressed set.
+        url: of the run, or of an imported or compressed set; or its store.
         dest: URL of the folder to write.
         options: the layout and its options.
         card: makes the text of README.md from the facts of edc_ray.json; None writes none.
@@ -65,7 +65,7 @@ def export_run(url: str, dest: str, options: ExportOptions, card: Card | None = 
 
 
 def _export_with_card(
-    url: str, dest: str, options: ExportOptions, card: Card | None, left_out: str | None
+    url: str | Store, dest: str, options: ExportOptions, card: Card | None, left_out: str | None
 ) -> str:
     source = images_to_export(url, options.ipc)
     labels = _labels(url, options)
@@ -125,7 +125,7 @@ def _about_images(source: ImagesToExport, facts: dict[str, Any]) -> dict[str, An
     }  # fmt: skip
 
 
-def _labels(url: str, options: ExportOptions) -> dict[str, Any] | None:
+def _labels(url: str | Store, options: ExportOptions) -> dict[str, Any] | None:
     if "labels" not in parts_to_export(url, options):
         return None
     store, _, manifest = open_stage(url, None, "relabel")

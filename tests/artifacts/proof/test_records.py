@@ -33,6 +33,8 @@ def test_json_gives_back_the_same_values_with_sorted_keys() -> None:
         {"meta": []},
         {"seconds": "soon"},
         {"schema_version": "1"},
+        {"schema_version": 1e300},
+        {"schema_version": True},
         {"unit": None},
     ],
 )
@@ -41,6 +43,21 @@ def test_json_with_a_wrong_field_is_no_record(change: dict[str, Any]) -> None:
     assert parse_record(json.dumps(raw).encode(), "x") is None
     manifest = without_digest(to_json(MANIFEST)) | {"records": [raw]}
     assert parse_manifest(json.dumps(manifest).encode(), "x") is None
+
+
+def test_a_field_that_is_missing_makes_it_none() -> None:
+    record, manifest = without_digest(to_json(RECORD)), without_digest(to_json(MANIFEST))
+    for name in record:
+        less = {key: value for key, value in record.items() if key != name}
+        expected = (
+            replace(RECORD, environment={}) if name == "environment" else None
+        )  # the first runs lack it
+        assert parse_record(json.dumps(less).encode(), "x") == expected
+        outer = json.dumps(manifest | {"records": [less]}).encode()
+        assert (parse_manifest(outer, "x") is None) == (name not in ("environment", "schema_version"))
+    for name in manifest:
+        less = {key: value for key, value in manifest.items() if key != name}
+        assert parse_manifest(json.dumps(less).encode(), "x") is None
 
 
 def test_a_record_or_manifest_of_which_a_value_was_changed_is_none() -> None:

@@ -133,6 +133,8 @@ def test_an_epoch_that_is_not_stored_is_refused(store: Store) -> None:
     assert caught.value.found == "3 epochs"
     assert caught.value.expected == "an epoch of 0..2"
     assert "raise relabel.epochs" in str(caught.value)
+    with pytest.raises(ArtifactError, match="no labels of epoch -1"):
+        CondensedViews(store.url, epoch=-1)
 
 
 def test_labels_of_another_image_set_are_refused(store: Store) -> None:

@@ -14,7 +14,8 @@ from edc_ray.core.layers.network_numerics import FLOAT32, NetworkNumerics
 from edc_ray.core.layers.norm_activation import NormActivation
 from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
-from edc_ray.kernels.cpu.fused_network import PackedConvolution, Wanted, fused_network, packable, trial_images
+from edc_ray.kernels.cpu.fused_network import Wanted, fused_network, trial_images
+from edc_ray.kernels.cpu.packed_convolution import PackedConvolution, packable
 from tests.core.layers.test_norm_activation import NormingKernels
 from tests.kernels.cpu.test_fused_network_readers import OTHERWISE, Uses
 

@@ -1,5 +1,5 @@
 // Moments of every image by itself on a CPU: see edc_ray/core/layers/image_statistics.py for what they are, and
-// edc_ray/kernels/cpu/statistics.py for who calls them.
+// edc_ray/kernels/cpu/statistics.py for their caller.
 //
 // float32 data, B images of C channels of H rows of W pixels. "planes": stored image by image, channel by channel.
 // "pixels": stored image by image, pixel by pixel (channels last). An image is read once from memory and is one
@@ -152,7 +152,7 @@ long end_of_run(const Tiles &t, long j) {
     return t.W;
 }
 
-// Of whole tiles: the sums over a run of pixels in a row stand at the first of them.
+// Of whole tiles: the sums over a run of pixels in a row are at its first pixel.
 void whole_tiles_of_pixels(const float *x, long C, const Tiles &t, double *total, float centre) {
     for (long first = 0, end; first < t.W; first = end) {
         end = end_of_run(t, first);

@@ -81,7 +81,7 @@ void weigh_places(const Tiles &tiles, bool whole, const double *sums, double *we
                     const double beside = tiles.column(2, v, j);
                     if (j + 1 < W) second += 2 * square * beside * at[3 * HW];
                     if (i + 1 < tiles.H) second += 2 * next * own * at[4 * HW];
-                    // The falling product stands at its right pixel.
+                    // The falling product is at its right pixel.
                     if (i + 1 < tiles.H && j + 1 < W) second += 2 * next * beside * (at[5 * HW] + at[6 * HW + 1]);
                 }
             }

@@ -1,5 +1,5 @@
 // Operations of RandAugment on 8-bit images, image after image: see edc_ray/core/views/rand_augment.py for what they are, and
-// edc_ray/kernels/cpu/views.py for who calls them.
+// edc_ray/kernels/cpu/views.py for their caller.
 //
 // The same operations on the same numbers as torch's, so the same bytes. For that no product and sum may be fused into
 // one rounding:

@@ -15,6 +15,7 @@ const long FLUSH = 64; // a float32 partial sum holds at most this many numbers
 template <typename T> struct Zeros {
     T *const at;
     explicit Zeros(long count) : at((T *)calloc(count, sizeof(T))) {}
+    Zeros(const Zeros &) = delete; // a copy would free the memory twice
     ~Zeros() { free(at); }
     operator T *() const { return at; }
 };

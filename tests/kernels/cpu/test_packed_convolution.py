@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edc_ray.kernels.cpu import fused_network
-from edc_ray.kernels.cpu.fused_network import PackedConvolution, packable
+from edc_ray.kernels.cpu import packed_convolution
+from edc_ray.kernels.cpu.packed_convolution import PackedConvolution, packable
 from tests.core.layer_cases import random_input
 
 LAYERS = {
@@ -113,16 +113,16 @@ def test_layers_of_other_paddings_classes_and_learning_ones_are_not_packable() -
 def test_a_torch_whose_operation_is_another_packs_nothing(
     answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = fused_network._convolution
+    real = packed_convolution._convolution
 
     def other(*arguments: object) -> Tensor:
         if answer == "error":
             raise RuntimeError("no such operation")
         return real(*arguments) * 1.01  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(fused_network, "_convolution", other)
-    fused_network._computes.cache_clear()
+    monkeypatch.setattr(packed_convolution, "_convolution", other)
+    packed_convolution._computes.cache_clear()
     try:
         assert not packable(LAYERS["1x1"].requires_grad_(False))
     finally:
-        fused_network._computes.cache_clear()
+        packed_convolution._computes.cache_clear()

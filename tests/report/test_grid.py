@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edc_ray.report.run_report import write_grid
+from edc_ray.report.grid import write_grid
 
 
 def pixels_of(png: bytes) -> np.ndarray:

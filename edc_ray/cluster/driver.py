@@ -1,4 +1,4 @@
-"""Runs the units of the pipeline on Ray: on actors, or on the workers of a Ray Train run."""
+"""Runs the units of the pipeline on Ray: on actors, or, where processes share a unit, on Ray Train."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def ray_executor(config: RunConfig) -> Iterator[RayExecutor]:
 
 
 class RayExecutor:
-    """Runs the units of a stage on actors, at most `num_actors`, or on Ray Train, as the stage says.
+    """Runs the units of all stages on one pool of at most `num_actors` actors, and DDP on Ray Train.
 
     The run is opened with the workers' `device_type`, because the driver's machine may have no GPU.
     """
@@ -67,9 +67,9 @@ class RayExecutor:
             # Stored once. All workers of a node read it without a copy.
             self._shared = (context.data, ray.put(context.data))
         data = self._shared[1]
-        if stage.spread == "train":
+        if stage.num_workers(context.config) > 1:
             self.close()  # frees the CPUs and GPUs of the actors for the workers of Ray Train
-            return train_units(stage, context, data, units, self._size, self._num_actors)
+            return train_units(stage, context, data, units, self._size)
         if self._pool is None or self._pool.context is not context:
             self.close()
             self._pool = ActorPool(context, data, self._size)
@@ -95,19 +95,17 @@ def train_units(
     data: ray.ObjectRef[Any],
     units: list[WorkUnit],
     size: WorkerSize,
-    num_actors: int,
 ) -> Iterator[Outcome]:
-    """Run units on Ray Train; one Outcome per unit, in the order in which they end.
+    """Run units one after the other on Ray Train, each by all ranks together under DDP; one Outcome per unit.
 
-    Starting a run takes ten seconds or more, so the units share one. At most `num_actors` workers run units
-    of their own, or, with `num_workers` above 1, all ranks run each unit together under DDP. An interrupted
-    unit restarts. `data` is a reference to `context.data` in Ray's object store.
+    Starting a run takes ten seconds or more, so the units share one. An interrupted unit restarts. `data` is
+    a reference to `context.data` in Ray's object store.
     """
     left, retries = {unit.key: unit for unit in units}, context.config.cluster.retries
     group_size = stage.num_workers(context.config)
     job = TrainJob(stage, context.config, context.store, data, dict(left), size.gpus, group_size)
     workers = ScalingConfig(
-        num_workers=group_size if group_size > 1 else min(num_actors, len(units)),
+        num_workers=group_size,
         use_gpu=size.gpus > 0,
         resources_per_worker={"CPU": size.cpus} | ({"GPU": size.gpus} if size.gpus else {}),
     )
@@ -121,7 +119,7 @@ def train_units(
         # No checkpoint is reported, so only the controller on this node uses the scratch folder, and the
         # nodes need not share it.
         config = TrainConfig(name=stage.name, storage_path=scratch, failure_config=failures)
-        run = desk.fit.remote([ray.put(job)], group_size > 1, workers, config)
+        run = desk.fit.remote([ray.put(job)], workers, config)
         has_ended = False
         try:
             while not has_ended:

@@ -111,8 +111,8 @@ def _join(address: str, options: Mapping[str, Any]) -> None:
         raise ResourceError(
             "there is no Ray cluster to join, or it asks for a token that this process lacks",
             found=brief(error),
-            expected=f"a running cluster at cluster.address={address}; if it uses tokens, RAY_AUTH_MODE=token "
-            f"and its token in {_TOKEN} or ~/.ray/auth_token",
+            expected=f"a running cluster at cluster.address={address}; if it uses tokens, "
+            f"RAY_AUTH_MODE=token and its token in {_TOKEN} or ~/.ray/auth_token",
             next="submit with `ray job submit`, or set cluster.address=local",
         ) from error
 

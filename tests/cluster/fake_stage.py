@@ -42,7 +42,6 @@ def run_fake_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
 
 
 def fake_stage(name: StageName, num_workers: Callable[[RunConfig], int] = lambda config: 1) -> Stage:
-    spread = "train" if name in ("squeeze", "evaluate") else "actors"
     return Stage(
         name,
         1,
@@ -51,7 +50,6 @@ def fake_stage(name: StageName, num_workers: Callable[[RunConfig], int] = lambda
         lambda c, u: None,
         run_fake_unit,
         lambda c, r: (r, {}),
-        spread=spread,
         num_workers=num_workers,
     )
 

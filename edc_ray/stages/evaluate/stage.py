@@ -257,6 +257,5 @@ STAGE = Stage(
     run_unit=train_student,
     finish=finish,
     finish_inputs=lambda context: context.config.evaluate.full_accuracy,
-    spread="train",
     num_workers=lambda config: config.evaluate.num_workers,
 )

@@ -243,6 +243,5 @@ STAGE = Stage(
     run_unit=make_observer,
     finish=finish,
     finish_inputs=lambda context: context.config.dataset.allow_weak_observers,
-    spread="train",
     num_workers=lambda config: config.squeeze.num_workers,
 )

@@ -136,10 +136,10 @@ def student_step(name: str, options: argparse.Namespace) -> Step:
     labels = torch.arange(len(views), device=options.device) % SMALL_CLASSES
     logits = torch.randn(len(views), SMALL_CLASSES, device=options.device)
 
-    options = LossOptions(temperature=section.temperature, ce_weight=section.ce_weight)
+    loss_options = LossOptions(temperature=section.temperature, ce_weight=section.ce_weight)
 
     def loss_of(shown_logits: Tensor) -> Tensor:
-        return mse_ce(shown_logits, logits, labels, options)
+        return mse_ce(shown_logits, logits, labels, loss_options)
 
     def ours() -> None:
         steps.backward(loss_of(steps.forward(render())))

@@ -58,6 +58,6 @@ def test_a_flatness_aware_loss_without_averaged_logits_is_refused(name):
 
 def test_a_misspelt_or_missing_option_is_an_error():
     with pytest.raises(TypeError, match="temperatur"):
-        LossOptions(temperatur=4.0, ce_weight=0.1)
+        LossOptions(temperatur=4.0, ce_weight=0.1)  # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError, match="ce_weight"):
-        LossOptions(temperature=4.0)
+        LossOptions(temperature=4.0)  # pyright: ignore[reportCallIssue]

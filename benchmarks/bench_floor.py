@@ -50,7 +50,7 @@ from edc_ray.config.stages import EvaluateConfig
 from edc_ray.core.layers.accumulator import StatisticsAccumulator
 from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.students.ema import EmaParameters
-from edc_ray.core.students.student_loss import mse_ce
+from edc_ray.core.students.student_loss import LossOptions, mse_ce
 from edc_ray.core.views.views import ViewSettings, draw_epoch_views, render_views
 from edc_ray.kernels.cpu.statistics import image_statistics_for, kernels_for
 from edc_ray.kernels.cpu.views import view_kernel_for
@@ -136,8 +136,10 @@ def student_step(name: str, options: argparse.Namespace) -> Step:
     labels = torch.arange(len(views), device=options.device) % SMALL_CLASSES
     logits = torch.randn(len(views), SMALL_CLASSES, device=options.device)
 
+    loss_options = LossOptions(temperature=section.temperature, ce_weight=section.ce_weight)
+
     def loss_of(shown_logits: Tensor) -> Tensor:
-        return mse_ce(shown_logits, logits, labels, ce_weight=section.ce_weight)
+        return mse_ce(shown_logits, logits, labels, loss_options)
 
     def ours() -> None:
         steps.backward(loss_of(steps.forward(render())))

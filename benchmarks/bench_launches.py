@@ -42,7 +42,7 @@ from edc_ray.core.recover.settings import RecoverSettings
 from edc_ray.core.recover.state import LoopState, Observer
 from edc_ray.core.seeding import draws
 from edc_ray.core.students.ema import EmaParameters
-from edc_ray.core.students.student_loss import mse_ce
+from edc_ray.core.students.student_loss import LossOptions, mse_ce
 from edc_ray.kernels.cpu.fused_network import Wanted, fused_network, trial_images
 from edc_ray.kernels.cuda.pixels import TritonPixelKernels
 from edc_ray.kernels.cuda.statistics import TritonKernels
@@ -171,15 +171,17 @@ def evaluate_counts(name: str) -> Counts:
     images, labels = images_of(name)
     section, logits = EvaluateConfig(students=(name,)), torch.randn(IMAGES, CLASSES)
 
+    options = LossOptions(temperature=section.temperature, ce_weight=section.ce_weight)
+
     def plain_loss(network: nn.Module) -> Tensor:
-        return mse_ce(network(images), logits, labels, ce_weight=section.ce_weight)
+        return mse_ce(network(images), logits, labels, options)
 
     network = network_of(name).train()
     optimizer, steps = make_optimizer(network, section), TrainingSteps(network, FLOAT32, images.device)
     ema = EmaParameters(network, section.ema_decay)
 
     def step() -> None:
-        loss = mse_ce(steps.forward(images), logits, labels, ce_weight=section.ce_weight)
+        loss = mse_ce(steps.forward(images), logits, labels, options)
         steps.backward(loss)
         steps.step(optimizer)
         optimizer.zero_grad(set_to_none=True)

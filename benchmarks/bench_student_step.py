@@ -37,7 +37,7 @@ from edc_ray.artifacts.tables.codec import table_from_bytes, table_to_bytes
 from edc_ray.artifacts.tables.schema import build_labels_table, read_labels_table
 from edc_ray.config.stages import EvaluateConfig
 from edc_ray.core.students.ema import EmaParameters
-from edc_ray.core.students.student_loss import mse_ce
+from edc_ray.core.students.student_loss import LossOptions, mse_ce
 from edc_ray.core.views.views import EpochViews, render_views
 from edc_ray.data.condensed.label_rows import places_of, rows_of_views, views_of_rows
 from edc_ray.data.real.ahead import one_ahead
@@ -67,6 +67,7 @@ def student_of(options: argparse.Namespace) -> nn.Module:
 
 
 SECTION = EvaluateConfig(students=("convnet_w32",))
+OPTIONS = LossOptions(temperature=SECTION.temperature, ce_weight=SECTION.ce_weight)
 
 
 def plain_step_of(network: nn.Module) -> Step:
@@ -74,7 +75,7 @@ def plain_step_of(network: nn.Module) -> Step:
     optimizer = make_optimizer(network, SECTION)
 
     def step(views: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        loss = mse_ce(network(views), logits, labels, ce_weight=SECTION.ce_weight)
+        loss = mse_ce(network(views), logits, labels, OPTIONS)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -93,7 +94,7 @@ def step_of(options: argparse.Namespace) -> Step:
     ema = EmaParameters(network, SECTION.ema_decay)
 
     def step(views: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        loss = mse_ce(steps.forward(views), logits, labels, ce_weight=SECTION.ce_weight)
+        loss = mse_ce(steps.forward(views), logits, labels, OPTIONS)
         steps.backward(loss)
         steps.step(optimizer)
         optimizer.zero_grad(set_to_none=True)

@@ -24,7 +24,7 @@ from edc_ray.core.recover.state import LoopState, Observer, ObserverTargets
 from edc_ray.core.schedules import cosine
 from edc_ray.core.seeding import draws
 from edc_ray.core.students.ema import EmaParameters
-from edc_ray.core.students.student_loss import mse_ce
+from edc_ray.core.students.student_loss import LossOptions, mse_ce
 from edc_ray.core.views.crops import best_crop_of_each, cross_entropy_of_each, cut_crops, sample_crops
 from edc_ray.core.views.views import ViewSettings, draw_epoch_views, render_views
 
@@ -104,7 +104,7 @@ def evaluate(condensed: Tensor, labels: Tensor, observers: list[Observer], epoch
     """5. and 6. Relabel and train: each epoch has new crops, mixed by CutMix, with the observers' logits."""
     student = convnet(32, seed=1000, norm=lambda width: nn.GroupNorm(width, width))
     optimizer = torch.optim.AdamW(student.parameters(), lr=0.005, weight_decay=0.01)
-    average = EmaParameters(student, 0.99)
+    average, options = EmaParameters(student, 0.99), LossOptions(temperature=1.0, ce_weight=0.025)
     slots = [(label, place % IPC) for place, label in enumerate(labels.tolist())]
     settings = ViewSettings(flip_probability=0.0, mix_group=BATCH)
     for epoch in range(epochs):
@@ -115,7 +115,7 @@ def evaluate(condensed: Tensor, labels: Tensor, observers: list[Observer], epoch
             seen = render_views(condensed, views, rows, mean=MEAN, std=STD)
             soft_labels = ensemble_logits([observer.logits(seen) for observer in observers])
             hard_labels = labels[torch.from_numpy(views.image[rows])]
-            loss = mse_ce(student.train()(seen), soft_labels, hard_labels, ce_weight=0.025)
+            loss = mse_ce(student.train()(seen), soft_labels, hard_labels, options)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

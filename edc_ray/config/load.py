@@ -49,6 +49,8 @@ def load_yaml(
 ) -> RunConfig:
     """The config in a YAML text, with overrides; fields that it leaves out have the values of its `method`.
 
+    Raises a ConfigError as `load_recipe` does, or if the text is no YAML mapping.
+
     Args:
         text: names fields by their present or earlier names.
         overrides: as those of `load_recipe`.
@@ -123,7 +125,7 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
-    """A copy of `config` with `{"section.field": value}` set and `validated`.
+    """A copy of `config` with `{"section.field": value}` set and `validated`; a ConfigError if one is wrong.
 
     A `method` is applied first, for the `ipc` among the fields. The method may adjust other fields to the
     given ones (`registry.adjusted`).

@@ -21,8 +21,7 @@ from edc_ray.config.stages import (
 
 Compile = Literal["auto", "none", "default", "max-autotune", "graphs"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
-StageName = str
-"""One of STAGE_NAMES."""
+StageName = str  # one of STAGE_NAMES; no Literal, which would repeat the sections of RunConfig
 
 
 class RunConfig(Section):

@@ -33,7 +33,8 @@ def pixel_bounds(mean: Sequence[float], std: Sequence[float], like: Tensor) -> t
 def to_uint8(images: Tensor, rounding: Rounding = "trunc") -> Tensor:
     """8-bit images from floating-point images in [0, 1]; values outside are clamped.
 
-    "trunc" rounds as the official code (half a grey level darker on average).
+    "trunc" rounds as the official code (half a grey level darker on average), "round" to the nearest; a
+    ValueError if it is neither.
 
     Deviations:
         `edc` rounds, since truncation darkens; `edc_official` truncates.

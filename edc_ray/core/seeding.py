@@ -114,7 +114,7 @@ class Draws:
 def draws(seed: int, *names: str | int) -> Draws:
     """The stream of a key: the run's root seed, and what the draw is for, such as "relabel", class, epoch.
 
-    Names are integers or strings; 1 and "1" are different names.
+    1 and "1" are different names; a TypeError if a name is neither an integer nor a string.
     """
     encoded = b"".join(_encode(name) for name in (seed, *names))
     return Draws(hashlib.blake2b(encoded, digest_size=16).digest())

@@ -82,5 +82,6 @@ def convnet_w32(*, num_classes: int, image_size: int, channels: int) -> ConvNet:
     return ConvNet(num_classes=num_classes, image_size=image_size, channels=channels, width=32, depth=depth)
 
 
+# ConvNets of width 128 with one block and with two, for images too small for three pools.
 convnet_d1 = partial(ConvNet, width=128, depth=1)
 convnet_d2 = partial(ConvNet, width=128, depth=2)

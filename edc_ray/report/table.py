@@ -77,7 +77,11 @@ def aggregate(results: Iterable[Mapping[str, Any]]) -> list[ResultRow]:
         spread = stdev(top1) if len(top1) > 1 else None
         top5, ece = _mean_of_all(group, "top5"), _mean_of_all(group, "ece")
         note = "; ".join(dict.fromkeys(note for result in group if (note := result.get("note"))))
-        rows.append(ResultRow(row, ipc, student, len(group), fmean(top1), spread, top5, note, ece))
+        line = ResultRow(
+            row=row, ipc=ipc, student=student, n=len(group), top1_mean=fmean(top1), top1_std=spread,
+            top5_mean=top5, note=note, ece_mean=ece,
+        )  # fmt: skip
+        rows.append(line)
     return rows
 
 

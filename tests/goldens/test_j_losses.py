@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edc_ray.core.students.student_loss import STUDENT_LOSSES
+from edc_ray.core.students.student_loss import STUDENT_LOSSES, LossOptions
 from tests.goldens.files import TOLERANCE, load_golden
 
 FILE = "j_losses.npz"
@@ -25,9 +25,7 @@ def test_loss_and_gradient_equal_the_official_ones(case: str):
         student,
         golden["teacher_logits"],
         golden["target"],
-        temperature=temperature,
-        ce_weight=ce_weight,
-        ema_logits=golden["ema_logits"],
+        LossOptions(temperature=temperature, ce_weight=ce_weight, ema_logits=golden["ema_logits"]),
     )
     loss.backward()
     torch.testing.assert_close(loss.detach(), golden[f"{case}|loss"].reshape(()), **TOLERANCE["loss"])

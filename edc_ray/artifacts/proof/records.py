@@ -25,6 +25,7 @@ _DIGEST = "sha256"
 _DAMAGE = (ValueError, TypeError, KeyError, RecursionError, OverflowError)
 _MAX_EPOCHS = 2**20
 _LEAST_STD = 1e-6  # pixels are divided by it
+_OF_RECORD = {"meta", "seconds"}  # the first runs' records lack the environment
 _Count = Annotated[StrictInt, Field(ge=0)]
 
 
@@ -126,7 +127,7 @@ def to_json(value: Record | Manifest) -> bytes:
 def parse_record(data: bytes, url: str) -> Record | None:
     """A record from its JSON, or None if it is none. A newer version: an ArtifactError naming `url`."""
     try:
-        return _RECORD.validate_python(_complete_record(_versioned(data, url)))
+        return _RECORD.validate_python(_with_all(_versioned(data, url), _OF_RECORD))
     except _DAMAGE:
         return None
 
@@ -134,9 +135,9 @@ def parse_record(data: bytes, url: str) -> Record | None:
 def parse_manifest(data: bytes, url: str) -> Manifest | None:
     """A manifest from its JSON, or None if it is none. A newer version: an ArtifactError naming `url`."""
     try:
-        raw = _versioned(data, url)
-        _refuse_missing(raw, {"meta", "environment"})
-        manifest = _MANIFEST.validate_python(raw | {"records": list(map(_complete_record, raw["records"]))})
+        raw = _with_all(_versioned(data, url), {"meta", "environment"})
+        records = [_with_all(record, _OF_RECORD) for record in raw["records"]]
+        manifest = _MANIFEST.validate_python(raw | {"records": records})
         _StageFacts.model_validate(manifest.meta | {"class_names": manifest.dataset.get("class_names")})
         _refuse_twice([record.unit for record in manifest.records])
         _refuse_twice([shard.path for shard in manifest.shards])
@@ -182,15 +183,10 @@ def _finite(value: str) -> float:
     return number
 
 
-def _complete_record(raw: dict[str, Any]) -> dict[str, Any]:
-    # The first runs' records lack the environment.
-    _refuse_missing(raw, {"meta", "seconds"})
-    return raw
-
-
-def _refuse_missing(raw: dict[str, Any], names: set[str]) -> None:
+def _with_all(raw: dict[str, Any], names: set[str]) -> dict[str, Any]:
     if missing := names - raw.keys():
         raise KeyError(*missing)
+    return raw
 
 
 def _refuse_twice(names: Sequence[Any]) -> None:

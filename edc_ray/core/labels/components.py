@@ -92,7 +92,7 @@ class ComponentsCodec:
         steps_R = _best_steps(places_NR, np.sqrt(variances[: len(bits_R)]), bits_R)
         halves_RK = axes_RK * steps_R[:, None] / 2
         largest = float(np.abs(halves_RK).max(initial=0))
-        # The finest power of two with which the largest entry fits 15 bits. Without variance any will do.
+        # The finest power of two with which the largest entry fits 15 bits. Any works without variance.
         exponent = 14 - int(np.ceil(np.log2(largest))) if largest > 2.0**-100 else 0
         whole_RK = np.rint(np.ldexp(halves_RK, exponent)).astype(np.int16)
         return Fit(Components(mean_K, bits_R.astype(np.uint8), whole_RK, exponent), axes_RK, steps_R)

@@ -33,11 +33,11 @@ Quantities = tuple[Tensor, ...]
 class NormActivation(nn.BatchNorm2d):
     """A BatchNorm2d in eval mode and its activation, with the same parameters under the same names.
 
-    It shares the tensors of `norm`, the layer that it replaces. What the `norms` of the kernels do not take,
-    the layers compute one after the other. To get the statistics of its input, set `show` before a forward.
-    That forward calls it with the channels' mean and variance [C], differentiable, and then forgets it. In
-    the same way `show_images` gets those of every image by itself, [B, C] in `wide` numbers without
-    gradients, if `shows_images` says so.
+    It shares the tensors of `norm`, the layer that it replaces. What the `norms` of the kernels do not take
+    runs layer by layer. To get the statistics of its input, set `show` before a forward. That forward calls
+    it with the channels' mean and variance [C], differentiable, and then forgets it. In the same way
+    `show_images` gets those of every image by itself, [B, C] in `wide` numbers without gradients, if
+    `shows_images` says so.
 
     Raises:
         ValueError: the layer keeps no running statistics, or the activation is none of ReLU, ReLU6 and SiLU.

@@ -224,7 +224,8 @@ def _row(
     first, second = settings.betas
     rate = settings.learning_rate * recover_cosine(iteration, settings.iterations)
     rates = np.array([rate / (1 - first**adam_step), (1 - second**adam_step) ** 0.5], dtype=np.float32)
-    box = np.array([int(each) for each in vars(view).values()], dtype=np.int32)
+    box_and_flip = view.top, view.left, view.height, view.width, view.flip
+    box = np.array([int(each) for each in box_and_flip], dtype=np.int32)
     return np.concatenate([box, rates.view(np.int32)])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -80,14 +79,7 @@ def recover_images(
         the official code keeps running estimates in the hooks over all batches of a process. Here they are
         part of the state, and `LoopState.next_batch` carries them over or not.
     """
-    state = replace(
-        state,
-        images=state.images.detach().clone(),
-        exp_avg=state.exp_avg.clone(),
-        exp_avg_sq=state.exp_avg_sq.clone(),
-        estimates=dict(state.estimates),
-        gradient_scales=dict(state.gradient_scales),
-    )
+    state = state.copy()
     watch = FiniteWatch(state.images)
     labels_B = labels_B.to(state.images.device, torch.int64)
     matchers = _matchers(state, labels_B, observers, targets, settings, local_targets)

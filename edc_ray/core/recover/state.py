@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -109,11 +109,22 @@ class LoopState:
         """Iteration 0 of the first batch."""
         return cls(images.detach().clone(), torch.zeros_like(images), torch.zeros_like(images))
 
+    def copy(self) -> LoopState:
+        """This state with images and moments of its own, which the loop may change."""
+        return replace(
+            self,
+            images=self.images.detach().clone(),
+            exp_avg=self.exp_avg.clone(),
+            exp_avg_sq=self.exp_avg_sq.clone(),
+            estimates=dict(self.estimates),
+            gradient_scales=dict(self.gradient_scales),
+        )
+
     def next_batch(self, images: Tensor, carry: Carry = "reset") -> LoopState:
         """Iteration 0 of the next batch, which starts at `images`.
 
         "reset" forgets this batch; "chain" keeps its running estimates and the observers' turn, as the
-        official code. The optimiser starts over in both.
+        official code; a ValueError if `carry` is neither. The optimiser starts over in both.
 
         Deviations:
             `edc` resets, since otherwise an image depends on the classes made before it; `edc_official`

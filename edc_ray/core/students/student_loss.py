@@ -1,13 +1,13 @@
 """Losses of a student on soft labels. B images, K classes.
 
-All take (student logits, teacher logits, labels) and the keywords of `StudentLoss`, and each names those that
-it uses. A config names a loss by its key in `STUDENT_LOSSES`. Labels are those of the base images, also where
-views are mixed.
+All take (student logits, teacher logits, labels, options), and each uses the options that it needs. A config
+names a loss by its key in `STUDENT_LOSSES`. Labels are those of the base images, also where views are mixed.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,55 +16,49 @@ _CORRELATION_EPSILON = 1e-5
 _FLATNESS_WEIGHT = 0.4
 
 
-class StudentLoss(Protocol):
-    """Scalar loss, differentiable in the student's logits."""
+@dataclass(frozen=True, kw_only=True)
+class LossOptions:
+    """What some losses need besides logits and labels."""
 
-    def __call__(
-        self,
-        student_logits: Tensor,
-        teacher_logits: Tensor,
-        labels: Tensor,
-        *,
-        temperature: float,
-        ce_weight: float,
-        ema_logits: Tensor | None = None,
-    ) -> Tensor: ...
+    temperature: float
+    ce_weight: float
+    ema_logits: Tensor | None = None  # [B, K], of the student with averaged parameters on the same views
 
 
-def cross_entropy(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, **unused: object) -> Tensor:
+# Scalar, differentiable in the student's logits.
+StudentLoss = Callable[[Tensor, Tensor, Tensor, LossOptions], Tensor]
+
+
+def cross_entropy(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, options: LossOptions
+) -> Tensor:
     """Cross entropy with the hard labels: for the control rows."""
     return F.cross_entropy(student_logits, labels)
 
 
-def kl(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperature: float, **unused: object
-) -> Tensor:
+def kl(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
     """KL(teacher || student) at a temperature, mean over images.
 
     Deviations:
         As the official code, not multiplied by the squared temperature.
     """
-    return _kl_divergence(student_logits / temperature, teacher_logits / temperature)
+    return _kl_divergence(student_logits / options.temperature, teacher_logits / options.temperature)
 
 
-def dist(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperature: float, **unused: object
-) -> Tensor:
+def dist(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
     """1 - correlation of the probabilities, within images and within classes, times 2 T^2.
 
     Source:
         DIST, Huang et al., NeurIPS 2022.
     """
-    student_BK = (student_logits / temperature).softmax(1)
-    teacher_BK = (teacher_logits / temperature).softmax(1)
+    student_BK = (student_logits / options.temperature).softmax(1)
+    teacher_BK = (teacher_logits / options.temperature).softmax(1)
     within_images = 1 - _row_correlation(student_BK, teacher_BK).mean()
     within_classes = 1 - _row_correlation(student_BK.T, teacher_BK.T).mean()
-    return 2 * temperature**2 * (within_images + within_classes)
+    return 2 * options.temperature**2 * (within_images + within_classes)
 
 
-def mse_ce(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, ce_weight: float, **unused: object
-) -> Tensor:
+def mse_ce(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
     """Mean squared difference of logits plus weighted cross entropy (official name: mse_gt).
 
     Source:
@@ -73,27 +67,21 @@ def mse_ce(
         none: as in the official code, the label of a mixed view is that of its base image, however little
         is left of it; the teacher's logits hold the mixture.
     """
-    return F.mse_loss(student_logits, teacher_logits) + ce_weight * F.cross_entropy(student_logits, labels)
+    hard = options.ce_weight * F.cross_entropy(student_logits, labels)
+    return F.mse_loss(student_logits, teacher_logits) + hard
 
 
 def mse_ce_flat(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
-    labels: Tensor,
-    *,
-    ce_weight: float,
-    ema_logits: Tensor | None = None,
-    **unused: object,
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, options: LossOptions
 ) -> Tensor:
     """`mse_ce` plus 0.4 KL(averaged student || student) at temperature 1 (official name: mse_gt_sam).
 
-    It needs ema_logits [B, K] of the student with averaged parameters on the same views, else a ValueError.
-    They get no gradient.
+    It needs ema_logits, else a ValueError. They get no gradient.
     """
-    if ema_logits is None:
+    if options.ema_logits is None:
         raise ValueError("mse_ce_flat needs ema_logits")
-    loss = mse_ce(student_logits, teacher_logits, labels, ce_weight=ce_weight)
-    return loss + _FLATNESS_WEIGHT * _kl_divergence(student_logits, ema_logits.detach())
+    loss = mse_ce(student_logits, teacher_logits, labels, options)
+    return loss + _FLATNESS_WEIGHT * _kl_divergence(student_logits, options.ema_logits.detach())
 
 
 STUDENT_LOSSES: dict[str, StudentLoss] = {

@@ -40,7 +40,7 @@ class AugmentParams:
 
     def __getitem__(self, rows: slice | Sequence[int] | Tensor) -> AugmentParams:
         """The views of some rows, in their order."""
-        return AugmentParams(*(values[rows] for values in vars(self).values()))
+        return AugmentParams(**{name: values[rows] for name, values in vars(self).items()})
 
 
 def sample_views(
@@ -98,7 +98,8 @@ def sample_crop_pad(
 def apply_views(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
     """Cut out each float image's own box, resize it to the image's size (two-tap bilinear), flip.
 
-    Boxes lie inside the images. Differentiable. On a CPU the bits of a row depend only on that row.
+    Boxes lie inside the images; a ValueError if there is not one for each image. Differentiable. On a CPU the
+    bits of a row depend only on that row.
 
     Deviations:
         Within 1e-6 of torchvision's resized_crop for values in [0, 1]; bits differ (order of the sums).
@@ -128,7 +129,10 @@ def view_taps(params: AugmentParams, image_size: tuple[int, int]) -> tuple[Taps,
 
 
 def apply_shared_view(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
-    """Cut the same box out of all float images, resize it to their size, flip. Differentiable."""
+    """Cut the same box out of all float images, resize it to their size, flip. Differentiable.
+
+    Raises a ValueError if `params` is not one view.
+    """
     if len(params) != 1:
         raise ValueError(f"a shared view is one view, got {len(params)}")
     top, left = int(params.top), int(params.left)
@@ -141,6 +145,7 @@ def apply_shared_view(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
 def apply_crop_pad(images_BCHW: Tensor, params: AugmentParams, fill: Tensor | float = 0.0) -> Tensor:
     """Shift each float image by its own box (`sample_crop_pad`), then flip. A row's bits depend only on it.
 
+    Raises a ValueError if there is not one box for each image.
     fill: value outside the image: 0 for pixels in [0, 1]; a tensor [C] of -mean / std for normalised images.
     """
     _check_length(images_BCHW, params)

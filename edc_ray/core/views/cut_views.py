@@ -85,7 +85,7 @@ class ViewCutter:
         return _Reads(
             lines=self.images.view(-1, width),
             rows=Taps(first.to(device), second.to(device), self.rows.weight.to(device)),
-            columns=Taps(*(tap.to(device) for tap in vars(self.columns).values())),
+            columns=Taps(**{name: tap.to(device) for name, tap in vars(self.columns).items()}),
             mean=self.mean.view(-1, 1, 1).to(device),
             std=self.std.view(-1, 1, 1).to(device),
         )

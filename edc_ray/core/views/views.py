@@ -78,8 +78,11 @@ def draw_epoch_views(
     if settings.rand_augment:
         changes = sample_rand_augment(streams("rand_augment"), (image_size, image_size))
     partner, box, lam = _draw_mixing(seed, epoch, count, image_size, settings)
-    image, group = order.astype(np.int64), np.arange(count, dtype=np.int64) // settings.mix_group
-    return EpochViews(image, crops, settings.mix, group, partner, box, lam, bands, changes)
+    group = np.arange(count, dtype=np.int64) // settings.mix_group
+    return EpochViews(
+        image=order.astype(np.int64), crops=crops, mix=settings.mix, group=group, partner=partner, box=box,
+        lam=lam, bands=bands, changes=changes,
+    )  # fmt: skip
 
 
 def _official_order(keys: Sequence[tuple[int, int]], seed: int, epoch: int) -> np.ndarray:

@@ -212,13 +212,23 @@ class CondensedViews(StoredViews, Dataset[View]):
         super().__init__(url, storage_options, cache)
         self.num_epochs = len(self.epochs.numbers)
         self._loaded = self.load(epoch)
-        self.epoch, self.rows, self.views = self._loaded
+
+    @property
+    def epoch(self) -> int:
+        return self._loaded.number
+
+    @property
+    def rows(self) -> LabelRows:
+        return self._loaded.rows
+
+    @property
+    def views(self) -> EpochViews:
+        return self._loaded.views
 
     def set_epoch(self, epoch: int) -> None:
         """Show another epoch. Raises what `load` raises."""
         if epoch != self.epoch:
             self._loaded = self.load(epoch)
-            self.epoch, self.rows, self.views = self._loaded
 
     def __len__(self) -> int:
         return len(self.rows)

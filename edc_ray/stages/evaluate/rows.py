@@ -11,7 +11,7 @@ If students train for more epochs than are labelled (evaluate.epochs), every row
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -32,6 +32,9 @@ from edc_ray.stages.units.image_shards import Slot, read_stage_images, slot_hash
 
 HARD_ROWS = frozenset({"random_hard"})
 _STAGE_OF: dict[str, Literal["init", "recover"]] = {"condensed": "recover", "init": "init"}
+
+# The epoch whose draws make the views; uint8 images [M, C, S, S] on the device; (class, ipc_id) of each.
+Shown = tuple[int, Tensor, list[Slot]]
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,7 @@ class LabelledRow:
     """Some images. Views are drawn and labelled on demand, as relabel does it.
 
     Args:
-        images: uint8 [M, C, S, S] on the device.
-        slots: (class, ipc_id) of each, by which its views are drawn.
+        shown: epoch of training -> what it shows.
         hard: class labels only.
         shared: what the images are, if several students see them: they then share their labels.
 
@@ -92,14 +94,13 @@ class LabelledRow:
     """
 
     context: StageContext
-    images: Tensor
-    slots: list[Slot]
+    shown: Callable[[int], Shown]
     hard: bool = False
     shared: Hashable = None
 
     def epoch(self, number: int) -> EpochOfRow:
         context = self.context
-        number, images, slots = self._shown(number)
+        number, images, slots = self.shown(number)
         settings = view_settings(context)
         if self.hard:
             settings = settings.model_copy(update={"mix": "none"})
@@ -114,32 +115,25 @@ class LabelledRow:
         values = label() if self.shared is None else context.labelled.get(self.shared, number, label)
         return EpochOfRow(images, views, torch.from_numpy(values).float().to(context.device), labels)
 
-    def _shown(self, number: int) -> tuple[int, Tensor, list[Slot]]:
-        """The labelled epoch that an epoch of training shows, its images and their slots."""
-        return shown_epoch(self.context.config, number), self.images, self.slots
 
+def _all_real_images(context: StageContext, student_seed: int) -> Callable[[int], Shown]:
+    """The images of each epoch of `full`: all real ones, in an order drawn for each pass over them."""
+    train = context.data.train
+    count = context.config.ipc * len(train.class_names)
 
-class FullRow(LabelledRow):
-    """All real images, in an order drawn for each pass over them."""
+    @lru_cache(1)
+    def order(turn: int) -> np.ndarray:
+        return draws(context.config.seed, "evaluate", "full", student_seed, turn).permutation(len(train))
 
-    def __init__(self, context: StageContext, student_seed: int) -> None:
-        super().__init__(context, torch.empty(0), [])
-
-        def order(turn: int) -> np.ndarray:
-            stream = draws(context.config.seed, "evaluate", "full", student_seed, turn)
-            return stream.permutation(len(context.data.train))
-
-        self._order = lru_cache(1)(order)
-
-    def _shown(self, number: int) -> tuple[int, Tensor, list[Slot]]:
-        train = self.context.data.train
-        count = self.context.config.ipc * len(train.class_names)
+    def shown(number: int) -> Shown:
         chosen = []
         for position in range(number * count, (number + 1) * count):
             turn, place = divmod(position, len(train))
-            chosen.append(int(self._order(turn)[place]))
-        images = torch.from_numpy(train.fetch(chosen)).to(self.context.device)
+            chosen.append(int(order(turn)[place]))
+        images = torch.from_numpy(train.fetch(chosen)).to(context.device)
         return number, images, [(int(train.labels[index]), index) for index in chosen]
+
+    return shown
 
 
 Row = StoredRow | LabelledRow
@@ -156,7 +150,7 @@ def row_of(context: StageContext, name: str, student_seed: int) -> Row:
     if _is_stored(context, name):
         return StoredRow(context)
     if name == "full":
-        return FullRow(context, student_seed)
+        return LabelledRow(context, _all_real_images(context, student_seed))
     if name in _STAGE_OF:
         rows = read_stage_images(context, _STAGE_OF[name])
         images, slots = rows.images, slots_of(rows)
@@ -167,7 +161,11 @@ def row_of(context: StageContext, name: str, student_seed: int) -> Row:
         slots, shared = random_slots(context, student_seed), None
         images = context.data.train.fetch([index for _, index in slots])
     on_device = torch.from_numpy(np.array(images)).to(context.device)
-    return LabelledRow(context, on_device, slots, hard=name in HARD_ROWS, shared=shared)
+
+    def shown(number: int) -> Shown:
+        return shown_epoch(context.config, number), on_device, slots
+
+    return LabelledRow(context, shown, hard=name in HARD_ROWS, shared=shared)
 
 
 def _is_stored(context: StageContext, name: str) -> bool:

@@ -23,7 +23,7 @@ from edc_ray.config.run import RunConfig
 from edc_ray.config.stages import EvaluateConfig
 from edc_ray.core.seeding import draws
 from edc_ray.core.students.ema import EmaParameters
-from edc_ray.core.students.student_loss import NEEDS_EMA_LOGITS, STUDENT_LOSSES
+from edc_ray.core.students.student_loss import NEEDS_EMA_LOGITS, STUDENT_LOSSES, LossOptions
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
 from edc_ray.errors import ConfigError
@@ -214,14 +214,8 @@ def _loss(
     if name in NEEDS_EMA_LOGITS and ema is not None:
         # Before the student's own forward: its backward needs the weights that the averages replace here.
         ema_logits = _ema_logits(context, network, ema, views)
-    return STUDENT_LOSSES[name](
-        steps.forward(views),
-        epoch.logits[chosen],
-        epoch.labels[chosen],
-        temperature=section.temperature,
-        ce_weight=section.ce_weight,
-        ema_logits=ema_logits,
-    )
+    options = LossOptions(temperature=section.temperature, ce_weight=section.ce_weight, ema_logits=ema_logits)
+    return STUDENT_LOSSES[name](steps.forward(views), epoch.logits[chosen], epoch.labels[chosen], options)
 
 
 @torch.no_grad()

@@ -118,7 +118,10 @@ def make_observer(context: StageContext, unit: WorkUnit) -> UnitOutput:
 
 
 def starting_network(context: StageContext, name: str) -> tuple[nn.Module, dict[str, Any]]:
-    """An observer before training, on the device, and the source of its weights for the record."""
+    """An observer before training, on the device, and the source of its weights for the record.
+
+    Raises a ConfigError if weights do not fit network or classes; an ArtifactError if they cannot be read.
+    """
     section, train = context.config.squeeze, context.data.train
     seed = draws(context.config.seed, "squeeze", "weights", name).torch_seed()
     network = build_network(name, **train.network_shape, seed=seed)
@@ -187,25 +190,31 @@ def augmented(
     key: tuple[str | int, ...],
 ) -> Tensor:
     """Real training images with the section's augmentation, normalised. `key` is that of the draws."""
+    train, mean_and_std, flip = context.data.train, training.mean_and_std(context), context.flip_probability
+    if section.augmentation == "resized_crop" and train.whole:
+        return normalise(_crops_of_whole_pictures(context, indices, section.crop_scale, key), *mean_and_std)
+    pixels = training.pixels_of(train.fetch(indices), context)
+    stream, size, count = draws(context.config.seed, *key), train.image_size, len(indices)
+    if section.augmentation == "crop_pad":
+        params = sample_crop_pad(stream, count, size, section.crop_padding, flip)
+        pixels = apply_crop_pad(pixels, params)
+    elif section.augmentation == "resized_crop":
+        params = sample_views(stream, count, size, section.crop_scale, flip_probability=flip)
+        pixels = apply_views(pixels, params)
+    return normalise(pixels, *mean_and_std)
+
+
+def _crops_of_whole_pictures(
+    context: StageContext, indices: np.ndarray, scale: tuple[float, float], key: tuple[str | int, ...]
+) -> Tensor:
     train, seed, flip = context.data.train, context.config.seed, context.flip_probability
 
-    def crop_of_picture(row: int, picture: np.ndarray) -> Tensor:
+    def crop_of(row: int, picture: np.ndarray) -> Tensor:
         stream, size = draws(seed, *key, int(indices[row])), (picture.shape[1], picture.shape[2])
-        view = sample_views(stream, 1, size, section.crop_scale, flip_probability=flip)
+        view = sample_views(stream, 1, size, scale, flip_probability=flip)
         return cut_crops(torch.from_numpy(picture), view, train.image_size)
 
-    stream, size, count = draws(seed, *key), train.image_size, len(indices)
-    if section.augmentation == "resized_crop" and train.whole:
-        pixels = torch.cat(train.map_pictures(indices, crop_of_picture)).to(context.device)
-    else:
-        pixels = training.pixels_of(train.fetch(indices), context)
-        if section.augmentation == "crop_pad":
-            params = sample_crop_pad(stream, count, size, section.crop_padding, flip)
-            pixels = apply_crop_pad(pixels, params)
-        elif section.augmentation == "resized_crop":
-            params = sample_views(stream, count, size, section.crop_scale, flip_probability=flip)
-            pixels = apply_views(pixels, params)
-    return normalise(pixels, *training.mean_and_std(context))
+    return torch.cat(train.map_pictures(indices, crop_of)).to(context.device)
 
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
@@ -219,7 +228,10 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
 
 
 def refuse_weak_observer(name: str, top1: float, images: int, context: StageContext) -> None:
-    """Refuse an observer within three standard deviations of chance: its classes may be in another order."""
+    """Refuse an observer within three standard deviations of chance: its classes may be in another order.
+
+    One that is always right passes, however few the images.
+    """
     num_classes = len(context.data.train.class_names)
     bar = 100 * bar_above_chance(num_classes, images)
     if top1 <= bar and top1 < 100:

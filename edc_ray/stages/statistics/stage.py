@@ -1,11 +1,11 @@
 """statistics: what the real images look like in every layer of every observer.
 
 One unit is a range of data batches. Each batch is decoded once, in a thread while the networks work on the
-one before, and shown to all observers. Each observer's sums are merged in plan order, so that the result does
-not depend on where or in which order units ran. Both definitions of the variance are kept. In memory are two
-batches of images, one layer's input, and the sums: 24 bytes for each class and statistic of every observer.
-If nothing has to be collected, a unit is one observer: its statistics come from `statistics.source`, or from
-the observer itself if recover matches only running estimates of BatchNorms.
+one before. It is shown to all observers. Each observer's sums are merged in plan order, so that the result
+does not depend on where or in which order units ran. Both definitions of the variance are kept. In memory are
+two batches of images, one layer's input, and the sums: 24 bytes for each class and statistic of every
+observer. If nothing has to be collected, a unit is one observer: its statistics come from
+`statistics.source`, or from the observer itself if recover matches only running estimates of BatchNorms.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def images_output(
         key: of the unit.
         images: uint8 [N, C, S, S], one for each slot.
         meta: further facts for the record, which also gets the hash of each image as a reader decodes it.
-        section: whose image_format the images are stored in; None is without loss.
+        section: gives the image_format to store; None is without loss.
     """
     format, quality = (section.image_format, section.jpeg_quality) if section else ("png", 0)
     labels, ipc_ids = np.array(slots, dtype=np.int64).T

@@ -4,8 +4,8 @@ The mode of work cannot change the bits: threads, precision and determinism of a
 `precision` and `compile` say how each stage computes its networks:
 
 squeeze       forwards and backwards of training in the run's precision; accuracies in float32
-statistics    forwards as in recover: a distance then lacks on both sides what 16 bits round away; moments are
-              taken in float32 and summed in float64. Never compiled: one pass
+statistics    forwards as in recover: 16 bits round both sides of a distance alike; moments are taken in
+              float32 and summed in float64. Never compiled: one pass
 init          scores; only their order counts. Never compiled: one pass, in parts of many sizes
 recover       forwards and backwards to the pixels; pixels, optimiser, statistics, distances in float32
 relabel       forwards; the mean over the observers in float32, stored as its codec says

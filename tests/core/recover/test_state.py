@@ -37,6 +37,16 @@ def test_start_copies_its_images() -> None:
     assert not images.any()
 
 
+def test_a_copy_shares_nothing_that_the_loop_changes() -> None:
+    state = LoopState.start(torch.zeros(1, 3, 2, 2))
+    copy = state.copy()
+    for changed in (copy.images, copy.exp_avg, copy.exp_avg_sq):
+        changed.add_(1)
+    copy.estimates["a"], copy.gradient_scales["a"] = {}, torch.ones(())
+    assert not any(each.any() for each in (state.images, state.exp_avg, state.exp_avg_sq))
+    assert (state.estimates, state.gradient_scales) == ({}, {})
+
+
 def test_a_report_reads_the_device_once_and_only_when_asked() -> None:
     values = torch.tensor([6.0, 1.0, 2.0, 3.0])
     report = IterationReport(4, "a", 0.1, torch.zeros(1), ("cross_entropy", "matching", "tv_l2"), values)

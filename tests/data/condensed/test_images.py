@@ -124,6 +124,16 @@ def test_a_loader_with_shuffling_makes_batches_of_views(store: Store) -> None:
     assert sizes == [(5, 3, torch.int64), (1, 3, torch.int64)]
 
 
+@pytest.mark.parametrize("name", ["epoch", "rows", "views"])
+def test_what_is_shown_of_an_epoch_cannot_be_set(store: Store, name: str) -> None:
+    expected = write_labels(store, write_images(store))
+    views = CondensedViews(store.url)
+    with pytest.raises(AttributeError):
+        setattr(views, name, 1)
+    views.set_epoch(1)
+    assert torch.equal(views.batch([0])[0], expected[1][0][:1])
+
+
 def test_an_epoch_that_is_not_stored_is_refused(store: Store) -> None:
     write_labels(store, write_images(store))
     views = CondensedViews(store.url)

@@ -184,7 +184,7 @@ def _finite(value: str) -> float:
 
 
 def _with_all(raw: dict[str, Any], names: set[str]) -> dict[str, Any]:
-    if missing := names - raw.keys():
+    if missing := names - set(raw):
         raise KeyError(*missing)
     return raw
 

@@ -55,6 +55,8 @@ def test_a_field_that_is_missing_makes_it_none() -> None:
         assert parse_record(json.dumps(less).encode(), "x") == expected
         outer = json.dumps(manifest | {"records": [less]}).encode()
         assert (parse_manifest(outer, "x") is None) == (name not in ("environment", "schema_version"))
+    for one in (None, 3, "x", []):
+        assert parse_manifest(json.dumps(manifest | {"records": [one]}).encode(), "x") is None
     for name in manifest:
         less = {key: value for key, value in manifest.items() if key != name}
         assert parse_manifest(json.dumps(less).encode(), "x") is None

@@ -314,8 +314,7 @@ def main() -> None:
 
 
 def _refuse_fields_as_options(words: Sequence[str]) -> None:
-    """Other programs have --field value."""
-    for word in words:
+    for word in words:  # other programs have --field value
         name = word.removeprefix("--").partition("=")[0]
         is_field = word.startswith("--") and name in field_paths()
         if is_field and ("." in name or words[0] in _WITH_FIELDS):
@@ -369,11 +368,10 @@ class _Told(ExitStack):
 
 def _print_table(table: ShownTable) -> None:
     """On a terminal as it fits; elsewhere whole, and in the letters that the output can hold."""
-    encoding = sys.stdout.encoding or "ascii"
-    if sys.stdout.isatty() and encoding.lower().startswith("utf"):
+    if sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf"):
         Console().print(table)
     else:
-        print(table.to_text(encoding))
+        print(table.to_text(sys.stdout.encoding))
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -96,6 +96,7 @@ def read_value(text: str, wanted: Any) -> Any:
     Raises:
         As `read_yaml`.
     """
+    text = text.removesuffix("\n").removesuffix("\n...")  # as libraries end a dumped document
     stripped = text.strip()
     quoted = len(stripped) > 1 and stripped[0] == stripped[-1] and stripped[0] in "'\""
     is_null = re.match(_PLAIN_FORMS["tag:yaml.org,2002:null"][0], stripped)

@@ -168,7 +168,7 @@ def test_an_observer_that_is_not_squeezed(run: Run, no_work: Callable[[], None])
     [
         ("ipc=many", ("'ipc'", "'many'", "integer")),
         ("ipc=1.5", ("'ipc'", "1.5")),
-        ("squeeze.observers=convnet_d1", ("squeeze.observers", "convnet_d1")),
+        ("squeeze.observers={a: 1}", ("squeeze.observers", "'a'")),
         ("recover.learning_rate=fast", ("recover.learning_rate", "'fast'", "number")),
         ("recover.learning_rate=.nan", ("recover.learning_rate",)),
         ("recover.enabled=maybe", ("recover.enabled", "'maybe'")),

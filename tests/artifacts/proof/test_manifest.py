@@ -65,7 +65,7 @@ def test_a_copied_unit_has_one_table_under_its_own_name(store: Store, local_stor
     two = write_unit(
         store, FOLDER, "u1", PRINT, {"a/x.parquet": (b"a", 1), "b/x.parquet": (b"b", 1)}, {}, 1.0
     )
-    with pytest.raises(ArtifactError, match="unit u1 of .* has 2 files"):
+    with pytest.raises(ArtifactError, match=r"unit u1 of .* has 2 files"):
         copy_units(store, FOLDER, [two], local_store, "other")
 
 

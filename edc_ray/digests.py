@@ -7,10 +7,6 @@ import json
 
 
 def digest_of(value: object) -> str:
-    """16 hexadecimal digits of the SHA-256 of a JSON value in canonical form.
-
-    Raises:
-        ValueError: the value holds a number that is not finite.
-    """
+    """16 hexadecimal digits of the SHA-256 of a JSON value; a ValueError if a number is not finite."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import safetensors.torch
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from edc_ray.errors import ArtifactError
@@ -48,7 +49,7 @@ def network_to_bytes(
     info = NetworkInfo(name, image_size, channels, tuple(class_names))
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     metadata = json.dumps(asdict(info), sort_keys=True, separators=(",", ":"))
-    return safetensors.torch.save(tensors, {_METADATA_KEY: metadata})
+    return save_safetensors(tensors, {_METADATA_KEY: metadata})
 
 
 def read_network_info(data: bytes, *, source: str = "network") -> NetworkInfo:
@@ -138,7 +139,7 @@ def network_from_bytes(
             expected="its name from the caller",
         )
     try:
-        state = safetensors.torch.load(data)
+        state = load_safetensors(data)
         network = _built(info, len(data))
         load_state(network, state)
     except Exception as error:  # of several kinds, from safetensors and from torch

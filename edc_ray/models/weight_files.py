@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import safetensors.torch
 import torch
 from filelock import FileLock
 from fsspec.utils import get_protocol
+from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from edc_ray.errors import ArtifactError, ConfigError
@@ -67,7 +67,7 @@ def read_state(data: bytes, *, source: str) -> dict[str, Tensor]:
     """
     is_safetensors = data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data)
     try:
-        state: Any = safetensors.torch.load(data) if is_safetensors else _read_torch(data)
+        state: Any = load_safetensors(data) if is_safetensors else _read_torch(data)
     except Exception as error:  # of many kinds, for damage as for a pickle that wants to run code
         raise ArtifactError(
             f"{source} is damaged, or holds more than weights",

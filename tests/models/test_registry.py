@@ -87,3 +87,9 @@ def test_a_torchvision_network_of_one_channel_differs_in_its_first_convolution_o
     convolutions = [m for m in grey.modules() if isinstance(m, nn.Conv2d)]
     assert (convolutions[0].in_channels, convolutions[0].stride) == (1, (2, 2))
     assert convolutions[1].in_channels == 64
+
+
+def test_a_mistake_in_a_file_of_ours_is_not_called_one_of_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SMALL_NETWORKS, "mistaken", "no_such_module")
+    with pytest.raises(ImportError, match="no_such_module"):
+        check_network("mistaken", num_classes=3, image_size=16, channels=3)

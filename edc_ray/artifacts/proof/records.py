@@ -114,11 +114,7 @@ class Manifest:
 
 
 def to_json(value: Record | Manifest) -> bytes:
-    """Canonical JSON: the same value gives the same bytes. It states the hash of everything else in it.
-
-    Raises:
-        TypeError, ValueError: `meta` holds something that is not JSON, or a NaN.
-    """
+    """Canonical JSON that states its own hash; a TypeError or ValueError if `meta` is no JSON."""
     tree = asdict(value)
     stated = tree | {_DIGEST: _digest(tree)}
     return json.dumps(stated, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

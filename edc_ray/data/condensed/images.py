@@ -89,6 +89,9 @@ class CondensedImages(Dataset[tuple[Any, int]]):
         self.std: list[float] | None = manifest.meta.get("std")
         self._transform = transform
 
+    def __repr__(self) -> str:
+        return f"CondensedImages: {len(self)} of {len(self.class_names)} classes, {self.images.shape[1:]}"
+
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -120,6 +120,9 @@ class CondensedDataset(IterableDataset[ViewBatch]):
             raise ConfigError(what, found=f"{fewest} views", expected=f"at least {group}")
         self._start = self._next = (0, 0)
 
+    def __repr__(self) -> str:
+        return f"CondensedDataset: {len(self)} batches of up to {self._batch_size}, {self.num_epochs} epochs"
+
     def __len__(self) -> int:
         """Batches of an iteration."""
         epoch, step = self._start

@@ -12,6 +12,7 @@ import pytest
 from edc_ray.artifacts.proof.manifest import (
     Manifest,
     Record,
+    copy_units,
     manifest_is_intact,
     read_manifest,
     read_record,
@@ -51,6 +52,21 @@ def test_a_written_unit_is_read_back(store: Store) -> None:
     assert read_record(store, FOLDER, KEY, PRINT) == record
     assert read_shard(store, FOLDER, record.shards[0]) == b"pixels"
     assert store.list() == [RECORD_PATH, "condensed/u0.parquet"]
+
+
+def test_a_copied_unit_has_one_table_under_its_own_name(store: Store, local_store: Store) -> None:
+    tables = {"theirs/x.parquet": (b"pixels", 2)}
+    record = write_unit(store, FOLDER, KEY, PRINT, tables, {"loss": 0.5}, 1.5)
+    (copy,) = copy_units(store, FOLDER, [record], local_store, "other")
+    assert [shard.path for shard in copy.shards] == [f"{KEY}.parquet"]
+    assert (read_shard(local_store, "other", copy.shards[0]), copy.meta, copy.seconds) == (
+        b"pixels", {"loss": 0.5}, 1.5,
+    )  # fmt: skip
+    two = write_unit(
+        store, FOLDER, "u1", PRINT, {"a/x.parquet": (b"a", 1), "b/x.parquet": (b"b", 1)}, {}, 1.0
+    )
+    with pytest.raises(ArtifactError, match=r"unit u1 of .* has 2 files"):
+        copy_units(store, FOLDER, [two], local_store, "other")
 
 
 def test_a_unit_of_another_fingerprint_or_key_is_not_done(store: Store) -> None:

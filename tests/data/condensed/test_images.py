@@ -40,6 +40,12 @@ def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "run"))
 
 
+def test_a_set_says_what_it_holds(store: Store) -> None:
+    write_images(store)
+    images = CondensedImages(store)
+    assert repr(images) == f"CondensedImages: {len(SLOTS)} of {len(NAMES)} classes, {images.images.shape[1:]}"
+
+
 def test_images_come_by_label_and_ipc_id_as_floats(store: Store) -> None:
     images = write_images(store)
     condensed = CondensedImages(store.url)

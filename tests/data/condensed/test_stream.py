@@ -50,6 +50,13 @@ def test_batches_are_bit_for_bit_the_views_that_were_labelled(
         np.testing.assert_array_equal(label.numpy(), rows.label)
 
 
+def test_a_dataset_says_how_many_batches_it_has(store: Store) -> None:
+    dataset = CondensedDataset(store.url, batch_size=4)
+    assert (
+        repr(dataset) == f"CondensedDataset: {len(dataset)} batches of up to 4, {dataset.num_epochs} epochs"
+    )
+
+
 def test_a_shuffled_epoch_shows_each_view_once_in_an_order_of_its_own(store: Store) -> None:
     orders = []
     for epoch, views in enumerate(CondensedViews(store.url, epoch=k) for k in range(5)):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,12 +24,14 @@ from edc_ray.runs.open_run import (
     device_of_whole_run,
     open_inputs,
     open_run,
+    open_store_of,
 )
+from edc_ray.runs.placement import Machine, chosen_place, why_ray
 from edc_ray.runs.same_run import earlier_config
 from edc_ray.stages.pipeline import OnEvent, run_pipeline
 from edc_ray.stages.units.context import StageContext, choose_device
 from edc_ray.stages.units.event_log import EventLog, read_events
-from edc_ray.stages.units.plan import Execute, Outcome, Stage, WorkUnit
+from edc_ray.stages.units.plan import Execute, Outcome, Stage, WorkUnit, execute_here
 
 if TYPE_CHECKING:
     from edc_ray.cluster.driver import RayExecutor
@@ -50,10 +53,13 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
     Raises:
         EdcRayError: bad input, or failed units.
     """
-    inputs = open_inputs(config)
-    for line in _changes_of_method(inputs.config):
-        on_event({"event": "note", "text": line})
-    with _executor(inputs) as (execute, device):
+    with _Workers(config) as workers:
+        if _needs_ray_at_once(config):
+            workers.start()
+        inputs = open_inputs(config)
+        for line in _changes_of_method(inputs.config):
+            on_event({"event": "note", "text": line})
+        execute, device = _execution(inputs, workers, lambda line: on_event({"event": "note", "text": line}))
         earlier = earlier_config(inputs.store)
         context = open_run(inputs, device)
         for line in (*lines_of_more_classes(context, earlier), *lines_of_made_again(context, earlier)):
@@ -92,47 +98,81 @@ def _bring_report_up_to_date(context: StageContext, log: EventLog, on_event: OnE
         on_event({"event": "report_written", "urls": urls})
 
 
-@contextmanager
-def _executor(inputs: Inputs) -> Iterator[tuple[Execute | None, torch.device]]:
+class _Workers(ExitStack):
+    """Ray's workers, which start in a thread while the driver opens the data. They end with the block.
+
+    That thread also ends them: Ray's processes live as long as the thread that started them.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self._config = config
+        self._started: Future[RayExecutor] | None = None
+
+    def start(self) -> Future[RayExecutor]:
+        """Start them unless they are started."""
+        if self._started is None:
+            thread, ray = self.enter_context(ThreadPoolExecutor(1, "ray")), ExitStack()
+            self.callback(lambda: thread.submit(ray.close).result())
+            self._started = thread.submit(self._start, ray)
+        return self._started
+
+    def _start(self, ray: ExitStack) -> RayExecutor:
+        from edc_ray.cluster.driver import ray_executor  # importing Ray takes a second
+
+        return ray.enter_context(ray_executor(self._config))
+
+
+def _needs_ray_at_once(config: RunConfig) -> bool:
+    """Whether Ray is needed whatever the data, and the run is not complete."""
+    asked = why_ray(config, Machine.this()) if config.cluster.address is None else config.cluster.address
+    return asked not in (None, "none") and device_of_whole_run(open_store_of(config)) is None
+
+
+def _execution(
+    inputs: Inputs, workers: _Workers, tell: Callable[[str], None]
+) -> tuple[Execute, torch.device]:
     """Where units run and on which device: this process, or Ray's workers."""
     config = inputs.config
     if config.cluster.address == "none":
-        yield None, choose_device(config.device)
-        return
-    with ExitStack() as ray:
-        made_on = device_of_whole_run(inputs.store)
-        if made_on is not None and config.device in ("auto", made_on):
-            yield _RayWhenNeeded(config, made_on, ray), torch.device(made_on)
-            return
-        execute = _started_ray(config, ray)
-        yield execute, torch.device(execute.device_type)
+        return execute_here, choose_device(config.device)
+    chosen = _ChosenWhenNeeded(inputs, workers, tell)
+    made_on = device_of_whole_run(inputs.store)
+    if made_on is not None and config.device in ("auto", made_on):
+        return chosen, torch.device(made_on)
+    return chosen.choose()
 
 
-class _RayWhenNeeded:
-    """Starts Ray for the first missing unit, so a complete run is checked without Ray."""
+class _ChosenWhenNeeded:
+    """Chooses for the first missing unit, so a complete run is checked without Ray."""
 
-    def __init__(self, config: RunConfig, device_type: str, ray: ExitStack) -> None:
-        self._config, self._device_type, self._ray = config, device_type, ray
-        self._execute: RayExecutor | None = None
+    def __init__(self, inputs: Inputs, workers: _Workers, tell: Callable[[str], None]) -> None:
+        self._inputs, self._workers, self._tell = inputs, workers, tell
+        self._chosen: tuple[Execute, torch.device] | None = None
+
+    def choose(self) -> tuple[Execute, torch.device]:
+        """This process or Ray, with a line that says which unless the config does."""
+        if self._chosen is None:
+            place = chosen_place(self._inputs.config, self._inputs.data, Machine.this())
+            if place.line:
+                self._tell(place.line)
+            if place.on_ray:
+                execute = self._workers.start().result()
+                self._chosen = execute, torch.device(execute.device_type)
+            else:
+                self._chosen = execute_here, choose_device(self._inputs.config.device)
+        return self._chosen
 
     def __call__(self, stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterable[Outcome]:
-        if self._execute is None:
-            self._execute = _started_ray(self._config, self._ray)
-        if self._execute.device_type != self._device_type:
+        execute, device = self.choose()
+        if device.type != context.device.type:
             raise ConfigError(
                 f"{stage.name}: units are missing, and the others were made on another device",
-                found=f"workers on {self._execute.device_type}",
-                expected=self._device_type,
-                next=f"set device={self._device_type}, or give another run.name",
+                found=f"workers on {device.type}",
+                expected=context.device.type,
+                next=f"set device={context.device.type}, or give another run.name",
             )
-        return self._execute(stage, context, units)
-
-
-def _started_ray(config: RunConfig, ray: ExitStack) -> RayExecutor:
-    # Importing Ray takes a second.
-    from edc_ray.cluster.driver import ray_executor
-
-    return ray.enter_context(ray_executor(config))
+        return execute(stage, context, units)
 
 
 def launch_sweep(config: RunConfig) -> list[dict[str, Any]]:

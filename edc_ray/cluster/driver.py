@@ -27,6 +27,8 @@ from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import Outcome, Stage, WorkUnit
 
 SECONDS_BETWEEN_LOOKS = 0.5
+# A run with few missing units needs no more, and others start when a stage has units for them.
+_WARM_ACTORS = 4
 
 
 @contextmanager
@@ -41,6 +43,8 @@ def ray_executor(config: RunConfig) -> Iterator[RayExecutor]:
         nodes = alive_nodes()
         size = check_cluster(config, nodes)
         executor = RayExecutor(size, num_actors(config, nodes, size), worker_device(config, size))
+        if not config.cluster.autoscaling:  # an idle actor there would ask for a machine
+            executor.warm(_WARM_ACTORS)
         try:
             yield executor
         finally:
@@ -58,7 +62,11 @@ class RayExecutor:
         self._num_actors = num_actors
         self._size = size
         self._shared: tuple[object, ray.ObjectRef[Any]] | None = None
-        self._pool: ActorPool | None = None
+        self._pool = ActorPool(size)
+
+    def warm(self, count: int) -> None:
+        """Start some actors, so that they import while the driver opens the data."""
+        self._pool.warm(min(count, self._num_actors))
 
     def __call__(self, stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterable[Outcome]:
         """One Outcome per unit, in the order in which they end."""
@@ -70,11 +78,8 @@ class RayExecutor:
         if stage.num_workers(context.config) > 1:
             self.close()  # frees the CPUs and GPUs of the actors for the workers of Ray Train
             return train_units(stage, context, data, units, self._size)
-        if self._pool is None or self._pool.context is not context:
-            self.close()
-            self._pool = ActorPool(context, data, self._size)
         queue = WorkQueue(
-            self._pool.serving(stage),
+            self._pool.serving(stage, context, data),
             units,
             num_actors=self._num_actors,
             min_actors=cluster.min_actors,
@@ -84,9 +89,7 @@ class RayExecutor:
 
     def close(self) -> None:
         """Kill the actors that wait for the next stage."""
-        if self._pool is not None:
-            self._pool.close()
-        self._pool = None
+        self._pool.close()
 
 
 def train_units(

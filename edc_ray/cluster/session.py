@@ -18,6 +18,7 @@ import ray
 
 from edc_ray.cluster.work_queue import brief
 from edc_ray.errors import ConfigError, ResourceError
+from edc_ray.runs.placement import in_ray_job
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ _WITHOUT_RAY = "cluster.address=none runs without Ray"
 
 
 @contextmanager
-def ray_session(address: str) -> Iterator[None]:
+def ray_session(address: str | None) -> Iterator[None]:
     """A connection to Ray within the block. One that is open already is used and left open.
 
     An embedded Ray leaves nothing in the home folder: it gets a token of its own, which only its processes
@@ -39,13 +40,13 @@ def ray_session(address: str) -> Iterator[None]:
 
     Args:
         address: local (an embedded Ray), auto (the cluster in which this process runs), or HOST:PORT of a
-            cluster to which this machine belongs.
+            cluster to which this machine belongs. None: auto in a Ray job, else local.
 
     Raises:
         ConfigError: an address that cannot be used.
         ResourceError: no cluster to join, or Ray does not start here.
     """
-    checked_address(address)
+    address = checked_address(address or ("auto" if in_ray_job() else "local"))
     if ray.is_initialized():
         yield
         return

@@ -29,6 +29,7 @@ from edc_ray.data.real.sources import open_dataset
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.runs.open_run import run_url
+from edc_ray.runs.placement import sweep_on_ray
 from edc_ray.stages.pipeline import STAGES
 
 RunTrial = Callable[[RunConfig], dict[str, Any]]
@@ -59,7 +60,8 @@ def run_sweep(config: RunConfig, run_trial: RunTrial) -> list[dict[str, Any]]:
     Each trial is a run, `<storage.root>/<run.name>/sweep/<trial>`, in one process without Ray.
 
     Args:
-        config: with `sweep.space`; `cluster.address=none` runs trials one after another in this process.
+        config: with `sweep.space`. Trials run one after another in this process, or on Ray: see
+            `sweep_on_ray`.
         run_trial: from a trial's config to its result as JSON values; called in other processes.
 
     Returns:
@@ -75,7 +77,7 @@ def run_sweep(config: RunConfig, run_trial: RunTrial) -> list[dict[str, Any]]:
     trials = planned_trials(config, store.url, _images_of_trials())
     known = {trial.key: row for trial in trials if (row := _logged(store, trial))}
     missing = [trial for trial in trials if trial.key not in known]
-    run_missing = _run_here if config.cluster.address == "none" else _run_on_ray
+    run_missing = _run_on_ray if sweep_on_ray(config) else _run_here
     errors = run_missing(config, store, missing, run_trial)
     rows = []
     for trial in trials:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.data.real.sources import OpenedDataset, open_dataset
 from edc_ray.errors import ConfigError
 from edc_ray.runs.growth import added_names, with_blocks_of
+from edc_ray.runs.placement import in_ray_job
 from edc_ray.runs.same_run import (
     check_same_data,
     check_same_run,
@@ -45,7 +45,7 @@ class Inputs:
 def open_inputs(config: RunConfig) -> Inputs:
     """Storage, data and networks of a config, checked; an EdcRayError says what is wrong."""
     config = _with_whole_paths(config)
-    store = replace(open_store(run_url(config), dict(config.storage.options)), is_ours=True)
+    store = open_store_of(config)
     data = open_dataset(config.dataset, config.seed)
     resolved = config.model_copy(update={"dataset": data.spec})
     earlier = earlier_config(store) if has_results(store, "recover") else None
@@ -85,9 +85,14 @@ def open_run(inputs: Inputs, device: torch.device) -> StageContext:
     return StageContext(config, inputs.store, inputs.data, device)
 
 
+def open_store_of(config: RunConfig) -> Store:
+    """The store of a config's run."""
+    return replace(open_store(run_url(config), dict(config.storage.options)), is_ours=True)
+
+
 def run_url(config: RunConfig) -> str:
     """<storage.root>/<run.name>; a relative folder is made absolute here, in the driver."""
-    if config.storage.root is None and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+    if config.storage.root is None and in_ray_job():
         raise ConfigError(
             "a job needs storage.root: its folder is thrown away with it",
             next="storage.root=URL, a place that outlives the job and that every node sees",

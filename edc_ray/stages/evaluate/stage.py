@@ -6,6 +6,7 @@ labels): they have the same images per epoch, epochs, optimiser steps, recipe an
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import nullcontext
 from itertools import product
 from typing import Any
@@ -227,6 +228,16 @@ def _ema_logits(context: StageContext, network: nn.Module, ema: EmaParameters, v
     return logits
 
 
+def passes(config: RunConfig, data: OpenedDataset) -> Counter[str]:
+    """Training of all students. Labels of `condensed` are stored; observers label the other soft rows."""
+    section = config.evaluate
+    images = config.training_epochs * config.ipc * len(data.train.class_names) * section.seeds
+    labelled = [row for row in section.rows if row not in HARD_ROWS and row != "condensed"]
+    found = Counter(dict.fromkeys(section.students, 3 * images * len(section.rows)))
+    found.update(dict.fromkeys(config.observers_of("relabel"), images * len(labelled)))
+    return found
+
+
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
     """All results, and the cited figure of `full` if it was not trained."""
     section = context.config.evaluate
@@ -252,4 +263,5 @@ STAGE = Stage(
     finish=finish,
     finish_inputs=lambda context: context.config.evaluate.full_accuracy,
     num_workers=lambda config: config.evaluate.num_workers,
+    passes=passes,
 )

@@ -217,6 +217,11 @@ def _crops_of_whole_pictures(
     return torch.cat(train.map_pictures(indices, crop_of)).to(context.device)
 
 
+def passes(config: RunConfig, data: OpenedDataset) -> dict[str, int]:
+    epochs = last_epoch(config.squeeze) + 1 if config.squeeze.epochs else 0
+    return dict.fromkeys(config.squeeze.observers, 3 * epochs * len(data.train) + len(data.val))
+
+
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
     """Accuracies of the observers; refuses any that is no better than guessing."""
     accuracies = {}
@@ -256,4 +261,5 @@ STAGE = Stage(
     finish=finish,
     finish_inputs=lambda context: context.config.dataset.allow_weak_observers,
     num_workers=lambda config: config.squeeze.num_workers,
+    passes=passes,
 )

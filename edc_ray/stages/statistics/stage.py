@@ -23,11 +23,13 @@ from edc_ray.artifacts.storage.layout import arrays_name, batches_key, network_k
 from edc_ray.artifacts.tables.codec import arrays_from_bytes, arrays_to_bytes, table_to_bytes
 from edc_ray.artifacts.tables.official_statistics import Rows
 from edc_ray.artifacts.tables.schema import build_statistics_table
+from edc_ray.config.run import RunConfig
 from edc_ray.core.layers.accumulator import StatisticsAccumulator
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.seeding import draws
 from edc_ray.data.real.ahead import one_ahead
+from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError, NumericalError
 from edc_ray.kernels.cpu.statistics import image_statistics_for, kernels_for
@@ -222,6 +224,13 @@ def _arrays(statistics: LayerStatistics) -> dict[str, np.ndarray | None]:
     return {name: None if array is None else array.cpu().numpy() for name, array in vars(statistics).items()}
 
 
+def passes(config: RunConfig, data: OpenedDataset) -> dict[str, int]:
+    request = config.statistics_request
+    if config.statistics.source is not None or request.needs_no_images:
+        return {}
+    return dict.fromkeys(request.observers, len(data.train))
+
+
 STAGE = Stage(
     name="statistics",
     version=4,
@@ -231,4 +240,5 @@ STAGE = Stage(
     inputs=inputs,
     run_unit=collect,
     finish=finish,
+    passes=passes,
 )

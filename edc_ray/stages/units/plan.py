@@ -90,6 +90,8 @@ class Stage:
             stages depend on all of it.
         sees_ipc: whether another `ipc` changes an existing unit.
         num_workers: DDP processes inside one unit.
+        passes: forward passes of one image through each network, in all units together, roughly; a step with
+            gradients counts as three. They decide whether more than one worker is worth its start.
     """
 
     name: StageName
@@ -106,6 +108,7 @@ class Stage:
     growing: frozenset[str] = frozenset()
     sees_ipc: Callable[[RunConfig], bool] = lambda config: False
     num_workers: Callable[[RunConfig], int] = lambda config: 1
+    passes: Callable[[RunConfig, OpenedDataset], Mapping[str, int]] = lambda config, data: {}
 
     @property
     def folder(self) -> str:

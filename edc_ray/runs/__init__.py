@@ -1,4 +1,5 @@
-"""A run's folder: whether a config may begin it or go on with it, growth, added classes, what it holds.
+"""A run's folder: whether a config may begin it or go on with it, growth, added classes, what it holds, where its
+units are done.
 
-May import errors, digests, config, artifacts, data and stages.
+May import errors, digests, config, artifacts, data, models and stages.
 """

@@ -12,6 +12,7 @@ import torch
 
 from edc_ray.artifacts.storage.layout import REPORT_FOLDER, REPORT_PAGE, join_path
 from edc_ray.artifacts.storage.store import Store
+from edc_ray.cluster.interrupts import interrupts_wait_for
 from edc_ray.config.load import deviations_from_method
 from edc_ray.config.methods import edc
 from edc_ray.config.methods.values import defaults_of
@@ -115,6 +116,7 @@ class _Workers(ExitStack):
             thread, ray = self.enter_context(ThreadPoolExecutor(1, "ray")), ExitStack()
             self.callback(lambda: thread.submit(ray.close).result())
             self._started = thread.submit(self._start, ray)
+            self.enter_context(interrupts_wait_for(self._started))
         return self._started
 
     def _start(self, ray: ExitStack) -> RayExecutor:

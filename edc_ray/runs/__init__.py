@@ -1,5 +1,6 @@
-"""A run's folder: whether a config may begin it or go on with it, growth, added classes, what it holds, where its
-units are done.
+"""A run's folder: whether a config may begin it or go on with it, growth, added classes, what it holds.
+
+`placement` says where the units of a run are done.
 
 May import errors, digests, config, artifacts, data, models and stages.
 """

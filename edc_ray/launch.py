@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from edc_ray.artifacts.storage.layout import REPORT_FOLDER, REPORT_PAGE, join_path
+from edc_ray.artifacts.storage.layout import (
+    REPORT_FOLDER,
+    REPORT_PAGE,
+    join_path,
+    manifest_path,
+    stage_folder,
+)
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.cluster.interrupts import interrupts_wait_for
 from edc_ray.config.load import deviations_from_method
@@ -60,7 +66,7 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
         inputs = open_inputs(config)
         for line in _changes_of_method(inputs.config):
             on_event({"event": "note", "text": line})
-        execute, device = _execution(inputs, workers, lambda line: on_event({"event": "note", "text": line}))
+        execute, device = _Execution(inputs, stages, workers, on_event).begun()
         earlier = earlier_config(inputs.store)
         context = open_run(inputs, device)
         for line in (*lines_of_more_classes(context, earlier), *lines_of_made_again(context, earlier)):
@@ -131,42 +137,41 @@ def _needs_ray_at_once(config: RunConfig) -> bool:
     return asked not in (None, "none") and device_of_whole_run(open_store_of(config)) is None
 
 
-def _execution(
-    inputs: Inputs, workers: _Workers, tell: Callable[[str], None]
-) -> tuple[Execute, torch.device]:
+class _Execution:
     """Where units run and on which device: this process, or Ray's workers."""
-    config = inputs.config
-    if config.cluster.address == "none":
-        return execute_here, choose_device(config.device)
-    chosen = _ChosenWhenNeeded(inputs, workers, tell)
-    made_on = device_of_whole_run(inputs.store)
-    if made_on is not None and config.device in ("auto", made_on):
-        return chosen, torch.device(made_on)
-    return chosen.choose()
 
-
-class _ChosenWhenNeeded:
-    """Chooses for the first missing unit, so a complete run is checked without Ray."""
-
-    def __init__(self, inputs: Inputs, workers: _Workers, tell: Callable[[str], None]) -> None:
-        self._inputs, self._workers, self._tell = inputs, workers, tell
+    def __init__(
+        self, inputs: Inputs, stages: Sequence[StageName], workers: _Workers, on_event: OnEvent
+    ) -> None:
+        self._inputs, self._workers, self._on_event = inputs, workers, on_event
+        self._stages = [name for name in stages if not inputs.store.exists(manifest_path(stage_folder(name)))]
         self._chosen: tuple[Execute, torch.device] | None = None
 
-    def choose(self) -> tuple[Execute, torch.device]:
+    def begun(self) -> tuple[Execute, torch.device]:
+        """As chosen. For a complete run `self`, which chooses when a unit is missing after all."""
+        config = self._inputs.config
+        made_on = device_of_whole_run(self._inputs.store)
+        is_whole = made_on is not None and config.device in ("auto", made_on)
+        if made_on is None or not is_whole or config.cluster.address == "none":
+            return self._choose()
+        return self, torch.device(made_on)
+
+    def _choose(self) -> tuple[Execute, torch.device]:
         """This process or Ray, with a line that says which unless the config does."""
         if self._chosen is None:
-            place = chosen_place(self._inputs.config, self._inputs.data, Machine.this())
+            config = self._inputs.config
+            place = chosen_place(config, self._inputs.data, self._stages, Machine.this())
             if place.line:
-                self._tell(place.line)
+                self._on_event({"event": "note", "text": place.line})
             if place.on_ray:
                 execute = self._workers.start().result()
                 self._chosen = execute, torch.device(execute.device_type)
             else:
-                self._chosen = execute_here, choose_device(self._inputs.config.device)
+                self._chosen = execute_here, choose_device(config.device)
         return self._chosen
 
     def __call__(self, stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterable[Outcome]:
-        execute, device = self.choose()
+        execute, device = self._choose()
         if device.type != context.device.type:
             raise ConfigError(
                 f"{stage.name}: units are missing, and the others were made on another device",

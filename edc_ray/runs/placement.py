@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
-from edc_ray.config.run import RunConfig
+from edc_ray.config.run import RunConfig, StageName
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.models.flops import forward_flops
 from edc_ray.stages.pipeline import STAGES
@@ -57,11 +58,13 @@ def sweep_on_ray(config: RunConfig) -> bool:
     return in_ray_job() or config.sweep.max_concurrent > 1
 
 
-def chosen_place(config: RunConfig, data: OpenedDataset, machine: Machine) -> Place:
-    """Where the units of a run are done. `config.cluster.address` decides unless it is None."""
+def chosen_place(
+    config: RunConfig, data: OpenedDataset, stages: Iterable[StageName], machine: Machine
+) -> Place:
+    """Where the units of stages are done. `config.cluster.address` decides unless it is None."""
     if config.cluster.address is not None:
         return Place(on_ray=config.cluster.address != "none")
-    why = why_ray(config, machine) or _why_ray_on_cpus(config, data, machine)
+    why = why_ray(config, machine) or _why_ray_on_cpus(config, data, stages, machine)
     if why:
         return Place(True, f"on Ray, because of {why} (cluster.address=none: without Ray)")
     return Place(False, "in this process: one worker does it well (cluster.address=local: on Ray)")
@@ -87,21 +90,23 @@ def why_ray(config: RunConfig, machine: Machine) -> str | None:
     return None
 
 
-def _why_ray_on_cpus(config: RunConfig, data: OpenedDataset, machine: Machine) -> str | None:
-    """Why workers on CPUs are worth their start; None if one worker does all stages well."""
+def _why_ray_on_cpus(
+    config: RunConfig, data: OpenedDataset, stages: Iterable[StageName], machine: Machine
+) -> str | None:
+    """Why workers on CPUs are worth their start; None if one worker does the stages well."""
     on_cpu = config.device == "cpu" or (config.device == "auto" and not _has_gpu(machine))
     workers = int(machine.cpus / config.cluster.cpus_per_actor + 1e-9)
     if not on_cpu or workers < 2 or config.cluster.num_actors == 1:
         return None
-    seconds = seconds_of_one_worker(config, data)
+    seconds = seconds_of_one_worker(config, data, stages)
     return f"about {_shown(seconds)} of work for one CPU" if seconds > SECONDS_OF_ONE_WORKER else None
 
 
-def seconds_of_one_worker(config: RunConfig, data: OpenedDataset) -> float:
-    """A rough estimate of the work of all stages, in seconds of one CPU core. What is done already counts."""
+def seconds_of_one_worker(config: RunConfig, data: OpenedDataset, stages: Iterable[StageName]) -> float:
+    """A rough estimate of the work of stages, in seconds of one CPU core. Units that are done count."""
     passes = Counter[str]()
-    for stage in STAGES.values():
-        passes.update(stage.passes(config, data))
+    for stage in stages:
+        passes.update(STAGES[stage].passes(config, data))
     flops = {name: forward_flops(name, **data.train.network_shape) for name in passes}
     return sum(count * flops[name] for name, count in passes.items()) / FLOPS_OF_A_CORE
 

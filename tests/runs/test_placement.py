@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edc_ray.config.load import load_recipe, with_fields
-from edc_ray.config.run import RunConfig
+from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.runs.open_run import open_inputs
 from edc_ray.runs.placement import Machine, chosen_place, seconds_of_one_worker, sweep_on_ray, why_ray
@@ -23,13 +23,13 @@ def opened(folder: Path, **fields: Any) -> tuple[RunConfig, OpenedDataset]:
 
 
 def test_the_demo_is_done_by_one_worker(tmp_path: Path) -> None:
-    place = chosen_place(*opened(tmp_path), SERVER)
+    place = chosen_place(*opened(tmp_path), STAGE_NAMES, SERVER)
     assert not place.on_ray
     assert "cluster.address=local" in str(place.line)
 
 
 def test_more_work_than_one_cpu_does_well_means_ray(tmp_path: Path) -> None:
-    place = chosen_place(*opened(tmp_path, **LONG), SERVER)
+    place = chosen_place(*opened(tmp_path, **LONG), STAGE_NAMES, SERVER)
     assert place.on_ray
     assert "of work for one CPU" in str(place.line)
 
@@ -47,7 +47,7 @@ def test_more_work_than_one_cpu_does_well_means_ray(tmp_path: Path) -> None:
 def test_long_work_stays_here_where_there_is_room_for_one_worker(
     tmp_path: Path, machine: Machine, fields: dict[str, Any]
 ) -> None:
-    assert not chosen_place(*opened(tmp_path, **LONG, **fields), machine).on_ray
+    assert not chosen_place(*opened(tmp_path, **LONG, **fields), STAGE_NAMES, machine).on_ray
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,9 @@ def test_several_gpus_mean_ray_unless_the_config_wants_the_cpu() -> None:
 
 @pytest.mark.parametrize(("address", "on_ray"), [("local", True), ("head:6379", True), ("none", False)])
 def test_an_address_decides_without_a_line(tmp_path: Path, address: str, on_ray: bool) -> None:
-    place = chosen_place(*opened(tmp_path, **{"cluster.address": address}), Machine(cpus=1, gpus=2))
+    place = chosen_place(
+        *opened(tmp_path, **{"cluster.address": address}), STAGE_NAMES, Machine(cpus=1, gpus=2)
+    )
     assert (place.on_ray, place.line) == (on_ray, None)
 
 
@@ -94,13 +96,19 @@ def test_a_sweep_of_one_trial_at_a_time_stays_here() -> None:
     assert not sweep_on_ray(with_fields(config, {"cluster.address": "none", "sweep.max_concurrent": 2}))
 
 
+def test_only_the_stages_that_run_count(tmp_path: Path) -> None:
+    config, data = opened(tmp_path, **LONG)
+    assert not chosen_place(config, data, ["squeeze", "recover"], SERVER).on_ray
+    assert chosen_place(config, data, ["evaluate"], SERVER).on_ray
+
+
 def test_every_stage_adds_to_the_work(tmp_path: Path) -> None:
     least = {"squeeze.epochs": 1, "recover.iterations": 1, "relabel.epochs": 10, "init.images_per_class": 1}
-    known = seconds_of_one_worker(*opened(tmp_path, **least))
+    known = seconds_of_one_worker(*opened(tmp_path, **least), STAGE_NAMES)
     for more in (
         {"squeeze.epochs": 9}, {"recover.iterations": 1000}, {"relabel.epochs": 50}, {"evaluate.seeds": 9},
         {"init.images_per_class": 90}, {"evaluate.students": ["convnet_w32", "wrn_16_2"]}, {"ipc": 5},
     ):  # fmt: skip
-        assert seconds_of_one_worker(*opened(tmp_path, **least | more)) > known, more
+        assert seconds_of_one_worker(*opened(tmp_path, **least | more), STAGE_NAMES) > known, more
     noise = {"init.kind": "noise", "recover.enabled": False}
-    assert seconds_of_one_worker(*opened(tmp_path, **least | noise)) < known
+    assert seconds_of_one_worker(*opened(tmp_path, **least | noise), STAGE_NAMES) < known

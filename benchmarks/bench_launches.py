@@ -53,7 +53,7 @@ from edc_ray.stages.units.training import make_optimizer
 
 LARGE = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet")
 SMALL = (
-    "resnet18_small", "wrn_16_2", "shufflenet_v2_small", "convnet_w128", "convnet_w32", "mobilenet_v2_small",
+    "resnet18_small", "wrn_16_2", "shufflenet_v2_x0_5_small", "convnet_w128", "convnet_w32", "mobilenet_v2_small",
     "convnet_d2", "convnet_d1",
 )  # fmt: skip
 CLASSES = 10

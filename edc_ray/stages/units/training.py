@@ -36,17 +36,25 @@ class Judgement:
     images: int
 
 
-def make_optimizer(network: nn.Module, section: TrainingConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW without weight decay of biases and norm scales; one pass over the parameters."""
+def make_optimizer(
+    network: nn.Module, section: TrainingConfig, *, captured: bool = False
+) -> torch.optim.Optimizer:
+    """SGD or AdamW without weight decay of biases and norm scales; one pass over the parameters.
+
+    If its steps are captured, the rate is a tensor on the device.
+    """
     decay, no_decay = weight_decay_groups(network.named_parameters())
     groups = [
         {"params": list(decay.values()), "weight_decay": section.weight_decay},
         {"params": list(no_decay.values()), "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    rate: float | Tensor = section.learning_rate
+    if captured:
+        rate = torch.tensor(rate, device=next(network.parameters()).device)
     if section.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=section.learning_rate, fused=True)
-    return torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum, fused=True)
+        return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=captured)
+    return torch.optim.SGD(groups, lr=rate, momentum=section.momentum, fused=True)
 
 
 def set_rate(
@@ -68,9 +76,13 @@ def set_rate(
         factor = adaptive_factor(losses)
     elif section.schedule != "constant":
         factor = SCHEDULES[section.schedule](epoch, epochs, section.smoothing_factor)
+    rate = section.learning_rate * factor
     for group in optimizer.param_groups:
-        group["lr"] = section.learning_rate * factor
-    return section.learning_rate * factor
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+    return rate
 
 
 def network_shard(network: nn.Module, name: str, context: StageContext) -> tuple[bytes, int]:

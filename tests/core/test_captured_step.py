@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edc_ray.core.recover.captured_step import CapturedStep, memory_pool
+from edc_ray.core.captured_step import CapturedStep, memory_pool
 
 CPU = torch.device("cpu")
 

@@ -385,11 +385,16 @@ def test_a_stage_before_those_it_needs_ends_with_status_2_and_says_which_to_run(
     assert "edc-ray stage squeeze" in answer.stderr
 
 
-def test_a_run_from_its_own_stored_config_is_the_same_run(ask: Ask, run_copy: Path, tmp_path: Path) -> None:
-    config = str(run_copy / "run.yaml")
-    found = ask("run", "--config", config, f"storage.root={tmp_path}", "--json").last
-    assert found["run"] == str(run_copy)
-    assert sum(one["units_done"] for one in found["stages"].values()) == 0
+def test_a_run_from_its_own_stored_config_is_the_same_run_wherever_it_lies_and_from_any_folder(
+    ask: Ask, run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = run_copy.rename(tmp_path / "moved")
+    for folder, config in ((tmp_path, "moved/run.yaml"), (moved, "run.yaml"), (moved, "copied.yaml")):
+        monkeypatch.chdir(folder)
+        found = ask("run", "--config", config, "--json").last
+        assert found["run"] == str(moved)
+        assert sum(one["units_done"] for one in found["stages"].values()) == 0
+        shutil.copy(moved / "run.yaml", moved / "copied.yaml")  # it states the place
 
 
 def test_compress_writes_a_sound_copy_and_says_how_much_smaller_it_is(ask: Ask, run_copy: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA
 from edc_ray.config.load import load_yaml, recipe_with_fields, with_fields
 from edc_ray.config.methods.registry import METHODS
 from edc_ray.config.recipes import RECIPES
@@ -36,6 +39,9 @@ def recipe(
 def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = (), **fields: Any) -> RunConfig:
     """The config in a YAML file, such as the `run.yaml` of a run, with other values for some fields.
 
+    The `run.yaml` in the folder of a run is of that run, though the folder was moved, renamed or copied:
+    storage.root and run.name are the place where it lies, unless you give others.
+
     Args:
         path: of a local file.
         overrides: as the command line takes them: `section.field=value`.
@@ -49,8 +55,19 @@ def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = (), **f
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} cannot be read", found=str(error)) from error
-    config = load_yaml(text, overrides, source=str(path))
+    config = load_yaml(text, [*_place_of_run(Path(path)), *overrides], source=str(path))
     return with_fields(config, _by_path(fields)) if fields else config
+
+
+def _place_of_run(file: Path) -> list[str]:
+    """Overrides with the place of a run whose own config a file is; else []."""
+    folder = file.absolute().parent
+    try:
+        beside = json.loads((folder / RUN_DATA).read_bytes())
+        is_of_run = file.name == RUN_CONFIG and "sha256" in beside["train"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    return [f"storage.root={folder.parent}", f"run.name={folder.name}"] if is_of_run else []
 
 
 def recipes() -> dict[str, str]:

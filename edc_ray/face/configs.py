@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA
+from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
+from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.load import load_yaml, recipe_with_fields, with_fields
 from edc_ray.config.methods.registry import METHODS
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import RunConfig
-from edc_ray.errors import ConfigError
+from edc_ray.errors import ArtifactError, ConfigError
 
 
 def recipe(
@@ -63,9 +65,9 @@ def _place_of_run(file: Path) -> list[str]:
     """Overrides with the place of a run whose own config a file is; else []."""
     folder = file.absolute().parent
     try:
-        beside = json.loads((folder / RUN_DATA).read_bytes())
+        beside = json.loads(Store(str(folder)).read(RUN_DATA, limit=MAX_CONFIG_BYTES))
         is_of_run = file.name == RUN_CONFIG and "sha256" in beside["train"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (ArtifactError, ValueError, KeyError, TypeError, RecursionError):
         return []
     return [f"storage.root={folder.parent}", f"run.name={folder.name}"] if is_of_run else []
 

@@ -55,7 +55,12 @@ def test_a_config_written_to_a_file_is_loaded_with_other_values_for_some_fields(
 
 @pytest.mark.parametrize(
     ("beside", "is_of_run"),
-    [('{"train": {"images": 3, "sha256": "0"}}', True), ('{"train": [1]}', False), ("[", False), (None, False)],
+    [
+        ('{"train": {"images": 3, "sha256": "0"}}', True),
+        ('{"train": [1]}', False),
+        ("[", False),
+        (None, False),
+    ],
 )
 def test_the_config_in_a_run_folder_says_where_that_lies(
     tmp_path: Path, beside: str | None, is_of_run: bool

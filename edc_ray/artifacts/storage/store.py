@@ -274,7 +274,8 @@ class Store:
 def how_to_open(url: str) -> str:
     """What to install for a URL whose file system is not."""
     scheme = urlsplit(url).scheme
-    return how_to_install(_EXTRAS[scheme]) if scheme in _EXTRAS else f"install fsspec's library for {scheme}://"
+    extra = _EXTRAS.get(scheme)
+    return how_to_install(extra) if extra else f"install fsspec's library for {scheme}://"
 
 
 def open_store(root: str, options: dict[str, Any] | None = None, *, writable: bool = True) -> Store:

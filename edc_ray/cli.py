@@ -140,8 +140,8 @@ def verify(url: str) -> None:
 
 @app.command()
 def status(url: str) -> None:
-    """Show which stages of a run are complete. Exit status 1 if a manifest is damaged."""
-    from edc_ray.runs.stored_run import stage_states
+    """Show which stages of a run or trials of a sweep are complete. Exit status 1: a manifest is damaged."""
+    from edc_ray.runs.stored_run import stage_states, trial_states
 
     store = stored_run(url)
     try:
@@ -149,8 +149,12 @@ def status(url: str) -> None:
     except ArtifactError as error:
         print(f"{error.summary}; edc-ray verify names the damaged files")
         raise typer.Exit(1) from None
-    for name, stage in states.items():
-        print(f"{name:<11} {stage.state:<11} {stage.units} units")
+    trials = trial_states(store)
+    if not trials or any(stage.state != "not there" for stage in states.values()):
+        for name, stage in states.items():
+            print(f"{name:<11} {stage}")
+    for name, state in trials.items():
+        print(f"{name} {state}")
     raise typer.Exit(1 if any(stage.state == "damaged" for stage in states.values()) else 0)
 
 

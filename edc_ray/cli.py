@@ -24,7 +24,7 @@ from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.errors import ArtifactError, ConfigError, EdcRayError, UnitsFailedError
 from edc_ray.face import configs
 from edc_ray.report.progress import ProgressDisplay, Style
-from edc_ray.report.table import ShownTable
+from edc_ray.report.table import print_table
 from edc_ray.runs.stored_run import stored_run
 from edc_ray.version import __version__, commit
 
@@ -97,7 +97,7 @@ def sweep(
     if as_json:
         _print_json({"run": found.url, "trials": found.trials})
     else:
-        _print_table(found.table())
+        print_table(found.table())
     if found.failed:
         raise UnitsFailedError(
             f"sweep: {len(found.failed)} of {len(found.trials)} trials failed; the others are done and kept",
@@ -343,7 +343,7 @@ def _run_stages(config: RunConfig, stages: Sequence[str], as_json: bool, quiet: 
     if as_json:
         _print_json(run_summary(finished.store, told.events))
     elif finished.rows:
-        _print_table(finished.table())
+        print_table(finished.table())
 
 
 class _Told(ExitStack):
@@ -370,14 +370,6 @@ class _Told(ExitStack):
                 self._progress(event)
 
 
-def _print_table(table: ShownTable) -> None:
-    """On a terminal as it fits; elsewhere whole, and in the letters that the output can hold."""
-    if sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf"):
-        Console().print(table)
-    else:
-        print(table.to_text(sys.stdout.encoding))
-
-
 def _print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value), flush=True)
 
@@ -398,7 +390,3 @@ def _config(words: list[str] | None, config_file: str | None) -> RunConfig:
     if words and "=" not in words[0]:
         raise ConfigError("both a recipe and --config are given", found=words[0], expected="one of them")
     return configs.load_config(config_file, words)
-
-
-if __name__ == "__main__":
-    main()

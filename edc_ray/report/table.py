@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
@@ -170,6 +171,14 @@ def _cells(row: ResultRow, headings: Sequence[str]) -> list[str]:
         "note": row.note,
     }
     return [cells[heading] for heading in headings]
+
+
+def print_table(table: ShownTable) -> None:
+    """On a terminal as it fits; elsewhere whole, and in the letters that the output can hold."""
+    if sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf"):
+        Console().print(table)
+    else:
+        print(table.to_text(sys.stdout.encoding))
 
 
 def print_garbage(url: str, found: Findings, gone: Sequence[Garbage], *, dry_run: bool) -> None:

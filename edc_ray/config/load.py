@@ -65,7 +65,7 @@ def load_yaml(
     stated = validated(tree)
     by_method = stated if stored and stated.method not in METHODS else with_method(stated, stated.method)
     base = by_method.model_dump(mode="json")
-    for path, value in adjusted(by_method, _fields_of(tree)).items():
+    for path, value in adjusted(by_method, fields_of(tree)).items():
         _set(base, path, value)
     return with_fields(validated(_merged(base, tree)), dict(map(_parsed, overrides)))
 
@@ -148,7 +148,7 @@ def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
 def deviations_from_method(config: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Fields whose value differs from the method's: field -> (value, the method's)."""
     by_method = with_method(config, config.method)
-    own, given = (_fields_of(one.model_dump(mode="json")) for one in (config, by_method))
+    own, given = (fields_of(one.model_dump(mode="json")) for one in (config, by_method))
     return {path: (value, given[path]) for path, value in own.items() if value != given[path]}
 
 
@@ -203,7 +203,7 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _fields_of(tree: Mapping[str, Any]) -> dict[str, Any]:
+def fields_of(tree: Mapping[str, Any]) -> dict[str, Any]:
     """`section.field`, or the name of a field outside sections -> value."""
     fields = dict[str, Any]()
     for name, value in tree.items():

@@ -104,6 +104,8 @@ def _executor(inputs: Inputs) -> Iterator[tuple[Execute | None, torch.device]]:
         if made_on is not None and config.device in ("auto", made_on):
             yield _RayWhenNeeded(config, made_on, ray), torch.device(made_on)
             return
+        if config.cluster.address == "local" and config.device != "auto":
+            choose_device(config.device)  # workers see what this process sees, and take seconds to start
         execute = _started_ray(config, ray)
         yield execute, torch.device(execute.device_type)
 

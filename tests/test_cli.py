@@ -115,7 +115,7 @@ def test_an_error_that_nobody_foresaw_is_not_hidden(monkeypatch: pytest.MonkeyPa
     def broken(*_: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(cli, "load_recipe", broken)
+    monkeypatch.setattr(cli.configs, "load_recipe", broken)
     monkeypatch.setattr(sys, "argv", ["edc-ray", "show-config", "digits"])
     with pytest.raises(RuntimeError, match="a bug"):  # the interpreter ends with 1 and a traceback
         cli.main()

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from edc_ray.cli import app
 from edc_ray.config.load import load_yaml
 from edc_ray.config.methods.registry import METHODS
 from edc_ray.config.recipes import RECIPES
 from tests.e2e.command_line import CommandLine
 from tests.test_cli import tiny
+
+COMMANDS = list(get_command(app).commands)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -48,6 +52,14 @@ def test_recipes_are_listed_with_the_row_each_aims_at(ask: CommandLine) -> None:
         (["run", "digits", "ipc=0"], "config field 'ipc' cannot be used"),
         (["run", "digits", "recover.iterations=many"], "config field 'recover.iterations' cannot be used"),
         (["run", "digits", "iterations"], "override 'iterations' is not understood"),
+        (["run", "digits", "recover.iterations", "5"], "expected: recover.iterations=VALUE"),
+        (["run", "digits", "-ipc=5"], "expected: ipc=VALUE"),
+        (["run", "Digits"], "Did you mean 'digits'?"),
+        (["run", "pyproject.toml"], "next:     for the config in it: --config pyproject.toml"),
+        (["run", "tests/runs/run_of_f7d5578"], "--config tests/runs/run_of_f7d5578/run.yaml"),
+        (["stage", "digits", "recover"], "'digits' is a recipe\n  expected: STAGE digits"),
+        (["run", "digits", "device=cuda:7"], "CUDA_VISIBLE_DEVICES=7 chooses the GPU"),
+        (["run", "digits", "device=gpu"], "Input should be auto, cpu, cuda or mps\n"),
         (["run"], "no recipe is given"),
         (["run", "ipc=3"], "no recipe is given"),
         (["run", "digits", "--config", "run.yaml"], "both a recipe and --config are given"),
@@ -97,3 +109,12 @@ def test_an_error_of_the_input_ends_before_anything_is_stored(ask: CommandLine, 
 def test_a_field_typed_as_an_option_gets_a_hint(ask: CommandLine) -> None:
     told = ask("show-config", "digits", "--recover.iterations=5").err
     assert "expected: recover.iterations=VALUE" in told
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS)], ids=["all", *COMMANDS])
+def test_help_is_plain_text_of_any_terminal_and_no_name_is_cut(ask: CommandLine, words: list[str]) -> None:
+    told = ask(*words, "-h")
+    assert (told.status, told.err) == (0, "")
+    assert told.out.isascii()
+    assert told.out == ask(*words, "--help").out
+    assert "..." not in told.out.partition("Commands:")[2]

@@ -238,9 +238,8 @@ def _parsed(text: str) -> tuple[str, Any]:
     path, sign, value = text.partition("=")
     if not sign or not path:
         shown = "(a URL with a secret)" if holds_secret(text) else text
-        raise ConfigError(
-            f"override '{shown}' is not understood", expected="section.field=value", found=shown
-        )
+        expected = f"{text}=VALUE" if text in field_paths() else "section.field=value"
+        raise ConfigError(f"override '{shown}' is not understood", found=shown, expected=expected)
     try:
         return path, read_value(value, _type_of(name_now(path)))
     except NO_YAML as error:

@@ -5,6 +5,7 @@ A command imports what it needs when it runs: torch and Ray take seconds, and `s
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -323,6 +324,8 @@ def main() -> None:
     """Entry point. An EdcRayError becomes its message on stderr and its exit status."""
     # Otherwise uv builds a new environment in every Ray worker. Ray reads this when it is imported.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name may have letters that a terminal lacks
     handler = RichHandler(console=stderr, show_time=False, show_path=False)
     logging.basicConfig(level="WARNING", format="%(message)s", handlers=[handler])
     logging.getLogger("edc_ray").setLevel("INFO")

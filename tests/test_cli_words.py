@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,3 +122,12 @@ def test_help_is_plain_text_of_any_terminal_and_no_name_is_cut(ask: CommandLine,
     assert told.out.isascii()
     assert told.out == ask(*words, "--help").out
     assert "..." not in told.out.partition("Commands:")[2]
+
+
+def test_a_name_with_letters_that_the_output_lacks_is_shown(tmp_path: Path, tiny_run: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "\xe9t\xe9")
+    command = [sys.executable, "-m", "edc_ray", "verify", str(tmp_path / "\xe9t\xe9")]
+    ended = subprocess.run(
+        command, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    assert (ended.returncode, ended.stdout) == (0, f"{tmp_path}/\\xe9t\\xe9: sound\n".encode())

@@ -236,6 +236,8 @@ def fields_of(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parsed(text: str) -> tuple[str, Any]:
     path, sign, value = text.partition("=")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ConfigError("an override is not UTF-8", found=ascii(text), next="rename the file or folder")
     if not sign or not path:
         shown = "(a URL with a secret)" if holds_secret(text) else text
         expected = f"{text}=VALUE" if text in field_paths() else "section.field=value"

@@ -65,6 +65,11 @@ def test_values_between_commas_are_a_list_in_a_file_and_on_the_command_line() ->
     assert weighed.sweep.space == {"recover.matching_weight": [0.1, 0.5], "ipc": [2]}
 
 
+def test_a_word_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_recipe("digits", ["dataset.train=/data/\udcff"])
+
+
 def test_lists_that_are_aliases_of_each_other_are_equal() -> None:
     config = load_yaml(DATASET + "squeeze: {observers: &one convnet_d1}\nevaluate: {students: *one}\n")
     assert config.squeeze.observers == config.evaluate.students == ("convnet_d1",)

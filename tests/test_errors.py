@@ -97,3 +97,12 @@ def test_a_url_without_its_library_says_which_extra_of_ours_has_it(
         with pytest.raises(EdcRayError, match=r"cannot open|needs a library") as caught:
             opened()
         assert (caught.value.found, caught.value.next) == ("Install the library", how_to_install(extra))
+
+
+def test_extras_are_named_alike_in_the_package_the_makefile_and_the_documents() -> None:
+    root = Path(errors.__file__).parent.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = [name for name in project["optional-dependencies"] if name not in ("dev", "fuzz")]
+    assert f"EXTRAS := {' '.join(extras)}\n" in (root / "Makefile").read_text()
+    readme = (root / "README.md").read_text()
+    assert all(f"`{name}`" in readme or f"EXTRA={name}`" in readme for name in extras)

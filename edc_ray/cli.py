@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from edc_ray.artifacts.storage.layout import RUN_CONFIG
 from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.load import to_yaml, unknown_name
 from edc_ray.config.recipes import RECIPES
@@ -154,7 +155,7 @@ def verify(url: RunUrl) -> None:
 @app.command()
 def status(url: RunUrl) -> None:
     """Show what is complete in a run or a sweep. Exit status 1 if a manifest is damaged."""
-    from edc_ray.runs.stored_run import stage_states, trial_states
+    from edc_ray.runs.stored_run import no_run, stage_states, trial_states
 
     store = stored_run(url)
     try:
@@ -163,7 +164,10 @@ def status(url: RunUrl) -> None:
         print(f"{error.summary}; edc-ray verify names the damaged files")
         raise typer.Exit(1) from None
     trials = trial_states(store)
-    if not trials or any(stage.state != "not there" for stage in states.values()):
+    has_stages = any(stage.state != "not there" for stage in states.values())
+    if not has_stages and not trials and not store.exists(RUN_CONFIG):
+        raise no_run(store.url)
+    if has_stages or not trials:
         for name, stage in states.items():
             print(f"{name:<11} {stage}")
     for name, state in trials.items():

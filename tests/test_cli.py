@@ -142,6 +142,23 @@ def test_status_tells_which_stages_are_complete_and_how_many_units_they_have(
     assert (told["init"], told["evaluate"][0]) == (["damaged", "1", "units"], "complete")
 
 
+def test_status_of_a_folder_of_runs_a_sweep_and_a_run_that_has_just_begun(
+    ask: Ask, run_copy: Path, tmp_path: Path
+) -> None:
+    assert "there is no run at" in ask("status", str(tmp_path)).stderr
+    (run_copy / "sweep" / "trials").mkdir(parents=True)
+    (run_copy / "sweep" / "trials" / "trial-0.json").write_text('{"fields": {"ipc": 2}}')
+    assert ask("status", str(run_copy)).stdout.splitlines()[-2:] == [
+        "evaluate    complete    10 units", "trial-0 complete    ipc=2",
+    ]  # fmt: skip
+    assert ask("status", str(run_copy / "sweep")).status == 2
+    (tmp_path / "new").mkdir()
+    shutil.copy(run_copy / "run.yaml", tmp_path / "new")
+    assert ask("status", str(tmp_path / "new")).stdout.split() == [
+        word for stage in STAGE_NAMES for word in (stage, "not", "there", "0", "units")
+    ]
+
+
 def test_a_sound_run_is_verified_with_status_0(ask: Ask, tiny_run: Path) -> None:
     answer = ask("verify", str(tiny_run))
     assert answer == Answer(0, f"{tiny_run}: sound\n", "")

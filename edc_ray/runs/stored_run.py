@@ -22,10 +22,12 @@ def stored_run(url: str, storage_options: dict[str, Any] | None = None) -> Store
     """The store of a folder, opened for reading; a ConfigError if it is empty or does not exist."""
     store = open_store(url, storage_options, writable=False)
     if not store.list():
-        raise ConfigError(
-            f"there is no run at {store.url}", next="give the run's folder: <storage.root>/<run.name>"
-        )
+        raise no_run(store.url)
     return store
+
+
+def no_run(url: str) -> ConfigError:
+    return ConfigError(f"there is no run at {url}", next="give the run's folder: <storage.root>/<run.name>")
 
 
 @dataclass(frozen=True)

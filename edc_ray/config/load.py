@@ -269,6 +269,9 @@ def _set(tree: dict[str, Any], path: str, value: Any) -> None:
         tree[section][name] = {**tree[section][name], key: value}
     elif key and path.startswith("storage.options."):
         tree[section][name] = _nested(tree[section][name], key, value)
+    elif inner := [one.removeprefix(f"{path}.") for one in known if one.startswith(f"{path}.")]:
+        few = ", ".join(inner[:3])
+        raise ConfigError(f"'{path}' is a section", expected=f"{path}.FIELD=VALUE with a field such as {few}")
     else:
         raise unknown_name("field", path, known)
 
@@ -294,9 +297,9 @@ def _explained(error: ValidationError) -> ConfigError:
     if unknown:
         sections = [] if "." in unknown[0] else list(RunConfig.model_fields)
         return unknown_name("field", unknown[0], [*sections, *field_paths()])
-    forms = {tuple(path.split(".")[:3]) for path, _, _ in wrong}
-    if len(forms) == 1 and (form := next(iter(forms)))[:2] == ("squeeze", "weights"):
-        return _wrong_weights(".".join(form), wrong)
+    places = {problem["loc"][:3] for problem in error.errors()}
+    if len(places) == 1 and next(iter(places))[:2] == ("squeeze", "weights"):
+        return _wrong_weights(error)
     # What is missing may stand in a section that is wrong as a whole.
     wrong = [one for one in wrong if one[1] != _MISSING] or wrong
     if len(wrong) == 1 and wrong[0][0] and wrong[0][1] != _MISSING:
@@ -335,10 +338,13 @@ def _shown(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
-def _wrong_weights(field: str, wrong: list[tuple[str, str, Any]]) -> ConfigError:
+def _wrong_weights(error: ValidationError) -> ConfigError:
     """One error for weights: pydantic gives a reason for each of their forms."""
-    inside = [f"{path.rsplit('.', 1)[1]}: {message}" for path, message, _ in wrong if path.count(".") > 3]
-    given = wrong[0][2]
+    problems = error.errors()
+    field = ".".join(map(str, problems[0]["loc"][:3]))
+    # Below the weights stands the form, and below that a field of a file.
+    inside = [f"{one['loc'][4]}: {_in_our_words(one)}" for one in problems if len(one["loc"]) > 4]
+    given = problems[0]["input"]
     near = _nearest(str(given), ("torchvision", "package"), 0.6)
     shown = repr(given) if isinstance(given, str) and not holds_secret(given) else type(given).__name__
     return ConfigError(

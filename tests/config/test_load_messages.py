@@ -65,6 +65,21 @@ def test_values_between_commas_are_a_list_in_a_file_and_on_the_command_line() ->
     assert weighed.sweep.space == {"recover.matching_weight": [0.1, 0.5], "ipc": [2]}
 
 
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("run=five", "'run' is a section\n  expected: run.FIELD=VALUE with a field such as name"),
+        ("squeeze.weights.convnet_w32.url=/a", "weights.convnet_w32.url' cannot be used\n  found:    '/a'\n"),
+        ("squeeze.weights.my.mod:net={url: a}", "found:    sha256: Field required\n  expected: torchvision"),
+        ("IPC=3", "Did you mean 'ipc'?"),
+    ],
+)
+def test_a_mistake_in_a_word_is_told_by_its_field_and_what_it_wants(word: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("digits", [word])
+    assert told in str(caught.value)
+
+
 def test_a_word_that_is_no_text_is_refused() -> None:
     with pytest.raises(ConfigError, match="not UTF-8"):
         load_recipe("digits", ["dataset.train=/data/\udcff"])

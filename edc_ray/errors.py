@@ -45,6 +45,11 @@ class EdcRayError(Exception):
         return (_rebuild, (type(self), self.summary), state)
 
 
+def how_to_install(extra: str) -> str:
+    """What to do about a library of an extra that is not installed."""
+    return f"pip install 'edc-ray[{extra}]', or make extra EXTRA={extra} in a clone; on every node"
+
+
 def _rebuild(kind: type[EdcRayError], summary: str) -> EdcRayError:
     error = kind.__new__(kind)
     EdcRayError.__init__(error, summary)

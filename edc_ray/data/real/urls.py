@@ -13,6 +13,7 @@ import fsspec.core
 from fsspec import AbstractFileSystem
 
 from edc_ray.artifacts.storage.redaction import shown_url
+from edc_ray.artifacts.storage.store import PLACES, how_to_open
 from edc_ray.data.real.folders import (
     holds_splits,
     is_hidden,
@@ -157,11 +158,12 @@ def _storage_errors(shown: str) -> Iterator[None]:
         raise DataError(
             f"cannot open {shown}",
             found=str(error),
-            next="install the storage library: pip install 'edc-ray[s3]', [gcs] or [azure]",
+            next=how_to_open(shown),
         ) from error
     except Exception as error:
         raise DataError(
             f"cannot open {shown}",
             found=type(error).__name__,
+            expected=PLACES if isinstance(error, ValueError) else None,
             next="check the address and the credentials of this environment",
         ) from error

@@ -65,7 +65,7 @@ def test_a_config_written_to_a_file_is_loaded_with_other_values_for_some_fields(
 def test_the_config_in_a_run_folder_says_where_that_lies(
     tmp_path: Path, beside: str | None, is_of_run: bool
 ) -> None:
-    config = edc_ray.recipe("digits", **{"storage.root": "/else", "run.name": "other"})
+    config = edc_ray.recipe("digits", storage={"root": "/else"}, run={"name": "other"})
     (tmp_path / "moved").mkdir()
     (tmp_path / "moved" / "run.yaml").write_text(edc_ray.to_yaml(config))
     if beside is not None:

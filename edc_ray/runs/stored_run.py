@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from edc_ray.artifacts.proof.manifest import read_manifest
 from edc_ray.artifacts.proof.records import Manifest
-from edc_ray.artifacts.storage.layout import TRIALS_FOLDER, records_folder, stage_folder
+from edc_ray.artifacts.storage.layout import SWEEP_FOLDER, TRIALS_FOLDER, records_folder, stage_folder
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.config.run import STAGE_NAMES, StageName
@@ -55,7 +55,7 @@ def stage_states(store: Store) -> dict[StageName, StageState]:
 
 def trial_states(store: Store) -> dict[str, str]:
     """Trials of a sweep: name -> whether it is complete, and what differs in it. Other runs have none."""
-    names = {path.split("/")[1] for path in store.list(posixpath.dirname(TRIALS_FOLDER))} - {"trials"}
+    names = {path.split("/")[1] for path in store.list(SWEEP_FOLDER)} - {"trials"}
     states = dict.fromkeys(sorted(names), "incomplete")
     for path in store.list(TRIALS_FOLDER):
         name = posixpath.basename(path).removesuffix(".json")

@@ -19,7 +19,6 @@ from edc_ray.config.run import STAGE_NAMES, RunConfig
 
 pytest_plugins = ["tests.finished_run"]
 
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # Ray gives its workers a low priority, and a test then waits for whatever else the machine does.
 os.environ.setdefault("RAY_worker_niceness", "0")
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from edc_ray.cluster.work_queue import brief
-from edc_ray.errors import ConfigError, ResourceError
+from edc_ray.errors import ConfigError, EdcRayError, ResourceError
 from edc_ray.runs.placement import in_ray_job
 
 logger = logging.getLogger(__name__)
@@ -44,11 +45,12 @@ def ray_session(address: str | None) -> Iterator[None]:
 
     Raises:
         ConfigError: an address that cannot be used.
-        ResourceError: no cluster to join, or Ray does not start here.
+        ResourceError: no cluster to join, Ray does not start here, or it fails within the block.
     """
     address = checked_address(address or ("auto" if in_ray_job() else "local"))
     if ray.is_initialized():
-        yield
+        with failures_told():
+            yield
         return
     with ExitStack() as ended:
         # Lines from workers would break the progress display. Ray keeps them in its logs.
@@ -59,7 +61,8 @@ def ray_session(address: str | None) -> Iterator[None]:
         else:
             _join(address, options)
         ended.callback(ray.shutdown)
-        yield
+        with failures_told():
+            yield
 
 
 def checked_address(address: str) -> str:
@@ -83,6 +86,22 @@ def checked_address(address: str) -> str:
 def alive_nodes() -> list[Mapping[str, float]]:
     """Resources ("CPU", "GPU") of each alive node of the cluster."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """Every exception of Ray in the block as an error of ours; a unit's own error is one of Ray's, too."""
+    try:
+        yield
+    except RayError as error:
+        if isinstance(error, EdcRayError):
+            raise
+        raise ResourceError(
+            "Ray failed in the middle of the work",
+            found=brief(error),
+            expected="a Ray cluster that lives as long as the run",
+            next=f"run the same command again: it does the remaining units; {_WITHOUT_RAY}",
+        ) from error
 
 
 def _start(options: Mapping[str, Any]) -> None:
@@ -152,8 +171,10 @@ def _own_token() -> str:
 
 def _short_folder() -> dict[str, str]:
     """Another folder for Ray's files where the path of a socket in its own would be too long."""
-    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    given = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    folder = os.path.abspath(given)
     if len(folder) <= _LONGEST_FOLDER or not os.access("/tmp", os.W_OK):
-        return {}
+        # Ray's processes do not agree on where a relative folder is.
+        return {} if given == folder else {"_temp_dir": os.path.join(folder, "ray")}
     logger.info("Ray keeps its files in /tmp/ray: in %s the names of its sockets would be too long", folder)
     return {"_temp_dir": "/tmp/ray"}

@@ -14,7 +14,7 @@ from edc_ray.artifacts.storage.layout import SWEEP_FOLDER, TRIALS_FOLDER, record
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.config.run import STAGE_NAMES, StageName
-from edc_ray.errors import ArtifactError, ConfigError
+from edc_ray.errors import ArtifactError, ConfigError, plural
 from edc_ray.stages.units.event_log import read_events
 
 
@@ -40,8 +40,10 @@ class StageState:
     """How many there will be; None where no log says so."""
 
     def __str__(self) -> str:
-        of = f" of {self.planned}" if self.planned is not None and self.state == "incomplete" else ""
-        return f"{self.state:<11} {self.units}{of} units"
+        count = plural(self.units, "unit")
+        if self.planned is not None and self.state == "incomplete":
+            count = f"{self.units} of {plural(self.planned, 'unit')}"
+        return f"{self.state:<11} {count}"
 
 
 def stage_states(store: Store) -> dict[StageName, StageState]:

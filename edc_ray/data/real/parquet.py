@@ -275,20 +275,18 @@ def _opened(filesystem: AbstractFileSystem, path: str) -> ParquetGroups:
 
 def _labels(column: pa.ChunkedArray, path: str) -> np.ndarray:
     """int64 or str [N]."""
-    if column.null_count:
-        raise DataError(
-            f"{column.null_count} of {len(column)} rows of {path} have no label",
-            expected="a label in each row",
-            next="remove these rows, or choose another column in dataset.label_column",
-        )
+    _refuse_missing(column.null_count, len(column), path)
     if pa.types.is_dictionary(column.type):
         column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks])
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return np.asarray(column.to_pylist(), dtype=np.str_)
+        names = column.to_pylist()
+        _refuse_missing(sum(not name.strip() for name in names), len(names), path)
+        return np.asarray(names, dtype=np.str_)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind):
         numbers = column.to_numpy()
-        with np.errstate(invalid="ignore"):  # not a number, which the comparison refuses
+        _refuse_missing(int((numbers != numbers).sum()), len(numbers), path)  # not a number
+        with np.errstate(invalid="ignore"):  # infinity, which the comparison refuses
             whole = numbers.astype(np.int64)
         too_large = numbers.dtype == np.uint64 and whole.min(initial=0) < 0
         if not too_large and np.array_equal(whole.astype(numbers.dtype), numbers):
@@ -299,6 +297,15 @@ def _labels(column: pa.ChunkedArray, path: str) -> np.ndarray:
         expected="one integer or one name for each image",
         next="choose another column in dataset.label_column",
     )
+
+
+def _refuse_missing(missing: int, total: int, path: str) -> None:
+    if missing:
+        raise DataError(
+            f"{missing} of {total} rows of {path} have no label",
+            expected="a label in each row",
+            next="remove these rows, or choose another column in dataset.label_column",
+        )
 
 
 def class_names_of(schema: pa.Schema, label_column: str) -> tuple[str, ...] | None:

@@ -58,6 +58,10 @@ NUM_THREADS = min(16, 2 * (os.cpu_count() or 1))
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM")
 """Of an animation the first picture counts. Some of Pillow's other formats start programs."""
 
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"
+)  # fmt: skip
+
 _ORIENTATION = 0x0112
 """The EXIF tag that says how a photograph is turned when it is shown; 1: not at all."""
 

@@ -16,6 +16,7 @@ from fsspec import AbstractFileSystem
 
 from edc_ray.artifacts.tables.parquet_groups import ParquetGroups, Ranges
 from edc_ray.data.real.other_kinds import refuse_other_kinds
+from edc_ray.data.real.splits import split_of
 from edc_ray.data.real.undecoded import BadImageError, Item, UndecodedImages
 from edc_ray.errors import DataError, EdcRayError
 
@@ -24,6 +25,18 @@ LABEL_COLUMNS = (
     "label", "labels", "fine_label", "class", "class_id", "cls", "target", "targets", "category",
     "coarse_label",
 )  # fmt: skip
+_SPLIT_COLUMNS = (
+    "split",
+    "subset",
+    "partition",
+    "set",
+    "usage",
+    "phase",
+    "fold",
+    "is_train",
+    "is_test",
+    "train",
+)
 _CACHED_ROW_GROUPS = 4
 _STORE_INSIDE = "store the images inside the Parquet file, not beside it"
 
@@ -134,7 +147,8 @@ def read_parquet(
             file has, in upper or lower case.
 
     Raises:
-        DataError: a file is damaged, has no such column, or the files disagree on the classes.
+        DataError: a file is damaged, has no such column, has rows of several splits, or the files disagree on
+            the classes.
     """
     groups: list[RowGroup] = []
     labels: list[np.ndarray] = []
@@ -148,6 +162,9 @@ def read_parquet(
             _refuse_without_bytes(file.schema, images, path)
             groups += _row_groups(file, path, images)
             every = range(file.metadata.num_row_groups)
+            for column in file.schema.names:
+                if column.lower() in _SPLIT_COLUMNS and column not in (images, labelled):
+                    _refuse_splits_in_rows(file.read(every, [column]).column(0), column, path)
             labels.append(_labels(file.read(every, [labelled]).column(0), path))
             names[path] = class_names_of(file.schema, labelled)
         except EdcRayError:
@@ -297,6 +314,22 @@ def _labels(column: pa.ChunkedArray, path: str) -> np.ndarray:
         expected="one integer or one name for each image",
         next="choose another column in dataset.label_column",
     )
+
+
+def _refuse_splits_in_rows(column: pa.ChunkedArray, name: str, path: str) -> None:
+    """Refuse rows of several splits; say that a column may tell splits where its values do not."""
+    values = sorted(map(str, column.unique().to_pylist()))
+    if len(values) < 2:
+        return
+    shown = ", ".join(values[:5])
+    if len({split_of(value) for value in values} - {None}) > 1:
+        raise DataError(
+            f"the rows of {path} are of several splits",
+            found=f"{shown} in column '{name}'",
+            expected="a file for each split",
+            next=f"write each split to a file of its own, or remove the column '{name}' to use all rows",
+        )
+    _log.warning("%s: takes all rows, whatever column '%s' says: %s", path, name, shown)
 
 
 def _refuse_missing(missing: int, total: int, path: str) -> None:

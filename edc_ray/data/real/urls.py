@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from edc_ray.data.real.folders import (
 )
 from edc_ray.data.real.other_kinds import refuse_other_folders
 from edc_ray.data.real.parquet import read_parquet
-from edc_ray.data.real.splits import Role, choose_split, has_both_roles
+from edc_ray.data.real.splits import Role, choose_split, has_both_roles, names_below
 from edc_ray.data.real.undecoded import UndecodedImages
 from edc_ray.errors import DataError
 
@@ -84,6 +84,7 @@ class ImagesAtUrl:
                 if self.form != "file":
                     named = self.form == "pattern"
                     paths = choose_split(self._tables, self.root, role, self.shown, named=named)
+                self._tell_of_folders(paths)
                 columns = {"image_column": image_column, "label_column": label_column}
                 return read_parquet(self.filesystem, paths, self.shown, **columns)
             if self.form == "pattern":
@@ -96,6 +97,14 @@ class ImagesAtUrl:
                 name = split_folder(root, self.files, role, shown)
                 root, shown = posixpath.join(root, name), posixpath.join(shown, name)
             return read_image_folder(self.filesystem, root, self.files, shown)
+
+    def _tell_of_folders(self, tables: Sequence[str]) -> None:
+        folders = sorted({"/".join(names_below(path, self.root)[:-1]) for path in tables})
+        if len(folders) > 1:
+            _log.warning(
+                "%s: reads the files of several folders as one set: %s (%d)",
+                self.shown, ", ".join(folder or "." for folder in folders[:4]), len(folders),
+            )  # fmt: skip
 
     def _chosen(self, role: Role, names: Callable[[str, str], list[str]]) -> dict[str, dict[str, Any]]:
         """All files but the images of another role."""

@@ -77,6 +77,13 @@ def test_image_files_beside_parquet_files_are_told(root: str, caplog) -> None:
     assert "reads the Parquet files (2), not the image files beside them (6)" in caplog.text
 
 
+def test_files_of_several_folders_are_told(root: str, caplog) -> None:
+    for name in ("small/train", "large/train", "small/test"):
+        write_parquet(IMAGES, f"{root}/configs/{name}/0.parquet")
+    assert _labels(find_images(f"{root}/configs"), "train") == 12
+    assert "several folders as one set: large/train, small/train (2)" in caplog.text
+
+
 def test_a_url_without_anything_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing at"):
         find_images(f"{tmp_path}/none")

@@ -111,9 +111,13 @@ def ray_of_tests() -> Iterator[None]:
 
     import edc_ray.cluster  # noqa: F401  (what must be set before ray is imported)
 
-    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", "7" * 64)  # else Ray writes one into the home folder
+        ray.init(
+            "local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import secrets
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ _HOST_AND_PORT = re.compile(r"[A-Za-z0-9._-]+:\d+|\[[0-9A-Fa-f:.]+\]:\d+")
 _TOKEN = "RAY_AUTH_TOKEN"
 _STARTS = 4
 _SECONDS_BETWEEN_STARTS = 5.0
+_SECONDS_TO_REACH = 15.0
 # The longest path of a Unix socket is 107 bytes, and Ray appends about 70 to its folder.
 _LONGEST_FOLDER = 37
 _WITHOUT_RAY = "cluster.address=none runs without Ray"
@@ -126,6 +128,7 @@ def _start(options: Mapping[str, Any]) -> None:
 
 def _join(address: str, options: Mapping[str, Any]) -> None:
     try:
+        _reach(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
         ray.init(address, **options)
     except Exception as error:  # a missing token shows as ConnectionError or AuthenticationError
         raise ResourceError(
@@ -135,6 +138,13 @@ def _join(address: str, options: Mapping[str, Any]) -> None:
             f"RAY_AUTH_MODE=token and its token in {_TOKEN} or ~/.ray/auth_token",
             next="submit with `ray job submit`, or set cluster.address=local",
         ) from error
+
+
+def _reach(place: str) -> None:
+    """Raise an OSError where nothing listens at HOST:PORT. Ray would try for minutes."""
+    if _HOST_AND_PORT.fullmatch(place):
+        host, _, port = place.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_REACH).close()
 
 
 def _is_about_time(reason: str) -> bool:

@@ -67,6 +67,16 @@ def test_joining_where_no_cluster_runs_says_so_and_names_the_token(init: list[di
         _enter("auto")
 
 
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:1"])
+def test_an_address_where_nothing_listens_is_told_at_once(
+    init: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(ResourceError, match=r"no Ray cluster to join[\s\S]*ConnectionRefusedError"):
+        _enter(address)
+    assert len(init) == 1, "ray.init was called"
+
+
 def test_an_embedded_ray_has_a_token_of_its_own_and_leaves_none(
     init: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,8 @@ PYTHON ?= $(shell for name in python3 python python3.13 python3.12 python3.11; d
 	&& command -v "$$name" && break; done)
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
+EXTRAS := s3 gcs azure timm efficientnet-lite
+COMMA := ,
 INSTALL = $(UV) pip install --quiet --python $(BIN)/python -c requirements.lock
 
 ##@ Use
@@ -86,8 +88,9 @@ lock: | $(UV) ## bring requirements.lock up to pyproject.toml; LOCK_FLAGS=--upgr
 
 install: $(VENV)/.dev ## only install, with the developer's tools
 
-extra: $(VENV)/.runtime ## install an extra: EXTRA=s3, gcs, azure, timm or efficientnet-lite
-	@test -n '$(EXTRA)' || { echo 'Name one: make extra EXTRA=s3 (or gcs, azure, timm, efficientnet-lite)'; exit 1; }
+extra: $(VENV)/.runtime ## install an extra: EXTRA=s3, gcs, azure, timm or efficientnet-lite; or several, with commas
+	@test -n '$(EXTRA)' -a -z '$(filter-out $(EXTRAS),$(subst $(COMMA), ,$(EXTRA)))' \
+		|| { echo 'Name one or more: make extra EXTRA=s3,timm. There are $(EXTRAS)'; exit 1; }
 	$(INSTALL) -e '.[$(EXTRA)]'
 
 clean: ## delete .venv, .uv and caches; runs/ stays

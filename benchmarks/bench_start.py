@@ -22,10 +22,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from harness import base_parser, interleaved, print_facts, print_json, print_note, print_table, provenance
+from harness import base_parser, interleaved, print_facts, print_json, print_table, provenance
 
 SCRIPTS = {
     "python": ("-c", "pass"),
@@ -36,7 +37,8 @@ SCRIPTS = {
     "show_config": ("-m", "edc_ray", "show-config", "digits"),
     "status": ("-m", "edc_ray", "status", "no-such-folder"),
 }
-ADDRESSES = ("none", "local")
+ADDRESSES = ("none", "local") if find_spec("ray") else ("none",)
+COLUMNS = ("without Ray", "on Ray")[: len(ADDRESSES)]
 CAUSES = (
     ("command_line", "Python and the command line"),
     ("engine", "torch and the stages are imported"),
@@ -68,7 +70,7 @@ def marks_of_run(address: str, *words: str) -> dict[str, float]:
 
 def first_units(runs: int) -> dict[str, dict[str, Any]]:
     """address -> begun_s, ended_s and the seconds of each cause, of the fastest run."""
-    marks_of_run("local")  # compiles what is imported
+    marks_of_run(ADDRESSES[-1])  # compiles what is imported
     found = {address: list[dict[str, float]]() for address in ADDRESSES}
     for _ in range(runs):
         for address, turns in found.items():
@@ -97,8 +99,8 @@ def whole_runs(growth: list[int]) -> dict[str, dict[str, float]]:
 
 def print_first_units(found: dict[str, dict[str, Any]]) -> None:
     rows = [[text, *(found[each]["causes_s"].get(name) for each in ADDRESSES)] for name, text in CAUSES]
-    print_table(["seconds to the first unit of digits, by cause", "without Ray", "on Ray"], rows)
-    print_note(f"On Ray the first unit begins after {found['local']['begun_s']:.1f} s.")
+    rows.append(["until the first unit begins", *(found[each]["begun_s"] for each in ADDRESSES)])
+    print_table(["seconds to the first unit of digits, by cause", *COLUMNS], rows)
 
 
 def parsed() -> argparse.Namespace:
@@ -120,7 +122,7 @@ def main() -> None:
     whole = whole_runs(options.growth)
     if whole:
         rows = [[f"{times} times the epochs", *each.values()] for times, each in whole.items()]
-        print_table(["whole runs of digits, seconds", "without Ray", "on Ray"], rows)
+        print_table(["whole runs of digits, seconds", *COLUMNS], rows)
     facts = provenance(options.device)
     print_facts(facts)
     if options.json:

@@ -62,6 +62,8 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
     """
     with _Workers(config) as workers:
         if _needs_ray_at_once(config):
+            if config.cluster.address in (None, "local"):
+                choose_device(config.device)  # workers see what this process sees
             workers.start()
         inputs = open_inputs(config)
         for line in _changes_of_method(inputs.config):

@@ -12,7 +12,7 @@ import pytest
 import edc_ray.launch
 from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.run import STAGE_NAMES, RunConfig
-from edc_ray.errors import ConfigError, DataError
+from edc_ray.errors import ConfigError, DataError, ResourceError
 from edc_ray.launch import launch, run_trial
 from edc_ray.report.run_report import result_rows, run_summary
 
@@ -103,6 +103,16 @@ def test_workers_start_while_the_data_is_opened_if_there_are_several_gpus(
     with pytest.raises(DataError, match="no images"):
         launch(tiny_config(tmp_path, **{"cluster.address": None, "device": "auto"}), STAGE_NAMES)
     assert order == ["workers", "data"]
+
+
+def test_a_device_that_this_machine_lacks_is_refused_before_ray_starts(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(edc_ray.launch._Workers, "start", lambda *_: pytest.fail("Ray was started"))
+    with pytest.raises(ResourceError, match="torch finds no GPU") as caught:
+        launch(tiny_config(tmp_path, device="cuda", **{"cluster.address": "local"}), STAGE_NAMES)
+    assert caught.value.exit_status == 2
 
 
 def test_a_trial_returns_the_line_of_its_row(tiny_config: Config, tiny_run: Path, tmp_path: Path) -> None:

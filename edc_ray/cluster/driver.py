@@ -10,7 +10,7 @@ import ray
 
 from edc_ray.cluster.actors import ActorPool
 from edc_ray.cluster.resources import WorkerSize, check_cluster, num_actors, worker_device
-from edc_ray.cluster.session import alive_nodes, ray_session
+from edc_ray.cluster.session import alive_nodes, failures_told, ray_session
 from edc_ray.cluster.work_queue import WorkQueue
 from edc_ray.config.run import RunConfig
 from edc_ray.stages.units.context import StageContext
@@ -68,7 +68,7 @@ class RayExecutor:
             from edc_ray.cluster.train_units import train_units  # most runs need no process group
 
             self.close()  # frees the CPUs and GPUs of the actors for the workers of Ray Train
-            return train_units(stage, context, data, units, self._size)
+            return _told(train_units(stage, context, data, units, self._size))
         queue = WorkQueue(
             self._pool.serving(stage, context, data),
             units,
@@ -76,8 +76,13 @@ class RayExecutor:
             min_actors=cluster.min_actors,
             retries=cluster.retries,
         )
-        return queue.outcomes()
+        return _told(queue.outcomes())
 
     def close(self) -> None:
         """Kill the actors that wait for the next stage."""
         self._pool.close()
+
+
+def _told(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    with failures_told():
+        yield from outcomes

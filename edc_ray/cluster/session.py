@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import secrets
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from edc_ray.cluster.work_queue import brief
-from edc_ray.errors import ConfigError, ResourceError
+from edc_ray.errors import ConfigError, EdcRayError, ResourceError
 from edc_ray.runs.placement import in_ray_job
 
 logger = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ _HOST_AND_PORT = re.compile(r"[A-Za-z0-9._-]+:\d+|\[[0-9A-Fa-f:.]+\]:\d+")
 _TOKEN = "RAY_AUTH_TOKEN"
 _STARTS = 4
 _SECONDS_BETWEEN_STARTS = 5.0
+_SECONDS_TO_REACH = 15.0
 # The longest path of a Unix socket is 107 bytes, and Ray appends about 70 to its folder.
 _LONGEST_FOLDER = 37
 _WITHOUT_RAY = "cluster.address=none runs without Ray"
@@ -44,11 +47,12 @@ def ray_session(address: str | None) -> Iterator[None]:
 
     Raises:
         ConfigError: an address that cannot be used.
-        ResourceError: no cluster to join, or Ray does not start here.
+        ResourceError: no cluster to join, Ray does not start here, or it fails within the block.
     """
     address = checked_address(address or ("auto" if in_ray_job() else "local"))
     if ray.is_initialized():
-        yield
+        with failures_told():
+            yield
         return
     with ExitStack() as ended:
         # Lines from workers would break the progress display. Ray keeps them in its logs.
@@ -59,7 +63,8 @@ def ray_session(address: str | None) -> Iterator[None]:
         else:
             _join(address, options)
         ended.callback(ray.shutdown)
-        yield
+        with failures_told():
+            yield
 
 
 def checked_address(address: str) -> str:
@@ -85,6 +90,22 @@ def alive_nodes() -> list[Mapping[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """Every exception of Ray in the block as an error of ours; a unit's own error is one of Ray's, too."""
+    try:
+        yield
+    except RayError as error:
+        if isinstance(error, EdcRayError):
+            raise
+        raise ResourceError(
+            "Ray failed in the middle of the work",
+            found=brief(error),
+            expected="a Ray cluster that lives as long as the run",
+            next=f"run the same command again: it does the remaining units; {_WITHOUT_RAY}",
+        ) from error
+
+
 def _start(options: Mapping[str, Any]) -> None:
     """Start an embedded Ray. A busy machine may need more time than Ray waits, so it is tried again."""
     for attempt in range(1, _STARTS + 1):
@@ -107,6 +128,7 @@ def _start(options: Mapping[str, Any]) -> None:
 
 def _join(address: str, options: Mapping[str, Any]) -> None:
     try:
+        _reach(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
         ray.init(address, **options)
     except Exception as error:  # a missing token shows as ConnectionError or AuthenticationError
         raise ResourceError(
@@ -116,6 +138,13 @@ def _join(address: str, options: Mapping[str, Any]) -> None:
             f"RAY_AUTH_MODE=token and its token in {_TOKEN} or ~/.ray/auth_token",
             next="submit with `ray job submit`, or set cluster.address=local",
         ) from error
+
+
+def _reach(place: str) -> None:
+    """Raise an OSError where nothing listens at HOST:PORT. Ray would try for minutes."""
+    if _HOST_AND_PORT.fullmatch(place):
+        host, _, port = place.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_REACH).close()
 
 
 def _is_about_time(reason: str) -> bool:
@@ -152,8 +181,10 @@ def _own_token() -> str:
 
 def _short_folder() -> dict[str, str]:
     """Another folder for Ray's files where the path of a socket in its own would be too long."""
-    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    given = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    folder = os.path.abspath(given)
     if len(folder) <= _LONGEST_FOLDER or not os.access("/tmp", os.W_OK):
-        return {}
+        # Ray's processes do not agree on where a relative folder is.
+        return {} if given == folder else {"_temp_dir": os.path.join(folder, "ray")}
     logger.info("Ray keeps its files in /tmp/ray: in %s the names of its sockets would be too long", folder)
     return {"_temp_dir": "/tmp/ray"}

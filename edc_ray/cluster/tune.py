@@ -19,6 +19,7 @@ from typing import Any
 from ray import tune
 from ray.exceptions import RayTaskError
 
+from edc_ray.artifacts.storage.layout import SWEEP_FOLDER, TRIALS_FOLDER
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.cluster.resources import check_fit, check_storage, worker_device, worker_size
@@ -33,7 +34,6 @@ from edc_ray.runs.placement import sweep_on_ray
 from edc_ray.stages.pipeline import STAGES
 
 RunTrial = Callable[[RunConfig], dict[str, Any]]
-SWEEP_FOLDER = "sweep"
 _NOT_SEARCHED = ("run", "storage", "cluster", "sweep", "tracking")
 
 
@@ -51,7 +51,7 @@ class Trial:
     @property
     def log_path(self) -> str:
         """Path of its result in the store of the sweep's run."""
-        return f"{SWEEP_FOLDER}/trials/{self.key}.json"
+        return f"{TRIALS_FOLDER}/{self.key}.json"
 
 
 def run_sweep(config: RunConfig, run_trial: RunTrial) -> list[dict[str, Any]]:

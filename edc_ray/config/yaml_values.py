@@ -21,6 +21,7 @@ NO_YAML = (
     yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError, OverflowError
 )  # fmt: skip
 
+_QUOTED = re.compile(r"""'([^']|'')*'|"([^"\\]|\\.)*\"""", re.DOTALL)
 _PLAIN_FORMS: dict[str, tuple[str, str]] = {
     "tag:yaml.org,2002:null": (r"(~|null|Null|NULL|)$", "~nN\0"),
     "tag:yaml.org,2002:bool": (r"(true|True|TRUE|false|False|FALSE)$", "tTfF"),
@@ -79,8 +80,7 @@ def read_yaml(text: str, wanted: Any = Any) -> Any:
             return None
         if _written_out(node, {}) > _MAX_NODES:
             raise yaml.YAMLError(f"aliases that stand for more than {_MAX_NODES} values")
-        _type_as_wanted(node, wanted, set())
-        return loader.construct_document(node)
+        return loader.construct_document(_as_wanted(node, wanted, loader, {}))
     finally:
         loader.dispose()
 
@@ -90,7 +90,7 @@ def read_value(text: str, wanted: Any) -> Any:
 
     Args:
         text: YAML. A field that wants text gets it as it is, unless it is quoted or null. A field that wants
-            a list takes a single value for a list of one.
+            a list takes one without brackets, too: values between commas.
         wanted: the type of the field.
 
     Raises:
@@ -98,13 +98,14 @@ def read_value(text: str, wanted: Any) -> Any:
     """
     text = text.removesuffix("\n").removesuffix("\n...")  # as libraries end a dumped document
     stripped = text.strip()
-    quoted = len(stripped) > 1 and stripped[0] == stripped[-1] and stripped[0] in "'\""
+    quoted = _QUOTED.fullmatch(stripped)
     is_null = re.match(_PLAIN_FORMS["tag:yaml.org,2002:null"][0], stripped)
     if _wants_text(wanted) and not quoted:
         return None if is_null and _takes_none(wanted) else text
     items = _arms(wanted, _is_sequence)
     if items and not is_null and not stripped.startswith(("[", "{")):
-        return [read_value(text, _item_type(items[0]))]
+        parts = [text] if quoted else stripped.removeprefix("(").removesuffix(")").split(",")
+        return [read_value(part.strip(), _item_type(items[0])) for part in parts]
     return read_yaml(text, wanted)
 
 
@@ -124,22 +125,53 @@ def _written_out(node: yaml.Node, known: dict[int, float]) -> float:
     return known[id(node)]
 
 
-def _type_as_wanted(node: yaml.Node, wanted: Any, seen: set[int]) -> None:
-    """Tag plain scalars as text where the type wants text."""
-    if id(node) in seen:  # an alias stands for one value, whose first place counts
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.ScalarNode):
-        is_null = node.tag == "tag:yaml.org,2002:null" and _takes_none(wanted)
-        if node.style is None and _wants_text(wanted) and not is_null:
-            node.tag = "tag:yaml.org,2002:str"
-    elif isinstance(node, yaml.SequenceNode):
-        items = _arms(wanted, _is_sequence)
-        for item in node.value:
-            _type_as_wanted(item, _item_type(items[0]) if items else Any, seen)
-    elif isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            _type_as_wanted(value, _type_below(wanted, str(key.value)), seen)
+def _as_wanted(node: yaml.Node, wanted: Any, loader: _Loader, known: dict[int, Any]) -> yaml.Node:
+    """The node with plain scalars as text where the type wants text, and in a list where it wants a list.
+
+    `known`: id of a node -> itself, which keeps the id, and its result.
+    """
+    if id(node) in known:  # an alias stands for one value, whose first place counts
+        return known[id(node)][1]
+    items = _arms(wanted, _is_sequence)
+    is_null = node.tag == "tag:yaml.org,2002:null"
+    listed = _listed(node, loader) if isinstance(node, yaml.ScalarNode) and items and not is_null else node
+    known[id(node)] = node, listed
+    if isinstance(listed, yaml.ScalarNode):
+        if listed.style is None and _wants_text(wanted) and not (is_null and _takes_none(wanted)):
+            listed.tag = "tag:yaml.org,2002:str"
+    elif isinstance(listed, yaml.SequenceNode):
+        item = _item_type(items[0]) if items else Any
+        listed.value = [_as_wanted(one, item, loader, known) for one in listed.value]
+    elif isinstance(listed, yaml.MappingNode):
+        _refuse_twice(listed)
+        listed.value = [
+            (key, _as_wanted(value, _type_below(wanted, str(key.value)), loader, known))
+            for key, value in listed.value
+        ]
+    return listed
+
+
+def _listed(node: yaml.ScalarNode, loader: _Loader) -> yaml.SequenceNode:
+    """A list of a single value, or of those between the commas of a plain one."""
+    texts = [node.value] if node.style else [part.strip() for part in node.value.split(",")]
+    marks = node.start_mark, node.end_mark
+    parts = [
+        yaml.ScalarNode(
+            loader.resolve(yaml.ScalarNode, text, (not node.style, True)), text, *marks, node.style
+        )
+        for text in texts
+    ]
+    return yaml.SequenceNode("tag:yaml.org,2002:seq", parts, *marks)
+
+
+def _refuse_twice(node: yaml.MappingNode) -> None:
+    lines: dict[Any, int] = {}
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise yaml.YAMLError(f"'{key.value}' stands twice, in lines {lines[key.value]} and {line}")
+            lines[key.value] = line
 
 
 def type_of_field(model: type[BaseModel], path: str) -> Any:

@@ -51,9 +51,9 @@ def fetch_weights(url: str, digest: str, kept_as: Path) -> bytes:
 
 
 def check_local_weights(url: str, digest: str) -> None:
-    """Refuse a local file that `fetch_weights` would refuse, before any work. URLs are not checked."""
+    """Refuse a local file that cannot be fetched or read, before any work. URLs are not checked."""
     if _is_local(url):
-        _verified(url, digest)
+        read_state(_verified(url, digest), source=url)
 
 
 def read_state(data: bytes, *, source: str) -> dict[str, Tensor]:
@@ -63,7 +63,7 @@ def read_state(data: bytes, *, source: str) -> dict[str, Tensor]:
     (Distributed)DataParallel. Errors call the data `source`.
 
     Raises:
-        ArtifactError: it is damaged, or holds more than tensors.
+        ArtifactError: it is damaged, or holds more than tensors, or a number in it is not finite.
     """
     is_safetensors = data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data)
     try:
@@ -86,7 +86,23 @@ def read_state(data: bytes, *, source: str) -> dict[str, Tensor]:
             expected=f"name -> tensor, as it is or under one of {', '.join(_NESTED)}",
             next="save the state dict of the network: torch.save(network.state_dict(), FILE)",
         )
+    _refuse_not_finite(state, source)
     return _without_prefixes(state)
+
+
+def _refuse_not_finite(state: Mapping[str, Tensor], source: str) -> None:
+    # As doubles, because some formats of 8 bits cannot be asked.
+    floats = {name: value for name, value in state.items() if value.is_floating_point()}
+    wrong = {name: int((~value.double().isfinite()).sum()) for name, value in floats.items()}
+    wrong = {name: count for name, count in wrong.items() if count}
+    if wrong:
+        name, count = next(iter(wrong.items()))
+        raise ArtifactError(
+            f"{source} holds weights that are NaN or infinite",
+            found=f"{count} of {state[name].numel()} in '{name}'; names with such weights: {len(wrong)}",
+            expected="finite numbers",
+            next="take a checkpoint from before its training failed",
+        )
 
 
 def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

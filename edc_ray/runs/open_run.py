@@ -10,7 +10,7 @@ import torch
 
 from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, join_path, manifest_path, stage_folder
 from edc_ray.artifacts.storage.store import Store, open_store
-from edc_ray.config.load import to_yaml
+from edc_ray.config.load import to_yaml, validated
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.data.real.sources import OpenedDataset, open_dataset
 from edc_ray.errors import ConfigError
@@ -44,7 +44,8 @@ class Inputs:
 
 def open_inputs(config: RunConfig) -> Inputs:
     """Storage, data and networks of a config, checked; an EdcRayError says what is wrong."""
-    config = _with_whole_paths(config)
+    # A config may be a copy with other values, and what is stored must be readable.
+    config = _with_whole_paths(validated(config.model_dump(mode="json")))
     store = open_store_of(config)
     data = open_dataset(config.dataset, config.seed)
     resolved = config.model_copy(update={"dataset": data.spec})
@@ -91,16 +92,19 @@ def open_store_of(config: RunConfig) -> Store:
 
 
 def run_url(config: RunConfig) -> str:
-    """<storage.root>/<run.name>; a relative folder is made absolute here, in the driver."""
+    """<storage.root>/<run.name>."""
+    return join_path(_whole_root(config).rstrip("/"), config.run.name)
+
+
+def _whole_root(config: RunConfig) -> str:
+    """storage.root; a relative folder is made absolute here, in the driver."""
     if config.storage.root is None and in_ray_job():
         raise ConfigError(
             "a job needs storage.root: its folder is thrown away with it",
             next="storage.root=URL, a place that outlives the job and that every node sees",
         )
     root = config.storage.root or DEFAULT_ROOT
-    if "://" not in root:
-        root = str(Path(root).expanduser().absolute())
-    return join_path(root.rstrip("/"), config.run.name)
+    return root if "://" in root else str(Path(root).expanduser().absolute())
 
 
 def device_of_whole_run(store: Store) -> str | None:
@@ -115,12 +119,15 @@ def device_of_whole_run(store: Store) -> str | None:
 
 
 def _with_whole_paths(config: RunConfig) -> RunConfig:
-    """Local files by absolute paths: a worker, or a later reader of run.yaml, may have another folder."""
+    """Local places by absolute paths: a worker, or a later reader of run.yaml, may have another folder."""
     weights = {
         name: source if isinstance(source, str) else source.model_copy(update={"url": _whole(source.url)})
         for name, source in config.squeeze.weights.items()
     }
-    update: dict[str, Any] = {"squeeze": config.squeeze.model_copy(update={"weights": weights})}
+    update: dict[str, Any] = {
+        "squeeze": config.squeeze.model_copy(update={"weights": weights}),
+        "storage": config.storage.model_copy(update={"root": _whole_root(config)}),
+    }
     for name, section in config:
         places = {field: getattr(section, field, None) for field in ("train", "val", "source")}
         if given := {field: _whole(url) for field, url in places.items() if url is not None}:

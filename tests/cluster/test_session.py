@@ -67,6 +67,16 @@ def test_joining_where_no_cluster_runs_says_so_and_names_the_token(init: list[di
         _enter("auto")
 
 
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:1"])
+def test_an_address_where_nothing_listens_is_told_at_once(
+    init: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(ResourceError, match=r"no Ray cluster to join[\s\S]*ConnectionRefusedError"):
+        _enter(address)
+    assert len(init) == 1, "ray.init was called"
+
+
 def test_an_embedded_ray_has_a_token_of_its_own_and_leaves_none(
     init: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,3 +132,25 @@ def test_a_long_folder_for_temporary_files_is_replaced(
     monkeypatch.setenv("RAY_TMPDIR", "/tmp/short")
     _enter("local")
     assert [call.get("_temp_dir") for call in init[1:]] == ["/tmp/ray", None]
+
+
+def test_an_exception_of_ray_within_the_block_is_an_error_with_a_way_out(init: list[dict[str, Any]]) -> None:
+    from ray.exceptions import RayTaskError, RpcError
+
+    with (
+        pytest.raises(ResourceError, match=r"Ray failed[\s\S]*RpcError: gone[\s\S]*cluster\.address=none"),
+        ray_session("local"),
+    ):
+        raise RpcError("gone")
+    of_a_unit = RayTaskError("unit", "Traceback", ConfigError("a unit's own")).as_instanceof_cause()
+    with pytest.raises(ConfigError), ray_session("local"):
+        raise of_a_unit
+
+
+def test_a_relative_folder_for_rays_files_becomes_absolute(
+    init: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/tmp")
+    monkeypatch.setenv("RAY_TMPDIR", "relative")
+    _enter("local")
+    assert init[1]["_temp_dir"] == "/tmp/relative/ray"

@@ -92,7 +92,7 @@ def test_setting_the_method_as_a_field_applies_it_and_not_its_name_alone() -> No
         (["learning_rate=1"], r"unknown field 'learning_rate'. Did you mean '\w+.learning_rate'\?"),
         (["recovr.iterations=1"], r"Did you mean 'recover.iterations'\?"),
         (["statistics.class_patch_swapped=true"], r"Did you mean 'recover.class_patch_swapped'\?"),
-        (["recover=3"], r"unknown field 'recover'"),
+        (["recover=3"], r"'recover' is a section"),
         (["ipc.x=3"], r"unknown field 'ipc.x'"),
         (["method=edc_offical"], r"unknown method 'edc_offical'. Did you mean 'edc_official'\?"),
         (["method=[edc]"], r"unknown method"),
@@ -160,7 +160,7 @@ def test_several_wrong_values_are_told_at_once() -> None:
 
 @pytest.mark.parametrize("text", ["ipc", "=3", "ipc:3", ""])
 def test_an_override_that_is_no_assignment_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"(?s)is not understood.*section\.field=value"):
+    with pytest.raises(ConfigError, match=r"(?s)is not understood.*=(value|VALUE)"):
         load_recipe("digits", [text])
 
 

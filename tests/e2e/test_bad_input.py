@@ -187,7 +187,7 @@ def test_a_config_file_that_is_missing_or_no_config(
 ) -> None:
     _refused(shown("run", "--config", str(tmp_path / "no.yaml")), "ConfigError", "no.yaml")
     (tmp_path / "list.yaml").write_text("- a\n- b\n")
-    _refused(shown("run", "--config", str(tmp_path / "list.yaml")), "ConfigError", "list.yaml", "mapping")
+    _refused(shown("run", "--config", str(tmp_path / "list.yaml")), "ConfigError", "list.yaml", "sections")
     no_work()
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.models import weight_files
-from edc_ray.models.weight_files import fetch_weights, load_state, read_state
+from edc_ray.models.weight_files import check_local_weights, fetch_weights, load_state, read_state
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 DATA = safetensors.torch.save(STATE)
@@ -146,9 +146,19 @@ def test_what_is_no_state_dict_is_refused_and_runs_nothing(data: bytes, message:
     assert Evil.called == []
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e5m2])
+def test_weights_that_are_not_finite_are_refused_before_work(tmp_path: Path, value: float, kind) -> None:
+    bad = torch.tensor([1.0, value, 2.0]).to(kind)
+    path = tmp_path / "nan.pth"
+    path.write_bytes(_saved({"state_dict": {"good": torch.ones(1), "bad": bad, "count": torch.tensor(3)}}))
+    with pytest.raises(ArtifactError, match=r"nan\.pth holds weights that are NaN(.|\n)*1 of 3 in 'bad'"):
+        check_local_weights(str(path), hashlib.sha256(path.read_bytes()).hexdigest())
+
+
 def test_tensors_of_a_safetensors_file_are_those_that_were_stored() -> None:
     stored = STATE | {
-        "half": torch.tensor([[0.1, -0.0], [65504.0, torch.inf]], dtype=torch.float16),
+        "half": torch.tensor([[0.1, -0.0], [65504.0, 1e-7]], dtype=torch.float16),
         "count": torch.tensor(2**40 + 1),
         "none": torch.empty(0, 3, dtype=torch.uint8),
     }

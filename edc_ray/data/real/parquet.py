@@ -16,6 +16,7 @@ from fsspec import AbstractFileSystem
 
 from edc_ray.artifacts.tables.parquet_groups import ParquetGroups, Ranges
 from edc_ray.data.real.other_kinds import refuse_other_kinds
+from edc_ray.data.real.splits import split_of
 from edc_ray.data.real.undecoded import BadImageError, Item, UndecodedImages
 from edc_ray.errors import DataError, EdcRayError
 
@@ -24,6 +25,18 @@ LABEL_COLUMNS = (
     "label", "labels", "fine_label", "class", "class_id", "cls", "target", "targets", "category",
     "coarse_label",
 )  # fmt: skip
+_SPLIT_COLUMNS = (
+    "split",
+    "subset",
+    "partition",
+    "set",
+    "usage",
+    "phase",
+    "fold",
+    "is_train",
+    "is_test",
+    "train",
+)
 _CACHED_ROW_GROUPS = 4
 _STORE_INSIDE = "store the images inside the Parquet file, not beside it"
 
@@ -134,7 +147,8 @@ def read_parquet(
             file has, in upper or lower case.
 
     Raises:
-        DataError: a file is damaged, has no such column, or the files disagree on the classes.
+        DataError: a file is damaged, has no such column, has rows of several splits, or the files disagree on
+            the classes.
     """
     groups: list[RowGroup] = []
     labels: list[np.ndarray] = []
@@ -148,6 +162,9 @@ def read_parquet(
             _refuse_without_bytes(file.schema, images, path)
             groups += _row_groups(file, path, images)
             every = range(file.metadata.num_row_groups)
+            for column in file.schema.names:
+                if column.lower() in _SPLIT_COLUMNS and column not in (images, labelled):
+                    _refuse_splits_in_rows(file.read(every, [column]).column(0), column, path)
             labels.append(_labels(file.read(every, [labelled]).column(0), path))
             names[path] = class_names_of(file.schema, labelled)
         except EdcRayError:
@@ -275,20 +292,18 @@ def _opened(filesystem: AbstractFileSystem, path: str) -> ParquetGroups:
 
 def _labels(column: pa.ChunkedArray, path: str) -> np.ndarray:
     """int64 or str [N]."""
-    if column.null_count:
-        raise DataError(
-            f"{column.null_count} of {len(column)} rows of {path} have no label",
-            expected="a label in each row",
-            next="remove these rows, or choose another column in dataset.label_column",
-        )
+    _refuse_missing(column.null_count, len(column), path)
     if pa.types.is_dictionary(column.type):
         column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks])
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return np.asarray(column.to_pylist(), dtype=np.str_)
+        names = column.to_pylist()
+        _refuse_missing(sum(not name.strip() for name in names), len(names), path)
+        return np.asarray(names, dtype=np.str_)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind):
         numbers = column.to_numpy()
-        with np.errstate(invalid="ignore"):  # not a number, which the comparison refuses
+        _refuse_missing(int((numbers != numbers).sum()), len(numbers), path)  # not a number
+        with np.errstate(invalid="ignore"):  # infinity, which the comparison refuses
             whole = numbers.astype(np.int64)
         too_large = numbers.dtype == np.uint64 and whole.min(initial=0) < 0
         if not too_large and np.array_equal(whole.astype(numbers.dtype), numbers):
@@ -299,6 +314,31 @@ def _labels(column: pa.ChunkedArray, path: str) -> np.ndarray:
         expected="one integer or one name for each image",
         next="choose another column in dataset.label_column",
     )
+
+
+def _refuse_splits_in_rows(column: pa.ChunkedArray, name: str, path: str) -> None:
+    """Refuse rows of several splits; say that a column may tell splits where its values do not."""
+    values = sorted(map(str, column.unique().to_pylist()))
+    if len(values) < 2:
+        return
+    shown = ", ".join(values[:5])
+    if len({split_of(value) for value in values} - {None}) > 1:
+        raise DataError(
+            f"the rows of {path} are of several splits",
+            found=f"{shown} in column '{name}'",
+            expected="a file for each split",
+            next=f"write each split to a file of its own, or remove the column '{name}' to use all rows",
+        )
+    _log.warning("%s: takes all rows, whatever column '%s' says: %s", path, name, shown)
+
+
+def _refuse_missing(missing: int, total: int, path: str) -> None:
+    if missing:
+        raise DataError(
+            f"{missing} of {total} rows of {path} have no label",
+            expected="a label in each row",
+            next="remove these rows, or choose another column in dataset.label_column",
+        )
 
 
 def class_names_of(schema: pa.Schema, label_column: str) -> tuple[str, ...] | None:

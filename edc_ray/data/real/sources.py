@@ -89,6 +89,7 @@ def open_dataset(spec: DatasetSpec, seed: int, *, memory_limit: int = MEMORY_LIM
     train, bad_train = _without_bad(_into_memory(train, memory_limit), spec)
     val, bad_val = _without_bad(_into_memory(val, memory_limit), spec)
     refuse_empty_classes(train)
+    warn_of_empty_classes(val)
     try:
         return _described(spec, train, val, memory_limit, {"bad_train": bad_train, "bad_val": bad_val})
     except DataError:
@@ -147,7 +148,6 @@ def _read_train_and_val(spec: DatasetSpec, seed: int) -> tuple[UndecodedImages, 
         _refuse_shared_files(train, val)
         selected = spec.class_names is not None
         val = choose_validation(val, classes, selected=selected, repeated_names=spec.repeated_names)
-        warn_of_empty_classes(val)
     train = _limit(train, spec.max_per_class, seed, "max_per_class")
     return train, _limit(val, spec.max_val_per_class, seed, "max_val_per_class")
 

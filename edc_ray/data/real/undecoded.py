@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,6 +58,13 @@ NUM_THREADS = min(16, 2 * (os.cpu_count() or 1))
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM")
 """Of an animation the first picture counts. Some of Pillow's other formats start programs."""
+
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"
+)  # fmt: skip
+
+# `refuse_large_image` has a lower limit, and says so in one sentence.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _ORIENTATION = 0x0112
 """The EXIF tag that says how a photograph is turned when it is shown; 1: not at all."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,8 +14,14 @@ import fsspec.core
 from fsspec import AbstractFileSystem
 
 from edc_ray.artifacts.storage.redaction import shown_url
+from edc_ray.artifacts.storage.store import PLACES, how_to_open
 from edc_ray.data.real.folders import (
+    doubt_classes,
+    folders_above_class,
+    holds_inner_splits,
     holds_splits,
+    images_in_splits,
+    inner_folders,
     is_hidden,
     is_image,
     read_image_folder,
@@ -23,9 +30,11 @@ from edc_ray.data.real.folders import (
 )
 from edc_ray.data.real.other_kinds import refuse_other_folders
 from edc_ray.data.real.parquet import read_parquet
-from edc_ray.data.real.splits import Role, choose_split, has_split
+from edc_ray.data.real.splits import Role, choose_split, has_both_roles, names_below
 from edc_ray.data.real.undecoded import UndecodedImages
 from edc_ray.errors import DataError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class ImagesAtUrl:
     """
 
     filesystem: AbstractFileSystem
-    form: Literal["file", "tables", "classes", "splits", "pattern"]
+    form: Literal["file", "tables", "classes", "splits", "inner_splits", "pattern"]
     root: str
     files: dict[str, dict[str, Any]]
     shown: str
@@ -48,10 +57,13 @@ class ImagesAtUrl:
     @property
     def has_validation(self) -> bool:
         """Whether it holds a training split and beside it a validation or test split."""
-        if self.form != "splits" and not self._tables:
-            return False
-        files = self._tables or list(self.files)
-        return has_split(files, self.root, "train") and has_split(files, self.root, "val")
+        if self._tables:
+            return has_both_roles(self._tables, self.root)
+        if self.form == "splits":
+            return has_both_roles(images_in_splits(self.root, self.files), self.root)
+        if self.form == "inner_splits":
+            return has_both_roles(list(self.files), self.root, inner_folders)
+        return self.form == "pattern" and has_both_roles(list(self.files), self.root, folders_above_class)
 
     @property
     def _tables(self) -> list[str]:
@@ -73,15 +85,37 @@ class ImagesAtUrl:
                 if self.form != "file":
                     named = self.form == "pattern"
                     paths = choose_split(self._tables, self.root, role, self.shown, named=named)
+                self._tell_of_folders(paths)
                 columns = {"image_column": image_column, "label_column": label_column}
                 return read_parquet(self.filesystem, paths, self.shown, **columns)
             if self.form == "pattern":
-                return read_image_glob(self.filesystem, self.files, self.shown)
+                return read_image_glob(self.filesystem, self._chosen(role, folders_above_class), self.shown)
+            if self.form == "inner_splits":
+                chosen = self._chosen(role, inner_folders)
+                return read_image_folder(self.filesystem, self.root, chosen, self.shown)
             root, shown = self.root, self.shown
             if self.form == "splits":
                 name = split_folder(root, self.files, role, shown)
                 root, shown = posixpath.join(root, name), posixpath.join(shown, name)
             return read_image_folder(self.filesystem, root, self.files, shown)
+
+    def _tell_of_folders(self, tables: Sequence[str]) -> None:
+        folders = sorted({"/".join(names_below(path, self.root)[:-1]) for path in tables})
+        if len(folders) > 1:
+            _log.warning(
+                "%s: reads the files of several folders as one set: %s (%d)",
+                self.shown, ", ".join(folder or "." for folder in folders[:4]), len(folders),
+            )  # fmt: skip
+
+    def _chosen(self, role: Role, names: Callable[[str, str], list[str]]) -> dict[str, dict[str, Any]]:
+        """All files but the images of another role."""
+        images = [path for path in self.files if is_image(path)]
+        if not images:
+            return self.files
+        named = self.form == "pattern"
+        chosen = choose_split(images, self.root, role, self.shown, named=named, names=names)
+        left_out = set(images).difference(chosen)
+        return {path: info for path, info in self.files.items() if path not in left_out}
 
 
 def find_images(source: str) -> ImagesAtUrl:
@@ -127,12 +161,25 @@ def _tables(files: Iterable[str]) -> list[str]:
     return [path for path in files if path.lower().endswith(".parquet")]
 
 
-def _form(files: dict[str, dict[str, Any]], root: str, shown: str) -> Literal["tables", "classes", "splits"]:
-    if _tables(files):
+def _form(
+    files: dict[str, dict[str, Any]], root: str, shown: str
+) -> Literal["tables", "classes", "splits", "inner_splits"]:
+    images = [path for path in files if is_image(path)]
+    if tables := _tables(files):
+        if images:
+            _log.warning(
+                "%s: reads the Parquet files (%d), not the image files beside them (%d)",
+                shown, len(tables), len(images),
+            )  # fmt: skip
         return "tables"
-    if not any(map(is_image, files)):
+    if not images:
         refuse_other_folders(list(files), shown)
-    return "splits" if holds_splits(root, files) else "classes"
+    if holds_splits(root, files):
+        return "splits"
+    if holds_inner_splits(root, files):
+        return "inner_splits"
+    doubt_classes(root, files, shown)
+    return "classes"
 
 
 def _below(filesystem: AbstractFileSystem, folder: str) -> dict[str, dict[str, Any]]:
@@ -141,6 +188,7 @@ def _below(filesystem: AbstractFileSystem, folder: str) -> dict[str, dict[str, A
     # fsspec lists a link to a folder as a file, and subsets often consist of links to class folders.
     for name in [name for name, info in files.items() if info["type"] not in ("file", "directory")]:
         if filesystem.isdir(name):
+            del files[name]
             files |= filesystem.find(name, detail=True)
     return {name: info for name, info in files.items() if not is_hidden(name, folder)}
 
@@ -157,11 +205,12 @@ def _storage_errors(shown: str) -> Iterator[None]:
         raise DataError(
             f"cannot open {shown}",
             found=str(error),
-            next="install the storage library: pip install 'edc-ray[s3]', [gcs] or [azure]",
+            next=how_to_open(shown),
         ) from error
     except Exception as error:
         raise DataError(
             f"cannot open {shown}",
             found=type(error).__name__,
+            expected=PLACES if isinstance(error, ValueError) else None,
             next="check the address and the credentials of this environment",
         ) from error

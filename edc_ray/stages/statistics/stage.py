@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from edc_ray.artifacts.proof.manifest import read_shard, write_unit
-from edc_ray.artifacts.proof.records import Record
+from edc_ray.artifacts.proof.records import JOINED_UNITS, Record
 from edc_ray.artifacts.storage.layout import arrays_name, batches_key, network_key, table_name
 from edc_ray.artifacts.tables.codec import arrays_from_bytes, arrays_to_bytes, table_to_bytes
 from edc_ray.artifacts.tables.official_statistics import Rows
@@ -186,7 +186,9 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
         return records, meta
     if request.needs_no_images:
         return records, meta | {BUFFERS_ONLY: True}
-    return [_merge_observer(context, name, records) for name in request.observers], meta
+    # The manifest names the merged records, whose number is not that of the units.
+    merged = [_merge_observer(context, name, records) for name in request.observers]
+    return merged, meta | {JOINED_UNITS: len(records)}
 
 
 def _merge_observer(context: StageContext, name: str, records: list[Record]) -> Record:

@@ -159,13 +159,23 @@ def check_loss(loss: Tensor, what: str, epoch: int) -> float:
 
 @torch.no_grad()
 def judge(network: nn.Module, images: ImageSet, context: StageContext, batch_size: int) -> Judgement:
-    """Accuracy and calibration of a network on real images. Leaves the network in eval mode."""
+    """Accuracy and calibration of a network on real images. Leaves the network in eval mode.
+
+    Raises:
+        NumericalError: an output is NaN or Inf, as with weights that overflow.
+    """
     network.eval()
     logits = []
     for first in range(0, len(images), batch_size):
         batch = images.fetch(np.arange(first, min(first + batch_size, len(images))))
         logits.append(network(normalised(batch, context)).float().cpu())
     logits_BK, labels_B = torch.cat(logits), torch.from_numpy(np.array(images.labels))
+    wrong = int((~logits_BK.isfinite()).any(1).sum())
+    if wrong:
+        raise NumericalError(
+            f"the outputs for {wrong} of {len(images)} validation images are NaN or infinite",
+            next="take other weights, or a precision with a wider range (float32)",
+        )
     correct_B = topk_correct(logits_BK, labels_B)
     return Judgement(
         top1=100 * float(correct_B.double().mean()),

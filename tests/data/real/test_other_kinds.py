@@ -40,6 +40,11 @@ def _arrow(stream: bool) -> bytes:
     [
         ("a.zip", _zip(), "a zip archive", "unpack it"),
         ("a.tar", _tar(), "a tar archive", "unpack it"),
+        ("a.tar.xz", b"\xfd7zXZ\0", "an xz archive", "unpack it"),
+        ("a.npz", _zip(), "a NumPy file", "module:factory"),
+        ("a.pt", _zip(), "a file of another program's objects", "module:factory"),
+        ("a.PNG", b"\x89PNG", "a single image", "name the folder"),
+        ("data_batch_1", b"\x80\x04", "no Parquet file", "one folder for each class"),
         ("a.arrow", _arrow(stream=False), "an Arrow file", "to_parquet"),
         ("a.arrow", _arrow(stream=True), "an Arrow stream", "to_parquet"),
         ("index", b"\n<!DOCTYPE html><html>listing</html>", "a web page", "a web server"),
@@ -61,6 +66,9 @@ def test_a_file_of_another_kind_is_called_what_it_is(tmp_path: Path, name, conte
         (["dataset_info.json", "data-00000-of-00001.arrow"], "datasets.save_to_disk"),
         (["shard-000.tar", "shard-001.tar"], "WebDataset"),
         (["train.zip"], "zip archives"),
+        (["images.tgz"], "tgz archives"),
+        (["x.npz", "y.npz", "notes.txt"], r"files of arrays(.|\n)*module:factory"),
+        (["labels.csv"], r"no images in(.|\n)*module:factory"),
     ],
 )
 def test_a_folder_of_another_kind_is_called_what_it_is(names: list[str], found: str) -> None:

@@ -75,7 +75,9 @@ def test_integers_without_names_stay_without(tmp_path) -> None:
         ({"pixels": [b"x"], "label": [0]}, "columns pixels, label"),
         ({"image": ["a.png"], "label": [0]}, r"holds no encoded images(.|\n)*paths, URLs or base64"),
         ({"image": [b"x"], "label": [[0]]}, r"neither integers nor names(.|\n)*list"),
-        ({"image": [b"x"], "label": [float("nan")]}, "neither integers nor names"),
+        ({"image": [b"x"], "label": [float("nan")]}, "1 of 1 rows of .* have no label"),
+        ({"image": [b"x"], "label": [float("inf")]}, "neither integers nor names"),
+        ({"image": [b"x"] * 3, "label": ["a", "", " "]}, "2 of 3 rows of .* have no label"),
         ({"image": pa.array([b"x"]), "label": pa.array([2**63], pa.uint64())}, "neither integers"),
         ({"image": [b"x"], "label": [0.5]}, "neither integers nor names"),
         ({"image": [b"x", b"y"], "label": [0, None]}, "1 of 2 rows of .* have no label"),
@@ -239,3 +241,16 @@ def test_files_of_an_object_storage_are_never_opened(tmp_path, s3_url: str, monk
     monkeypatch.setattr(type(filesystem), "_open", lambda *_, **__: pytest.fail("a file that reads ahead"))
     images = read_parquet(filesystem, [path], "there")
     assert images.reader.read([19, 3]) == [np.random.default_rng(row).bytes(4000) for row in (19, 3)]
+
+
+def test_rows_of_several_splits_are_refused(tmp_path, caplog) -> None:
+    columns = {"image": [b"x"] * 4, "label": [0, 1, 0, 1]}
+    _write(tmp_path / "a.parquet", columns | {"Split": ["train", "train", "test", "test"]})
+    with pytest.raises(DataError, match=r"are of several splits(.|\n)*test, train in column 'Split'"):
+        _read(tmp_path / "a.parquet")
+    _write(tmp_path / "a.parquet", columns | {"split": ["train"] * 4})
+    assert len(_read(tmp_path / "a.parquet").labels) == 4
+    assert not caplog.records
+    _write(tmp_path / "a.parquet", columns | {"is_train": [True, True, True, False]})
+    assert len(_read(tmp_path / "a.parquet").labels) == 4
+    assert "takes all rows, whatever column 'is_train' says: False, True" in caplog.text

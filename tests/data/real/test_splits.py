@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from edc_ray.data.real.splits import choose_split, has_split, split_of
+from edc_ray.data.real.splits import choose_split, has_both_roles, is_split_folder, split_of
 from edc_ray.errors import DataError
 
 
@@ -22,7 +22,13 @@ from edc_ray.errors import DataError
         ("train_extra", "extra"),
         ("unlabeled-train.parquet", "unlabeled"),
         ("0000.parquet", None),
-        ("trainset.parquet", None),
+        ("trainset.parquet", "train"),
+        ("trainval", "train"),
+        ("Test_Images", "test"),
+        ("valdata-1.parquet", "validation"),
+        ("holdout", "test"),
+        ("dataset", None),
+        ("set", None),
         ("latest.parquet", None),
         ("train-test.parquet", None),
         ("default", None),
@@ -30,6 +36,11 @@ from edc_ray.errors import DataError
 )
 def test_words_that_stand_alone_name_a_split(name: str, split: str | None) -> None:
     assert split_of(name) == split
+
+
+def test_folders_of_a_split_are_told_from_class_folders() -> None:
+    assert all(map(is_split_folder, ("train", "TESTSET", "holdout", "valid")))
+    assert not any(map(is_split_folder, ("train0", "dataset", "trains", "test tube")))
 
 
 def _choose(paths: list[str], role) -> list[str]:
@@ -84,6 +95,7 @@ def test_a_role_without_files_of_its_split_is_refused_and_no_test_images_are_off
         _choose(["d/train-0.parquet"], "val")
 
 
-def test_a_validation_split_is_seen() -> None:
-    assert has_split(FILES, "d", "val")
-    assert not has_split(FILES[1:], "d", "val")
+def test_a_validation_split_beside_training_is_seen() -> None:
+    assert has_both_roles(FILES, "d")
+    assert not has_both_roles(FILES[1:], "d")
+    assert not has_both_roles(FILES[:1], "d")

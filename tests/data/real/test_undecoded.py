@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -185,6 +187,12 @@ def test_a_picture_with_too_many_pixels_is_to_be_scaled_down() -> None:
     large = b"P6 12000 9000 255\n" + b"\0" * 100
     with pytest.raises(DataError, match=r"(?s)108000000 pixels.*67 megapixels.*scale it down"):
         decode_rows(MemoryReader([large], "x"), np.arange(1), Decoding(3, 8))
+
+
+def test_pillows_own_warning_of_such_a_picture_is_not_shown() -> None:
+    code = "from edc_ray.data.real.undecoded import Image; Image._decompression_bomb_check((12000, 9000))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Decompression" not in shown.stderr
 
 
 def test_all_bad_images_of_a_block_are_named() -> None:

@@ -39,7 +39,8 @@ class RunConfig(Section):
     )
     compile: Compile = Field(
         default="auto",
-        description="auto: on CUDA the iterations of recover are captured as graphs. Else "
+        description="auto: on CUDA the iterations of recover and the steps of trainings are captured as "
+        "graphs. Else "
         "torch's compiler for networks in squeeze, recover, relabel and evaluate: minutes for "
         "each network and batch size before it gains anything. graphs: CUDA only, captured as graphs too",
     )

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
-from edc_ray.core.captured_step import CapturedStep, memory_pool
+from edc_ray.core.captured_step import CapturedForward, CapturedStep, memory_pool
+from tests.core.traced import Traced
 
 CPU = torch.device("cpu")
 
@@ -49,3 +52,30 @@ def test_what_waits_for_the_device_runs_as_it_is_after_one_warning() -> None:
         step()
     step()
     assert total.item() == 4
+
+
+def test_one_trace_of_a_forward_serves_all_inputs_of_its_size() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.ReLU()).eval()
+    traces = list[Traced]()
+
+    def traced(step: Callable[[], None], *_: object) -> Traced:
+        traces.append(Traced(step))
+        return traces[-1]
+
+    captured = CapturedForward(network, CPU, traced)
+    shown = [torch.randn(2 if number % 3 else 5, 2, 6, 6) for number in range(12)]
+    found = [captured(images) for images in shown]
+    assert len(traces) == 2
+    assert all(trace.graph is not None for trace in traces)
+    for images, result in zip(shown, found, strict=True):
+        torch.testing.assert_close(result, network(images).detach())
+
+
+@pytest.mark.gpu
+def test_a_captured_forward_gives_results_of_their_own() -> None:
+    device = torch.device("cuda")
+    captured = CapturedForward(lambda images: images * 2, device)
+    shown = [torch.full((2, 3), float(number), device=device) for number in range(6)]
+    found = [captured(images) for images in shown]
+    assert [float(result.sum()) for result in found] == [12.0 * number for number in range(6)]

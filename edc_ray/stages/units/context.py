@@ -15,6 +15,7 @@ from edc_ray.artifacts.proof.records import Manifest, ShardInfo
 from edc_ray.artifacts.storage.layout import join_path, manifest_path, network_name, stage_folder
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import RunConfig, StageName
+from edc_ray.core.captured_step import CapturedForward
 from edc_ray.core.layers.network_numerics import NetworkNumerics
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ArtifactError, ResourceError
@@ -74,6 +75,7 @@ class StageContext:
     labelled: LabelledEpochs = field(default_factory=LabelledEpochs)
     _networks: dict[str, nn.Module] = field(default_factory=dict)
     _fused: dict[tuple[Any, ...], tuple[nn.Module, nn.Module]] = field(default_factory=dict)
+    _captured: dict[str, tuple[nn.Module, CapturedForward]] = field(default_factory=dict)
     _manifests: dict[str, Manifest] = field(default_factory=dict)
 
     @property
@@ -101,6 +103,7 @@ class StageContext:
         if stage == "squeeze":
             self._networks.clear()
             self._fused.clear()
+            self._captured.clear()
 
     def withdraw_manifest(self, stage: StageName) -> None:
         """Mark a stage as incomplete. Its units and their records stay."""
@@ -141,6 +144,8 @@ class StageContext:
         kernels = kernels_for(self.device, numerics.memory_format)
         for key in [key for key in self._fused if key[0] != wanted]:
             del self._fused[key]
+        if wanted != "results":
+            self._captured.clear()
         key = wanted, name, kernels.name, numerics.dtype, numerics.compiler is None
         if key not in self._fused or self._fused[key][0] is not network:
             images = trial_images(train.channels, train.image_size, self.device)
@@ -150,7 +155,13 @@ class StageContext:
     def observer_forward(self, name: str, *, compiled: bool = True) -> Callable[[Tensor], Tensor]:
         """An observer as a function from float32 images to float32 logits, without gradients."""
         network = self.fused_observer(name, "results", compiled=compiled)
-        return self.numerics(compiled=compiled).forward(network)
+        numerics = self.numerics(compiled=compiled)
+        if self.device.type != "cuda" or self.config.compile != "auto":
+            return numerics.forward(network)
+        kept = self._captured.get(name)
+        if kept is None or kept[0] is not network:
+            kept = self._captured[name] = network, CapturedForward(numerics.forward(network), self.device)
+        return kept[1]
 
     def _weights_of(self, name: str) -> ShardInfo:
         for shard in self.manifest("squeeze").shards:

@@ -63,8 +63,8 @@ bench: $(VENV)/.dev ## the short form of every benchmarks/bench_*.py: under ten 
 		echo; echo "$$file"; $(BIN)/python "$$file" --short; done
 
 # If PYTHON is given, that interpreter runs it. It needs torch with CUDA, but no Ray (benchmarks/gpu.py names the rest).
-bench-gpu: $(if $(filter file,$(origin PYTHON)),$(VENV)/.dev) ## all benchmarks at the paper's sizes on CUDA, recorded; `PYTHON=python3 make ...` does without .venv
-	$(if $(filter file,$(origin PYTHON)),$(BIN)/python,'$(PYTHON)') benchmarks/gpu.py
+bench-gpu: $(if $(filter file,$(origin PYTHON)),$(VENV)/.dev) ## all benchmarks at the paper's sizes on CUDA, recorded; MINUTES=10 stops then; `PYTHON=python3 make ...` does without .venv
+	$(if $(filter file,$(origin PYTHON)),$(BIN)/python,'$(PYTHON)') benchmarks/gpu.py $(if $(MINUTES),--minutes $(MINUTES))
 
 ##@ Work on the code
 

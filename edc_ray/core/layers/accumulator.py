@@ -41,6 +41,7 @@ class StatisticsAccumulator:
         self.kinds = dict(kinds)
         self.patch_side = patch_side
         self._widths: dict[str, tuple[int, int]] = {}  # layer -> (channels, patches)
+        self._measured_widths: dict[str, tuple[int, int]] = {}  # of the last quantities
         self.class_ids = np.zeros(0, dtype=np.int64)  # [K], of the classes seen, ascending
         self.counts = np.zeros(0)  # [K], images seen of each
         self._sums = torch.zeros(len(_CLASS_SUMS), 0, 0, dtype=torch.float64)  # [quantities, K, D]
@@ -54,26 +55,35 @@ class StatisticsAccumulator:
         }
         self.add_measured(rows, labels_B)
 
-    # Sums made in inference mode could not be added to outside of it.
-    @torch.inference_mode(mode=False)
-    @torch.no_grad()
     def add_measured(self, measured: Mapping[str, LayerStatistics], labels_B: Tensor) -> None:
-        """Adds one data batch whose statistics of each image are known: see `image_statistics`.
+        """Adds one data batch whose statistics of each image are known: see `image_statistics`."""
+        self.add_quantities(self.quantities(measured), labels_B)
 
-        Labels lie on the CPU. On CUDA `torch.use_deterministic_algorithms(True)` alone fixes the last bits of
-        the class sums.
-        """
+    def quantities(self, measured: Mapping[str, LayerStatistics]) -> Tensor:
+        """The statistics of each image as float64 [quantities, B, D]. Remembers the sizes of the layers."""
         rows = [measured[name] for name in self.kinds]
+        self._measured_widths = dict(zip(self.kinds, map(_widths, rows), strict=True))
         # Rounded first: float64 sums of float32 numbers are almost exact, however batches are dealt.
         mean_BD, variance_BD = (
             torch.cat([part for each in rows for part in each.quantities[kind::2]], 1).float().double()
             for kind in (0, 1)
         )
+        return torch.stack([mean_BD, mean_BD.square(), variance_BD])
+
+    # Sums made in inference mode could not be added to outside of it.
+    @torch.inference_mode(mode=False)
+    @torch.no_grad()
+    def add_quantities(self, quantities: Tensor, labels_B: Tensor) -> None:
+        """Adds one data batch from what `quantities` gave.
+
+        Labels lie on the CPU. On CUDA `torch.use_deterministic_algorithms(True)` alone fixes the last bits of
+        the class sums.
+        """
+        mean_BD, _, variance_BD = quantities
         class_ids, positions, counts = np.unique(labels_B.numpy(), return_inverse=True, return_counts=True)
         partial = StatisticsAccumulator(self.kinds, self.patch_side)
-        partial._widths = dict(zip(self.kinds, map(_widths, rows), strict=True))
+        partial._widths = self._measured_widths
         partial.class_ids, partial.counts = class_ids.astype(np.int64), counts.astype(np.float64)
-        quantities = torch.stack([mean_BD, mean_BD.square(), variance_BD])
         empty = mean_BD.new_zeros(len(_CLASS_SUMS), len(class_ids), mean_BD.shape[1])
         partial._sums = empty.index_add_(1, _on(mean_BD, positions), quantities)
         # Moments of the batch follow from those of its images, which have one size.

@@ -10,7 +10,7 @@ observer. If nothing has to be collected, a unit is one observer: its statistics
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from edc_ray.artifacts.tables.codec import arrays_from_bytes, arrays_to_bytes, t
 from edc_ray.artifacts.tables.official_statistics import Rows
 from edc_ray.artifacts.tables.schema import build_statistics_table
 from edc_ray.config.run import RunConfig
+from edc_ray.core.captured_step import CapturedForward
 from edc_ray.core.layers.accumulator import StatisticsAccumulator
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.taps import LayerTaps
@@ -132,11 +133,17 @@ class _ObserverPass:
         self.taps = LayerTaps(network, kernels=kernels_for(context.device, numerics.memory_format))
         self.sums = StatisticsAccumulator(self.taps.kinds, context.config.statistics.patch_side)
         self._measure = image_statistics_for(context.device)
+        self._quantities: Callable[[Tensor], Tensor] = self._quantities_of
+        if context.device.type == "cuda" and context.config.compile == "auto":
+            self._quantities = CapturedForward(self._quantities_of, context.device)
 
     def add(self, images: Tensor, labels: Tensor) -> None:
+        self.sums.add_quantities(self._quantities(images), labels)
+
+    def _quantities_of(self, images: Tensor) -> Tensor:
         with self.taps.measuring_images(self._measure, self.sums.patch_side) as measured:
             self._forward(images.contiguous(memory_format=self.taps.kernels.memory_format))
-        self.sums.add_measured(measured, labels)
+        return self.sums.quantities(measured)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The sums; a NumericalError if one of them is NaN or Inf."""

@@ -84,8 +84,9 @@ def why_ray(config: RunConfig, machine: Machine) -> str | None:
         return several[0]
     if cluster.autoscaling:
         return "cluster.autoscaling=true"
-    # cluster.num_actors=1 asks for one worker.
-    if config.device in ("auto", "cuda") and machine.gpus > 1 and cluster.num_actors is None:
+    if not _may_spread(config):
+        return None
+    if config.device in ("auto", "cuda") and machine.gpus > 1:
         return f"{machine.gpus} GPUs"
     return None
 
@@ -96,7 +97,7 @@ def _why_ray_on_cpus(
     """Why workers on CPUs are worth their start; None if one worker does the stages well."""
     on_cpu = config.device == "cpu" or (config.device == "auto" and not _has_gpu(machine))
     workers = int(machine.cpus / config.cluster.cpus_per_actor + 1e-9)
-    if not on_cpu or workers < 2 or config.cluster.num_actors == 1:
+    if not on_cpu or workers < 2 or not _may_spread(config):
         return None
     seconds = seconds_of_one_worker(config, data, stages)
     return f"about {_shown(seconds)} of work for one CPU" if seconds > SECONDS_OF_ONE_WORKER else None
@@ -109,6 +110,11 @@ def seconds_of_one_worker(config: RunConfig, data: OpenedDataset, stages: Iterab
         passes.update(STAGES[stage].passes(config, data))
     flops = {name: forward_flops(name, **data.train.network_shape) for name in passes}
     return sum(count * flops[name] for name, count in passes.items()) / FLOPS_OF_A_CORE
+
+
+def _may_spread(config: RunConfig) -> bool:
+    """Whether a run may have several workers: it does not ask for one, and they could read its storage."""
+    return config.cluster.num_actors is None and not (config.storage.root or "").startswith("memory://")
 
 
 def _has_gpu(machine: Machine) -> bool:

@@ -86,6 +86,8 @@ def _front_matter(about: Facts) -> dict[str, Any]:
         images = _part(about, "images", "data/", "train-*.parquet") | {"default": True}
         labels = _part(about, "labels", "labels/", "*.parquet")
         stated["configs"] = [images, labels] if about["labels"] else [images]
+    if about["format"] == "webdataset":  # else `datasets` takes the JSON files for a part of the set
+        stated["configs"] = [_part(about, "images", "", "*.tar")]
     return stated
 
 

@@ -42,6 +42,8 @@ def test_more_work_than_one_cpu_does_well_means_ray(tmp_path: Path) -> None:
         (Machine(cpus=16, gpus=1), {}),
         (SERVER, {"cluster.num_actors": 1}),
         (Machine(cpus=16, gpus=8), {"cluster.num_actors": 1}),
+        (SERVER, {"storage.root": "memory://placement"}),
+        (Machine(cpus=16, gpus=8), {"storage.root": "memory://placement"}),
     ],
 )
 def test_long_work_stays_here_where_there_is_room_for_one_worker(

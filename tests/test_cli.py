@@ -132,14 +132,14 @@ def test_status_tells_which_stages_are_complete_and_how_many_units_they_have(
     assert answer.status == 0
     told = {line.split()[0]: line.split()[1:] for line in answer.stdout.splitlines()}
     assert list(told) == list(STAGE_NAMES)
-    assert told["squeeze"] == ["complete", "1", "units"]
+    assert told["squeeze"] == ["complete", "1", "unit"]
     assert told["recover"] == ["incomplete", "4", "units"]
     assert told["evaluate"] == ["complete", "10", "units"]
     (run_copy / "init" / "manifest.json").write_text("{")
     answer = ask("status", str(run_copy))
     assert answer.status == 1
     told = {line.split()[0]: line.split()[1:] for line in answer.stdout.splitlines()}
-    assert (told["init"], told["evaluate"][0]) == (["damaged", "1", "units"], "complete")
+    assert (told["init"], told["evaluate"][0]) == (["damaged", "1", "unit"], "complete")
 
 
 def test_status_of_a_folder_of_runs_a_sweep_and_a_run_that_has_just_begun(

@@ -13,6 +13,8 @@ PYTHON ?= $(shell for name in python3 python python3.13 python3.12 python3.11; d
 	&& command -v "$$name" && break; done)
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
+EXTRAS := s3 gcs azure timm efficientnet-lite
+COMMA := ,
 INSTALL = $(UV) pip install --quiet --python $(BIN)/python -c requirements.lock
 
 ##@ Use
@@ -61,8 +63,8 @@ bench: $(VENV)/.dev ## the short form of every benchmarks/bench_*.py: under ten 
 		echo; echo "$$file"; $(BIN)/python "$$file" --short; done
 
 # If PYTHON is given, that interpreter runs it. It needs torch with CUDA, but no Ray (benchmarks/gpu.py names the rest).
-bench-gpu: $(if $(filter file,$(origin PYTHON)),$(VENV)/.dev) ## all benchmarks at the paper's sizes on CUDA, recorded; `PYTHON=python3 make ...` does without .venv
-	$(if $(filter file,$(origin PYTHON)),$(BIN)/python,'$(PYTHON)') benchmarks/gpu.py
+bench-gpu: $(if $(filter file,$(origin PYTHON)),$(VENV)/.dev) ## all benchmarks at the paper's sizes on CUDA, recorded; MINUTES=10 stops then; `PYTHON=python3 make ...` does without .venv
+	$(if $(filter file,$(origin PYTHON)),$(BIN)/python,'$(PYTHON)') benchmarks/gpu.py $(if $(MINUTES),--minutes $(MINUTES))
 
 ##@ Work on the code
 
@@ -85,6 +87,11 @@ lock: | $(UV) ## bring requirements.lock up to pyproject.toml; LOCK_FLAGS=--upgr
 		--extra timm --extra efficientnet-lite --no-emit-index-url --no-header --no-annotate -p 3.11 -o requirements.lock
 
 install: $(VENV)/.dev ## only install, with the developer's tools
+
+extra: $(VENV)/.runtime ## install an extra: EXTRA=s3, gcs, azure, timm or efficientnet-lite; or several, with commas
+	@test -n '$(EXTRA)' -a -z '$(filter-out $(EXTRAS),$(subst $(COMMA), ,$(EXTRA)))' \
+		|| { echo 'Name one or more: make extra EXTRA=s3,timm. There are $(EXTRAS)'; exit 1; }
+	$(INSTALL) -e '.[$(EXTRA)]'
 
 clean: ## delete .venv, .uv and caches; runs/ stays
 	rm -rf $(VENV) .uv .pytest_cache .ruff_cache .hypothesis
@@ -121,4 +128,4 @@ $(BIN)/python: | $(UV)
 		|| { rm -rf .uv; echo 'uv could not be installed: the Python above needs the module venv or pip'; exit 1; }
 
 .PHONY: demo fuzz test check lint types test-goldens test-nightly test-gpu s3-server s3-server-stop bench bench-gpu format configs docs diagram \
-	lock install clean help
+	lock install extra clean help

@@ -56,8 +56,9 @@ from edc_ray.kernels.cpu.statistics import image_statistics_for, kernels_for
 from edc_ray.kernels.cpu.views import view_kernel_for
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
-from edc_ray.stages.units.numerics import TrainingSteps, keep_freed_memory
+from edc_ray.stages.units.numerics import keep_freed_memory
 from edc_ray.stages.units.training import make_optimizer
+from edc_ray.stages.units.training_step import TrainingStep
 
 SMALL_NETWORKS = ("convnet_w32", "resnet18_small")
 SMALL_CLASSES = 10
@@ -131,8 +132,7 @@ def relabel_step(name: str, options: argparse.Namespace) -> Step:
 def student_step(name: str, options: argparse.Namespace) -> Step:
     network, (render, moved) = small_network(name, options).train(), views_of(options)
     section = EvaluateConfig(students=(name,))
-    optimizer, ema = make_optimizer(network, section), EmaParameters(network, section.ema_decay)
-    steps, views = TrainingSteps(network, chosen_numerics(options), options.device), render()
+    numerics, ema, views = chosen_numerics(options), EmaParameters(network, section.ema_decay), render()
     labels = torch.arange(len(views), device=options.device) % SMALL_CLASSES
     logits = torch.randn(len(views), SMALL_CLASSES, device=options.device)
 
@@ -141,11 +141,14 @@ def student_step(name: str, options: argparse.Namespace) -> Step:
     def loss_of(shown_logits: Tensor) -> Tensor:
         return mse_ce(shown_logits, logits, labels, loss_options)
 
+    forward, total = numerics.forward(network), torch.zeros((), device=options.device)
+    train_step = TrainingStep(
+        make_optimizer(network, section), lambda shown: loss_of(forward(shown)), options.device,
+        numerics.dtype, after=ema.update,
+    )  # fmt: skip
+
     def ours() -> None:
-        steps.backward(loss_of(steps.forward(render())))
-        steps.step(optimizer)
-        optimizer.zero_grad(set_to_none=True)
-        ema.update()
+        train_step([((render(),), 1.0)], total)
 
     numbers = sum(parameter.numel() for parameter in network.parameters())
     held = Operation("optimiser", 0.0, float(_OF_A_PARAMETER * numbers))

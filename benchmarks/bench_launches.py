@@ -48,13 +48,13 @@ from edc_ray.kernels.cuda.pixels import TritonPixelKernels
 from edc_ray.kernels.cuda.statistics import TritonKernels
 from edc_ray.models.observers import freeze
 from edc_ray.models.registry import build_network
-from edc_ray.stages.units.numerics import TrainingSteps
 from edc_ray.stages.units.training import make_optimizer
+from edc_ray.stages.units.training_step import TrainingStep
 
 LARGE = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet")
 SMALL = (
-    "resnet18_small", "wrn_16_2", "shufflenet_v2_small", "convnet_w128", "convnet_w32", "mobilenet_v2_small",
-    "convnet_d2", "convnet_d1",
+    "resnet18_small", "wrn_16_2", "shufflenet_v2_x0_5_small", "convnet_w128", "convnet_w32",
+    "mobilenet_v2_small", "convnet_d2", "convnet_d1",
 )  # fmt: skip
 CLASSES = 10
 IMAGES = 2
@@ -155,14 +155,15 @@ def squeeze_counts(name: str) -> Counts:
     def plain_loss(network: nn.Module) -> Tensor:
         return F.cross_entropy(network(images), labels)
 
-    network = network_of(name).train()
-    optimizer, steps = make_optimizer(network, section), TrainingSteps(network, FLOAT32, images.device)
+    network, total = network_of(name).train(), torch.zeros(())
+    train_step = TrainingStep(
+        make_optimizer(network, section),
+        lambda images, labels: F.cross_entropy(network(images), labels),
+        images.device, images.dtype,
+    )  # fmt: skip
 
     def step() -> None:
-        loss = F.cross_entropy(steps.forward(images), labels)
-        optimizer.zero_grad(set_to_none=True)
-        steps.backward(loss)
-        steps.step(optimizer)
+        train_step([((images, labels), 1.0)], total)
 
     return _counts(launches_of(_plain_training(network_of(name), plain_loss, section)), launches_of(step), 0)
 
@@ -176,16 +177,16 @@ def evaluate_counts(name: str) -> Counts:
     def plain_loss(network: nn.Module) -> Tensor:
         return mse_ce(network(images), logits, labels, options)
 
-    network = network_of(name).train()
-    optimizer, steps = make_optimizer(network, section), TrainingSteps(network, FLOAT32, images.device)
+    network, total = network_of(name).train(), torch.zeros(())
     ema = EmaParameters(network, section.ema_decay)
+    train_step = TrainingStep(
+        make_optimizer(network, section),
+        lambda images, logits, labels: mse_ce(network(images), logits, labels, options),
+        images.device, images.dtype, after=ema.update,
+    )  # fmt: skip
 
     def step() -> None:
-        loss = mse_ce(steps.forward(images), logits, labels, options)
-        steps.backward(loss)
-        steps.step(optimizer)
-        optimizer.zero_grad(set_to_none=True)
-        ema.update()
+        train_step([((images, logits, labels), 1.0)], total)
 
     return _counts(launches_of(_plain_training(network_of(name), plain_loss, section)), launches_of(step), 0)
 

@@ -59,8 +59,8 @@ from harness import (
 from reference.layer_matching import hooked
 from torch import Tensor, nn
 
+from edc_ray.core.captured_step import CapturedStep
 from edc_ray.core.layers.network_numerics import FLOAT32
-from edc_ray.core.recover.captured_step import CapturedStep
 from edc_ray.core.recover.local_targets import local_class_targets
 from edc_ray.core.recover.loop import recover_images
 from edc_ray.core.recover.matching import LayerTarget

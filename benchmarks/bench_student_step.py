@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from edc_ray.artifacts.tables.codec import table_from_bytes, table_to_bytes
 from edc_ray.artifacts.tables.schema import build_labels_table, read_labels_table
 from edc_ray.config.stages import EvaluateConfig
+from edc_ray.core.captured_step import CapturedStep
 from edc_ray.core.students.ema import EmaParameters
 from edc_ray.core.students.student_loss import LossOptions, mse_ce
 from edc_ray.core.views.views import EpochViews, render_views
@@ -43,8 +44,9 @@ from edc_ray.data.condensed.label_rows import places_of, rows_of_views, views_of
 from edc_ray.data.real.ahead import one_ahead
 from edc_ray.kernels.cpu.views import view_kernel_for
 from edc_ray.models.registry import build_network
-from edc_ray.stages.units.numerics import TrainingSteps, keep_freed_memory
+from edc_ray.stages.units.numerics import keep_freed_memory
 from edc_ray.stages.units.training import make_optimizer
+from edc_ray.stages.units.training_step import TrainingStep
 
 EPOCHS = 2
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -87,19 +89,18 @@ def plain_step_of(network: nn.Module) -> Step:
 def step_of(options: argparse.Namespace) -> Step:
     """The stage's step, of a new student."""
     network = chosen_network(student_of(options), options)
-    optimizer, steps = (
-        make_optimizer(network, SECTION),
-        TrainingSteps(network, chosen_numerics(options), options.device),
-    )
-    ema = EmaParameters(network, SECTION.ema_decay)
+    numerics, ema = chosen_numerics(options), EmaParameters(network, SECTION.ema_decay)
+    captures = CapturedStep if options.compile == "auto" and options.device.type == "cuda" else None
+    forward, total = numerics.forward(network), torch.zeros((), device=options.device)
+    train_step = TrainingStep(
+        make_optimizer(network, SECTION, captured=captures is not None),
+        lambda views, logits, labels: mse_ce(forward(views), logits, labels, OPTIONS),
+        options.device, numerics.dtype, after=ema.update, captures=captures,
+    )  # fmt: skip
 
     def step(views: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        loss = mse_ce(steps.forward(views), logits, labels, OPTIONS)
-        steps.backward(loss)
-        steps.step(optimizer)
-        optimizer.zero_grad(set_to_none=True)
-        ema.update()
-        return loss.detach()
+        train_step([((views, logits, labels), 1.0)], total)
+        return total
 
     return step
 

@@ -1,13 +1,14 @@
 """All benchmarks of a GPU at the paper's sizes, one after the other, each with its record.
 
-    python benchmarks/gpu.py [--only THEME ...] [--list]
+    python benchmarks/gpu.py [--minutes N] [--only THEME ...] [--list]
 
 The sizes: batches of 80 at 224x224, the five ImageNet observers, ImageNet-1k at ten images per class; labels
 and students in batches of 100 at 224x224 with ResNet-18. `make bench-gpu` calls it. Any interpreter with the
 packages below will do: neither Ray nor an installation of edc-ray nor the network is needed.
 
 Each benchmark writes its record results/<theme>_<gpu>_<yyyymm> when it ends. A further call leaves out those
-that have a record of this code. A copy without a repository needs its commit in EDC_RAY_COMMIT. If a
+that have a record of this code, so a short time with a GPU is enough: `--minutes 10` stops after ten, the
+most valuable themes first. A copy without a repository needs its commit in EDC_RAY_COMMIT. If a
 benchmark fails, the others still run. At the end the figures of all records are printed.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import os
 import re
 import subprocess
@@ -46,8 +48,10 @@ PLAN = {
     "recover_step": RECOVER,
     "recover_step_bfloat16": f"{RECOVER} --precision bfloat16",
     "relabel": f"bench_relabel.py {LABELS} --observer resnet18",
-    "student_step": f"bench_student_step.py {LABELS} --student resnet18",
-    "student_step_bfloat16": f"bench_student_step.py {LABELS} --student resnet18 --precision bfloat16",
+    "student_step": f"bench_student_step.py {LABELS} --student resnet18 --compile auto",
+    "student_step_bfloat16": (
+        f"bench_student_step.py {LABELS} --student resnet18 --compile auto --precision bfloat16"
+    ),
     "floor": FLOOR,
     "floor_bfloat16": f"{FLOOR} --precision bfloat16",
     "statistics": "bench_statistics.py --images 120 --batch-size 80 --crops 5 --repeats 3",
@@ -99,8 +103,8 @@ def device_name_of(device: str) -> str:
     return torch.cuda.get_device_name(device)
 
 
-def run(theme: str, name: str, options: argparse.Namespace) -> bool:
-    """Run one benchmark in a separate process; whether it succeeded."""
+def run(theme: str, name: str, options: argparse.Namespace, seconds: float | None = None) -> bool:
+    """Run one benchmark in a separate process, for at most so many seconds; whether it succeeded."""
     script, *words = PLAN[theme].split()
     words += [
         "--device",
@@ -113,12 +117,14 @@ def run(theme: str, name: str, options: argparse.Namespace) -> bool:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     print(f"\n{name}: {script} {' '.join(words)}", flush=True)
     begun = time.monotonic()
-    done = subprocess.run([sys.executable, str(HERE / script), *words], env=environment, check=False)
-    print(
-        f"{name}: {'done' if done.returncode == 0 else 'FAILED'}, {time.monotonic() - begun:.0f} s",
-        flush=True,
-    )
-    return done.returncode == 0
+    command = [sys.executable, str(HERE / script), *words]
+    try:
+        done = subprocess.run(command, env=environment, check=False, timeout=seconds)
+        ended = "done" if done.returncode == 0 else "FAILED"
+    except subprocess.TimeoutExpired:
+        ended = "out of time"
+    print(f"{name}: {ended}, {time.monotonic() - begun:.0f} s", flush=True)
+    return ended == "done"
 
 
 def figures(records: dict[str, dict[str, Any]]) -> list[list[str]]:
@@ -147,6 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--minutes", type=float, help="stop then; the next call does the rest")
     parser.add_argument("--only", nargs="+", choices=PLAN, default=list(PLAN), metavar="THEME")
     parser.add_argument("--list", action="store_true", help="print the themes and what they run")
     parser.add_argument("--allow-dirty", action="store_true", help="also record changed code")
@@ -160,17 +167,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if changed and not options.allow_dirty:
         parser.error(f"uncommitted changes in {', '.join(changed[:5])}: commit first, or --allow-dirty")
     names = {theme: record_name(theme, device_name) for theme in options.only}
+    end = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
     failed = []
     for theme, name in names.items():
+        left = end - time.monotonic()
         if not changed and is_recorded(name):
             print(f"{name}: recorded already", flush=True)
-        elif not run(theme, name, options):
+        elif left <= 0 or not run(theme, name, options, None if left == math.inf else left):
             failed.append(theme)
     files = {theme: RESULTS / f"{name}.json" for theme, name in names.items() if theme not in failed}
     found = {theme: json.loads(path.read_text(encoding="utf-8"))["result"] for theme, path in files.items()}
     print("\n" + markdown_table([["figure", "theme", "value"], *figures(found)]))
     if failed:
-        print(f"failed: {', '.join(failed)}; the next call tries them again", file=sys.stderr)
+        told = "failed, or out of time"
+        print(f"{told}: {', '.join(failed)}; the next call tries them again", file=sys.stderr)
     return 1 if failed else 0
 
 

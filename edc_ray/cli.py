@@ -5,6 +5,7 @@ A command imports what it needs when it runs: torch and Ray take seconds, and `s
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -17,13 +18,15 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from edc_ray.artifacts.storage.layout import RUN_CONFIG
 from edc_ray.artifacts.storage.store import open_store
-from edc_ray.config.load import load_recipe, to_yaml, unknown_name
+from edc_ray.config.load import to_yaml, unknown_name
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.errors import ArtifactError, ConfigError, EdcRayError, UnitsFailedError
 from edc_ray.face import configs
 from edc_ray.report.progress import ProgressDisplay, Style
+from edc_ray.report.table import print_table
 from edc_ray.runs.stored_run import stored_run
 from edc_ray.version import __version__, commit
 
@@ -33,9 +36,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its boxes cut long names at the width of a pipe
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 stderr = Console(stderr=True)
 
+RunUrl = Annotated[str, typer.Argument(metavar="URL", help="A run's folder: <storage.root>/<run.name>.")]
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="[RECIPE] [section.field=value ...]", show_default=False)
 ]
@@ -65,8 +71,11 @@ def _options(
 def run(
     words: Words = None, config: ConfigFile = None, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
-    """Run the pipeline: squeeze, statistics, init, recover, relabel, evaluate. Finished work is reused."""
-    _run_stages(_config(words, config), STAGE_NAMES, as_json, quiet)
+    """Run the pipeline. Finished work is reused.
+
+    squeeze, statistics, init, recover, relabel, evaluate.
+    """
+    _run_stages(configs.of_words(words or [], config), STAGE_NAMES, as_json, quiet)
 
 
 @app.command()
@@ -78,23 +87,28 @@ def stage(
     quiet: Quiet = False,
 ) -> None:
     """Run one stage. The stages it needs must be complete."""
+    if name in RECIPES:
+        raise ConfigError(f"'{name}' is a recipe", expected=f"STAGE {name}", next="name the stage first")
     chosen = _one_of("stage", name, STAGE_NAMES)
-    _run_stages(_config(words, config), [chosen], as_json, quiet)
+    _run_stages(configs.of_words(words or [], config), [chosen], as_json, quiet)
 
 
 @app.command()
 def sweep(
     words: Words = None, config: ConfigFile = None, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
-    """Run the pipeline over sweep.space, such as sweep.space.recover.matching_weight=[0.001,0.01,0.1]."""
-    resolved = _config(words, config)
+    """Run the pipeline once for each point of sweep.space.
+
+    Such as sweep.space.recover.matching_weight=[0.001,0.01,0.1].
+    """
+    resolved = configs.of_words(words or [], config)
     from edc_ray.face.running import sweep
 
     found = sweep(resolved)
     if as_json:
         _print_json({"run": found.url, "trials": found.trials})
     else:
-        Console().print(found.table())
+        print_table(found.table())
     if found.failed:
         raise UnitsFailedError(
             f"sweep: {len(found.failed)} of {len(found.trials)} trials failed; the others are done and kept",
@@ -105,13 +119,16 @@ def sweep(
 
 @app.command("show-config")
 def show_config(words: Words = None, config: ConfigFile = None) -> None:
-    """Print the config as YAML: `edc-ray show-config digits > run.yaml`, `edc-ray run --config run.yaml`."""
-    sys.stdout.write(to_yaml(_config(words, config)))
+    """Print a config as YAML, for --config.
+
+    `edc-ray show-config digits > run.yaml`, `edc-ray run --config run.yaml`.
+    """
+    sys.stdout.write(to_yaml(configs.of_words(words or [], config)))
 
 
 @app.command()
 def recipes() -> None:
-    """List the recipes, each with the published result it aims at, and the methods."""
+    """List recipes with what they aim at, and methods."""
     for name, line in configs.recipes().items():
         print(f"{name:<15} {line}")
     print("\nmethod=")
@@ -120,8 +137,8 @@ def recipes() -> None:
 
 
 @app.command()
-def verify(url: str) -> None:
-    """Compare every stored file with its recorded size and hash. Exit status 1 if any is wrong."""
+def verify(url: RunUrl) -> None:
+    """Compare every file with its recorded size and hash. Exit status 1 if any is wrong."""
     from edc_ray.sharing.verify import has_proof, verify_folder
 
     store = stored_run(url)
@@ -136,9 +153,9 @@ def verify(url: str) -> None:
 
 
 @app.command()
-def status(url: str) -> None:
-    """Show which stages of a run are complete. Exit status 1 if a manifest is damaged."""
-    from edc_ray.runs.stored_run import stage_states
+def status(url: RunUrl) -> None:
+    """Show what is complete in a run or a sweep. Exit status 1 if a manifest is damaged."""
+    from edc_ray.runs.stored_run import no_run, stage_states, trial_states
 
     store = stored_run(url)
     try:
@@ -146,14 +163,21 @@ def status(url: str) -> None:
     except ArtifactError as error:
         print(f"{error.summary}; edc-ray verify names the damaged files")
         raise typer.Exit(1) from None
-    for name, stage in states.items():
-        print(f"{name:<11} {stage.state:<11} {stage.units} units")
+    trials = trial_states(store)
+    has_stages = any(stage.state != "not there" for stage in states.values())
+    if not has_stages and not trials and not store.exists(RUN_CONFIG):
+        raise no_run(store.url)
+    if has_stages or not trials:
+        for name, stage in states.items():
+            print(f"{name:<11} {stage}")
+    for name, state in trials.items():
+        print(f"{name} {state}")
     raise typer.Exit(1 if any(stage.state == "damaged" for stage in states.values()) else 0)
 
 
 @app.command()
-def report(url: str) -> None:
-    """Write a run's pictures, curves and HTML page again, and print where they are."""
+def report(url: RunUrl) -> None:
+    """Write a run's pictures, curves and page again. Prints where they are."""
     from edc_ray.face.run import open
 
     for written in open(url).write_report():
@@ -162,14 +186,17 @@ def report(url: str) -> None:
 
 @app.command()
 def gc(
-    url: Annotated[str, typer.Argument(help="A run, or an imported set.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="A run, or an imported set.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
     older_than: Annotated[
         str, typer.Option(help="Keep younger files: a writer may still work on them. 90s, 30m, 1h, 2d.")
     ] = "1h",
     as_json: AsJson = False,
 ) -> None:
-    """Remove what killed writers left: temporary files, shards that no record names, pending uploads."""
+    """Remove what killed writers left behind.
+
+    Temporary files, shards that no record names, pending uploads.
+    """
     from edc_ray.artifacts.proof.garbage import find_garbage, parse_age, remove_garbage
     from edc_ray.report.table import garbage_json, print_garbage
 
@@ -197,10 +224,10 @@ def import_(
         str | None, typer.Option(help="Official label files of these images: the folder that holds epoch_0/.")
     ] = None,
 ) -> None:
-    """Import condensed images and their labels, written by other programs or by export."""
+    """Import images and labels of other programs. Those of export, too."""
     from edc_ray.sharing.import_official import import_images
 
-    print(import_images(_config(words, config), url, dest, labels=labels))
+    print(import_images(configs.of_words(words or [], config), url, dest, labels=labels))
 
 
 @app.command("import-statistics")
@@ -216,7 +243,9 @@ def import_statistics(
     """Import official statistics of a recipe's observers. Each observer gets one table."""
     from edc_ray.sharing.import_official import import_statistics
 
-    told = import_statistics(_config(words, config), url, dest, class_patch_swapped=class_patch_swapped)
+    told = import_statistics(
+        configs.of_words(words or [], config), url, dest, class_patch_swapped=class_patch_swapped
+    )
     print(told)
 
 
@@ -255,7 +284,7 @@ def export(
         bool, typer.Option(help="ResNet_ResNet18=layer (CIFAR) instead of ResNet=layer (Tiny-ImageNet).")
     ] = True,
 ) -> None:
-    """Write a condensed set in a format that other programs read, with a card that says how it was made."""
+    """Write a condensed set for other programs, and its card."""
     from edc_ray.face.run import open
     from edc_ray.sharing.export.options import FORMATS, PARTS
 
@@ -289,7 +318,7 @@ def compress(
         str | None, typer.Option(help="Folder to write. Default: URL with the codec and epochs appended.")
     ] = None,
 ) -> None:
-    """Copy a condensed set with its soft labels in another codec. The copy can be read like a run."""
+    """Copy a condensed set with its labels in another codec. The copy can be read like a run."""
     from edc_ray.face.run import open
 
     print(open(url).compress(codec, dest, keep_epochs=keep_epochs))
@@ -299,10 +328,13 @@ def main() -> None:
     """Entry point. An EdcRayError becomes its message on stderr and its exit status."""
     # Otherwise uv builds a new environment in every Ray worker. Ray reads this when it is imported.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name may have letters that a terminal lacks
     handler = RichHandler(console=stderr, show_time=False, show_path=False)
     logging.basicConfig(level="WARNING", format="%(message)s", handlers=[handler])
     logging.getLogger("edc_ray").setLevel("INFO")
     try:
+        configs.refuse_fields_as_options(sys.argv[1:])
         app()
     except EdcRayError as error:
         stderr.print(f"{type(error).__name__}: {error}", markup=False, highlight=False, soft_wrap=True)
@@ -322,12 +354,12 @@ def _run_stages(config: RunConfig, stages: Sequence[str], as_json: bool, quiet: 
                 _print_json(run_summary(store, told.events, whole=False))
             raise
     stderr.print(f"run: {finished.url}", highlight=False, soft_wrap=True)
-    for url in told.report:
+    for url in told.report or [finished.report()]:
         stderr.print(f"     {url}", highlight=False, soft_wrap=True)
     if as_json:
         _print_json(run_summary(finished.store, told.events))
     elif finished.rows:
-        Console().print(finished.table())
+        print_table(finished.table())
 
 
 class _Told(ExitStack):
@@ -362,19 +394,3 @@ def _one_of(kind: str, name: str, known: Sequence[str]) -> Any:
     if name not in known:
         raise unknown_name(kind, name, known)
     return name
-
-
-def _config(words: list[str] | None, config_file: str | None) -> RunConfig:
-    """Config of `RECIPE overrides...`, or of `--config FILE overrides...`."""
-    words = list(words or [])
-    if config_file is None:
-        if not words or "=" in words[0]:
-            raise ConfigError("no recipe is given", expected=f"one of {', '.join(RECIPES)}, or --config FILE")
-        return load_recipe(words[0], words[1:])
-    if words and "=" not in words[0]:
-        raise ConfigError("both a recipe and --config are given", found=words[0], expected="one of them")
-    return configs.load_config(config_file, words)
-
-
-if __name__ == "__main__":
-    main()

@@ -45,6 +45,17 @@ class EdcRayError(Exception):
         return (_rebuild, (type(self), self.summary), state)
 
 
+def plural(count: float, noun: str) -> str:
+    """The count with its noun, as in "1 unit" and "2 units"."""
+    shown = f"{count:g}" if isinstance(count, float) else str(count)
+    return f"{shown} {noun}" + ("" if count == 1 else "s")
+
+
+def how_to_install(extra: str) -> str:
+    """What to do about a library of an extra that is not installed."""
+    return f"pip install 'edc-ray[{extra}]', or make extra EXTRA={extra} in a clone; on every node"
+
+
 def _rebuild(kind: type[EdcRayError], summary: str) -> EdcRayError:
     error = kind.__new__(kind)
     EdcRayError.__init__(error, summary)

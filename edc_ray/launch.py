@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from edc_ray.artifacts.storage.layout import REPORT_FOLDER, REPORT_PAGE, join_path
+from edc_ray.artifacts.storage.layout import (
+    REPORT_FOLDER,
+    REPORT_PAGE,
+    join_path,
+    manifest_path,
+    stage_folder,
+)
 from edc_ray.artifacts.storage.store import Store
+from edc_ray.cluster.interrupts import interrupts_wait_for
 from edc_ray.config.load import deviations_from_method
 from edc_ray.config.methods import edc
 from edc_ray.config.methods.values import defaults_of
@@ -23,12 +31,14 @@ from edc_ray.runs.open_run import (
     device_of_whole_run,
     open_inputs,
     open_run,
+    open_store_of,
 )
+from edc_ray.runs.placement import Machine, chosen_place, why_ray
 from edc_ray.runs.same_run import earlier_config
 from edc_ray.stages.pipeline import OnEvent, run_pipeline
 from edc_ray.stages.units.context import StageContext, choose_device
 from edc_ray.stages.units.event_log import EventLog, read_events
-from edc_ray.stages.units.plan import Execute, Outcome, Stage, WorkUnit
+from edc_ray.stages.units.plan import Execute, Outcome, Stage, WorkUnit, execute_here
 
 if TYPE_CHECKING:
     from edc_ray.cluster.driver import RayExecutor
@@ -50,10 +60,15 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
     Raises:
         EdcRayError: bad input, or failed units.
     """
-    inputs = open_inputs(config)
-    for line in _changes_of_method(inputs.config):
-        on_event({"event": "note", "text": line})
-    with _executor(inputs) as (execute, device):
+    with _Workers(config) as workers:
+        if _needs_ray_at_once(config):
+            if config.cluster.address in (None, "local"):
+                choose_device(config.device)  # workers see what this process sees
+            workers.start()
+        inputs = open_inputs(config)
+        for line in _changes_of_method(inputs.config):
+            on_event({"event": "note", "text": line})
+        execute, device = _Execution(inputs, stages, workers, on_event).begun()
         earlier = earlier_config(inputs.store)
         context = open_run(inputs, device)
         for line in (*lines_of_more_classes(context, earlier), *lines_of_made_again(context, earlier)):
@@ -92,47 +107,81 @@ def _bring_report_up_to_date(context: StageContext, log: EventLog, on_event: OnE
         on_event({"event": "report_written", "urls": urls})
 
 
-@contextmanager
-def _executor(inputs: Inputs) -> Iterator[tuple[Execute | None, torch.device]]:
+class _Workers(ExitStack):
+    """Ray's workers, which start in a thread while the driver opens the data. They end with the block.
+
+    That thread also ends them: Ray's processes live as long as the thread that started them.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self._config = config
+        self._started: Future[RayExecutor] | None = None
+
+    def start(self) -> Future[RayExecutor]:
+        """Start them unless they are started."""
+        if self._started is None:
+            thread, ray = self.enter_context(ThreadPoolExecutor(1, "ray")), ExitStack()
+            self.callback(lambda: thread.submit(ray.close).result())
+            self._started = thread.submit(self._start, ray)
+            self.enter_context(interrupts_wait_for(self._started))
+        return self._started
+
+    def _start(self, ray: ExitStack) -> RayExecutor:
+        from edc_ray.cluster.driver import ray_executor  # importing Ray takes a second
+
+        return ray.enter_context(ray_executor(self._config))
+
+
+def _needs_ray_at_once(config: RunConfig) -> bool:
+    """Whether Ray is needed whatever the data, and the run is not complete."""
+    asked = why_ray(config, Machine.this()) if config.cluster.address is None else config.cluster.address
+    return asked not in (None, "none") and device_of_whole_run(open_store_of(config)) is None
+
+
+class _Execution:
     """Where units run and on which device: this process, or Ray's workers."""
-    config = inputs.config
-    if config.cluster.address == "none":
-        yield None, choose_device(config.device)
-        return
-    with ExitStack() as ray:
-        made_on = device_of_whole_run(inputs.store)
-        if made_on is not None and config.device in ("auto", made_on):
-            yield _RayWhenNeeded(config, made_on, ray), torch.device(made_on)
-            return
-        execute = _started_ray(config, ray)
-        yield execute, torch.device(execute.device_type)
 
+    def __init__(
+        self, inputs: Inputs, stages: Sequence[StageName], workers: _Workers, on_event: OnEvent
+    ) -> None:
+        self._inputs, self._workers, self._on_event = inputs, workers, on_event
+        self._stages = [name for name in stages if not inputs.store.exists(manifest_path(stage_folder(name)))]
+        self._chosen: tuple[Execute, torch.device] | None = None
 
-class _RayWhenNeeded:
-    """Starts Ray for the first missing unit, so a complete run is checked without Ray."""
+    def begun(self) -> tuple[Execute, torch.device]:
+        """As chosen. For a complete run `self`, which chooses when a unit is missing after all."""
+        config = self._inputs.config
+        made_on = device_of_whole_run(self._inputs.store)
+        is_whole = made_on is not None and config.device in ("auto", made_on)
+        if made_on is None or not is_whole or config.cluster.address == "none":
+            return self._choose()
+        return self, torch.device(made_on)
 
-    def __init__(self, config: RunConfig, device_type: str, ray: ExitStack) -> None:
-        self._config, self._device_type, self._ray = config, device_type, ray
-        self._execute: RayExecutor | None = None
+    def _choose(self) -> tuple[Execute, torch.device]:
+        """This process or Ray, with a line that says which unless the config does."""
+        if self._chosen is None:
+            config = self._inputs.config
+            place = chosen_place(config, self._inputs.data, self._stages, Machine.this())
+            if place.line:
+                self._on_event({"event": "note", "text": place.line})
+            if place.on_ray:
+                execute = self._workers.start().result()
+                self._chosen = execute, torch.device(execute.device_type)
+            else:
+                self._chosen = execute_here, choose_device(config.device)
+        return self._chosen
 
     def __call__(self, stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterable[Outcome]:
-        if self._execute is None:
-            self._execute = _started_ray(self._config, self._ray)
-        if self._execute.device_type != self._device_type:
+        execute, device = self._choose()
+        if device.type != context.device.type:
             raise ConfigError(
                 f"{stage.name}: units are missing, and the others were made on another device",
-                found=f"workers on {self._execute.device_type}",
-                expected=self._device_type,
-                next=f"set device={self._device_type}, or give another run.name",
+                found=f"workers on {device.type}",
+                expected=context.device.type,
+                next=f"set device={context.device.type}, or give another run.name",
             )
-        return self._execute(stage, context, units)
-
-
-def _started_ray(config: RunConfig, ray: ExitStack) -> RayExecutor:
-    # Importing Ray takes a second.
-    from edc_ray.cluster.driver import ray_executor
-
-    return ray.enter_context(ray_executor(config))
+        return execute(stage, context, units)
 
 
 def launch_sweep(config: RunConfig) -> list[dict[str, Any]]:

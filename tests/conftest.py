@@ -19,7 +19,6 @@ from edc_ray.config.run import STAGE_NAMES, RunConfig
 
 pytest_plugins = ["tests.finished_run"]
 
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # Ray gives its workers a low priority, and a test then waits for whatever else the machine does.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
@@ -112,9 +111,13 @@ def ray_of_tests() -> Iterator[None]:
 
     import edc_ray.cluster  # noqa: F401  (what must be set before ray is imported)
 
-    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", "7" * 64)  # else Ray writes one into the home folder
+        ray.init(
+            "local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")

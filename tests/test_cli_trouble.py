@@ -32,7 +32,7 @@ def test_on_a_full_disk_the_failed_unit_is_told_and_not_the_log(
     monkeypatch.setattr(Store, "publish", full)
     answer = CommandLine(monkeypatch, capsys)("run", *tiny(tmp_path))
     assert answer.status == 3
-    assert "UnitsFailedError: init: 1 of 1 units failed" in answer.err
+    assert "UnitsFailedError: init: 1 of 1 unit failed" in answer.err
     assert "No space left on device" in answer.err
 
 

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import pickle
+import tomllib
+from pathlib import Path
 
 import pytest
 
+from edc_ray import errors
+from edc_ray.artifacts.storage.store import open_store
+from edc_ray.data.real.urls import find_images
 from edc_ray.errors import (
     ArtifactError,
     ConfigError,
@@ -12,6 +17,7 @@ from edc_ray.errors import (
     NumericalError,
     ResourceError,
     UnitsFailedError,
+    how_to_install,
 )
 
 KINDS = [ConfigError, DataError, ArtifactError, ResourceError, NumericalError, UnitsFailedError]
@@ -67,3 +73,36 @@ def test_a_users_mistake_ends_with_2_failed_units_with_3_and_anything_else_with_
     kind: type[EdcRayError], status: int
 ) -> None:
     assert kind("broken").exit_status == status
+
+
+def test_an_extra_is_installed_in_a_clone_or_by_pip_and_one_function_says_so() -> None:
+    told = "pip install 'edc-ray[s3]', or make extra EXTRA=s3 in a clone; on every node"
+    assert how_to_install("s3") == told
+    root = Path(errors.__file__).parent
+    assert [file.name for file in root.rglob("*.py") if "edc-ray[" in file.read_text()] == ["errors.py"]
+
+
+@pytest.mark.parametrize("url", ["gs://b/x", "az://b/x", "abfs://b/x"])
+def test_a_url_without_its_library_says_which_extra_of_ours_has_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*_: object, **__: object) -> None:
+        raise ImportError("Install the library")
+
+    monkeypatch.setattr("fsspec.core.get_filesystem_class", absent)
+    extra = "gcs" if url.startswith("gs") else "azure"
+    extras = tomllib.loads((Path(errors.__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    assert extra in extras["optional-dependencies"]
+    for opened in (lambda: open_store(url), lambda: find_images(url)):
+        with pytest.raises(EdcRayError, match=r"cannot open|needs a library") as caught:
+            opened()
+        assert (caught.value.found, caught.value.next) == ("Install the library", how_to_install(extra))
+
+
+def test_extras_are_named_alike_in_the_package_the_makefile_and_the_documents() -> None:
+    root = Path(errors.__file__).parent.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = [name for name in project["optional-dependencies"] if name not in ("dev", "fuzz")]
+    assert f"EXTRAS := {' '.join(extras)}\n" in (root / "Makefile").read_text()
+    readme = (root / "README.md").read_text()
+    assert all(f"`{name}`" in readme or f"EXTRA={name}`" in readme for name in extras)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import edc_ray.launch
 from edc_ray.artifacts.storage.store import open_store
 from edc_ray.config.run import STAGE_NAMES, RunConfig
-from edc_ray.errors import ConfigError
+from edc_ray.errors import ConfigError, DataError, ResourceError
 from edc_ray.launch import launch, run_trial
 from edc_ray.report.run_report import result_rows, run_summary
 
@@ -60,7 +61,7 @@ def test_ray_is_started_only_for_units_that_are_missing(
         started.append(True)
         return SimpleNamespace(device_type="cuda")
 
-    monkeypatch.setattr(edc_ray.launch, "_started_ray", start)
+    monkeypatch.setattr(edc_ray.launch._Workers, "_start", start)
     config = tiny_config(tmp_path, **{"cluster.address": "local"})
     launch(config, STAGE_NAMES)
     assert not started
@@ -69,6 +70,49 @@ def test_ray_is_started_only_for_units_that_are_missing(
     with pytest.raises(ConfigError, match="made on another device") as caught:
         launch(config, STAGE_NAMES)
     assert (started, caught.value.expected) == ([True], "cpu")
+
+
+def test_a_small_run_needs_no_ray_and_a_line_says_so(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edc_ray.launch._Workers, "start", None)
+    events: list[dict[str, Any]] = []
+    launch(tiny_config(tmp_path, **{"cluster.address": None}), ["squeeze"], events.append)
+    (line,) = [event["text"] for event in events if event["event"] == "note" and "Ray" in event["text"]]
+    assert line == "in this process: one worker does it well (cluster.address=local: on Ray)"
+
+
+def test_workers_start_while_the_data_is_opened_if_there_are_several_gpus(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order, has_started = list[str](), Event()
+
+    def start(*_: object) -> Any:
+        order.append("workers")
+        has_started.set()
+        return SimpleNamespace(device_type="cuda")
+
+    def open_slowly(config: RunConfig) -> Any:
+        assert has_started.wait(10)
+        order.append("data")
+        raise DataError("no images")
+
+    monkeypatch.setattr(edc_ray.launch._Workers, "_start", start)
+    monkeypatch.setattr(edc_ray.launch, "open_inputs", open_slowly)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(DataError, match="no images"):
+        launch(tiny_config(tmp_path, **{"cluster.address": None, "device": "auto"}), STAGE_NAMES)
+    assert order == ["workers", "data"]
+
+
+def test_a_device_that_this_machine_lacks_is_refused_before_ray_starts(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(edc_ray.launch._Workers, "start", lambda *_: pytest.fail("Ray was started"))
+    with pytest.raises(ResourceError, match="torch finds no GPU") as caught:
+        launch(tiny_config(tmp_path, device="cuda", **{"cluster.address": "local"}), STAGE_NAMES)
+    assert caught.value.exit_status == 2
 
 
 def test_a_trial_returns_the_line_of_its_row(tiny_config: Config, tiny_run: Path, tmp_path: Path) -> None:

@@ -27,14 +27,12 @@ SECONDS_UNTIL_WARNED = 30.0
 class StageActor:
     """Runs units one after the other, and caches what units of one stage share."""
 
-    def __init__(self, config: RunConfig, store: Store, data: OpenedDataset, gpus: float) -> None:
+    _context: StageContext
+
+    def begin_stage(self, config: RunConfig, store: Store, data: OpenedDataset, gpus: float) -> None:
+        """Return once the actor runs. Nothing stays cached, because an earlier stage may have been rerun."""
         self._context = StageContext(config, store, data, choose_device(config.device, gpus=gpus))
         environment_facts(self._context.device)
-
-    def begin_stage(self) -> None:
-        """Return once the actor runs. Clears its caches, because an earlier stage may have been rerun."""
-        old = self._context
-        self._context = StageContext(old.config, old.store, old.data, old.device)
 
     def run(self, stage: Stage, unit: WorkUnit) -> Record:
         """Run a unit and store its result."""
@@ -45,16 +43,15 @@ class ActorPool:
     """StageActors on Ray: the `Pool` of a `WorkQueue`, for one stage after another.
 
     Actors stay for the next stage: a process that imports torch starts more slowly than many units run.
-    `data` is a reference to `context.data` in Ray's object store.
     """
 
-    def __init__(self, context: StageContext, data: ray.ObjectRef[Any], size: WorkerSize) -> None:
-        self.context = context
-        self._arguments = (context.config, context.store, data, size.gpus)
+    def __init__(self, size: WorkerSize) -> None:
+        self._gpus = size.gpus
         # No restarts by Ray: it counts them per actor, and the queue counts them per unit.
         options = {"num_cpus": size.cpus, "num_gpus": size.gpus, "max_restarts": 0, "max_task_retries": 0}
         self._actor_class: Any = ray.remote(**options)(StageActor)
         self._stage: Stage | None = None
+        self._beginning: tuple[Any, ...] = ()
         self._actors: dict[int, Any] = {}
         self._spare: list[Any] = []
         self._pending: dict[ray.ObjectRef[Any], int] = {}
@@ -62,17 +59,25 @@ class ActorPool:
         self._started = 0
         self._has_answered = False
 
-    def serving(self, stage: Stage) -> ActorPool:
-        """This pool, now for units of `stage`. The stage is sent to the actors, so it may be any value."""
+    def warm(self, count: int) -> None:
+        """Start so many actors before the first stage: they import while the driver opens the data."""
+        self._spare += [self._actor_class.remote() for _ in range(count)]
+
+    def serving(self, stage: Stage, context: StageContext, data: ray.ObjectRef[Any]) -> ActorPool:
+        """This pool, now for units of `stage`. The stage is sent to the actors, so it may be any value.
+
+        `data` is a reference to `context.data` in Ray's object store.
+        """
         self._stage = stage
+        self._beginning = (context.config, context.store, data, self._gpus)
         return self
 
     def start(self) -> int:
         """Request one more actor: a spare one, else a new one."""
-        actor = self._spare.pop() if self._spare else self._actor_class.remote(*self._arguments)
+        actor = self._spare.pop() if self._spare else self._actor_class.remote()
         self._started += 1
         self._actors[self._started] = actor
-        beginning = actor.begin_stage.remote()
+        beginning = actor.begin_stage.remote(*self._beginning)
         self._pending[beginning] = self._started
         self._beginnings.add(beginning)
         return self._started

@@ -1,32 +1,23 @@
-"""Runs the units of the pipeline on Ray: on actors, or on the workers of a Ray Train run."""
+"""Runs the units of the pipeline on Ray: on actors, or, where processes share a unit, on Ray Train."""
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
-from ray.train import FailureConfig, ScalingConfig
-from ray.train import RunConfig as TrainConfig
-from ray.util.placement_group import remove_placement_group
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from edc_ray.cluster.actors import ActorPool, cause_of
+from edc_ray.cluster.actors import ActorPool
 from edc_ray.cluster.resources import WorkerSize, check_cluster, num_actors, worker_device
-from edc_ray.cluster.session import alive_nodes, ray_session
-from edc_ray.cluster.train_run import TrainRun
-from edc_ray.cluster.train_worker import TrainJob
-from edc_ray.cluster.work_queue import WorkQueue, brief
+from edc_ray.cluster.session import alive_nodes, failures_told, ray_session
+from edc_ray.cluster.work_queue import WorkQueue
 from edc_ray.config.run import RunConfig
-from edc_ray.errors import ResourceError
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import Outcome, Stage, WorkUnit
 
-SECONDS_BETWEEN_LOOKS = 0.5
+# A run with few missing units needs no more, and others start when a stage has units for them.
+_WARM_ACTORS = 4
 
 
 @contextmanager
@@ -41,6 +32,8 @@ def ray_executor(config: RunConfig) -> Iterator[RayExecutor]:
         nodes = alive_nodes()
         size = check_cluster(config, nodes)
         executor = RayExecutor(size, num_actors(config, nodes, size), worker_device(config, size))
+        if not config.cluster.autoscaling:  # an idle actor there would ask for a machine
+            executor.warm(_WARM_ACTORS)
         try:
             yield executor
         finally:
@@ -48,7 +41,7 @@ def ray_executor(config: RunConfig) -> Iterator[RayExecutor]:
 
 
 class RayExecutor:
-    """Runs the units of a stage on actors, at most `num_actors`, or on Ray Train, as the stage says.
+    """Runs the units of all stages on one pool of at most `num_actors` actors, and DDP on Ray Train.
 
     The run is opened with the workers' `device_type`, because the driver's machine may have no GPU.
     """
@@ -58,7 +51,11 @@ class RayExecutor:
         self._num_actors = num_actors
         self._size = size
         self._shared: tuple[object, ray.ObjectRef[Any]] | None = None
-        self._pool: ActorPool | None = None
+        self._pool = ActorPool(size)
+
+    def warm(self, count: int) -> None:
+        """Start some actors, so that they import while the driver opens the data."""
+        self._pool.warm(min(count, self._num_actors))
 
     def __call__(self, stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterable[Outcome]:
         """One Outcome per unit, in the order in which they end."""
@@ -67,96 +64,25 @@ class RayExecutor:
             # Stored once. All workers of a node read it without a copy.
             self._shared = (context.data, ray.put(context.data))
         data = self._shared[1]
-        if stage.spread == "train":
+        if stage.num_workers(context.config) > 1:
+            from edc_ray.cluster.train_units import train_units  # most runs need no process group
+
             self.close()  # frees the CPUs and GPUs of the actors for the workers of Ray Train
-            return train_units(stage, context, data, units, self._size, self._num_actors)
-        if self._pool is None or self._pool.context is not context:
-            self.close()
-            self._pool = ActorPool(context, data, self._size)
+            return _told(train_units(stage, context, data, units, self._size))
         queue = WorkQueue(
-            self._pool.serving(stage),
+            self._pool.serving(stage, context, data),
             units,
             num_actors=self._num_actors,
             min_actors=cluster.min_actors,
             retries=cluster.retries,
         )
-        return queue.outcomes()
+        return _told(queue.outcomes())
 
     def close(self) -> None:
         """Kill the actors that wait for the next stage."""
-        if self._pool is not None:
-            self._pool.close()
-        self._pool = None
+        self._pool.close()
 
 
-def train_units(
-    stage: Stage,
-    context: StageContext,
-    data: ray.ObjectRef[Any],
-    units: list[WorkUnit],
-    size: WorkerSize,
-    num_actors: int,
-) -> Iterator[Outcome]:
-    """Run units on Ray Train; one Outcome per unit, in the order in which they end.
-
-    Starting a run takes ten seconds or more, so the units share one. At most `num_actors` workers run units
-    of their own, or, with `num_workers` above 1, all ranks run each unit together under DDP. An interrupted
-    unit restarts. `data` is a reference to `context.data` in Ray's object store.
-    """
-    left, retries = {unit.key: unit for unit in units}, context.config.cluster.retries
-    group_size = stage.num_workers(context.config)
-    job = TrainJob(stage, context.config, context.store, data, dict(left), size.gpus, group_size)
-    workers = ScalingConfig(
-        num_workers=group_size if group_size > 1 else min(num_actors, len(units)),
-        use_gpu=size.gpus > 0,
-        resources_per_worker={"CPU": size.cpus} | ({"GPU": size.gpus} if size.gpus else {}),
-    )
-    # A unit causes at most retries + 1 deaths, and in a group one error. The rest is a margin.
-    failures = FailureConfig(max_failures=len(units) * (retries + 1) + retries)
-    with tempfile.TemporaryDirectory(prefix="edc-ray-train-", ignore_cleanup_errors=True) as scratch:
-        # On the driver's node and without a CPU, so that the workers can have all CPUs.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        actor: Any = ray.remote(concurrency_groups={"run": 1})(TrainRun)  # type: ignore[call-overload]
-        desk = actor.options(num_cpus=0, scheduling_strategy=here).remote(units, retries)
-        # No checkpoint is reported, so only the controller on this node uses the scratch folder, and the
-        # nodes need not share it.
-        config = TrainConfig(name=stage.name, storage_path=scratch, failure_config=failures)
-        run = desk.fit.remote([ray.put(job)], group_size > 1, workers, config)
-        has_ended = False
-        try:
-            while not has_ended:
-                has_ended = bool(ray.wait([run], timeout=SECONDS_BETWEEN_LOOKS)[0])
-                for outcome in ray.get(desk.take.remote()):
-                    del left[outcome.unit.key]
-                    yield outcome
-            ray.get(run)
-            yield from _unfinished(None, left)
-        except RayTaskError as error:
-            yield from _unfinished(cause_of(error), left)
-        except RayActorError as error:  # the desk died
-            yield from _unfinished(error, left)
-        finally:
-            _end(desk, early=not has_ended)
-
-
-def _end(desk: Any, *, early: bool) -> None:
-    # A run that is stopped early ends with the desk, but Ray keeps its resources reserved while this driver
-    # lives. A finished run has freed them.
-    workplace: Any = None
-    if early:
-        with contextlib.suppress(RayActorError):
-            workplace = ray.get(desk.workplace.remote())
-    ray.kill(desk)
-    if workplace is not None:
-        remove_placement_group(workplace)
-
-
-def _unfinished(reason: Exception | None, left: Mapping[str, WorkUnit]) -> Iterator[Outcome]:
-    """Outcomes of the units that a run left when it gave up."""
-    for unit in left.values():
-        error = ResourceError(
-            f"{unit.stage}: the Ray Train run ended before unit '{unit.title}'",
-            found=brief(reason),
-            next="see the worker logs of Ray, then run the same command again: it does the remaining units",
-        )
-        yield Outcome(unit, error=error)
+def _told(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    with failures_told():
+        yield from outcomes

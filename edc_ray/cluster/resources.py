@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edc_ray.config.run import RunConfig
-from edc_ray.errors import ConfigError, ResourceError
+from edc_ray.errors import ConfigError, ResourceError, plural
 
 Node = Mapping[str, float]
 
@@ -89,7 +89,7 @@ def check_fit(
     gpus_lack = count > sum(_fit_gpus(node.get("GPU", 0), size.gpus) for node in nodes)
     unit, each, there = ("GPU", size.gpus, gpus) if gpus_lack else ("CPU", size.cpus, cpus)
     raise ResourceError(
-        f"{who} asks for {count} {noun} x {_plural(each, unit)} = {_plural(count * each, unit)}; "
+        f"{who} asks for {count} {noun} x {plural(each, unit)} = {plural(count * each, unit)}; "
         f"the cluster has {there:g}. {_way_out(field, fit, unit, there / count)}"
     )
 
@@ -126,10 +126,6 @@ def _fit_gpus(there: float, each: float) -> int:
     if each == 0:
         return 10**9
     return math.floor(there) * _fit(1, each) if each < 1 else _fit(there, each)
-
-
-def _plural(count: float, noun: str) -> str:
-    return f"{count:g} {noun}" + ("" if count == 1 else "s")
 
 
 def _way_out(field: str, fit: int, unit: str, share: float) -> str:

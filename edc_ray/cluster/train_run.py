@@ -1,8 +1,8 @@
 """The actor of one Ray Train run: the desk of its units, and the call that runs it.
 
-The desk gives units to ranks, collects their results and counts deaths per unit. It runs beside the workers:
-when one worker dies, Ray Train restarts the whole group, and the results of the others must survive that.
-This file imports little: its process and Ray Train's controller need neither stages nor networks.
+The desk gives units to the group of ranks, collects their results and counts deaths per unit. It runs beside
+the workers: when one worker dies, Ray Train restarts the whole group, and the results must survive that. This
+file imports little: its process and Ray Train's controller need neither stages nor networks.
 """
 
 from __future__ import annotations
@@ -26,49 +26,44 @@ class UnitDesk:
     def __init__(self, units: Sequence[WorkUnit], retries: int) -> None:
         self._units = {unit.key: unit for unit in units}
         self._waiting = deque(self._units)
-        self._running: dict[int, str] = {}
+        self._running: str | None = None
         self._deaths: Counter[str] = Counter()
         self._retries = retries
         self._ended: set[str] = set()
         self._outcomes: list[Outcome] = []
 
-    def next_unit(self, rank: int) -> str | None:
-        """Key of the next unit of a rank; None if nothing is left.
-
-        A rank that still has a unit was restarted with its group, and gets that unit again.
-        """
-        if rank not in self._running and self._waiting:
-            self._running[rank] = self._waiting.popleft()
-        return self._running.get(rank)
+    def next_unit(self) -> str | None:
+        """Key of the group's next unit; None if nothing is left. A restarted group gets its unit again."""
+        if self._running is None and self._waiting:
+            self._running = self._waiting.popleft()
+        return self._running
 
     def finish(self, key: str, record: Record | None, error: Exception | None = None) -> None:
-        """A unit ended. Only the first call for it counts: a restarted worker may report it again."""
+        """A unit ended. Only the first call for it counts: a restarted group may report it again."""
         if key not in self._ended:
             self._ended.add(key)
             self._outcomes.append(Outcome(self._units[key], record=record, error=error))
-        self._running = {rank: running for rank, running in self._running.items() if running != key}
+        if self._running == key:
+            self._running = None
 
-    def worker_failed(self, rank: int, error: Exception) -> None:
-        """A worker died. Its unit is retried, at most `retries` times."""
-        key = self._running.get(rank)
+    def group_failed(self, errors: Mapping[int, Exception]) -> None:
+        """Ranks raised or died.
+
+        If a rank dies, the connections of the others break and they raise, too. So a unit fails without a
+        retry only if every rank raised and one error is not about a connection. Else it has `retries`.
+        """
+        key = self._running
         if key is None:
+            return
+        raised = [error.error for error in errors.values() if isinstance(error, UnitRaisedError)]
+        own = [error for error in raised if not _is_broken_connection(error)]
+        if own and len(raised) == len(errors):
+            self.finish(key, None, own[0])
             return
         self._deaths[key] += 1
         if self._deaths[key] > self._retries:
-            self.finish(key, None, worker_died(self._units[key], self._deaths[key], error))
-
-    def group_failed(self, errors: Mapping[int, Exception]) -> None:
-        """Ranks of a group that shares each unit raised or died.
-
-        If a rank dies, the connections of the others break and they raise, too. So a unit fails without a
-        retry only if every rank raised and one error is not about a connection.
-        """
-        raised = [error.error for error in errors.values() if isinstance(error, UnitRaisedError)]
-        own = [error for error in raised if not _is_broken_connection(error)]
-        if own and len(raised) == len(errors) and 0 in self._running:
-            self.finish(self._running[0], None, own[0])
-        else:
-            self.worker_failed(0, next(iter(errors.values())))
+            reason = next(iter(errors.values()))
+            self.finish(key, None, worker_died(self._units[key], self._deaths[key], reason))
 
     def take(self) -> list[Outcome]:
         """Outcomes since the last call."""
@@ -90,20 +85,15 @@ class TrainRun(UnitDesk):
         return self._workplace
 
     @ray.method(concurrency_group="run")
-    def fit(self, job: list[ray.ObjectRef[Any]], together: bool, size: ScalingConfig, run: RunConfig) -> None:
-        """Run Ray Train until the desk has no units left.
-
-        `job` holds one reference to a TrainJob. `together`: all ranks run each unit together under DDP.
-        """
-        from ray.train.torch import TorchConfig, TorchTrainer
+    def fit(self, job: list[ray.ObjectRef[Any]], size: ScalingConfig, run: RunConfig) -> None:
+        """Run Ray Train until the desk has no units left. `job` holds one reference to a TrainJob."""
+        from ray.train.torch import TorchTrainer
 
         desk = ray.get_runtime_context().current_actor
-        run.callbacks = [TellDesk(desk, together)]
+        run.callbacks = [TellDesk(desk)]
         TorchTrainer(
             run_worker,
             train_loop_config={"job": job, "desk": desk},
-            # Without DDP the ranks do not communicate, and nccl refuses two ranks on one GPU.
-            torch_config=TorchConfig(backend=None if together else "gloo"),
             scaling_config=size,
             run_config=run,
         ).fit()
@@ -119,18 +109,13 @@ def run_worker(told: dict[str, Any]) -> None:
 class TellDesk(UserCallback):
     """Tells the desk which ranks failed. Ray Train's controller calls it before it restarts the group."""
 
-    def __init__(self, desk: Any, together: bool) -> None:
+    def __init__(self, desk: Any) -> None:
         self._desk = desk
-        self._together = together
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Called by Ray Train with the error of each failed rank."""
         errors = {rank: portable(error) for rank, error in worker_exceptions.items()}
-        if self._together:
-            self._desk.group_failed.remote(errors)
-            return
-        for rank, error in errors.items():
-            self._desk.worker_failed.remote(rank, error)
+        self._desk.group_failed.remote(errors)
 
 
 def _is_broken_connection(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""The loop of one Ray Train worker: units of its own, or its part of each unit under DDP."""
+"""The loop of one Ray Train worker: its part of each unit under DDP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import ray
 import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
-from edc_ray.artifacts.proof.manifest import Record, read_record
+from edc_ray.artifacts.proof.manifest import Record
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.cluster.work_queue import UnitRaisedError, portable
 from edc_ray.config.run import RunConfig
@@ -27,7 +27,7 @@ class TrainJob:
     Args:
         data: reference to the opened dataset in Ray's object store.
         gpus: of each worker.
-        group_size: ranks that run each unit together under DDP; 1: each rank runs its own units.
+        group_size: ranks that run each unit together.
     """
 
     stage: Stage
@@ -41,7 +41,7 @@ class TrainJob:
 
 def work(job: TrainJob, desk: Any) -> None:
     """Run units from the desk until it has none left, on every rank."""
-    rank, together = ray.train.get_context().get_world_rank(), job.group_size > 1
+    rank = ray.train.get_context().get_world_rank()
     if rank == 0:
         ray.get(desk.set_workplace.remote(ray.util.get_current_placement_group()))
     device = choose_device(job.config.device, gpus=job.gpus)
@@ -50,32 +50,23 @@ def work(job: TrainJob, desk: Any) -> None:
 
         device = get_device()  # of this rank: all GPUs of the node are visible here
     environment_facts(device)
-    group = Group(rank, job.group_size) if together else Group()
-    context = StageContext(job.config, job.store, ray.get(job.data), device, group)
-    while (key := _next_unit(desk, rank, together)) is not None:
-        record = error = None
+    context = StageContext(job.config, job.store, ray.get(job.data), device, Group(rank, job.group_size))
+    while (key := _next_unit(desk, rank)) is not None:
         try:
             record = _do(context, job.units[key], job.stage)
         except Exception as raised:
-            error = portable(raised)
-        if error and together:
             # The other ranks wait for this one in a collective call. Only a restart frees them.
-            raise UnitRaisedError(error)
-        if error or record:
-            ray.get(desk.finish.remote(key, record, error))
+            raise UnitRaisedError(portable(raised)) from raised
+        if record:
+            ray.get(desk.finish.remote(key, record))
 
 
-def _next_unit(desk: Any, rank: int, together: bool) -> str | None:
-    asks = rank == 0 or not together
-    key: Any = ray.get(desk.next_unit.remote(rank)) if asks else None
-    return broadcast_from_rank_zero(key) if together else key
+def _next_unit(desk: Any, rank: int) -> str | None:
+    key: Any = ray.get(desk.next_unit.remote()) if rank == 0 else None
+    return broadcast_from_rank_zero(key)
 
 
 def _do(context: StageContext, unit: WorkUnit, stage: Stage) -> Record | None:
-    if context.group.size == 1:
-        # A worker of an earlier group may have died after writing the record and before reporting it.
-        record = read_record(context.store, stage.folder, unit.key, unit.fingerprint)
-        return record or do_unit(context, unit, stage)
     if context.group.rank == 0:
         return do_unit(context, unit, stage)
     # Every rank computes. Only the first one writes.

@@ -19,6 +19,7 @@ from typing import Any
 from ray import tune
 from ray.exceptions import RayTaskError
 
+from edc_ray.artifacts.storage.layout import SWEEP_FOLDER, TRIALS_FOLDER
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.cluster.resources import check_fit, check_storage, worker_device, worker_size
@@ -29,10 +30,10 @@ from edc_ray.data.real.sources import open_dataset
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.runs.open_run import run_url
+from edc_ray.runs.placement import sweep_on_ray
 from edc_ray.stages.pipeline import STAGES
 
 RunTrial = Callable[[RunConfig], dict[str, Any]]
-SWEEP_FOLDER = "sweep"
 _NOT_SEARCHED = ("run", "storage", "cluster", "sweep", "tracking")
 
 
@@ -50,7 +51,7 @@ class Trial:
     @property
     def log_path(self) -> str:
         """Path of its result in the store of the sweep's run."""
-        return f"{SWEEP_FOLDER}/trials/{self.key}.json"
+        return f"{TRIALS_FOLDER}/{self.key}.json"
 
 
 def run_sweep(config: RunConfig, run_trial: RunTrial) -> list[dict[str, Any]]:
@@ -59,7 +60,8 @@ def run_sweep(config: RunConfig, run_trial: RunTrial) -> list[dict[str, Any]]:
     Each trial is a run, `<storage.root>/<run.name>/sweep/<trial>`, in one process without Ray.
 
     Args:
-        config: with `sweep.space`; `cluster.address=none` runs trials one after another in this process.
+        config: with `sweep.space`. Trials run one after another in this process, or on Ray: see
+            `sweep_on_ray`.
         run_trial: from a trial's config to its result as JSON values; called in other processes.
 
     Returns:
@@ -75,7 +77,7 @@ def run_sweep(config: RunConfig, run_trial: RunTrial) -> list[dict[str, Any]]:
     trials = planned_trials(config, store.url, _images_of_trials())
     known = {trial.key: row for trial in trials if (row := _logged(store, trial))}
     missing = [trial for trial in trials if trial.key not in known]
-    run_missing = _run_here if config.cluster.address == "none" else _run_on_ray
+    run_missing = _run_on_ray if sweep_on_ray(config) else _run_here
     errors = run_missing(config, store, missing, run_trial)
     rows = []
     for trial in trials:

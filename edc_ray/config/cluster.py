@@ -15,8 +15,10 @@ from edc_ray.errors import ConfigError
 class ClusterConfig(Section):
     """Ray session and actors."""
 
-    address: str = Field(
-        default="local", description="local (embedded), auto (the cluster this job runs in), none (no Ray)"
+    address: str | None = Field(
+        default=None,
+        description="local (embedded), auto (the cluster this job runs in), HOST:PORT, none (no Ray). "
+        "None: without Ray if one worker does the run well, else auto in a Ray job and local elsewhere",
     )
     num_actors: int | None = Field(default=None, ge=1, description="None: as many as the cluster holds")
     min_actors: int = Field(default=1, ge=1, description="with an autoscaler, work starts with so many")

@@ -12,6 +12,7 @@ from edc_ray.config.section import Section
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Resize = Literal["shorter_side", "centre_crop", "square", "eight_sevenths"]
 TrainResize = Literal["shorter_side", "square", "whole"]
+Transparency = Literal["white", "black", "ignore"]
 CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 
 
@@ -24,10 +25,29 @@ class DatasetSpec(Section):
         description="URL, glob or folder of images, Parquet URL, 'sklearn:digits', 'torchvision:NAME' or "
         "your own 'module:factory', which gives images, labels and class names of 'train' or 'val'",
     )
-    val: PlainUrl | None = Field(default=None, description="as train; None holds out val_fraction of train")
+    val: PlainUrl | None = Field(
+        default=None,
+        description="as train; None takes the validation or test split beside the training images, or holds "
+        "out val_fraction of them",
+    )
+    image_column: str | None = Field(default=None, description="of Parquet files; None finds image, img, jpg")
+    label_column: str | None = Field(
+        default=None, description="of Parquet files; None finds label, fine_label, class_id, cls, target"
+    )
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
     num_classes: int | None = Field(default=None, ge=2)
     class_names: tuple[str, ...] | None = None
+    repeated_names: Literal["error", "number"] = Field(
+        default="error", description="names that stand for several classes: number appends their labels"
+    )
+    transparency: Transparency = Field(
+        default="white",
+        description="what shows behind transparent pixels; ignore takes their colours as if opaque",
+    )
+    on_bad_image: Literal["error", "skip"] = Field(
+        default="error", description="images that cannot be decoded: skip leaves out up to max_bad_images"
+    )
+    max_bad_images: int = Field(default=100, ge=1, description="of the training and of the validation images")
     image_size: int | None = Field(default=None, ge=4, le=1024, description="side of the networks' inputs")
     channels: Literal[1, 3] | None = None
     mean: tuple[float, ...] | None = Field(default=None, description="per channel, of pixels in [0, 1]")

@@ -10,8 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# Field that came later -> its absent value. A default may change, this never: runs without the field had it.
-ABSENT_VALUES: dict[str, Any] = {"compile": "none"}
+# Field that came later -> its absent value. A default may change, this never: a run without the field had it.
+ABSENT_VALUES: dict[str, Any] = {
+    "compile": "none",
+    "dataset.image_column": None,
+    "dataset.label_column": None,
+    "dataset.repeated_names": "error",
+    "dataset.transparency": "ignore",
+    "dataset.on_bad_image": "error",
+    "dataset.max_bad_images": 100,
+}
 
 # First name of a field -> its name now. Configs may have either.
 MOVED_FIELDS: dict[str, str] = {"evaluate.labels": "relabel.labels"}

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from edc_ray.config.credentials import holds_secret
@@ -16,48 +15,16 @@ from edc_ray.config.history import name_now, with_absent_values, with_names_of_n
 from edc_ray.config.methods.registry import METHODS, adjusted, is_method, with_method
 from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import RunConfig
+from edc_ray.config.yaml_values import NO_YAML, read_value, read_yaml, type_of_field, write_yaml
 from edc_ray.errors import ConfigError
 
 # Mappings by names that may hold dots: recover.iterations, my.module:network.
 _FLAT_MAPPINGS = ("sweep.space.", "squeeze.weights.", "evaluate.learning_rates.")
-# An alias costs a few bytes and stands for all that it names: nine of nine of nine ... fill any memory.
-_MAX_NODES = 200_000
 _MAX_SHOWN = 300
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader that reads 1e-3 as a number, as everybody but YAML 1.1 does, and refuses alias bombs."""
-
-    def get_single_node(self) -> Any:
-        node = super().get_single_node()
-        if node is not None and _written_out(node, {}) > _MAX_NODES:
-            raise yaml.YAMLError(f"aliases that stand for more than {_MAX_NODES} values")
-        return node
-
-
-# ValueError: an impossible date, such as 2024-13-45. The others: hostile files.
-_NO_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError, OverflowError)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes every text that `_Loader` would read as a number."""
-
-
-for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-    )
-
-
-def _written_out(node: yaml.Node, known: dict[int, float]) -> float:
-    """How many values a tree has with every alias written out; infinite if an alias contains itself."""
-    if isinstance(node, yaml.ScalarNode):
-        return 1
-    if id(node) not in known:
-        known[id(node)] = float("inf")
-        parts = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
-        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts)
-    return known[id(node)]
+_FEW = 20
+_MISSING = "Field required"
+# Side of images, in pixels, from which on the networks of ImageNet resemble those that a dataset needs.
+_SMALLEST_OF_IMAGENET = 128
 
 
 def load_recipe(name: str, overrides: Iterable[str] = ()) -> RunConfig:
@@ -96,11 +63,11 @@ def load_yaml(
     tree = mapping_of(text, source)
     if stored:
         tree = with_absent_values(tree)
-    tree = _with_observers_of_method(tree)
+    tree = _with_networks(tree)
     stated = validated(tree)
     by_method = stated if stored and stated.method not in METHODS else with_method(stated, stated.method)
     base = by_method.model_dump(mode="json")
-    for path, value in adjusted(by_method, _fields_of(tree)).items():
+    for path, value in adjusted(by_method, fields_of(tree)).items():
         _set(base, path, value)
     return with_fields(validated(_merged(base, tree)), dict(map(_parsed, overrides)))
 
@@ -108,14 +75,39 @@ def load_yaml(
 def mapping_of(text: str, source: str = "config") -> dict[str, Any]:
     """A YAML text as a mapping of sections with the present names of fields; a ConfigError if it is none."""
     try:
-        tree = yaml.load(text, Loader=_Loader)
-    except _NO_YAML as error:
+        tree = read_yaml(text, RunConfig)
+    except NO_YAML as error:
         raise ConfigError(f"{source} is not YAML", found=str(error)) from error
     if not isinstance(tree, dict):
+        found = {list: "a list", type(None): "nothing"}.get(type(tree), repr(tree))
         raise ConfigError(
-            f"{source} holds no config", found=type(tree).__name__, expected="a mapping of sections"
+            f"{source} holds no config",
+            found=_shown(found),
+            expected="sections, such as dataset: {name: mine}",
         )
-    return with_names_of_now(tree)
+    # All lines of a section may be comments.
+    sections = {path.partition(".")[0] for path in field_paths() if "." in path}
+    return with_names_of_now(
+        {name: {} if part is None and name in sections else part for name, part in tree.items()}
+    )
+
+
+def _with_networks(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A file that names no observers or students, with those of the recipe that resembles its dataset."""
+    sections = {name: tree.get(name) or {} for name in ("dataset", "squeeze", "evaluate")}
+    if not all(isinstance(section, Mapping) for section in sections.values()):
+        return tree
+    side = sections["dataset"].get("image_size")
+    small = not isinstance(side, int) or side < _SMALLEST_OF_IMAGENET
+    name = str(sections["dataset"].get("name"))
+    recipe = RECIPES[name if name in RECIPES else "cifar10" if small else "imagenet10"]()
+    tree = {**tree, "evaluate": {"students": recipe.evaluate.students, **sections["evaluate"]}}
+    tree = _with_observers_of_method(tree)
+    if "observers" in (tree.get("squeeze") or {}):
+        return tree
+    method = str(tree.get("method", recipe.method))
+    given = with_method(recipe, method if method in METHODS else recipe.method).squeeze
+    return {**tree, "squeeze": {"observers": given.observers, **sections["squeeze"]}}
 
 
 def _with_observers_of_method(tree: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -138,7 +130,7 @@ def _with_observers_of_method(tree: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def to_yaml(config: RunConfig) -> str:
     """YAML text from which `load_yaml` makes an equal config."""
-    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, width=110)
+    return write_yaml(config.model_dump(mode="json"))
 
 
 def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
@@ -165,7 +157,7 @@ def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
 def deviations_from_method(config: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Fields whose value differs from the method's: field -> (value, the method's)."""
     by_method = with_method(config, config.method)
-    own, given = (_fields_of(one.model_dump(mode="json")) for one in (config, by_method))
+    own, given = (fields_of(one.model_dump(mode="json")) for one in (config, by_method))
     return {path: (value, given[path]) for path, value in own.items() if value != given[path]}
 
 
@@ -192,17 +184,28 @@ def field_paths(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[st
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> ConfigError:
-    """The error for an unknown name; suggests the nearest known one."""
+    """The error for an unknown name; suggests the nearest known one, in any case of letters."""
     known, name = list(known), _shown(name)
+    if name in known:  # as the command line has it
+        section, _, field = name.partition(".")
+        return ConfigError(
+            f"unknown {what} '{name}'",
+            next=f"in a file it stands below its section: {{{section}: {{{field}: ...}}}}",
+        )
     own = name.rpartition(".")[2]
     # A field under its own name in another section is nearer than any other field of the section.
     elsewhere = [path for path in known if "." in name and path.rpartition(".")[2] == own]
-    near = difflib.get_close_matches(name, elsewhere or known, n=1, cutoff=0.5)
+    near = _nearest(name, elsewhere or known, 0.5)
     if not near and "." not in name:
-        near = [path for path in known if path.rsplit(".", 1)[-1] == name][:1]
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    few = known if len(known) <= 12 else None
-    return ConfigError(f"unknown {what} '{name}'.{hint}", expected=", ".join(few) if few else None)
+        near = next((path for path in known if path.rsplit(".", 1)[-1] == name), None)
+    hint = f" Did you mean '{near}'?" if near else ""
+    few = ", ".join(known) if len(known) <= _FEW else None
+    is_field = what == "field" and not near
+    return ConfigError(
+        f"unknown {what} '{name}'.{hint}",
+        expected=few,
+        next="edc-ray show-config RECIPE shows all fields" if is_field else None,
+    )
 
 
 def _known_method(name: Any) -> str:
@@ -220,7 +223,7 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _fields_of(tree: Mapping[str, Any]) -> dict[str, Any]:
+def fields_of(tree: Mapping[str, Any]) -> dict[str, Any]:
     """`section.field`, or the name of a field outside sections -> value."""
     fields = dict[str, Any]()
     for name, value in tree.items():
@@ -233,17 +236,24 @@ def _fields_of(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parsed(text: str) -> tuple[str, Any]:
     path, sign, value = text.partition("=")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ConfigError("an override is not UTF-8", found=ascii(text), next="rename the file or folder")
     if not sign or not path:
         shown = "(a URL with a secret)" if holds_secret(text) else text
-        raise ConfigError(
-            f"override '{shown}' is not understood", expected="section.field=value", found=shown
-        )
+        expected = f"{text}=VALUE" if text in field_paths() else "section.field=value"
+        raise ConfigError(f"override '{shown}' is not understood", found=shown, expected=expected)
     try:
-        return path, yaml.load(value, Loader=_Loader)
-    except _NO_YAML as error:
+        return path, read_value(value, _type_of(name_now(path)))
+    except NO_YAML as error:
         # A mistyped storage option or URL may hold a credential.
         found = None if path.startswith("storage.") or holds_secret(text) else value
         raise ConfigError(f"the value of override '{path}' is not YAML", found=found) from error
+
+
+def _type_of(path: str) -> Any:
+    """The type of the value of an override; a sweep gives a list of them."""
+    swept = path.removeprefix("sweep.space.")
+    return type_of_field(RunConfig, path) if swept == path else list[type_of_field(RunConfig, swept)]
 
 
 def _set(tree: dict[str, Any], path: str, value: Any) -> None:
@@ -259,6 +269,9 @@ def _set(tree: dict[str, Any], path: str, value: Any) -> None:
         tree[section][name] = {**tree[section][name], key: value}
     elif key and path.startswith("storage.options."):
         tree[section][name] = _nested(tree[section][name], key, value)
+    elif inner := [one.removeprefix(f"{path}.") for one in known if one.startswith(f"{path}.")]:
+        few = ", ".join(inner[:3])
+        raise ConfigError(f"'{path}' is a section", expected=f"{path}.FIELD=VALUE with a field such as {few}")
     else:
         raise unknown_name("field", path, known)
 
@@ -273,46 +286,70 @@ def _nested(options: Any, path: str, value: Any) -> dict[str, Any]:
 def _explained(error: ValidationError) -> ConfigError:
     unknown, wrong = [], []
     for problem in error.errors():
-        path = ".".join(str(part) for part in problem["loc"])
+        path = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
             unknown.append(path)
+        elif problem["type"] == "missing" and isinstance(last := problem["loc"][-1], int):
+            message = f"Input should have {last + 1} values"
+            wrong.append((path.rpartition(".")[0], message, problem["input"]))
         else:
-            wrong.append((path, problem["msg"].removeprefix("Value error, "), problem["input"]))
+            wrong.append((path, _in_our_words(problem), problem["input"]))
     if unknown:
-        return unknown_name("field", unknown[0], field_paths())
-    forms = {tuple(path.split(".")[:3]) for path, _, _ in wrong}
-    if len(forms) == 1 and (form := next(iter(forms)))[:2] == ("squeeze", "weights"):
-        return _wrong_weights(".".join(form), wrong)
-    if len(wrong) == 1 and wrong[0][0]:
+        sections = [] if "." in unknown[0] else list(RunConfig.model_fields)
+        return unknown_name("field", unknown[0], [*sections, *field_paths()])
+    places = {problem["loc"][:3] for problem in error.errors()}
+    if len(places) == 1 and next(iter(places))[:2] == ("squeeze", "weights"):
+        return _wrong_weights(error)
+    # What is missing may stand in a section that is wrong as a whole.
+    wrong = [one for one in wrong if one[1] != _MISSING] or wrong
+    if len(wrong) == 1 and wrong[0][0] and wrong[0][1] != _MISSING:
         path, message, value = wrong[0]
         choices = re.findall(r"'([^']+)'", message) if message.startswith("Input should be '") else []
+        near = _nearest(value, choices, 0.4) if isinstance(value, str) else None
         return ConfigError(
             f"config field '{_shown(path)}' cannot be used",
             found=_shown(repr(value)),
             expected=_shown(message),
-            next=_nearest(value, choices, 0.4) if isinstance(value, str) else None,
+            next=f"did you mean '{near}'?" if near else None,
         )
     lines = "; ".join(f"{path}: {message}" if path else message for path, message, _ in wrong)
     return ConfigError("config cannot be used", found=lines)
 
 
+def _in_our_words(problem: Mapping[str, Any]) -> str:
+    """What pydantic says of a value, in the words of a config file."""
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "model_type" and len(problem["loc"]) == 1:
+        fields = field_paths(type_of_field(RunConfig, ".".join(map(str, problem["loc"]))))
+        return f"Input should be a section with fields such as {', '.join(fields[:3])}"
+    if problem["type"] == "string_pattern_mismatch" and str(problem["loc"][-1]) == "name":
+        return "Input should be made of letters of ASCII, digits and . _ -, and begin with a letter or digit"
+    message = message.replace("valid tuple", "list").replace("valid dictionary", "mapping")
+    return message.replace("Tuple should", "Input should").replace(" after validation", "")
+
+
 def _nearest(given: str, known: Iterable[str], cutoff: float) -> str | None:
-    near = difflib.get_close_matches(given, list(known), n=1, cutoff=cutoff)
-    return f"did you mean '{near[0]}'?" if near else None
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(given.lower(), by_lower, n=1, cutoff=cutoff)
+    return by_lower[near[0]] if near else None
 
 
 def _shown(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
-def _wrong_weights(field: str, wrong: list[tuple[str, str, Any]]) -> ConfigError:
+def _wrong_weights(error: ValidationError) -> ConfigError:
     """One error for weights: pydantic gives a reason for each of their forms."""
-    inside = [f"{path.rsplit('.', 1)[1]}: {message}" for path, message, _ in wrong if path.count(".") > 3]
-    given = wrong[0][2]
+    problems = error.errors()
+    field = ".".join(map(str, problems[0]["loc"][:3]))
+    # Below the weights stands the form, and below that a field of a file.
+    inside = [f"{one['loc'][4]}: {_in_our_words(one)}" for one in problems if len(one["loc"]) > 4]
+    given = problems[0]["input"]
+    near = _nearest(str(given), ("torchvision", "package"), 0.6)
     shown = repr(given) if isinstance(given, str) and not holds_secret(given) else type(given).__name__
     return ConfigError(
         f"config field '{field}' cannot be used",
         found="; ".join(inside) or shown,
         expected="torchvision, torchvision:LABEL, package, or {url: ..., sha256: 64 hexadecimal digits}",
-        next=None if inside else _nearest(str(given), ("torchvision", "package"), 0.6),
+        next=f"did you mean '{near}'?" if near and not inside else None,
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edc_ray.config.cluster import ClusterConfig, RunSection, StorageConfig, TrackingConfig
 from edc_ray.config.dataset import DatasetSpec
@@ -39,7 +39,8 @@ class RunConfig(Section):
     )
     compile: Compile = Field(
         default="auto",
-        description="auto: on CUDA the iterations of recover are captured as graphs. Else "
+        description="auto: on CUDA the iterations of recover and the steps of trainings are captured as "
+        "graphs. Else "
         "torch's compiler for networks in squeeze, recover, relabel and evaluate: minutes for "
         "each network and batch size before it gains anything. graphs: CUDA only, captured as graphs too",
     )
@@ -58,6 +59,15 @@ class RunConfig(Section):
     sweep: SweepConfig = Field(default_factory=SweepConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _is_a_kind(cls, device: Any) -> Any:
+        kind, _, number = str(device).lower().partition(":")
+        if kind in ("gpu", "cuda") and device != "cuda":
+            hint = f"; CUDA_VISIBLE_DEVICES={number} chooses the GPU" if number else ""
+            raise ValueError(f"Input should be auto, cpu, cuda or mps{hint}")
+        return device
 
     @model_validator(mode="after")
     def _observers_are_trained(self) -> RunConfig:

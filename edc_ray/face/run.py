@@ -68,12 +68,17 @@ class Run:
 
     @property
     def config(self) -> RunConfig:
-        """The resolved config.
+        """The resolved config. Its storage.root and run.name are the place where the run lies now.
 
         Raises:
             ArtifactError: there is none: the folder was imported or compressed.
         """
-        return stored_config(self.store)
+        config = stored_config(self.store)
+        root, _, name = self.url.rpartition("/")
+        places = {"storage": {"root": root}, "run": {"name": name}}
+        return config.model_copy(
+            update={part: getattr(config, part).model_copy(update=place) for part, place in places.items()}
+        )
 
     @property
     def stages(self) -> dict[StageName, StageState]:

@@ -129,7 +129,7 @@ def start_from(
         state = {_OLD_DENSENET.sub(r"\1\2.", key): value for key, value in state.items()}
     auxiliary = _AUXILIARY.get(name, ())
     state = {key: value for key, value in state.items() if not key.startswith(auxiliary)}
-    state = from_official_state(name, own, state)
+    state = from_official_state(name, own, _without_outer_name(own, state))
     _refuse_other_layers(name, own, state, heads, weights.source)
     known = next((len(state[key]) for key in own if key in heads and key in state), 0)
     rows = _head_rows(weights, class_names, head_classes, known)
@@ -148,6 +148,17 @@ def start_from(
     if rows is None:
         return "fresh"
     return "kept" if rows == list(range(known)) else "chosen"
+
+
+def _without_outer_name(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Weights of a network that lay inside another module, such as Lightning's: `model.conv1.weight`."""
+    while len({key.partition(".")[0] for key in state}) == 1 and not own.keys() & state.keys():
+        state = {key.partition(".")[2]: value for key, value in state.items()}
+    return state
+
+
+def _first_names(state: Mapping[str, Tensor]) -> str:
+    return ", ".join(list(state)[:3])
 
 
 def _head_rows(
@@ -178,7 +189,8 @@ def _refuse_other_layers(
         if keys:
             raise ConfigError(
                 f"the weights {source} do not belong to network '{name}'",
-                found=f"they {kind} '{keys[0]}' ({len(keys)} such names)",
+                found=f"they {kind} '{keys[0]}' ({len(keys)} such names); they begin {_first_names(state)}",
+                expected=f"names that begin {_first_names(own)}",
             )
     for key, value in own.items():
         first = 1 if key in heads else 0  # heads may differ in the number of classes

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from edc_ray.errors import ConfigError, EdcRayError
+from edc_ray.errors import ConfigError, EdcRayError, how_to_install
 from edc_ray.own_code import names_own_code, own_function
 
 Family = Literal["small", "torchvision", "efficientnet_lite", "timm", "own"]
@@ -246,7 +246,7 @@ def import_extra(module: str, name: str, *, extra: str) -> Any:
         raise ConfigError(
             f"network '{name}' needs a library that is not installed",
             found=str(error),
-            next=f"pip install 'edc-ray[{extra}]' on every node",
+            next=how_to_install(extra),
         ) from error
 
 

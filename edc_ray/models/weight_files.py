@@ -8,7 +8,7 @@ import os
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from edc_ray.errors import ArtifactError, ConfigError
 
 _MAX_BYTES = 8 * 2**30
 _CHUNK = 2**24
-_NESTED = ("state_dict", "model")
+# Where programs keep the state dict; what torch.compile and (Distributed)DataParallel put before its names.
+_NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "state_dict_ema", "model_ema", "ema")
+_PREFIXES = ("_orig_mod.", "module.")
 
 
 def fetch_weights(url: str, digest: str, kept_as: Path) -> bytes:
@@ -49,19 +51,19 @@ def fetch_weights(url: str, digest: str, kept_as: Path) -> bytes:
 
 
 def check_local_weights(url: str, digest: str) -> None:
-    """Refuse a local file that `fetch_weights` would refuse, before any work. URLs are not checked."""
+    """Refuse a local file that cannot be fetched or read, before any work. URLs are not checked."""
     if _is_local(url):
-        _verified(url, digest)
+        read_state(_verified(url, digest), source=url)
 
 
 def read_state(data: bytes, *, source: str) -> dict[str, Tensor]:
     """The tensors in a file of weights: safetensors, or what torch saved. Nothing else in it is built.
 
-    A wrapper {"state_dict": ...} or {"model": ...} is removed, and so is the prefix that
-    (Distributed)DataParallel puts before every name. Errors call the data `source`.
+    A wrapper such as {"state_dict": ...} is removed, and so are the prefixes of torch.compile and
+    (Distributed)DataParallel. Errors call the data `source`.
 
     Raises:
-        ArtifactError: it is damaged, or holds more than tensors.
+        ArtifactError: it is damaged, or holds more than tensors, or a number in it is not finite.
     """
     is_safetensors = data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data)
     try:
@@ -80,11 +82,39 @@ def read_state(data: bytes, *, source: str) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(one, Tensor) for one in state.values()):
         raise ArtifactError(
             f"{source} holds no state dict",
-            found=type(state).__name__ if not isinstance(state, Mapping) else "values that are no tensors",
-            expected="name -> tensor",
+            found=f"names {_some(state)}" if isinstance(state, Mapping) else type(state).__name__,
+            expected=f"name -> tensor, as it is or under one of {', '.join(_NESTED)}",
+            next="save the state dict of the network: torch.save(network.state_dict(), FILE)",
         )
-    wrapped = all(key.startswith("module.") for key in state)
-    return {key.removeprefix("module.") if wrapped else key: value for key, value in state.items()}
+    _refuse_not_finite(state, source)
+    return _without_prefixes(state)
+
+
+def _refuse_not_finite(state: Mapping[str, Tensor], source: str) -> None:
+    # As doubles, because some formats of 8 bits cannot be asked.
+    floats = {name: value for name, value in state.items() if value.is_floating_point()}
+    wrong = {name: int((~value.double().isfinite()).sum()) for name, value in floats.items()}
+    wrong = {name: count for name, count in wrong.items() if count}
+    if wrong:
+        name, count = next(iter(wrong.items()))
+        raise ArtifactError(
+            f"{source} holds weights that are NaN or infinite",
+            found=f"{count} of {state[name].numel()} in '{name}'; names with such weights: {len(wrong)}",
+            expected="finite numbers",
+            next="take a checkpoint from before its training failed",
+        )
+
+
+def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    names = list(state)
+    while prefix := next((one for one in _PREFIXES if names and all(n.startswith(one) for n in names)), None):
+        names = [name.removeprefix(prefix) for name in names]
+    return dict(zip(names, state.values(), strict=True))
+
+
+def _some(names: Iterable[object]) -> str:
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from rich import progress
 from rich.console import Console
 
+from edc_ray.errors import plural
+
 Style = Literal["auto", "live", "plain", "none"]
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_DRAWINGS = 0.2
@@ -39,7 +41,7 @@ class ProgressDisplay:
             return
         kind = event["event"]
         if kind == "stage_reused":
-            self._tell(f"{event['stage']:<10} complete ({event['units_reused']} units)")
+            self._tell(f"{event['stage']:<10} complete ({plural(event['units_reused'], 'unit')})")
         elif kind == "stage_started":
             self._start(event)
         elif kind in ("unit_done", "unit_failed"):
@@ -48,7 +50,9 @@ class ProgressDisplay:
             count = self.bars.tasks[-1].fields["failed"] if self.bars.tasks else 0
             failed = f", {count} failed" if count else ""
             seconds = f"{event['seconds']:.1f} s"
-            self._tell(f"{event['stage']:<10} {event['units_done']} units done in {seconds}{failed}")
+            self._tell(
+                f"{event['stage']:<10} {plural(event['units_done'], 'unit')} done in {seconds}{failed}"
+            )
 
     def _start(self, event: dict[str, Any]) -> None:
         units, reused = event["units"], event["reused"]
@@ -56,7 +60,7 @@ class ProgressDisplay:
         self.bars.add_task(event["stage"], total=units, completed=reused, rate="", reused=reused, failed=0)
         if self._style == "plain":
             found = f", {reused} found" if reused else ""
-            self._tell(f"{event['stage']:<10} {units} units{found}")
+            self._tell(f"{event['stage']:<10} {plural(units, 'unit')}{found}")
 
     def _advance(self, event: dict[str, Any]) -> None:
         task = self.bars.tasks[-1]

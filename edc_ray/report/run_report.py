@@ -124,7 +124,8 @@ def write_report(store: Store, events: list[dict[str, Any]], *, tensorboard: boo
     """
     if not store.exists(layout.RUN_CONFIG):
         raise ArtifactError(
-            f"there is no run at {store.url}", next="give the run's folder: <storage.root>/<run.name>"
+            f"there is no run at {store.url}",
+            next="give the run's folder: <storage.root>/<run.name>; of a sweep, that of a trial",
         )
     found = {stage: read_manifest(store, stage_folder(stage)) for stage in STAGE_NAMES}
     manifests = {stage: manifest for stage, manifest in found.items() if manifest is not None}

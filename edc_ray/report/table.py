@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
@@ -20,7 +21,7 @@ ROWS = ("condensed", "init", "random", "random_hard", "full")
 _HEADINGS = ("row", "ipc", "student", "n", "top-1 (%)", "top-5 (%)")
 _NUMERIC = {"ipc", "n", "top-1 (%)", "top-5 (%)", "ECE"}
 _WRAPPED = {"note", "trial"}
-_WIDEST = 200  # characters of a table as text
+_WIDEST = 1000  # characters of a table as text
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
@@ -102,11 +103,28 @@ class ShownTable:
             table.add_row(*map(Text, line))
         return table
 
-    def __repr__(self) -> str:
-        console = Console(file=io.StringIO(), width=_WIDEST, color_system=None)
+    def to_text(self, encoding: str = "utf-8") -> str:
+        """The table as text of any width, in letters that an encoding has."""
+        # Rich chooses its lines by the encoding of the file.
+        file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        console = Console(file=file, width=_WIDEST, color_system=None, force_terminal=False)
         with console.capture() as captured:
-            console.print(self)
-        return captured.get().rstrip("\n")
+            console.print(self._in_letters_of(encoding))
+        return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+    def _in_letters_of(self, encoding: str) -> ShownTable:
+        def held(text: str) -> str:
+            try:
+                text.encode(encoding)
+            except UnicodeEncodeError:
+                return text.replace("±", "+/-").encode(encoding, "replace").decode(encoding)
+            return text
+
+        lines = [[held(cell) for cell in line] for line in self.lines]
+        return ShownTable(held(self.title), [held(heading) for heading in self.headings], lines)
+
+    def __repr__(self) -> str:
+        return self.to_text()
 
     def to_html(self) -> str:
         """The table in HTML, with every text escaped."""
@@ -155,25 +173,28 @@ def _cells(row: ResultRow, headings: Sequence[str]) -> list[str]:
     return [cells[heading] for heading in headings]
 
 
+def print_table(table: ShownTable) -> None:
+    """With styles on a terminal that is wide enough; else as text, in letters that the output can hold."""
+    console, text = Console(), table.to_text(sys.stdout.encoding)
+    if sys.stdout.isatty() and not text.isascii() and max(map(len, text.splitlines())) <= console.width:
+        console.print(table)
+    else:
+        print(text)
+
+
 def print_garbage(url: str, found: Findings, gone: Sequence[Garbage], *, dry_run: bool) -> None:
     """Print what was removed or would be, what was kept, and why."""
-    console = Console()
     if gone:
-        table = Table()
-        for heading in ("kind", "age", "path"):
-            table.add_column(heading, overflow="fold")
-        for one in gone:
-            table.add_row(one.kind, _age(one.age), Text(one.path))
-        console.print(table)
+        lines = [(one.kind, _age(one.age), one.path) for one in gone]
+        print_table(ShownTable("", ("kind", "age", "path"), lines))
     verb = "would remove" if dry_run else "removed"
-    lines = [f"{url}: {verb} {_number(len(gone), 'leftover')}" if gone else f"{url}: nothing to remove"]
+    told = [f"{url}: {verb} {_number(len(gone), 'leftover')}" if gone else f"{url}: nothing to remove"]
     if found.young:
-        lines.append(f"kept {_number(found.young, 'file')} that a writer may still work on; see --older-than")
-    lines += [f"{folder}: left alone, {reason}" for folder, reason in found.left_alone.items()]
+        told.append(f"kept {_number(found.young, 'file')} that a writer may still work on; see --older-than")
+    told += [f"{folder}: left alone, {reason}" for folder, reason in found.left_alone.items()]
     if not found.lists_uploads:
-        lines.append("pending uploads: this storage cannot list any")
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        told.append("pending uploads: this storage cannot list any")
+    print("\n".join(told))
 
 
 def garbage_json(url: str, found: Findings, gone: Sequence[Garbage], *, dry_run: bool) -> str:

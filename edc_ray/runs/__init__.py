@@ -1,4 +1,6 @@
 """A run's folder: whether a config may begin it or go on with it, growth, added classes, what it holds.
 
-May import errors, digests, config, artifacts, data and stages.
+`placement` says where the units of a run are done.
+
+May import errors, digests, config, artifacts, data, models and stages.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,12 @@ import torch
 
 from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, join_path, manifest_path, stage_folder
 from edc_ray.artifacts.storage.store import Store, open_store
-from edc_ray.config.load import to_yaml
+from edc_ray.config.load import to_yaml, validated
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.data.real.sources import OpenedDataset, open_dataset
 from edc_ray.errors import ConfigError
 from edc_ray.runs.growth import added_names, with_blocks_of
+from edc_ray.runs.placement import in_ray_job
 from edc_ray.runs.same_run import (
     check_same_data,
     check_same_run,
@@ -44,8 +44,9 @@ class Inputs:
 
 def open_inputs(config: RunConfig) -> Inputs:
     """Storage, data and networks of a config, checked; an EdcRayError says what is wrong."""
-    config = _with_whole_paths(config)
-    store = replace(open_store(run_url(config), dict(config.storage.options)), is_ours=True)
+    # A config may be a copy with other values, and what is stored must be readable.
+    config = _with_whole_paths(validated(config.model_dump(mode="json")))
+    store = open_store_of(config)
     data = open_dataset(config.dataset, config.seed)
     resolved = config.model_copy(update={"dataset": data.spec})
     earlier = earlier_config(store) if has_results(store, "recover") else None
@@ -85,17 +86,25 @@ def open_run(inputs: Inputs, device: torch.device) -> StageContext:
     return StageContext(config, inputs.store, inputs.data, device)
 
 
+def open_store_of(config: RunConfig) -> Store:
+    """The store of a config's run."""
+    return replace(open_store(run_url(config), dict(config.storage.options)), is_ours=True)
+
+
 def run_url(config: RunConfig) -> str:
-    """<storage.root>/<run.name>; a relative folder is made absolute here, in the driver."""
-    if config.storage.root is None and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+    """<storage.root>/<run.name>."""
+    return join_path(_whole_root(config).rstrip("/"), config.run.name)
+
+
+def _whole_root(config: RunConfig) -> str:
+    """storage.root; a relative folder is made absolute here, in the driver."""
+    if config.storage.root is None and in_ray_job():
         raise ConfigError(
             "a job needs storage.root: its folder is thrown away with it",
             next="storage.root=URL, a place that outlives the job and that every node sees",
         )
     root = config.storage.root or DEFAULT_ROOT
-    if "://" not in root:
-        root = str(Path(root).expanduser().absolute())
-    return join_path(root.rstrip("/"), config.run.name)
+    return root if "://" in root else str(Path(root).expanduser().absolute())
 
 
 def device_of_whole_run(store: Store) -> str | None:
@@ -110,12 +119,15 @@ def device_of_whole_run(store: Store) -> str | None:
 
 
 def _with_whole_paths(config: RunConfig) -> RunConfig:
-    """Local files by absolute paths: a worker, or a later reader of run.yaml, may have another folder."""
+    """Local places by absolute paths: a worker, or a later reader of run.yaml, may have another folder."""
     weights = {
         name: source if isinstance(source, str) else source.model_copy(update={"url": _whole(source.url)})
         for name, source in config.squeeze.weights.items()
     }
-    update: dict[str, Any] = {"squeeze": config.squeeze.model_copy(update={"weights": weights})}
+    update: dict[str, Any] = {
+        "squeeze": config.squeeze.model_copy(update={"weights": weights}),
+        "storage": config.storage.model_copy(update={"root": _whole_root(config)}),
+    }
     for name, section in config:
         places = {field: getattr(section, field, None) for field in ("train", "val", "source")}
         if given := {field: _whole(url) for field, url in places.items() if url is not None}:

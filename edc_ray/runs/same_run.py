@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, manifest_path, records_folder, stage_folder
 from edc_ray.artifacts.storage.limits import MAX_CONFIG_BYTES
 from edc_ray.artifacts.storage.store import Store
+from edc_ray.config.dataset import INFERRED_FIELDS
 from edc_ray.config.history import ABSENT_VALUES, first_name, name_now, unstated
-from edc_ray.config.load import mapping_of
+from edc_ray.config.load import fields_of, mapping_of
 from edc_ray.config.run import STAGE_NAMES, RunConfig, StageName
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ConfigError
 from edc_ray.runs.growth import advice, follows_classes, follows_ipc, refuse_to_lose_images
 from edc_ray.stages.pipeline import STAGES
 from edc_ray.stages.units.completeness import stored_manifest
-from edc_ray.stages.units.fingerprint import stage_inputs
+from edc_ray.stages.units.fingerprint import DATASET_LOCATION, stage_inputs
 from edc_ray.stages.units.plan import Stage
 from edc_ray.stages.units.stored_runs import stored_config
 
 _MAX_SHOWN = 1000
+_OF_IMAGES = ("dataset.mean", "dataset.std")
+_Differences = dict[str, tuple[Any, Any]]
 
 
 def check_same_run(store: Store, config: RunConfig) -> None:
@@ -46,19 +50,62 @@ def check_same_run(store: Store, config: RunConfig) -> None:
             return True
         return follows_ipc(earlier, config, field) or follows_classes(earlier, config, field)
 
+    refused: _Differences = {}
+    first: StageName | None = None
     for stage in STAGE_NAMES:
         found = differences(earlier, config, STAGES[stage]) | _dropped(store, stage, config)
         different = {field: values for field, values in found.items() if not may_differ(field, *values)}
         if different and has_results(store, stage):
-            raise ConfigError(
-                f"{stage}: the run folder {store.url} was made by another config",
-                found="; ".join(f"{name}={old!r}" for name, (old, _) in different.items()),
-                expected="; ".join(f"{name}={new!r}" for name, (_, new) in different.items()),
-                next=advice(earlier, config, store.url, complete=complete)
-                or "give another run.name, or the same values",
-            )
+            first, refused = first or stage, different | refused
+    if first is not None:
+        told = _as_given(earlier, config, refused)
+        raise ConfigError(
+            f"{first}: the run folder {store.url} was made by another config",
+            found="; ".join(f"{name}={old!r}" for name, (old, _) in told.items()),
+            expected="; ".join(f"{name}={new!r}" for name, (_, new) in told.items()),
+            next=advice(earlier, config, store.url, complete=complete)
+            or _two_ways(store, earlier, list(told), first),
+        )
     if complete:
         refuse_to_lose_images(earlier, config, store.url)
+
+
+def _as_given(earlier: RunConfig, config: RunConfig, different: _Differences) -> _Differences:
+    """The fields that a user set and that led to the differences, with both values."""
+    own, theirs = _values(earlier), _values(config)
+    causes = {"method"}
+    if different.keys() & {f"dataset.{field}" for field in INFERRED_FIELDS}:
+        causes |= {f"dataset.{field}" for field in DATASET_LOCATION - {"name"}}
+    told = {name: (own[name], theirs[name]) for name in sorted(causes) if own[name] != theirs[name]}
+    for name, pair in different.items():
+        if name.endswith(".observers") and not own[name] and not theirs[name]:
+            told["squeeze.observers"] = own["squeeze.observers"], theirs["squeeze.observers"]
+        elif name.endswith(".observers") or name not in own:
+            told[name] = pair
+        elif own[name] != theirs[name]:
+            told[name] = own[name], theirs[name]
+    # These follow from the images.
+    return {name: told[name] for name in told if name not in _OF_IMAGES} or told or different
+
+
+def _two_ways(store: Store, earlier: RunConfig, fields: list[str], stage: StageName) -> str:
+    """What to do about a folder of another config: a new run, which may take stages with it, or this one."""
+    given = _values(earlier)
+    same = ["method"] if "method" in fields else fields
+    words = " ".join(shlex.quote(f"{field}={_typed(given.get(field))}") for field in same)
+    text = f"give another run.name, or go on with this run: {words}"
+    if kept := STAGE_NAMES[: STAGE_NAMES.index(stage)]:
+        lost = ", ".join(f"{stage_folder(name)}/" for name in STAGE_NAMES[len(kept) :])
+        text += f". A copy of {store.url} under the other name, without {lost}, keeps {', '.join(kept)}"
+    return text
+
+
+def _values(config: RunConfig) -> dict[str, Any]:
+    return fields_of(config.model_dump(mode="json"))
+
+
+def _typed(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _dropped(store: Store, stage: StageName, config: RunConfig) -> dict[str, tuple[int, int]]:
@@ -83,7 +130,7 @@ def earlier_config(store: Store) -> RunConfig | None:
 def check_same_data(store: Store, data: OpenedDataset) -> None:
     """Raise a ConfigError if the folder has results of other training or validation images."""
     stored = store.read_if_there(RUN_DATA, limit=MAX_CONFIG_BYTES)
-    if stored is None or stored == data_facts(data):
+    if stored is None or _content(stored) == _content(data_facts(data)):
         return
     if has_any_results(store):
         raise ConfigError(
@@ -96,10 +143,20 @@ def check_same_data(store: Store, data: OpenedDataset) -> None:
 
 
 def data_facts(data: OpenedDataset) -> bytes:
-    """Number and hash of training and validation images, for `data.json`."""
-    sets = {"train": data.train, "val": data.val}
-    facts = {name: {"images": len(images), "sha256": images.content_hash} for name, images in sets.items()}
+    """What `data.json` holds of training and validation images: number, hash, and which were left out."""
+    facts = {}
+    for name, images, bad in (("train", data.train, data.bad_train), ("val", data.val, data.bad_val)):
+        facts[name] = {"images": len(images), "sha256": images.content_hash} | ({"bad": bad} if bad else {})
     return json.dumps(facts, sort_keys=True).encode()
+
+
+def _content(facts: bytes) -> Any:
+    """What must be equal: the names of the images that were left out change when the data moves."""
+    try:
+        sets = json.loads(facts)
+        return {name: (one["images"], one["sha256"]) for name, one in sets.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return facts
 
 
 def has_results(store: Store, stage: StageName) -> bool:

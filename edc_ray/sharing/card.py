@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from edc_ray.config.methods.registry import citations
+from edc_ray.digests import digest_of
 from edc_ray.report.table import ResultRow, aggregate, results_table
 
 Facts = Mapping[str, Any]
@@ -82,11 +83,20 @@ def _front_matter(about: Facts) -> dict[str, Any]:
         "size_categories": [next((word for most, word in _SIZES if images["number"] < most), _LARGEST)],
     }
     if about["format"] == "huggingface":
-        images = _part("images", "data/train-*.parquet") | {"default": True}
-        labels = _part("labels", "labels/*.parquet")
+        images = _part(about, "images", "data/", "train-*.parquet") | {"default": True}
+        labels = _part(about, "labels", "labels/", "*.parquet")
         stated["configs"] = [images, labels] if about["labels"] else [images]
+    if about["format"] == "webdataset":  # else `datasets` takes the JSON files for a part of the set
+        stated["configs"] = [_part(about, "images", "", "*.tar")]
     return stated
 
 
-def _part(name: str, path: str) -> dict[str, Any]:
-    return {"config_name": name, "data_files": [{"split": "train", "path": path}]}
+def _part(about: Facts, name: str, folder: str, files: str) -> dict[str, Any]:
+    hashes = {path: facts["sha256"] for path, facts in about["files"].items() if path.startswith(folder)}
+    return {
+        "config_name": name,
+        # `datasets` finds a set in its cache by the name of its folder and this entry. Without the hash it
+        # would give the images of another set that lay in a folder of the same name.
+        "description": f"content {digest_of(hashes)}",
+        "data_files": [{"split": "train", "path": folder + files}],
+    }

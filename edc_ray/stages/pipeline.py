@@ -19,7 +19,7 @@ from typing import Any
 from edc_ray.artifacts.proof.manifest import remove_unnamed, write_manifest
 from edc_ray.artifacts.storage.layout import READ_BY_FOLDER
 from edc_ray.config.run import STAGE_NAMES, StageName
-from edc_ray.errors import UnitsFailedError
+from edc_ray.errors import UnitsFailedError, plural
 from edc_ray.stages.units.completeness import (
     fingerprint_of,
     is_complete,
@@ -131,7 +131,7 @@ def _unit_event(outcome: Outcome) -> dict[str, Any]:
 def _units_failed(stage: Stage, num_units: int, failures: list[Outcome]) -> Exception:
     lines = [f"    {one.unit.title}: {type(one.error).__name__}: {one.error}" for one in failures[:10]]
     return UnitsFailedError(
-        f"{stage.name}: {len(failures)} of {num_units} units failed; the others are done and kept",
+        f"{stage.name}: {len(failures)} of {plural(num_units, 'unit')} failed; the others are done and kept",
         found="\n" + "\n".join(lines),
         next="fix the cause and run the same command again: only the failed units are made",
     )

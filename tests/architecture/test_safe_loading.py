@@ -6,13 +6,15 @@ import ast
 
 import yaml
 
-from edc_ray.config import load
+from edc_ray.config import yaml_values
 from edc_ray.sharing.formats import official_labels
 from tests.architecture.source_tree import calls, imported_names, place, python_files
 
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 REFUSED_CALLS = {"eval", "exec", "yaml.load_all"}
-SAFE_YAML_LOADERS = {"edc_ray/config/load.py": "_Loader, a SafeLoader with one more way to write numbers"}
+SAFE_YAML_LOADERS = {
+    "edc_ray/config/yaml_values.py": "_Loader, a SafeLoader with the plain forms of YAML 1.2"
+}
 REFUSED_METHODS = {"read_pickle", "unsafe_load", "full_load", "add_safe_globals"}
 FILES = python_files("edc_ray", "jobs", "benchmarks")
 
@@ -50,9 +52,9 @@ def test_arrays_weights_and_yaml_are_loaded_only_as_data() -> None:
 
 
 def test_yaml_is_loaded_by_safe_loaders_only() -> None:
-    users = {str(path) for path in FILES for name, _ in calls(path) if name == "yaml.load"}
+    users = {str(path) for path in FILES for name, _ in calls(path) if name in ("yaml.load", "_Loader")}
     assert users == set(SAFE_YAML_LOADERS)
-    assert issubclass(load._Loader, yaml.SafeLoader)
+    assert issubclass(yaml_values._Loader, yaml.SafeLoader)
 
 
 def test_types_are_allowed_to_torch_only_where_it_is_said_and_they_make_values() -> None:

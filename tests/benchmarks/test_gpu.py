@@ -72,7 +72,21 @@ def test_one_that_fails_does_not_stop_the_others(
     assert len(called) == 2
     told = capsys.readouterr()
     assert "| images a second | relabel | 5 |" in told.out
-    assert "failed: statistics" in told.err
+    assert "failed, or out of time: statistics" in told.err
+
+
+def test_after_its_minutes_nothing_more_begins_and_what_runs_ends(
+    called: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gpu.main(["--minutes", "0", "--only", "relabel"]) == 1
+    assert not called
+
+    def slow(command: list[str], *, timeout: float, **more: Any) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "run", slow)
+    assert gpu.main(["--minutes", "1", "--only", "relabel"]) == 1
+    assert "out of time, 0 s" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from edc_ray.artifacts.storage.store import open_store
@@ -16,7 +17,7 @@ from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.config.run import RunConfig, StageName
 from edc_ray.errors import NumericalError
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit
+from edc_ray.stages.units.plan import Outcome, Stage, UnitOutput, WorkUnit
 
 
 def run_fake_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
@@ -42,7 +43,6 @@ def run_fake_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
 
 
 def fake_stage(name: StageName, num_workers: Callable[[RunConfig], int] = lambda config: 1) -> Stage:
-    spread = "train" if name in ("squeeze", "evaluate") else "actors"
     return Stage(
         name,
         1,
@@ -51,7 +51,6 @@ def fake_stage(name: StageName, num_workers: Callable[[RunConfig], int] = lambda
         lambda c, u: None,
         run_fake_unit,
         lambda c, r: (r, {}),
-        spread=spread,
         num_workers=num_workers,
     )
 
@@ -81,3 +80,19 @@ def fake_config(folder: Path, **fields: Any) -> RunConfig:
 def tries_of(marks: Path, key: str) -> int:
     """Processes in which a unit was begun."""
     return len(list(marks.glob(f"{key}.*")))
+
+
+def ended(folder: Path, num_workers: int, **doings: Any) -> dict[str, Outcome]:
+    """Outcomes, by key, of a stage whose units are each done by `num_workers` processes."""
+    from edc_ray.cluster.driver import ray_executor
+
+    context = fake_context(folder / "run", np.arange(4), cluster__retries=1)
+    units = fake_units(folder / "marks", "squeeze", **doings)
+    with ray_executor(fake_config(folder)) as execute:
+        outcomes = list(execute(fake_stage("squeeze", lambda config: num_workers), context, units))
+    assert len(outcomes) == len(units)
+    return {outcome.unit.key: outcome for outcome in outcomes}
+
+
+def keys_done(outcomes: dict[str, Outcome]) -> str:
+    return "".join(sorted(key for key, outcome in outcomes.items() if outcome.record))

@@ -19,58 +19,52 @@ def record_of(key: str) -> Record:
     return Record("squeeze", key, "print", ())
 
 
-def test_ranks_get_different_units_until_none_is_left() -> None:
-    desk = desk_of("a", "b", "c")
-    assert [desk.next_unit(0), desk.next_unit(1)] == ["a", "b"]
-    desk.finish("b", record_of("b"))
-    assert desk.next_unit(1) == "c"
-    desk.finish("a", record_of("a"))
-    assert desk.next_unit(0) is None
-    assert [outcome.unit.key for outcome in desk.take()] == ["b", "a"]
-    assert desk.take() == []
+DIED: dict[int, Exception] = {0: UnitRaisedError(ValueError("x")), 1: RuntimeError("killed")}
 
 
-def test_a_restarted_rank_gets_its_unit_again() -> None:
+def test_the_group_gets_one_unit_after_the_other_until_none_is_left() -> None:
     desk = desk_of("a", "b")
-    assert desk.next_unit(0) == "a"
-    desk.worker_failed(0, RuntimeError("killed"))
-    assert desk.next_unit(0) == "a"
+    assert [desk.next_unit(), desk.next_unit()] == ["a", "a"]
+    desk.finish("a", record_of("a"))
+    assert desk.next_unit() == "b"
+    desk.finish("b", record_of("b"))
+    assert desk.next_unit() is None
+    assert [outcome.unit.key for outcome in desk.take()] == ["a", "b"]
+    assert desk.take() == []
 
 
 def test_a_unit_over_which_workers_die_is_reported_after_the_retries() -> None:
     desk = desk_of("a", "b")
     for _ in range(2):
-        assert desk.next_unit(0) == "a"
-        desk.worker_failed(0, RuntimeError("killed"))
-    assert desk.next_unit(0) == "b"
+        assert desk.next_unit() == "a"
+        desk.group_failed(DIED)
+    assert desk.next_unit() == "b"
     (outcome,) = desk.take()
     with pytest.raises(ResourceError, match="unit 'observer a' died 2 times"):
         raise outcome.error or AssertionError
 
 
-def test_a_unit_interrupted_by_another_ranks_death_is_not_blamed() -> None:
-    desk = desk_of("a", "b", retries=0)
-    assert [desk.next_unit(0), desk.next_unit(1)] == ["a", "b"]
-    desk.worker_failed(0, RuntimeError("killed"))
-    assert desk.next_unit(1) == "b"
-    assert [outcome.unit.key for outcome in desk.take()] == ["a"]
+def test_a_group_that_fails_between_units_blames_none() -> None:
+    desk = desk_of("a", retries=0)
+    desk.group_failed(DIED)
+    assert desk.take() == []
 
 
 def test_a_result_that_comes_twice_counts_once() -> None:
     desk = desk_of("a", "b")
-    desk.next_unit(0)
+    desk.next_unit()
     desk.finish("a", record_of("a"))
-    assert desk.next_unit(0) == "b"
+    assert desk.next_unit() == "b"
     desk.finish("a", record_of("a"))
     assert len(desk.take()) == 1
-    assert desk.next_unit(0) == "b"
+    assert desk.next_unit() == "b"
 
 
 def test_a_group_whose_unit_raised_does_not_try_it_again() -> None:
     desk = desk_of("a", "b")
-    desk.next_unit(0)
+    desk.next_unit()
     desk.group_failed({1: UnitRaisedError(NumericalError("loss is NaN"))})
-    assert desk.next_unit(0) == "b"
+    assert desk.next_unit() == "b"
     assert str(desk.take()[0].error) == "loss is NaN"
 
 
@@ -83,9 +77,9 @@ def test_a_group_whose_unit_raised_does_not_try_it_again() -> None:
 )
 def test_a_group_that_lost_a_rank_tries_its_unit_again(errors: dict[int, Exception]) -> None:
     desk = desk_of("a", "b")
-    desk.next_unit(0)
+    desk.next_unit()
     desk.group_failed(errors)
-    assert desk.next_unit(0) == "a"
+    assert desk.next_unit() == "a"
     assert desk.take() == []
 
 
@@ -114,18 +108,18 @@ def test_an_error_of_others_travels_as_its_name_and_text(error: Exception, text:
 
 def test_what_a_unit_of_a_group_raised_is_still_known_as_its_own_after_two_ways() -> None:
     desk = desk_of("a", "b")
-    desk.next_unit(0)
+    desk.next_unit()
     raised = UnitRaisedError(portable(ValueError("bad")))
     desk.group_failed({0: pickle.loads(pickle.dumps(portable(raised)))})
-    assert desk.next_unit(0) == "b"
+    assert desk.next_unit() == "b"
     assert str(desk.take()[0].error) == "ValueError: bad"
 
 
 def test_a_broken_connection_that_travelled_is_still_known_as_one() -> None:
     desk = desk_of("a", "b")
-    desk.next_unit(0)
+    desk.next_unit()
     desk.group_failed({0: UnitRaisedError(portable(DistBackendError("rank 1 is gone")))})
-    assert desk.next_unit(0) == "a"
+    assert desk.next_unit() == "a"
     assert desk.take() == []
 
 

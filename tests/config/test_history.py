@@ -22,7 +22,15 @@ from edc_ray.stages.units.fingerprint import stage_fingerprint, stage_inputs
 
 RUN_OF_F7D5578 = Path(__file__).parents[1] / "runs/run_of_f7d5578/run.yaml"
 # Frozen: an absent value that was released never changes. New ones are added here and in ABSENT_VALUES.
-RELEASED_ABSENT_VALUES = {"compile": "none"}
+RELEASED_ABSENT_VALUES = {
+    "compile": "none",
+    "dataset.image_column": None,
+    "dataset.label_column": None,
+    "dataset.repeated_names": "error",
+    "dataset.transparency": "ignore",
+    "dataset.on_bad_image": "error",
+    "dataset.max_bad_images": 100,
+}
 NO_RESULT = ("run.", "storage.", "sweep.", "cluster.", "tracking.")
 
 

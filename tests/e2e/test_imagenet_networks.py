@@ -18,7 +18,7 @@ import torch
 
 from edc_ray.config.load import load_recipe, with_fields
 from edc_ray.data.real.images import DenseImages
-from edc_ray.data.real.undecoded import decode_pixels
+from edc_ray.data.real.undecoded import Decoding, decode_pixels
 from edc_ray.models.observers import freeze
 from edc_ray.models.pretrained import IMAGENET_CLASSES, read_pretrained, start_from
 from edc_ray.models.registry import build_network
@@ -51,7 +51,7 @@ def sample() -> DenseImages:
     table = pq.read_table(SAMPLE)
     names = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]["label"]["names"]
     encoded = [row["bytes"] for row in table["image"].to_pylist()]
-    pixels = np.stack([decode_pixels(one, channels=3, image_size=224) for one in encoded])
+    pixels = np.stack([decode_pixels(one, Decoding(3, 224)) for one in encoded])
     return DenseImages(pixels, table["label"].to_numpy(), tuple(names))
 
 

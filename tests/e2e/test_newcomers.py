@@ -66,7 +66,8 @@ def _add_field(package: PackageCopy, text: str, field: str, absent: object) -> N
     """A field of recover, and its absent value, where the last ones stand."""
     before = "    verifier_touches_estimate: bool"
     package.replace(SETTINGS, before, text + before)
-    package.replace(HISTORY, '{"compile": "none"}', f'{{"compile": "none", "{field}": {absent!r}}}')
+    first = '    "compile": "none",\n'
+    package.replace(HISTORY, first, f'{first}    "{field}": {absent!r},\n')
 
 
 def test_a_pixel_term_is_a_function_a_row_and_a_field(package: PackageCopy) -> None:

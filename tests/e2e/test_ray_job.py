@@ -30,6 +30,7 @@ pytestmark = pytest.mark.xdist_group("job")
 
 REPOSITORY = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
+TOKEN = "5" * 64
 SMALL = (
     "ipc=1", "dataset.max_per_class=20", "dataset.allow_weak_observers=true", "squeeze.epochs=1",
     "squeeze.observers=[convnet_w32]", "statistics.batches_per_unit=2", "init.images_per_class=10",
@@ -49,7 +50,7 @@ def free_ports(count: int) -> list[int]:
 
 def environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return inherited | {"RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1"}
+    return inherited | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "PYTHONUNBUFFERED": "1"}
 
 
 def processes_of_session(leader: int) -> list[int]:

@@ -53,6 +53,30 @@ def test_a_config_written_to_a_file_is_loaded_with_other_values_for_some_fields(
     assert (changed.seed, changed.recover.iterations, changed.method) == (4, 9, "rded")
 
 
+@pytest.mark.parametrize(
+    ("beside", "is_of_run"),
+    [
+        ('{"train": {"images": 3, "sha256": "0"}}', True),
+        ('{"train": [1]}', False),
+        ("[", False),
+        (None, False),
+    ],
+)
+def test_the_config_in_a_run_folder_says_where_that_lies(
+    tmp_path: Path, beside: str | None, is_of_run: bool
+) -> None:
+    config = edc_ray.recipe("digits", storage={"root": "/else"}, run={"name": "other"})
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "run.yaml").write_text(edc_ray.to_yaml(config))
+    if beside is not None:
+        (tmp_path / "moved" / "data.json").write_text(beside)
+    found = edc_ray.load_config(tmp_path / "moved" / "run.yaml")
+    expected = (str(tmp_path), "moved") if is_of_run else ("/else", "other")
+    assert (found.storage.root, found.run.name) == expected
+    named = edc_ray.load_config(tmp_path / "moved" / "run.yaml", ["run.name=five"])
+    assert (named.storage.root, named.run.name) == (expected[0], "five")
+
+
 def test_recipes_and_methods_are_listed_with_a_line_each() -> None:
     assert list(edc_ray.recipes()) == list(RECIPES)
     assert "79.1" in edc_ray.recipes()["cifar10"]

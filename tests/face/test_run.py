@@ -42,6 +42,12 @@ def test_it_gives_its_config_and_how_far_each_stage_is(tiny_run: Path) -> None:
     assert run.verify() == []
 
 
+def test_its_config_says_where_it_lies_now(tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "moved")
+    config = edc_ray.open(str(tmp_path / "moved")).config
+    assert (config.storage.root, config.run.name) == (str(tmp_path), "moved")
+
+
 def test_it_gives_its_images_before_and_after_recovery(tiny_run: Path) -> None:
     run = edc_ray.open(str(tiny_run))
     condensed, before = run.images(), run.images("init", ipc=1)

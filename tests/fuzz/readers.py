@@ -48,7 +48,7 @@ from edc_ray.data.condensed.label_epochs import LabelEpochs
 from edc_ray.data.condensed.label_rows import decoded_label_rows, encoded_labels_table
 from edc_ray.data.condensed.shard_files import open_shard
 from edc_ray.data.real.parquet import read_parquet
-from edc_ray.data.real.undecoded import MemoryReader, decode_rows
+from edc_ray.data.real.undecoded import Decoding, MemoryReader, decode_rows
 from edc_ray.errors import ArtifactError
 from edc_ray.models.observers import network_from_bytes, network_to_bytes
 from edc_ray.models.registry import build_network
@@ -264,7 +264,7 @@ def _yaml(data: bytes) -> Any:
 
 
 def _decoded(data: bytes) -> Any:
-    return decode_rows(MemoryReader([data], [NAME]), np.arange(1), channels=3, image_size=8)
+    return decode_rows(MemoryReader([data], [NAME]), np.arange(1), Decoding(3, 8))
 
 
 READERS: dict[str, Reader] = {

@@ -239,3 +239,18 @@ def test_a_classifier_of_torchvision_starts_from_its_own_checkpoints(name: str) 
     ours = build_network(name, num_classes=3, image_size=size, channels=3, seed=0)
     rows = (5, 999, 0)
     assert _start(ours, _weights(dict(state)), name=name, image_size=size, head_classes=rows) == "chosen"
+
+
+@pytest.mark.parametrize("outer", ["model.", "net.", "backbone.model."])
+def test_weights_of_a_network_inside_another_module_fit(outer: str) -> None:
+    state = _network().state_dict()
+    inside = _weights({outer + key: value for key, value in state.items()})
+    network = _network()
+    assert _start(network, inside) == "kept"
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in state.items())
+
+
+def test_weights_of_another_network_show_the_names_that_are_there() -> None:
+    state = {f"mine.{key}": value for key, value in _network().state_dict().items()} | {"x": torch.zeros(1)}
+    with pytest.raises(ConfigError, match=r"they begin mine\.(.|\n)*names that begin"):
+        _start(_network(), _weights(state))

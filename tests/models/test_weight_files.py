@@ -18,7 +18,7 @@ from torch import nn
 
 from edc_ray.errors import ArtifactError, ConfigError
 from edc_ray.models import weight_files
-from edc_ray.models.weight_files import fetch_weights, load_state, read_state
+from edc_ray.models.weight_files import check_local_weights, fetch_weights, load_state, read_state
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 DATA = safetensors.torch.save(STATE)
@@ -105,6 +105,11 @@ def test_a_local_file_is_verified_where_it_lies(tmp_path: Path) -> None:
         _saved(STATE),
         _saved({"state_dict": STATE, "epoch": 3}),
         _saved({"model": {f"module.{key}": value for key, value in STATE.items()}}),
+        _saved({f"_orig_mod.module.{key}": value for key, value in STATE.items()}),
+        _saved({"net": {f"module._orig_mod.{key}": value for key, value in STATE.items()}, "acc": 0.9}),
+        _saved({"model_state_dict": STATE, "optimizer": {"lr": 0.1}}),
+        _saved({"state_dict": STATE, "state_dict_ema": {}}),
+        _saved({"state_dict_ema": STATE, "args": [1]}),
     ],
 )
 def test_all_ways_to_store_a_state_are_read_alike(data: bytes) -> None:
@@ -127,7 +132,7 @@ class Evil:
     [
         (_saved({"a": Evil()}), "holds more than weights"),
         (_saved(nn.Linear(2, 2)), "holds more than weights"),
-        (_saved({"a": 3}), "no tensors"),
+        (_saved({"weights": STATE, "epoch": 3}), r"names weights, epoch(.|\n)*under one of state_dict"),
         (_saved([1]), "holds no state dict(.|\n)*list"),
         (_saved(STATE)[:-40], "damaged"),
         (DATA[:-1], "damaged"),
@@ -141,9 +146,19 @@ def test_what_is_no_state_dict_is_refused_and_runs_nothing(data: bytes, message:
     assert Evil.called == []
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e5m2])
+def test_weights_that_are_not_finite_are_refused_before_work(tmp_path: Path, value: float, kind) -> None:
+    bad = torch.tensor([1.0, value, 2.0]).to(kind)
+    path = tmp_path / "nan.pth"
+    path.write_bytes(_saved({"state_dict": {"good": torch.ones(1), "bad": bad, "count": torch.tensor(3)}}))
+    with pytest.raises(ArtifactError, match=r"nan\.pth holds weights that are NaN(.|\n)*1 of 3 in 'bad'"):
+        check_local_weights(str(path), hashlib.sha256(path.read_bytes()).hexdigest())
+
+
 def test_tensors_of_a_safetensors_file_are_those_that_were_stored() -> None:
     stored = STATE | {
-        "half": torch.tensor([[0.1, -0.0], [65504.0, torch.inf]], dtype=torch.float16),
+        "half": torch.tensor([[0.1, -0.0], [65504.0, 1e-7]], dtype=torch.float16),
         "count": torch.tensor(2**40 + 1),
         "none": torch.empty(0, 3, dtype=torch.uint8),
     }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from edc_ray.report.table import ROWS, ResultRow, ShownTable, aggregate, results_table
+from edc_ray.report.table import ROWS, ResultRow, ShownTable, aggregate, print_table, results_table
 
 
 def result(row: str, seed: int, top1: float, **more: Any) -> dict[str, Any]:
@@ -102,3 +103,29 @@ def test_a_table_as_html_escapes_its_texts() -> None:
 
 def test_markup_in_a_cell_is_shown_as_it_stands() -> None:
     assert "[red]hot" in repr(ShownTable("", ["row"], [["[red]hot"]]))
+
+
+@pytest.mark.parametrize(("columns", "has_styles"), [("72", False), ("73", True)])
+def test_a_terminal_that_is_too_narrow_gets_the_whole_table_without_styles(
+    columns: str, has_styles: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_table(ShownTable("", ["a" * 30, "b" * 36], [["1", "91.33 ± 0.22"]]))
+    shown = capsys.readouterr().out
+    assert ("\x1b[" in shown) == has_styles
+    assert "b" * 36 in shown
+    assert "91.33 ± 0.22" in shown
+
+
+def test_as_text_a_table_is_whole_and_in_the_letters_of_the_encoding() -> None:
+    long = "a value of a sweep that is far longer than a terminal is wide " * 3
+    table = ShownTable("t", ["field", "top-1 (%)"], [[long, "91.33 ± 0.22"], ["é", "-"]])
+    assert long.strip() in table.to_text()
+    assert "91.33 ± 0.22" in table.to_text()
+    plain = table.to_text("ascii")
+    assert plain.isascii()
+    assert "91.33 +/- 0.22" in plain
+    widths = {len(line) for line in plain.splitlines()[2:]}
+    assert len(widths) == 1

@@ -82,5 +82,5 @@ def test_a_field_that_came_later_makes_again_what_it_changes_and_is_named(
 
 
 def test_a_field_that_the_folder_states_is_refused_as_ever(finished: StageContext) -> None:
-    with pytest.raises(ConfigError, match=r"compile='none'(.|\n)*compile='default'"):
+    with pytest.raises(ConfigError, match=r"compile='auto'(.|\n)*compile='default'"):
         tiny_context(copy_root(finished.store), compile="default")

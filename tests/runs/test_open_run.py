@@ -77,6 +77,13 @@ def test_shards_of_the_own_run_are_read_without_the_reader_process_and_a_set_by_
     assert not trusted[-1]
 
 
+def test_a_config_that_was_copied_with_a_value_it_cannot_have_is_refused() -> None:
+    config = tiny_config()
+    named = config.model_copy(update={"run": config.run.model_copy(update={"name": "a b"})})
+    with pytest.raises(ConfigError, match=r"run\.name"):
+        open_inputs(named)
+
+
 def test_relative_places_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     given = tiny_config(dataset__train="pictures", dataset__val="sklearn:digits", init__source="runs/one")
@@ -86,7 +93,10 @@ def test_relative_places_are_made_absolute(tmp_path: Path, monkeypatch: pytest.M
         str(tmp_path / "runs/one"),
     )
     assert whole.dataset.val == "sklearn:digits"
-    assert whole.storage == given.storage
+    assert whole.storage.root == given.storage.root  # memory://...
+    relative = _with_whole_paths(tiny_config("here", storage__options={"a": 1})).storage
+    assert (relative.root, relative.options) == (str(tmp_path / "here"), {"a": 1})
+    assert _with_whole_paths(tiny_config(storage__root=None)).storage.root == str(tmp_path / "runs")
 
 
 def test_a_manifest_of_a_newer_edc_ray_is_refused_before_work_starts(finished: StageContext) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, record_path, stage_folder
+from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
+from edc_ray.launch import launch
 from edc_ray.runs.open_run import (
     Inputs,
     open_run,
@@ -47,6 +51,63 @@ def test_a_folder_of_another_config_is_refused_with_the_fields_that_differ(
     assert "run.name" in str(caught.value.next)
     differing = str(caught.value.found).split("; ")
     assert len(differing) == 1, "a field that agrees is listed"
+
+
+@pytest.mark.parametrize(
+    ("fields", "found", "next_words"),
+    [
+        ({"seed": 5}, "seed=0", ["run: seed=0"]),
+        (
+            {"recover__iterations": 7, "evaluate__learning_rate": 0.5},
+            "evaluate.learning_rate=0.005; recover.iterations=3",
+            [
+                "evaluate.learning_rate=0.005 recover.iterations=3",
+                "without condensed/, labels/, results/, keeps squeeze",
+            ],
+        ),
+        (
+            {"recover__layers": ["conv"]},
+            "recover.layers=['bn', 'conv']",
+            ['\'recover.layers=["bn","conv"]\''],
+        ),
+        (
+            {"squeeze__observers": ["wrn_16_2"]},
+            "squeeze.observers=['convnet_d1', 'wrn_16_2']",
+            ["without init/"],
+        ),
+        ({"compile": "default"}, "compile='auto'", ["run: compile=auto"]),
+    ],
+    ids=["seed", "two stages", "a list", "observers", "compile"],
+)
+def test_the_next_step_fits_the_difference(
+    finished: StageContext, fields: dict[str, Any], found: str, next_words: list[str]
+) -> None:
+    with pytest.raises(ConfigError, match="made by another config") as caught:
+        tiny_context(_root_of(finished), **fields)
+    assert caught.value.found == found
+    assert all(words in str(caught.value.next) for words in next_words)
+    assert ("A copy of" in str(caught.value.next)) == ("seed" not in fields and "compile" not in fields)
+
+
+def test_what_follows_from_a_method_or_from_other_images_is_told_by_its_cause(
+    tiny_config: Callable[..., RunConfig], tiny_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "digits")
+
+    def refused(**fields: Any) -> ConfigError:
+        with pytest.raises(ConfigError, match="made by another config") as caught:
+            launch(tiny_config(tmp_path, **fields), ["evaluate"])
+        return caught.value
+
+    images = refused(**{"dataset.val_fraction": 0.5, "dataset.max_per_class": 20})
+    assert images.found == "dataset.max_per_class=30; dataset.val_fraction=0.25"
+    assert str(images.next).endswith("run: dataset.max_per_class=30 dataset.val_fraction=0.25")
+    method = refused(method="rded")
+    assert str(method.found).startswith("method='edc'; ")
+    assert "ipc" not in str(method.found).replace("ipc_per_unit", "")
+    assert "this run: method=edc. A copy of" in str(method.next)
+    moved = refused(**{"evaluate.loss": "kl", "dataset.cache": "elsewhere"})
+    assert moved.found == "evaluate.loss='mse_ce'"
 
 
 def test_a_folder_of_another_config_is_left_as_it_was(finished: StageContext) -> None:

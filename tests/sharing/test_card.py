@@ -51,6 +51,11 @@ def test_the_metadata_are_what_hugging_face_reads() -> None:
     assert stated["size_categories"] == ["n<1K"]
     assert [one["config_name"] for one in stated["configs"]] == ["images", "labels"]
     assert stated["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+    other = front(
+        dataset_card(facts(files=facts()["files"] | {"data/a.parquet": {"bytes": 10, "sha256": "9"}}))
+    )
+    described = [one["configs"][0]["description"] for one in (stated, front(dataset_card(facts())), other)]
+    assert described[0] == described[1] != described[2]
     assert [one["config_name"] for one in front(dataset_card(facts(labels=None)))["configs"]] == ["images"]
     assert "configs" not in front(dataset_card(facts(format="imagefolder")))
 

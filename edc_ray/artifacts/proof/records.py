@@ -21,6 +21,8 @@ from edc_ray.errors import ArtifactError
 SCHEMA_VERSION = 1
 # Absent in the first runs. Files have hashes of their own; this one protects the means and class names.
 _DIGEST = "sha256"
+JOINED_UNITS = "joined_units"
+"""Key in a manifest's meta: how many units there are, where its records are not theirs."""
 # What damaged or hostile JSON makes Python raise, besides our own errors.
 _DAMAGE = (ValueError, TypeError, KeyError, RecursionError, OverflowError)
 _MAX_EPOCHS = 2**20
@@ -107,6 +109,11 @@ class Manifest:
     meta: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     schema_version: StrictInt = SCHEMA_VERSION
+
+    @property
+    def num_units(self) -> int:
+        joined = self.meta.get(JOINED_UNITS)
+        return joined if isinstance(joined, int) else len(self.records)
 
     @property
     def shards(self) -> tuple[ShardInfo, ...]:

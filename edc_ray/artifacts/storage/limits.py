@@ -42,10 +42,14 @@ def refuse_inflated(claimed: int, stored: int) -> None:
         raise ValueError(f"{stored} bytes that claim to be {claimed}")
 
 
+class TooManyPixelsError(ValueError):
+    """An image is larger than MAX_IMAGE_PIXELS."""
+
+
 def refuse_large_image(width: int, height: int) -> None:
-    """Refuse an image of more than MAX_IMAGE_PIXELS by a ValueError, before its pixels are decoded."""
+    """Refuse an image by a TooManyPixelsError, before its pixels are decoded."""
     if width * height > MAX_IMAGE_PIXELS:
-        raise ValueError(f"{width}x{height} pixels are more than {MAX_IMAGE_PIXELS}")
+        raise TooManyPixelsError(f"{width}x{height} pixels are more than {MAX_IMAGE_PIXELS}")
 
 
 def refuse_inflated_zip(members: Iterable[zipfile.ZipInfo], stored: int) -> None:

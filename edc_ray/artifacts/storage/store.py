@@ -24,7 +24,7 @@ from edc_ray.artifacts.storage.layout import is_inside
 from edc_ray.artifacts.storage.local_files import TEMPORARY_SUFFIX, publish_local, refuse_way_out
 from edc_ray.artifacts.storage.pending_uploads import PendingUpload, abort_upload, pending_uploads
 from edc_ray.artifacts.storage.redaction import without_secrets
-from edc_ray.errors import ArtifactError, ConfigError
+from edc_ray.errors import ArtifactError, ConfigError, how_to_install
 
 _PROBE_PREFIX = ".edc-ray-probe-"
 # A store may refuse to create a file because of another one that has gone since.
@@ -41,6 +41,7 @@ _EXTRAS = {
     "abfs": "azure",
     "abfss": "azure",
 }
+PLACES = "a path, s3://, gs://, az:// or another URL that fsspec knows"
 
 
 @dataclass(frozen=True)
@@ -222,14 +223,16 @@ class Store:
         try:
             return fsspec.url_to_fs(self.url, **self.options)[0]
         except ImportError as error:
-            extra = _EXTRAS.get(urlsplit(self.url).scheme)
-            hint = f"pip install 'edc-ray[{extra}]'" if extra else "install fsspec's file system for it"
             raise ConfigError(
-                f"storage {self.url} needs a library that is not installed", next=hint
+                f"storage {self.url} needs a library that is not installed",
+                found=str(error),
+                next=how_to_open(self.url),
             ) from error
-        except ValueError as error:
-            expected = "a path, s3://, gs://, az:// or another URL that fsspec knows"
-            raise ConfigError(f"storage {self.url} cannot be opened", expected=expected) from error
+        except Exception as error:  # each file system has exceptions of its own
+            told = without_secrets(f"{type(error).__name__}: {error}", self.url, self.options)
+            raise ConfigError(
+                f"storage {self.url} cannot be opened", found=told.partition("\n")[0], expected=PLACES
+            ) from error
 
     def _locate(self, path: str) -> tuple[Any, str]:
         fs = self._file_system()
@@ -266,6 +269,13 @@ class Store:
         return ArtifactError(
             f"cannot {verb} {where}", found=found, next="check storage.root and the access to it"
         )
+
+
+def how_to_open(url: str) -> str:
+    """What to install for a URL whose file system is not."""
+    scheme = urlsplit(url).scheme
+    extra = _EXTRAS.get(scheme)
+    return how_to_install(extra) if extra else f"install fsspec's library for {scheme}://"
 
 
 def open_store(root: str, options: dict[str, Any] | None = None, *, writable: bool = True) -> Store:

@@ -1,7 +1,8 @@
 """Statistics of the real data, summed over batches so that partial sums merge by addition.
 
 K classes in the sums, D the columns of all layers side by side: each layer has its C channels and, for a
-convolution, its P patches. Sums are float64.
+convolution, its P patches. Sums are float64, those of all quantities in one tensor, which a batch is added to
+by few operations. Which classes there are is known to the host, so a GPU is never asked.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ class StatisticsAccumulator:
         self.kinds = dict(kinds)
         self.patch_side = patch_side
         self._widths: dict[str, tuple[int, int]] = {}  # layer -> (channels, patches)
-        self.class_ids = torch.zeros(0, dtype=torch.int64)  # [K], of the classes seen, ascending
-        self.counts = torch.zeros(0, dtype=torch.float64)  # [K], images seen of each
-        # quantity -> [K, D]
-        self._sums = {name: torch.zeros(0, 0, dtype=torch.float64) for name in _CLASS_SUMS}
+        self._measured_widths: dict[str, tuple[int, int]] = {}  # of the last quantities
+        self.class_ids = np.zeros(0, dtype=np.int64)  # [K], of the classes seen, ascending
+        self.counts = np.zeros(0)  # [K], images seen of each
+        self._sums = torch.zeros(len(_CLASS_SUMS), 0, 0, dtype=torch.float64)  # [quantities, K, D]
         self._batch_variance = torch.zeros(0, dtype=torch.float64)  # [D], weighted by images
 
     def add(self, activations: Mapping[str, Tensor], labels_B: Tensor) -> None:
@@ -54,36 +55,37 @@ class StatisticsAccumulator:
         }
         self.add_measured(rows, labels_B)
 
+    def add_measured(self, measured: Mapping[str, LayerStatistics], labels_B: Tensor) -> None:
+        """Adds one data batch whose statistics of each image are known: see `image_statistics`."""
+        self.add_quantities(self.quantities(measured), labels_B)
+
+    def quantities(self, measured: Mapping[str, LayerStatistics]) -> Tensor:
+        """The statistics of each image as float64 [quantities, B, D]. Remembers the sizes of the layers."""
+        rows = [measured[name] for name in self.kinds]
+        self._measured_widths = dict(zip(self.kinds, map(_widths, rows), strict=True))
+        # Rounded first: float64 sums of float32 numbers are almost exact, however batches are dealt.
+        mean_BD, variance_BD = (
+            torch.cat([part for each in rows for part in each.quantities[kind::2]], 1).float().double()
+            for kind in (0, 1)
+        )
+        return torch.stack([mean_BD, mean_BD.square(), variance_BD])
+
     # Sums made in inference mode could not be added to outside of it.
     @torch.inference_mode(mode=False)
     @torch.no_grad()
-    def add_measured(self, measured: Mapping[str, LayerStatistics], labels_B: Tensor) -> None:
-        """Adds one data batch whose statistics of each image are known: see `image_statistics`.
+    def add_quantities(self, quantities: Tensor, labels_B: Tensor) -> None:
+        """Adds one data batch from what `quantities` gave.
 
-        On CUDA `torch.use_deterministic_algorithms(True)` alone fixes the last bits of the class sums.
+        Labels lie on the CPU. On CUDA `torch.use_deterministic_algorithms(True)` alone fixes the last bits of
+        the class sums.
         """
-        rows = {name: measured[name] for name in self.kinds}
-        widths = {name: _widths(statistics) for name, statistics in rows.items()}
-        # Rounded first: float64 sums of float32 numbers are almost exact, however batches are dealt.
-        mean_BD, variance_BD = (
-            torch.cat([part for each in rows.values() for part in each.quantities[kind::2]], 1)
-            .float()
-            .double()
-            for kind in (0, 1)
-        )
-        mean_square_BD = mean_BD.square()
-        class_ids, positions = torch.unique(labels_B.to(mean_BD.device), return_inverse=True)
-
+        mean_BD, _, variance_BD = quantities
+        class_ids, positions, counts = np.unique(labels_B.numpy(), return_inverse=True, return_counts=True)
         partial = StatisticsAccumulator(self.kinds, self.patch_side)
-        partial._widths = widths
-        partial.class_ids = class_ids.cpu()
-        partial.counts = torch.bincount(positions, minlength=len(class_ids)).cpu().double()
-        empty = mean_BD.new_zeros(len(class_ids), mean_BD.shape[1])
-        values = (mean_BD, mean_square_BD, variance_BD)
-        partial._sums = {
-            name: empty.index_add(0, positions, value)
-            for name, value in zip(_CLASS_SUMS, values, strict=True)
-        }
+        partial._widths = self._measured_widths
+        partial.class_ids, partial.counts = class_ids.astype(np.int64), counts.astype(np.float64)
+        empty = mean_BD.new_zeros(len(_CLASS_SUMS), len(class_ids), mean_BD.shape[1])
+        partial._sums = empty.index_add_(1, _on(mean_BD, positions), quantities)
         # Moments of the batch follow from those of its images, which have one size.
         partial._batch_variance = variance_BD.sum(0) + mean_BD.var(0, correction=0) * len(mean_BD)
         self.merge(partial)
@@ -102,28 +104,27 @@ class StatisticsAccumulator:
         if not self._widths:
             self._widths = dict(other._widths)
             self._batch_variance = torch.zeros_like(other._batch_variance)
-            self._sums = {name: total.new_zeros(0, total.shape[1]) for name, total in other._sums.items()}
+            self._sums = other._sums[:, :0]
         if self._widths != other._widths:
             different = next(name for name in self._widths if self._widths[name] != other._widths[name])
             raise ValueError(
                 f"layer {different!r} had (channels, patches) {self._widths[different]} "
                 f"and now {other._widths[different]}; images must be of one size"
             )
-        self._make_room(torch.unique(torch.cat([self.class_ids, other.class_ids])))
-        rows = torch.searchsorted(self.class_ids, other.class_ids)
-        self.counts.index_add_(0, rows, other.counts)
-        for name, total in self._sums.items():
-            total.index_add_(0, rows.to(total.device), other._sums[name].to(total.device))
+        self._make_room(np.union1d(self.class_ids, other.class_ids))
+        rows = np.searchsorted(self.class_ids, other.class_ids)
+        self.counts[rows] += other.counts
+        self._sums.index_add_(1, _on(self._sums, rows), other._sums.to(self._sums.device))
         self._batch_variance += other._batch_variance.to(self._batch_variance.device)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything as float64 arrays under "layer|kind|quantity"; classes under "*|images|..."."""
         arrays = {
-            f"{_IMAGES}class_id": self.class_ids.double().numpy(),
-            f"{_IMAGES}count": self.counts.numpy().copy(),
+            f"{_IMAGES}class_id": self.class_ids.astype(np.float64),
+            f"{_IMAGES}count": self.counts.copy(),
             f"{_IMAGES}patch_side": np.array(self.patch_side, dtype=np.float64),
         }
-        columns = {**self._sums, "batch_variance": self._batch_variance}
+        columns = {**dict(zip(_CLASS_SUMS, self._sums, strict=True)), "batch_variance": self._batch_variance}
         for name, kind in self.kinds.items():
             for part, where in self._columns(name).items():
                 for quantity, total in columns.items():
@@ -139,8 +140,8 @@ class StatisticsAccumulator:
             if kind == "bn" or kind == "conv":
                 kinds[name] = kind
         made = cls(kinds, int(arrays[f"{_IMAGES}patch_side"]))
-        made.class_ids = torch.tensor(arrays[f"{_IMAGES}class_id"]).long()
-        made.counts = torch.tensor(arrays[f"{_IMAGES}count"])
+        made.class_ids = arrays[f"{_IMAGES}class_id"].astype(np.int64)
+        made.counts = arrays[f"{_IMAGES}count"].copy()
         if not len(made.class_ids):
             return made
         parts = [(name, part) for name, kind in kinds.items() for part in _parts(kind)]
@@ -149,7 +150,7 @@ class StatisticsAccumulator:
             found = [arrays[f"{name}|{kinds[name]}|{part}_{quantity}"] for name, part in parts]
             return torch.tensor(np.concatenate(found, axis=-1))
 
-        made._sums = {quantity: joined(quantity) for quantity in _CLASS_SUMS}
+        made._sums = torch.stack([joined(quantity) for quantity in _CLASS_SUMS])
         made._batch_variance = joined("batch_variance")
         sizes = {key: arrays[f"{key[0]}|{kinds[key[0]]}|{key[1]}_batch_variance"].size for key in parts}
         made._widths = {name: (sizes[name, "channel"], sizes.get((name, "patch"), 0)) for name in kinds}
@@ -161,13 +162,13 @@ class StatisticsAccumulator:
         For a BatchNorm the official code matches the layer's running buffers instead: see
         `LayerTaps.running_statistics`.
         """
-        total = self.counts.sum().item()
-        return self._split(layer, self._sums["mean"].sum(0) / total, self._batch_variance / total)
+        total = self.counts.sum()
+        return self._split(layer, self._sums[0].sum(0) / total, self._batch_variance / total)
 
     def pooled_global(self, layer: str) -> LayerStatistics:
         """Mean and variance of all pixels of all images."""
-        total = self.counts.sum().item()
-        mean, mean_square, variance = (self._sums[name].sum(0) / total for name in _CLASS_SUMS)
+        total = self.counts.sum()
+        mean, mean_square, variance = (each.sum(0) / total for each in self._sums)
         return self._split(layer, mean, variance + _between(mean, mean_square))
 
     def official_class(self, layer: str) -> LayerStatistics:
@@ -180,20 +181,18 @@ class StatisticsAccumulator:
         mean, mean_square, variance = self._class_means()
         return self._split(layer, mean, variance + _between(mean, mean_square))
 
-    def _class_means(self) -> list[Tensor]:
-        return [
-            self._sums[name] / self.counts.to(self._sums[name].device).unsqueeze(1) for name in _CLASS_SUMS
-        ]
+    def _class_means(self) -> Tensor:
+        return self._sums / _on(self._sums, self.counts).unsqueeze(1)
 
-    def _make_room(self, class_ids: Tensor) -> None:
+    def _make_room(self, class_ids: np.ndarray) -> None:
         if len(class_ids) == len(self.class_ids):
             return
-        rows = torch.searchsorted(class_ids, self.class_ids)
-        self.class_ids = class_ids
-        self.counts = self.counts.new_zeros(len(class_ids)).index_copy_(0, rows, self.counts)
-        for name, total in self._sums.items():
-            wider = total.new_zeros(len(class_ids), total.shape[1])
-            self._sums[name] = wider.index_copy_(0, rows.to(total.device), total)
+        rows = np.searchsorted(class_ids, self.class_ids)
+        counts, sums = np.zeros(len(class_ids)), self._sums
+        counts[rows] = self.counts
+        self.class_ids, self.counts = class_ids, counts
+        wider = sums.new_zeros(len(sums), len(class_ids), sums.shape[2])
+        self._sums = wider.index_copy_(1, _on(sums, rows), sums)
 
     def _columns(self, layer: str) -> dict[str, slice]:
         names = list(self.kinds)
@@ -211,6 +210,11 @@ class StatisticsAccumulator:
 
 def _parts(kind: LayerKind) -> tuple[str, ...]:
     return ("channel", "patch") if kind == "conv" else ("channel",)
+
+
+def _on(tensor: Tensor, values: np.ndarray) -> Tensor:
+    """Values of the host, on the device of a tensor."""
+    return torch.from_numpy(values).to(tensor.device)
 
 
 def _widths(statistics: LayerStatistics) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edc_ray.core.recover.captured_step import CapturedStep, memory_pool
+from edc_ray.core.captured_step import CapturedStep, memory_pool
 from edc_ray.core.recover.finite_watch import Iteration
 from edc_ray.core.recover.objective import Seen, objective
 from edc_ray.core.recover.observer_matching import ObserverMatcher

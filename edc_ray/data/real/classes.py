@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from edc_ray.data.real.undecoded import UndecodedImages
 from edc_ray.errors import DataError
 
+UNLABELLED = -1
+"""What test splits of the `datasets` library hold instead of labels."""
+
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a training set.
+
+    Attributes:
+        names: in label order.
+        numbers: what the source calls each class if it only numbers them, else None.
+    """
+
+    names: tuple[str, ...]
+    numbers: tuple[int, ...] | None = None
 
 
 def choose_classes(
@@ -19,41 +37,73 @@ def choose_classes(
     given: Sequence[str] | None,
     num_classes: int | None,
     *,
-    must_equal: Sequence[str] | None = None,
-) -> UndecodedImages:
-    """The images of the wanted classes, labelled by position in the wanted order.
+    repeated_names: Literal["error", "number"] = "error",
+) -> tuple[UndecodedImages, Classes]:
+    """The training images of the wanted classes, labelled by position in the wanted order.
+
+    A source that only numbers its classes may use any integers. They become classes in ascending order.
 
     Args:
         images: a whole source.
         given: wanted names, in label order. A source that names its classes may have more. A source that only
             numbers them gets these names.
         num_classes: the number that the user expects; None for any.
-        must_equal: names of the training set, when these are validation images.
+        repeated_names: "number" appends its label to each name that stands for several classes.
 
     Raises:
-        DataError: labels are out of range, a wanted class is missing, the numbers of classes differ, there is
-            only one class, or the validation set has other classes than the training set.
+        DataError: the labels contradict the names, a wanted class is missing, two classes have one name, the
+            numbers of classes differ, or there is only one class.
     """
-    if len(images.labels) == 0:
-        raise DataError(f"{images.source} is empty", expected="labelled images")
+    _refuse_empty(images)
     if given is not None and len(set(given)) < len(given):
         raise DataError("dataset.class_names repeats a name", found=", ".join(given))
     if images.class_names is None:
-        count = (
-            len(must_equal) if must_equal is not None else (len(given) if given is not None else num_classes)
-        )
-        names = tuple(given or must_equal or map(str, range(count or max(1, int(images.labels.max()) + 1))))
-        images = replace(images, class_names=names)
-        _refuse_labels_out_of_range(images, names)
+        classes = _numbered_classes(images, given, num_classes)
+        labelled = _with_numbers(images, classes)
     else:
-        _refuse_labels_out_of_range(images, images.class_names)
-        if given is not None:
-            images = _select(images, tuple(given))
-        elif must_equal is not None and tuple(must_equal) != images.class_names:
-            raise _classes_differ(images, tuple(must_equal))
-    assert images.class_names is not None
-    _refuse_counts(images, num_classes)
-    return images
+        names = _distinct(images.class_names, images.source, repeated_names)
+        _refuse_labels_out_of_range(images, names)
+        classes = Classes(tuple(given) if given is not None else names)
+        labelled = _select(replace(images, class_names=names), classes.names)
+    _refuse_counts(labelled, num_classes)
+    return labelled, classes
+
+
+def choose_validation(
+    images: UndecodedImages,
+    classes: Classes,
+    *,
+    selected: bool,
+    repeated_names: Literal["error", "number"] = "error",
+) -> UndecodedImages:
+    """The validation images, with the labels that the training images have. A class may have none.
+
+    Args:
+        images: a whole source.
+        classes: of the training images.
+        selected: whether the user chose some classes by name, so that images of others are left out.
+        repeated_names: as in training.
+
+    Raises:
+        DataError: there are images of other classes, or none at all.
+    """
+    _refuse_empty(images)
+    if images.class_names is None:
+        return _with_numbers(images, classes)
+    names = _distinct(images.class_names, images.source, repeated_names)
+    images = replace(images, class_names=names)
+    _refuse_labels_out_of_range(images, names)
+    further = [name for name in names if name not in classes.names]
+    if len(further) == len(names) or (further and not selected):
+        lacking = [name for name in classes.names if name not in names]
+        found = f"without {_some(lacking)} and " if lacking else ""
+        raise DataError(
+            f"{images.source}: validation and training images have different classes",
+            found=f"{found}with {_some(further)} in addition",
+            expected=f"{len(classes.names)} classes: {_some(classes.names)}",
+            next="name the classes to use in dataset.class_names, or correct dataset.val",
+        )
+    return _select(images, classes.names, complete=False)
 
 
 def refuse_empty_classes(images: UndecodedImages) -> None:
@@ -62,16 +112,99 @@ def refuse_empty_classes(images: UndecodedImages) -> None:
     Raises:
         DataError: names the classes.
     """
-    assert images.class_names is not None
-    counts = np.bincount(images.labels, minlength=len(images.class_names))
-    empty = [name for name, count in zip(images.class_names, counts, strict=True) if count == 0]
+    empty = _without_images(images)
     if empty:
+        assert images.class_names is not None
         raise DataError(
-            f"{images.source}: {len(empty)} of {len(counts)} classes have no image",
+            f"{images.source}: {len(empty)} of {len(images.class_names)} classes have no image",
             found=f"none of {_some(empty)}",
             expected="at least one image of each class",
             next="add images, or list the classes to use in dataset.class_names",
         )
+
+
+def warn_of_empty_classes(val: UndecodedImages) -> None:
+    """Say which classes have no validation image."""
+    empty = _without_images(val)
+    if empty:
+        _log.warning(
+            "%s: no validation image of %d of %d classes: %s",
+            val.source,
+            len(empty),
+            len(val.class_names or ()),
+            _some(empty),
+        )
+
+
+def _without_images(images: UndecodedImages) -> list[str]:
+    assert images.class_names is not None
+    counts = np.bincount(images.labels, minlength=len(images.class_names))
+    return [name for name, count in zip(images.class_names, counts, strict=True) if count == 0]
+
+
+def _refuse_empty(images: UndecodedImages) -> None:
+    if len(images.labels) == 0:
+        raise DataError(f"{images.source} is empty", expected="labelled images")
+
+
+def _numbered_classes(
+    images: UndecodedImages, given: Sequence[str] | None, num_classes: int | None
+) -> Classes:
+    numbers = np.unique(images.labels)
+    _refuse_unlabelled(images, numbers)
+    expected = len(given) if given is not None else num_classes
+    if expected is not None and numbers[0] >= 0 and numbers[-1] < expected:
+        # The numbers are positions: a class that has no image keeps its place.
+        numbers = np.arange(expected)
+    if given is not None and len(given) != len(numbers):
+        raise DataError(
+            f"{images.source}: dataset.class_names contradicts the labels",
+            found=f"{len(given)} names, and {len(numbers)} different labels: {_some_numbers(numbers)}",
+            expected="a name for each label, in ascending order of the labels",
+        )
+    return Classes(tuple(given or map(str, numbers.tolist())), tuple(numbers.tolist()))
+
+
+def _refuse_unlabelled(images: UndecodedImages, numbers: np.ndarray) -> None:
+    # Elsewhere -1 is a class like any other: some sets have the labels -1 and 1.
+    others = numbers[numbers != UNLABELLED]
+    if len(others) < len(numbers) and np.array_equal(others, np.arange(len(others))):
+        first = int(np.flatnonzero(images.labels == UNLABELLED)[0])
+        raise DataError(
+            f"{images.source}: images without a label ({int((images.labels == UNLABELLED).sum())})",
+            found=f"label -1 of {images.reader.name(int(images.rows[first]))}",
+            expected=f"labels {_some_numbers(others)}" if len(others) else "labelled images",
+            next="use a split with labels, or remove these images",
+        )
+
+
+def _with_numbers(images: UndecodedImages, classes: Classes) -> UndecodedImages:
+    """Images of numbered classes, labelled by the position of each number among those of training."""
+    numbers = np.asarray(classes.numbers if classes.numbers is not None else range(len(classes.names)))
+    positions = np.searchsorted(numbers, images.labels).clip(max=len(numbers) - 1)
+    wrong = np.flatnonzero(numbers[positions] != images.labels)
+    if len(wrong):
+        raise _out_of_range(images, wrong, _some_numbers(numbers))
+    return replace(images, labels=positions.astype(np.int64), class_names=classes.names)
+
+
+def _distinct(
+    names: tuple[str, ...], source: str, repeated_names: Literal["error", "number"]
+) -> tuple[str, ...]:
+    repeated = {name for name, count in Counter(names).items() if count > 1}
+    if not repeated:
+        return names
+    if repeated_names == "error":
+        labels = [label for label, name in enumerate(names) if name in repeated]
+        shown = [f"{label}: '{names[label]}'" for label in labels[:6]]
+        raise DataError(
+            f"{source}: several classes have the same name",
+            found=", ".join(shown) + (" and more" if len(labels) > len(shown) else ""),
+            expected="a name of its own for each class",
+            next="dataset.repeated_names=number appends the label to such names (crane_134, crane_517)",
+        )
+    numbered = tuple(f"{name}_{label}" if name in repeated else name for label, name in enumerate(names))
+    return _distinct(numbered, source, "error")
 
 
 def _refuse_counts(images: UndecodedImages, num_classes: int | None) -> None:
@@ -95,52 +228,48 @@ def _refuse_counts(images: UndecodedImages, num_classes: int | None) -> None:
 def _refuse_labels_out_of_range(images: UndecodedImages, names: Sequence[str]) -> None:
     wrong = np.flatnonzero((images.labels < 0) | (images.labels >= len(names)))
     if len(wrong):
-        first = int(wrong[0])
-        raise DataError(
-            f"{images.source}: {len(wrong)} labels are out of range",
-            found=f"label {images.labels[first]} of {images.reader.name(int(images.rows[first]))}",
-            expected=f"0 to {len(names) - 1}",
-            next="use a split with labels, or correct dataset.num_classes or the labels",
-        )
+        raise _out_of_range(images, wrong, f"0 to {len(names) - 1}, because it names {len(names)} classes")
 
 
-def _select(images: UndecodedImages, given: tuple[str, ...]) -> UndecodedImages:
+def _out_of_range(images: UndecodedImages, wrong: np.ndarray, expected: str) -> DataError:
+    first = int(wrong[0])
+    return DataError(
+        f"{images.source}: labels out of range ({len(wrong)})",
+        found=f"label {images.labels[first]} of {images.reader.name(int(images.rows[first]))}",
+        expected=f"labels {expected}",
+        next="use a split with labels, or correct the labels or the names of the classes",
+    )
+
+
+def _select(images: UndecodedImages, wanted: tuple[str, ...], *, complete: bool = True) -> UndecodedImages:
     assert images.class_names is not None
-    if given == images.class_names:
+    if wanted == images.class_names:
         return images
-    missing = [name for name in given if name not in images.class_names]
-    if missing:
+    missing = [name for name in wanted if name not in images.class_names]
+    if missing and complete:
         raise DataError(
             f"{images.source} lacks classes of dataset.class_names",
             found=_some(images.class_names),
             expected=_some(missing),
         )
-    dropped = len(images.class_names) - len(given)
+    position = {name: label for label, name in enumerate(wanted)}
+    new_label = np.asarray([position.get(name, -1) for name in images.class_names], dtype=np.int64)
+    dropped = int((new_label < 0).sum())
     if dropped:
-        _log.info("%s: left out %d classes that dataset.class_names does not list", images.source, dropped)
-    new_label = np.full(len(images.class_names), -1, dtype=np.int64)
-    new_label[[images.class_names.index(name) for name in given]] = np.arange(len(given))
+        _log.info("%s: left out classes that dataset.class_names does not list (%d)", images.source, dropped)
     labels = new_label[images.labels]
     kept = np.flatnonzero(labels >= 0)
-    return replace(images, rows=images.rows[kept], labels=labels[kept], class_names=given)
-
-
-def _classes_differ(val: UndecodedImages, train_names: tuple[str, ...]) -> DataError:
-    assert val.class_names is not None
-    lacking = [name for name in train_names if name not in val.class_names]
-    further = [name for name in val.class_names if name not in train_names]
-    differences = []
-    if lacking:
-        differences.append(f"without {_some(lacking)}")
-    if further:
-        differences.append(f"with {_some(further)} in addition")
-    return DataError(
-        f"{val.source}: validation and training images have different classes",
-        found=" and ".join(differences) or f"another order: {_some(val.class_names)}",
-        expected=f"{len(train_names)} classes: {_some(train_names)}",
-    )
+    return replace(images, rows=images.rows[kept], labels=labels[kept], class_names=wanted)
 
 
 def _some(names: Sequence[str], limit: int = 5) -> str:
     shown = ", ".join(f"'{name}'" for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def _some_numbers(numbers: Sequence[int] | np.ndarray, limit: int = 6) -> str:
+    ordered = list(map(int, numbers))
+    if ordered == list(range(ordered[0], ordered[0] + len(ordered))) and len(ordered) > 2:
+        return f"{ordered[0]} to {ordered[-1]}"
+    shown = ", ".join(map(str, ordered[:limit]))
+    return shown if len(ordered) <= limit else f"{shown} and {len(ordered) - limit} more"

@@ -9,8 +9,10 @@ from functools import cached_property
 
 import numpy as np
 
-from edc_ray.config.dataset import Resize
-from edc_ray.data.real.undecoded import ItemReader, Made, decode_rows, map_rows
+from edc_ray.data.real.undecoded import Decoding, ItemReader, Made, decode_rows, map_rows
+
+_DECODER_VERSION = 2
+"""How images are turned and laid over a background. 1 did neither and stands in no hash."""
 
 
 class ImageSet(ABC):
@@ -139,10 +141,9 @@ class EncodedImages(ImageSet):
         rows: row of the reader for each image.
         labels: integers [N].
         class_names: names in label order.
-        channels: 1 or 3. Images are converted.
-        image_size: side of the square to which images are resized and cropped.
-        resize: how, see `decode_pixels`.
+        decoding: how.
         whole: crops may be cut from the original pictures.
+        shown_otherwise: some are turned when they are shown, or have transparent pixels.
 
     Notes:
         The content hash covers what the reader knows without decoding: the bytes if they are in memory, else
@@ -155,20 +156,19 @@ class EncodedImages(ImageSet):
         rows: np.ndarray,
         labels: np.ndarray,
         class_names: Sequence[str],
+        decoding: Decoding,
         *,
-        channels: int,
-        image_size: int,
-        resize: Resize = "shorter_side",
         whole: bool = False,
+        shown_otherwise: bool = False,
     ) -> None:
         self.reader = reader
         self.rows = _as_indices(rows)
         self.labels = np.asarray(labels, dtype=np.int64)
         self.class_names = tuple(class_names)
-        self.channels = channels
-        self.image_size = image_size
-        self.resize: Resize = resize
+        self.decoding = decoding
+        self.channels, self.image_size = decoding.channels, decoding.image_size
         self.whole = whole
+        self.shown_otherwise = shown_otherwise
 
     def fetch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """See ImageSet.
@@ -176,10 +176,7 @@ class EncodedImages(ImageSet):
         Raises:
             DataError: an image is corrupt; the error names it.
         """
-        rows = self.rows[_as_indices(indices)]
-        return decode_rows(
-            self.reader, rows, channels=self.channels, image_size=self.image_size, resize=self.resize
-        )
+        return decode_rows(self.reader, self.rows[_as_indices(indices)], self.decoding)
 
     def map_pictures(
         self, indices: Sequence[int] | np.ndarray, work: Callable[[int, np.ndarray], Made]
@@ -191,7 +188,7 @@ class EncodedImages(ImageSet):
         """
         if not self.whole:
             return super().map_pictures(indices, work)
-        return map_rows(self.reader, self.rows[_as_indices(indices)], work, channels=self.channels)
+        return map_rows(self.reader, self.rows[_as_indices(indices)], work, self.decoding)
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> EncodedImages:
         """See ImageSet. Reads nothing."""
@@ -201,17 +198,20 @@ class EncodedImages(ImageSet):
             self.rows[chosen],
             self.labels[chosen],
             self.class_names,
-            channels=self.channels,
-            image_size=self.image_size,
-            resize=self.resize,
+            self.decoding,
             whole=self.whole,
+            shown_otherwise=self.shown_otherwise,
         )
 
     def _content_digest(self) -> bytes:
         digest = self.reader.digest(self.rows)
         # The bytes are undecoded, so they do not say how they are decoded.
-        made = "whole" if self.whole else self.resize
-        return digest if made == "shorter_side" else digest + made.encode()
+        made = "whole" if self.whole else self.decoding.resize
+        if made != "shorter_side":
+            digest += made.encode()
+        if self.shown_otherwise:
+            digest += f"{_DECODER_VERSION} {self.decoding.transparency}".encode()
+        return digest
 
 
 def _as_indices(indices: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
+from edc_ray.config.dataset import Transparency
 from edc_ray.data.real.images import DenseImages, ImageSet
 from edc_ray.data.real.undecoded import (
     NUM_THREADS,
+    BadImageError,
     Item,
     MemoryReader,
     UndecodedImages,
-    corrupt_image,
+    bad_images,
     is_grey,
     open_image,
+    shown_otherwise,
 )
 from edc_ray.errors import DataError
 
@@ -27,19 +31,37 @@ MAX_MEASURED = 5000
 _log = logging.getLogger(__name__)
 
 
-def infer_shape(images: UndecodedImages, image_size: int | None, channels: int | None) -> tuple[int, int]:
-    """Side and channels that a set will have once decoded.
+@dataclass(frozen=True)
+class Looks:
+    """What the headers of a set's images say.
+
+    Attributes:
+        image_size: side that the set will have once decoded.
+        channels: 1 or 3.
+        shown_otherwise: some image is turned when it is shown, or has transparent pixels.
+    """
+
+    image_size: int
+    channels: int
+    shown_otherwise: bool
+
+
+def look_at(
+    images: UndecodedImages, image_size: int | None, channels: int | None, transparency: Transparency
+) -> Looks:
+    """What a set will look like once decoded.
 
     Args:
         images: undecoded. Reads the headers of all images in memory, else of a sample.
         image_size: given side. None: the shorter side that more than half of the images have, else the median
             rounded to a multiple of 8.
         channels: given number. None: 1 if all images are grey, else 3.
+        transparency: what shows behind transparent pixels.
 
     Raises:
-        DataError: a header is corrupt, images have colour despite channels=1, or they are too small.
+        DataError: images are corrupt, have colour despite channels=1, or they are too small.
     """
-    sides, grey = _probe(images)
+    sides, grey, otherwise = _probe(images, transparency)
     if channels == 1 and not all(grey):
         raise DataError(
             f"{images.source}: images are coloured",
@@ -49,7 +71,7 @@ def infer_shape(images: UndecodedImages, image_size: int | None, channels: int |
         )
     if image_size is None:
         image_size = _common_side(sides, images.source)
-    return image_size, channels or (1 if all(grey) else 3)
+    return Looks(image_size, channels or (1 if all(grey) else 3), otherwise)
 
 
 def mean_and_std(
@@ -113,25 +135,32 @@ def _measure(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
     )
 
 
-def _probe(images: UndecodedImages) -> tuple[np.ndarray, list[bool]]:
-    """Shorter sides, and whether each image is grey."""
+def probed_rows(images: UndecodedImages) -> np.ndarray:
+    """The rows whose headers are read: all in memory, else a sample."""
     rows = images.rows
-    if not isinstance(images.reader, MemoryReader) and len(rows) > MAX_PROBED:
-        rows = rows[np.linspace(0, len(rows) - 1, MAX_PROBED).astype(np.int64)]
+    if isinstance(images.reader, MemoryReader) or len(rows) <= MAX_PROBED:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, MAX_PROBED).astype(np.int64)]
 
-    def look(row: int, item: Item) -> tuple[int, bool]:
+
+def _probe(images: UndecodedImages, transparency: Transparency) -> tuple[np.ndarray, list[bool], bool]:
+    """Shorter sides, whether each image is grey, and whether any is shown otherwise than it is stored."""
+    rows = probed_rows(images)
+
+    def look(row: int, item: Item) -> tuple[int, bool, bool]:
         try:
             image = open_image(item)
+            return min(image.size), is_grey(image), shown_otherwise(image, transparency)
         except Exception as error:  # Pillow shows damage in many ways
-            raise corrupt_image(images.reader.name(row), error) from error
-        return min(image.size), is_grey(image)
+            raise bad_images([BadImageError.of(images.reader.name(row), error)]) from error
 
-    seen: list[tuple[int, bool]] = []
+    seen: list[tuple[int, bool, bool]] = []
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         for start in range(0, len(rows), 512):
             block = [int(row) for row in rows[start : start + 512]]
             seen += pool.map(look, block, images.reader.read(block))
-    return np.asarray([side for side, _ in seen]), [grey for _, grey in seen]
+    sides, grey, otherwise = zip(*seen, strict=True)
+    return np.asarray(sides), list(grey), any(otherwise)
 
 
 def _common_side(sides: np.ndarray, source: str) -> int:

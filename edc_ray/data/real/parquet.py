@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,23 +15,43 @@ import pyarrow as pa
 from fsspec import AbstractFileSystem
 
 from edc_ray.artifacts.tables.parquet_groups import ParquetGroups, Ranges
-from edc_ray.data.real.undecoded import Item, UndecodedImages
+from edc_ray.data.real.other_kinds import refuse_other_kinds
+from edc_ray.data.real.splits import split_of
+from edc_ray.data.real.undecoded import BadImageError, Item, UndecodedImages
 from edc_ray.errors import DataError, EdcRayError
 
-IMAGE_COLUMNS = ("image", "img")
-LABEL_COLUMNS = ("label", "labels", "fine_label")
-_ROLE_PREFIXES = {"train": ("train",), "val": ("val", "test")}
+IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture")
+LABEL_COLUMNS = (
+    "label", "labels", "fine_label", "class", "class_id", "cls", "target", "targets", "category",
+    "coarse_label",
+)  # fmt: skip
+_SPLIT_COLUMNS = (
+    "split",
+    "subset",
+    "partition",
+    "set",
+    "usage",
+    "phase",
+    "fold",
+    "is_train",
+    "is_test",
+    "train",
+)
 _CACHED_ROW_GROUPS = 4
+_STORE_INSIDE = "store the images inside the Parquet file, not beside it"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group: the unit in which a Parquet file can be read."""
+    """A row group: the unit in which a Parquet file can be read. `column` has the images."""
 
     path: str
     index: int
     num_rows: int
     num_bytes: int
+    column: str
 
 
 class ParquetReader:
@@ -39,10 +60,9 @@ class ParquetReader:
     Rows that lie close together are cheap; scattered ones each cost a row group.
     """
 
-    def __init__(self, filesystem: AbstractFileSystem, groups: Sequence[RowGroup], column: str) -> None:
+    def __init__(self, filesystem: AbstractFileSystem, groups: Sequence[RowGroup]) -> None:
         self._filesystem = filesystem
         self._groups = tuple(groups)
-        self._column = column
         self._ends = np.cumsum([group.num_rows for group in groups])
         self._cache: dict[int, list[bytes | None]] = {}
         self._files: dict[str, ParquetGroups] = {}
@@ -63,13 +83,12 @@ class ParquetReader:
             group = self._read_group(int(position))
             first = int(self._ends[position]) - len(group)
             for slot in np.flatnonzero(positions == position):
-                data = group[int(wanted[slot]) - first]
+                row = int(wanted[slot])
+                data = group[row - first]
                 if data is None:
-                    raise DataError(
-                        f"no image bytes in {self.name(int(wanted[slot]))}",
-                        expected="the images stored inside the Parquet file, not beside it",
-                    )
-                items[slot] = data
+                    items[slot] = BadImageError(self.name(row), "no bytes", _STORE_INSIDE)
+                else:
+                    items[slot] = data
         return items
 
     def _read_group(self, position: int) -> list[bytes | None]:
@@ -80,12 +99,12 @@ class ParquetReader:
                 if group.path not in self._files:
                     self._files[group.path] = _opened(self._filesystem, group.path)
                 file = self._files[group.path]
-                table = file.read([group.index], [encoded_leaf(file.schema, self._column)])
+                table = file.read([group.index], [encoded_leaf(file.schema, group.column)])
             except EdcRayError:
                 raise
             except Exception as error:  # Arrow raises TypeError and others besides its own
                 raise _damaged(group.path, error) from error
-            column = table.column(self._column).combine_chunks()
+            column = table.column(group.column).combine_chunks()
             if pa.types.is_struct(column.type):
                 column = column.field("bytes")
             while len(self._cache) >= _CACHED_ROW_GROUPS:
@@ -110,63 +129,74 @@ class ParquetReader:
         return {self._filesystem.unstrip_protocol(group.path) for group in self._groups}
 
 
-def choose_split(paths: Sequence[str], role: str) -> list[str]:
-    """Files of one split where the names begin with splits (train-00000-of-00001.parquet), else all.
-
-    Args:
-        paths: Parquet files of one folder.
-        role: "train" or "val"; validation takes files named validation, else files named test.
-
-    Returns:
-        The chosen ones, sorted. Both roles may get the same files: `open_dataset` refuses that.
-    """
-    every = tuple(prefix for prefixes in _ROLE_PREFIXES.values() for prefix in prefixes)
-    names = {path: posixpath.basename(path).lower() for path in sorted(paths)}
-    if not all(name.startswith(every) for name in names.values()):
-        return list(names)
-    for prefix in _ROLE_PREFIXES[role]:
-        chosen = [path for path, name in names.items() if name.startswith(prefix)]
-        if chosen:
-            return chosen
-    return list(names)
-
-
-def read_parquet(filesystem: AbstractFileSystem, paths: Sequence[str], source: str) -> UndecodedImages:
+def read_parquet(
+    filesystem: AbstractFileSystem,
+    paths: Sequence[str],
+    source: str,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> UndecodedImages:
     """Images and labels of Parquet files; the images themselves are left in the files.
 
     Args:
         filesystem: where the files are.
         paths: the files, in order.
         source: what errors call them.
+        image_column, label_column: their names. None: the first of IMAGE_COLUMNS and of LABEL_COLUMNS that a
+            file has, in upper or lower case.
 
     Raises:
-        DataError: a file is damaged, has no image or label column, or the files disagree on the classes.
+        DataError: a file is damaged, has no such column, has rows of several splits, or the files disagree on
+            the classes.
     """
     groups: list[RowGroup] = []
     labels: list[np.ndarray] = []
     names: dict[str, tuple[str, ...] | None] = {}
-    column = ""
+    told: set[str] = set()
     for path in paths:
         try:
             file = _opened(filesystem, path)
-            column, label_column = _columns(file.schema, path)
-            groups += _row_groups(file, path, column)
+            images = _column(file.schema, path, "image", image_column, IMAGE_COLUMNS, told)
+            labelled = _column(file.schema, path, "label", label_column, LABEL_COLUMNS, told)
+            _refuse_without_bytes(file.schema, images, path)
+            groups += _row_groups(file, path, images)
             every = range(file.metadata.num_row_groups)
-            labels.append(_labels(file.read(every, [label_column]).column(0), path))
-            names[path] = class_names_of(file.schema, label_column)
+            for column in file.schema.names:
+                if column.lower() in _SPLIT_COLUMNS and column not in (images, labelled):
+                    _refuse_splits_in_rows(file.read(every, [column]).column(0), column, path)
+            labels.append(_labels(file.read(every, [labelled]).column(0), path))
+            names[path] = class_names_of(file.schema, labelled)
         except EdcRayError:
             raise
         except Exception as error:  # as above
+            refuse_other_kinds(filesystem, path)
             raise _damaged(path, error) from error
+    all_labels, class_names = _joined(labels, names, source)
+    reader = ParquetReader(filesystem, groups)
+    return UndecodedImages(reader, np.arange(len(reader)), all_labels, class_names, source)
+
+
+def _joined(
+    labels: Sequence[np.ndarray], names: dict[str, tuple[str, ...] | None], source: str
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """The labels of all files, int64, and the names of the classes."""
     if len(set(names.values())) > 1:
         raise DataError(f"the Parquet files of {source} name different classes", found=", ".join(names))
-    class_names = next(iter(names.values()))
-    all_labels = np.concatenate(labels)
-    if all_labels.dtype.kind == "U":
-        unique, all_labels = np.unique(all_labels, return_inverse=True)
-        class_names = tuple(str(name) for name in unique)
-    reader = ParquetReader(filesystem, groups, column)
-    return UndecodedImages(reader, np.arange(len(reader)), all_labels.astype(np.int64), class_names, source)
+    texts = [path for path, part in zip(names, labels, strict=True) if part.dtype.kind == "U"]
+    if texts and len(texts) < len(names):
+        number = next(path for path in names if path not in texts)
+        raise DataError(
+            f"the labels of {source} are of two kinds",
+            found=f"names in {texts[0]}, integers in {number}",
+            expected="one kind in all files",
+            next="write the files again, or choose the files of one kind in dataset.train",
+        )
+    joined = np.concatenate(labels)
+    if not texts:
+        return joined.astype(np.int64), next(iter(names.values()))
+    unique, numbers = np.unique(joined, return_inverse=True)
+    return numbers.astype(np.int64), tuple(str(name) for name in unique)
 
 
 def _damaged(path: str, error: Exception) -> DataError:
@@ -176,23 +206,46 @@ def _damaged(path: str, error: Exception) -> DataError:
     )
 
 
-def _columns(schema: pa.Schema, path: str) -> tuple[str, str]:
-    image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
-    label = next((name for name in LABEL_COLUMNS if name in schema.names), None)
-    if image is None or label is None:
+def _column(
+    schema: pa.Schema, path: str, kind: str, given: str | None, known: Sequence[str], told: set[str]
+) -> str:
+    """The name of the column of images or of labels."""
+    if given is not None:
+        if given in schema.names:
+            return given
         raise DataError(
-            f"{path} is not a labelled image dataset",
+            f"{path} has no column '{given}'",
             found=f"columns {', '.join(schema.names)}",
-            expected=f"an image column ({' or '.join(IMAGE_COLUMNS)}) and a label column "
-            f"({' or '.join(LABEL_COLUMNS)})",
+            expected=f"the column that dataset.{kind}_column names",
         )
-    if not holds_images(schema, image):
+    lower = {name.lower(): name for name in reversed(schema.names)}
+    found = [lower[name] for name in known if name in lower]
+    if not found:
         raise DataError(
-            f"column '{image}' of {path} holds no encoded images",
-            found=str(schema.field(image).type),
-            expected="struct<bytes: binary, path: string> or binary",
+            f"{path} is not a labelled image dataset: no column of {kind}s",
+            found=f"columns {', '.join(schema.names)}",
+            expected=f"a column named {', '.join(known)}",
+            next=f"name it in dataset.{kind}_column",
         )
-    return image, label
+    others = ", ".join(f"'{name}'" for name in found[1:])
+    message = f"takes '{found[0]}' for the {kind}s, not {others} (dataset.{kind}_column)"
+    if others and message not in told:
+        told.add(message)
+        _log.warning("%s: %s", path, message)
+    return found[0]
+
+
+def _refuse_without_bytes(schema: pa.Schema, image: str, path: str) -> None:
+    if holds_images(schema, image):
+        return
+    kind = schema.field(image).type
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    raise DataError(
+        f"column '{image}' of {path} holds no encoded images",
+        found=f"{kind}" + (": paths, URLs or base64" if text else ""),
+        expected="the bytes of PNG, JPEG or WebP files: binary, or struct<bytes: binary, path: string>",
+        next="store the images themselves: Dataset.cast_column(NAME, datasets.Image()), then to_parquet",
+    )
 
 
 def holds_images(schema: pa.Schema, column: str) -> bool:
@@ -200,7 +253,9 @@ def holds_images(schema: pa.Schema, column: str) -> bool:
     kind = schema.field(column).type
     if _has_bytes(kind):
         kind = kind.field("bytes").type
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
 def encoded_leaf(schema: pa.Schema, column: str) -> str:
@@ -216,7 +271,7 @@ def _row_groups(file: ParquetGroups, path: str, column: str) -> list[RowGroup]:
     groups = []
     for index in range(file.metadata.num_row_groups):
         size = sum(chunk.total_uncompressed_size for chunk in file.chunks(index, [column]))
-        groups.append(RowGroup(path, index, file.metadata.row_group(index).num_rows, size))
+        groups.append(RowGroup(path, index, file.metadata.row_group(index).num_rows, size, column))
     return groups
 
 
@@ -236,16 +291,54 @@ def _opened(filesystem: AbstractFileSystem, path: str) -> ParquetGroups:
 
 
 def _labels(column: pa.ChunkedArray, path: str) -> np.ndarray:
-    if column.null_count:
-        raise DataError(f"{column.null_count} rows of {path} have no label")
+    """int64 or str [N]."""
+    _refuse_missing(column.null_count, len(column), path)
+    if pa.types.is_dictionary(column.type):
+        column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks])
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pa.types.is_integer(kind):
-        return column.to_numpy().astype(np.int64)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return np.asarray(column.to_pylist(), dtype=np.str_)
-    raise DataError(f"labels of {path} are neither integers nor names", found=str(column.type))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        names = column.to_pylist()
+        _refuse_missing(sum(not name.strip() for name in names), len(names), path)
+        return np.asarray(names, dtype=np.str_)
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind):
+        numbers = column.to_numpy()
+        _refuse_missing(int((numbers != numbers).sum()), len(numbers), path)  # not a number
+        with np.errstate(invalid="ignore"):  # infinity, which the comparison refuses
+            whole = numbers.astype(np.int64)
+        too_large = numbers.dtype == np.uint64 and whole.min(initial=0) < 0
+        if not too_large and np.array_equal(whole.astype(numbers.dtype), numbers):
+            return whole
+    raise DataError(
+        f"labels of {path} are neither integers nor names",
+        found=str(kind),
+        expected="one integer or one name for each image",
+        next="choose another column in dataset.label_column",
+    )
+
+
+def _refuse_splits_in_rows(column: pa.ChunkedArray, name: str, path: str) -> None:
+    """Refuse rows of several splits; say that a column may tell splits where its values do not."""
+    values = sorted(map(str, column.unique().to_pylist()))
+    if len(values) < 2:
+        return
+    shown = ", ".join(values[:5])
+    if len({split_of(value) for value in values} - {None}) > 1:
+        raise DataError(
+            f"the rows of {path} are of several splits",
+            found=f"{shown} in column '{name}'",
+            expected="a file for each split",
+            next=f"write each split to a file of its own, or remove the column '{name}' to use all rows",
+        )
+    _log.warning("%s: takes all rows, whatever column '%s' says: %s", path, name, shown)
+
+
+def _refuse_missing(missing: int, total: int, path: str) -> None:
+    if missing:
+        raise DataError(
+            f"{missing} of {total} rows of {path} have no label",
+            expected="a label in each row",
+            next="remove these rows, or choose another column in dataset.label_column",
+        )
 
 
 def class_names_of(schema: pa.Schema, label_column: str) -> tuple[str, ...] | None:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
-import fsspec.core
 import numpy as np
-from fsspec import AbstractFileSystem
 
 from edc_ray.artifacts.storage.redaction import shown_url
-from edc_ray.config.dataset import DatasetSpec, Resize, TrainResize
+from edc_ray.config.dataset import DatasetSpec, Resize, Transparency
 from edc_ray.core.seeding import draws
-from edc_ray.data.real.classes import choose_classes, refuse_empty_classes
-from edc_ray.data.real.folders import read_image_folder, read_image_glob
+from edc_ray.data.real.classes import (
+    choose_classes,
+    choose_validation,
+    refuse_empty_classes,
+    warn_of_empty_classes,
+)
 from edc_ray.data.real.images import DenseImages, EncodedImages, ImageSet
-from edc_ray.data.real.inference import infer_shape, known_to_be_squares, mean_and_std
+from edc_ray.data.real.inference import Looks, known_to_be_squares, look_at, mean_and_std, probed_rows
 from edc_ray.data.real.named import read_digits, read_torchvision
 from edc_ray.data.real.own import read_own
-from edc_ray.data.real.parquet import choose_split, read_parquet
-from edc_ray.data.real.undecoded import MemoryReader, UndecodedImages, decode_rows
+from edc_ray.data.real.splits import Role
+from edc_ray.data.real.undecoded import (
+    Decoding,
+    MemoryReader,
+    UndecodedImages,
+    bad_images,
+    decode_rows,
+    find_bad_rows,
+)
+from edc_ray.data.real.urls import find_images
 from edc_ray.errors import ConfigError, DataError
 from edc_ray.own_code import names_own_code
 
@@ -34,11 +43,30 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OpenedDataset:
-    """A dataset ready for use: the spec with every inferred field filled, and its two sets of images."""
+    """A dataset ready for use: the spec with every inferred field filled, and its two sets of images.
+
+    Attributes:
+        bad_train, bad_val: names of the images that were left out because they cannot be decoded.
+    """
 
     spec: DatasetSpec
     train: ImageSet
     val: ImageSet
+    bad_train: tuple[str, ...] = ()
+    bad_val: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Gives the images of a role.
+
+    Attributes:
+        has_validation: whether a source of training images holds validation images too. The libraries' sets
+            do not count: their recipes name both.
+    """
+
+    read: Callable[[Role], UndecodedImages]
+    has_validation: bool = False
 
 
 def open_dataset(spec: DatasetSpec, seed: int, *, memory_limit: int = MEMORY_LIMIT) -> OpenedDataset:
@@ -58,11 +86,35 @@ def open_dataset(spec: DatasetSpec, seed: int, *, memory_limit: int = MEMORY_LIM
         DataError: the source is missing, empty, corrupt or contradicts the spec. The message says where.
     """
     train, val = _read_train_and_val(spec, seed)
-    train, val = _into_memory(train, memory_limit), _into_memory(val, memory_limit)
-    image_size, channels = infer_shape(train, spec.image_size, spec.channels)
-    infer_shape(val, image_size, channels)
-    train_set = _decode_train(train, image_size, channels, memory_limit, spec.train_resize)
-    val_set = _decode(val, image_size, channels, memory_limit, spec.val_resize)
+    train, bad_train = _without_bad(_into_memory(train, memory_limit), spec)
+    val, bad_val = _without_bad(_into_memory(val, memory_limit), spec)
+    refuse_empty_classes(train)
+    warn_of_empty_classes(val)
+    try:
+        return _described(spec, train, val, memory_limit, {"bad_train": bad_train, "bad_val": bad_val})
+    except DataError:
+        # Whatever came to light first: all bad images of both sets are named at once.
+        bad = [
+            found for one in (train, val) for found in find_bad_rows(one.reader, probed_rows(one)).values()
+        ]
+        if bad:
+            raise bad_images(sorted(bad, key=lambda one: one.name)) from None
+        raise
+
+
+def _described(
+    spec: DatasetSpec,
+    train: UndecodedImages,
+    val: UndecodedImages,
+    memory_limit: int,
+    left_out: dict[str, tuple[str, ...]],
+) -> OpenedDataset:
+    """The decoded sets and the spec with every inferred field."""
+    looks = look_at(train, spec.image_size, spec.channels, spec.transparency)
+    image_size, channels = looks.image_size, looks.channels
+    train_set = _decode_train(train, looks, memory_limit, spec)
+    looks = look_at(val, image_size, channels, spec.transparency)
+    val_set = _decode(val, looks, memory_limit, spec.val_resize, spec.transparency)
     mean, std = mean_and_std(train_set, spec.mean, spec.std)
     resolved = {
         "num_classes": len(train_set.class_names),
@@ -72,7 +124,8 @@ def open_dataset(spec: DatasetSpec, seed: int, *, memory_limit: int = MEMORY_LIM
         "mean": mean,
         "std": std,
     }
-    return OpenedDataset(DatasetSpec.model_validate(spec.model_dump() | resolved), train_set, val_set)
+    resolved_spec = DatasetSpec.model_validate(spec.model_dump() | resolved)
+    return OpenedDataset(resolved_spec, train_set, val_set, **left_out)
 
 
 def _read_train_and_val(spec: DatasetSpec, seed: int) -> tuple[UndecodedImages, UndecodedImages]:
@@ -82,15 +135,19 @@ def _read_train_and_val(spec: DatasetSpec, seed: int) -> tuple[UndecodedImages, 
             expected="a folder, pattern or Parquet URL, sklearn:digits, torchvision:NAME or module:factory",
             next="set dataset.train",
         )
-    train = choose_classes(_read_source(spec.train, "train", spec), spec.class_names, spec.num_classes)
+    source = _source(spec.train, spec)
+    train, classes = choose_classes(
+        source.read("train"), spec.class_names, spec.num_classes, repeated_names=spec.repeated_names
+    )
     refuse_empty_classes(train)
-    if spec.val is None:
+    if spec.val is None and not source.has_validation:
         train, val = _hold_out(train, spec.val_fraction, seed)
     else:
-        val = _read_source(spec.val, "val", spec)
+        held = source if spec.val in (None, spec.train) else _source(spec.val, spec)
+        val = held.read("val")
         _refuse_shared_files(train, val)
-        val = choose_classes(val, spec.class_names, None, must_equal=train.class_names)
-        _warn_of_empty_classes(val)
+        selected = spec.class_names is not None
+        val = choose_validation(val, classes, selected=selected, repeated_names=spec.repeated_names)
     train = _limit(train, spec.max_per_class, seed, "max_per_class")
     return train, _limit(val, spec.max_val_per_class, seed, "max_val_per_class")
 
@@ -107,75 +164,19 @@ def _refuse_shared_files(train: UndecodedImages, val: UndecodedImages) -> None:
         )
 
 
-def _read_source(source: str, role: str, spec: DatasetSpec) -> UndecodedImages:
+def _source(source: str, spec: DatasetSpec) -> _Source:
     kind, _, name = source.partition(":")
     if kind == "sklearn":
         if name != "digits":
             raise DataError(f"unknown dataset '{source}'", expected="sklearn:digits")
-        return read_digits(role)
+        return _Source(read_digits)
     if kind == "torchvision":
-        return read_torchvision(name, role, cache=spec.cache, download=spec.download)
+        return _Source(partial(read_torchvision, name, cache=spec.cache, download=spec.download))
     if names_own_code(source):
-        return read_own(source, role)
-    with _storage_errors(source):
-        return _read_url(source, role)
-
-
-def _read_url(source: str, role: str) -> UndecodedImages:
-    shown = shown_url(source)
-    filesystem, path = fsspec.core.url_to_fs(source)
-    if filesystem.isfile(path):
-        return read_parquet(filesystem, [path], shown)
-    if filesystem.isdir(path):
-        files = _find(filesystem, path)
-        tables = [name for name in files if name.lower().endswith(".parquet")]
-        if tables:
-            return read_parquet(filesystem, choose_split(tables, role), shown)
-        return read_image_folder(filesystem, path, files, shown)
-    if any(mark in path for mark in "*?["):
-        files = filesystem.glob(path, detail=True)
-        assert isinstance(files, dict)
-        tables = [name for name in files if name.lower().endswith(".parquet")]
-        if tables:
-            return read_parquet(filesystem, choose_split(tables, role), shown)
-        return read_image_glob(filesystem, files, shown)
-    raise DataError(
-        f"nothing at {shown}",
-        expected="a folder with one folder of images for each class, Parquet files, or a pattern",
-        next="check dataset.train and dataset.val",
-    )
-
-
-def _find(filesystem: AbstractFileSystem, folder: str) -> dict[str, Any]:
-    files = filesystem.find(folder, detail=True)
-    assert isinstance(files, dict)
-    # fsspec lists a link to a folder as a file, and subsets often consist of links to class folders.
-    for name in [name for name, info in files.items() if info["type"] not in ("file", "directory")]:
-        if filesystem.isdir(name):
-            files |= filesystem.find(name, detail=True)
-    return files
-
-
-@contextmanager
-def _storage_errors(source: str) -> Iterator[None]:
-    # Storage libraries raise their own types, which cannot be named here without an import. Their messages
-    # may carry signed URLs or credentials, so only the type is shown.
-    try:
-        yield
-    except DataError:
-        raise
-    except ImportError as error:
-        raise DataError(
-            f"cannot open {shown_url(source)}",
-            found=str(error),
-            next="install the storage library: pip install 'edc-ray[s3]', [gcs] or [azure]",
-        ) from error
-    except Exception as error:
-        raise DataError(
-            f"cannot open {shown_url(source)}",
-            found=type(error).__name__,
-            next="check the address and the credentials of this environment",
-        ) from error
+        return _Source(partial(read_own, source))
+    found = find_images(source)
+    read = partial(found.read, image_column=spec.image_column, label_column=spec.label_column)
+    return _Source(read, has_validation=found.has_validation)
 
 
 def _hold_out(images: UndecodedImages, fraction: float, seed: int) -> tuple[UndecodedImages, UndecodedImages]:
@@ -221,33 +222,49 @@ def _into_memory(images: UndecodedImages, memory_limit: int) -> UndecodedImages:
     return replace(images, reader=MemoryReader(items, names), rows=np.arange(len(items)))
 
 
-def _decode_train(
-    images: UndecodedImages, image_size: int, channels: int, memory_limit: int, resize: TrainResize
-) -> ImageSet:
-    if resize != "whole":
-        return _decode(images, image_size, channels, memory_limit, resize)
-    if known_to_be_squares(images, image_size):
-        return _decode(images, image_size, channels, memory_limit)
+def _without_bad(images: UndecodedImages, spec: DatasetSpec) -> tuple[UndecodedImages, tuple[str, ...]]:
+    """The images that can be decoded, and the names of the others, where the spec says to skip these.
+
+    Decodes all images once more than needed, so that every later step sees sound images only.
+    """
+    if spec.on_bad_image != "skip":
+        return images, ()
+    found = find_bad_rows(images.reader, images.rows)
+    bad = [found[position] for position in sorted(found)]
+    if not bad:
+        return images, ()
+    if len(bad) > spec.max_bad_images:
+        raise bad_images(bad, limit=spec.max_bad_images)
+    _log.warning(
+        "%s: left out images that cannot be decoded (%d): %s",
+        images.source, len(bad), "; ".join(f"{one.name} ({one.problem})" for one in bad),
+    )  # fmt: skip
+    sound = np.setdiff1d(np.arange(len(images.rows)), np.asarray(sorted(found)))
+    return _take(images, sound), tuple(one.name for one in bad)
+
+
+def _decode_train(images: UndecodedImages, looks: Looks, memory_limit: int, spec: DatasetSpec) -> ImageSet:
+    if spec.train_resize != "whole":
+        return _decode(images, looks, memory_limit, spec.train_resize, spec.transparency)
+    if known_to_be_squares(images, looks.image_size):
+        return _decode(images, looks, memory_limit, "shorter_side", spec.transparency)
     # Decoded whole pictures would be many times larger than the squares, so they stay encoded.
-    return _on_demand(images, image_size, channels, "square", whole=True)
+    return _on_demand(images, looks, "square", spec.transparency, whole=True)
 
 
 def _decode(
-    images: UndecodedImages,
-    image_size: int,
-    channels: int,
-    memory_limit: int,
-    resize: Resize = "shorter_side",
+    images: UndecodedImages, looks: Looks, memory_limit: int, resize: Resize, transparency: Transparency
 ) -> ImageSet:
     assert images.class_names is not None
-    if len(images.rows) * channels * image_size**2 > memory_limit:
-        return _on_demand(images, image_size, channels, resize)
-    pixels = decode_rows(images.reader, images.rows, channels=channels, image_size=image_size, resize=resize)
+    if len(images.rows) * looks.channels * looks.image_size**2 > memory_limit:
+        return _on_demand(images, looks, resize, transparency)
+    decoding = Decoding(looks.channels, looks.image_size, resize, transparency)
+    pixels = decode_rows(images.reader, images.rows, decoding)
     return DenseImages(pixels, images.labels, images.class_names)
 
 
 def _on_demand(
-    images: UndecodedImages, image_size: int, channels: int, resize: Resize, *, whole: bool = False
+    images: UndecodedImages, looks: Looks, resize: Resize, transparency: Transparency, *, whole: bool = False
 ) -> EncodedImages:
     assert images.class_names is not None
     _log.info("%s: decoding %d images on demand", images.source, len(images.rows))
@@ -256,15 +273,7 @@ def _on_demand(
         images.rows,
         images.labels,
         images.class_names,
-        channels=channels,
-        image_size=image_size,
-        resize=resize,
+        Decoding(looks.channels, looks.image_size, resize, transparency),
         whole=whole,
+        shown_otherwise=looks.shown_otherwise,
     )
-
-
-def _warn_of_empty_classes(val: UndecodedImages) -> None:
-    assert val.class_names is not None
-    missing = len(val.class_names) - len(np.unique(val.labels))
-    if missing:
-        _log.warning("%s: %d classes have no validation image", val.source, missing)

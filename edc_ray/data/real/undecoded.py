@@ -5,28 +5,91 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from edc_ray.artifacts.storage.limits import refuse_large_image
-from edc_ray.config.dataset import Resize
+from edc_ray.artifacts.storage.limits import MAX_IMAGE_PIXELS, TooManyPixelsError, refuse_large_image
+from edc_ray.config.dataset import Resize, Transparency
 from edc_ray.errors import DataError
 
 Made = TypeVar("Made")
-Item = bytes | np.ndarray
-"""An image before it is decoded: the bytes of a file, or uint8 pixels [H, W] or [H, W, C]."""
+
+
+class BadImageError(Exception):
+    """An image that cannot be read or decoded.
+
+    Args:
+        name: of the image, as `ItemReader.name` gives it.
+        problem: what is wrong.
+        advice: what to do.
+    """
+
+    def __init__(self, name: str, problem: str, advice: str = "repair or remove it") -> None:
+        super().__init__(name, problem, advice)
+        self.name, self.problem, self.advice = name, problem, advice
+
+    @classmethod
+    def of(cls, name: str, error: Exception) -> BadImageError:
+        """From whatever was raised while an image was decoded."""
+        if isinstance(error, BadImageError):
+            return error
+        if isinstance(
+            error, (TooManyPixelsError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+        ):
+            return cls(name, str(error).partition(",")[0], "scale it down")
+        if isinstance(error, UnidentifiedImageError):
+            return cls(name, "no image of these formats")
+        return cls(name, f"{type(error).__name__}: {error}")
+
+
+Item = bytes | np.ndarray | BadImageError
+"""An image before it is decoded: the bytes of a file, uint8 pixels [H, W] or [H, W, C], or what is wrong."""
+
+_MOST_LISTED = 50
 
 NUM_THREADS = min(16, 2 * (os.cpu_count() or 1))
 """Threads that read and decode. Pillow releases the interpreter lock, and some threads wait for storage."""
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-"""Some of Pillow's other formats start programs."""
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM")
+"""Of an animation the first picture counts. Some of Pillow's other formats start programs."""
+
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"
+)  # fmt: skip
+
+# `refuse_large_image` has a lower limit, and says so in one sentence.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+_ORIENTATION = 0x0112
+"""The EXIF tag that says how a photograph is turned when it is shown; 1: not at all."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How images become pixels of one size.
+
+    Attributes:
+        channels: 1 or 3. Images are converted.
+        image_size: side S in pixels.
+        resize: see `decode_pixels`.
+        transparency: what shows behind transparent pixels; "ignore" takes their colours as if opaque.
+    """
+
+    channels: int
+    image_size: int
+    resize: Resize = "shorter_side"
+    transparency: Transparency = "white"
+
+    @property
+    def mode(self) -> str:
+        """Pillow's name of the pixels' form."""
+        return "L" if self.channels == 1 else "RGB"
 
 
 class ItemReader(Protocol):
@@ -53,6 +116,12 @@ class ItemReader(Protocol):
         ...
 
 
+def _num_bytes(item: Item) -> int:
+    if isinstance(item, BadImageError):
+        return 0
+    return len(item) if isinstance(item, bytes) else item.nbytes
+
+
 class MemoryReader:
     """Undecoded images in memory.
 
@@ -64,7 +133,7 @@ class MemoryReader:
     def __init__(self, items: Sequence[Item] | np.ndarray, names: Sequence[str] | str) -> None:
         self._items = items
         self._names = names
-        self.total_bytes = sum(len(item) if isinstance(item, bytes) else item.nbytes for item in items)
+        self.total_bytes = sum(map(_num_bytes, items))
 
     def __len__(self) -> int:
         return len(self._items)
@@ -81,6 +150,8 @@ class MemoryReader:
         """See ItemReader. Covers the bytes themselves."""
         sha = hashlib.sha256()
         for item in self.read(rows):
+            if isinstance(item, BadImageError):
+                raise bad_images([item])
             data = item if isinstance(item, bytes) else np.ascontiguousarray(item).tobytes()
             sha.update(hashlib.sha256(data).digest())
         return sha.digest()
@@ -109,37 +180,58 @@ class UndecodedImages:
     source: str
 
 
-def decode_rows(
-    reader: ItemReader,
-    rows: np.ndarray,
-    *,
-    channels: int,
-    image_size: int,
-    resize: Resize = "shorter_side",
-) -> np.ndarray:
+def decode_rows(reader: ItemReader, rows: np.ndarray, decoding: Decoding) -> np.ndarray:
     """Read and decode rows of a reader with a pool of threads, a few hundred at a time.
-
-    Arguments: see `decode_pixels`.
 
     Returns:
         uint8 [n, C, S, S], in the order of `rows`.
 
     Raises:
-        DataError: an image is corrupt; the error names it.
+        DataError: images are corrupt; the error names them.
     """
-    images = np.empty((len(rows), channels, image_size, image_size), dtype=np.uint8)
+    pixels, bad = decode_sound_rows(reader, rows, decoding)
+    if bad:
+        raise bad_images([bad[position] for position in sorted(bad)])
+    return pixels
 
-    def decode_into(position: int, item: Item) -> None:
-        with _naming(reader, int(rows[position])):
-            images[position] = decode_pixels(item, channels=channels, image_size=image_size, resize=resize)
 
-    for _ in _in_threads(reader, rows, decode_into):
-        pass
-    return images
+def decode_sound_rows(
+    reader: ItemReader, rows: np.ndarray, decoding: Decoding
+) -> tuple[np.ndarray, dict[int, BadImageError]]:
+    """As `decode_rows`, with the images that cannot be decoded by their position in `rows`.
+
+    Their pixels are undefined.
+    """
+    size = decoding.image_size
+    images = np.empty((len(rows), decoding.channels, size, size), dtype=np.uint8)
+
+    def decode_into(position: int, item: Item) -> BadImageError | None:
+        try:
+            images[position] = decode_pixels(item, decoding)
+        except Exception as error:  # Pillow shows damage in many ways
+            return BadImageError.of(reader.name(int(rows[position])), error)
+        return None
+
+    made = enumerate(_in_threads(reader, rows, decode_into))
+    return images, {position: problem for position, problem in made if problem is not None}
+
+
+def find_bad_rows(reader: ItemReader, rows: np.ndarray) -> dict[int, BadImageError]:
+    """The images that cannot be decoded, by their position in `rows`. Decodes all, and keeps none."""
+
+    def look(position: int, item: Item) -> BadImageError | None:
+        try:
+            open_image(item).load()
+        except Exception as error:  # as above
+            return BadImageError.of(reader.name(int(rows[position])), error)
+        return None
+
+    made = enumerate(_in_threads(reader, rows, look))
+    return {position: problem for position, problem in made if problem is not None}
 
 
 def map_rows(
-    reader: ItemReader, rows: np.ndarray, work: Callable[[int, np.ndarray], Made], *, channels: int
+    reader: ItemReader, rows: np.ndarray, work: Callable[[int, np.ndarray], Made], decoding: Decoding
 ) -> list[Made]:
     """The results of `work` for whole pictures of any size, a few of which are in memory at a time.
 
@@ -147,16 +239,18 @@ def map_rows(
         reader: of the pictures.
         rows: of the reader.
         work: called in a pool of threads with a picture's position in `rows` and its pixels, uint8 [C, H, W].
-        channels: 1 or 3.
+        decoding: its size does not matter.
 
     Raises:
         DataError: an image is corrupt; the error names it.
     """
 
     def decode_and_work(position: int, item: Item) -> Made:
-        with _naming(reader, int(rows[position])):
+        try:
             # A copy: Pillow's pixels are read-only, and torch warns of that.
-            picture = _channels_first(_to_mode(open_image(item), "L" if channels == 1 else "RGB")).copy()
+            picture = _channels_first(_as_shown(item, decoding)).copy()
+        except Exception as error:  # as above
+            raise bad_images([BadImageError.of(reader.name(int(rows[position])), error)]) from error
         return work(position, picture)
 
     return list(_in_threads(reader, rows, decode_and_work))
@@ -169,27 +263,16 @@ def _in_threads(reader: ItemReader, rows: np.ndarray, work: Callable[[int, Item]
             yield from pool.map(work, range(start, start + len(items)), items)
 
 
-@contextmanager
-def _naming(reader: ItemReader, row: int) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # Pillow shows damage in many ways
-        raise corrupt_image(reader.name(row), error) from error
-
-
-def decode_pixels(
-    item: Item, *, channels: int, image_size: int, resize: Resize = "shorter_side"
-) -> np.ndarray:
-    """One image as uint8 [C, S, S].
+def decode_pixels(item: Item, decoding: Decoding) -> np.ndarray:
+    """One image as uint8 [C, S, S], turned as its EXIF tag says.
 
     An image that already has the size keeps its pixels, except with "eight_sevenths". 16-bit grey values lose
     their lower byte.
 
     Args:
         item: the undecoded image.
-        channels: 1 or 3.
-        image_size: S.
-        resize: Pillow's bilinear filter with antialiasing. "shorter_side": the shorter side becomes S.
+        decoding: its `resize` uses Pillow's bilinear filter with antialiasing.
+            "shorter_side": the shorter side becomes S.
             "centre_crop": it becomes 8/7 of S, as ImageNet is commonly judged (256 and 224).
             "eight_sevenths" (RDED): it becomes S // 7 * 8 (256, 72, 32 for 224, 64, 32), even in an image of
             the size S. Then the centre is cut out. "square": both sides become S, whatever the shape.
@@ -198,15 +281,25 @@ def decode_pixels(
         OSError, ValueError, SyntaxError: Pillow cannot read the bytes, or the image has, or would be enlarged
             to, too many pixels.
     """
-    image = _to_mode(open_image(item), "L" if channels == 1 else "RGB")
+    image = _as_shown(item, decoding)
+    size, resize = decoding.image_size, decoding.resize
     width, height = image.size
-    if (width, height) != (image_size, image_size) or resize == "eight_sevenths":
-        new_width, new_height = _resized((width, height), image_size, resize)
+    if (width, height) != (size, size) or resize == "eight_sevenths":
+        new_width, new_height = _resized((width, height), size, resize)
         refuse_large_image(new_width, new_height)  # a line of pixels whose shorter side is enlarged
         image = image.resize((new_width, new_height), Image.Resampling.BILINEAR)
-        left, top = (new_width - image_size) // 2, (new_height - image_size) // 2
-        image = image.crop((left, top, left + image_size, top + image_size))
+        left, top = (new_width - size) // 2, (new_height - size) // 2
+        image = image.crop((left, top, left + size, top + size))
     return _channels_first(image)
+
+
+def shown_otherwise(image: Image.Image, transparency: Transparency) -> bool:
+    """Whether an image is shown otherwise than its stored colours say: turned, or over a background.
+
+    Looks at the header only. Pillow would decode a PNG to look for EXIF tags behind the pixels.
+    """
+    turned = "exif" in image.info and image.getexif().get(_ORIENTATION, 1) != 1
+    return turned or (transparency != "ignore" and _is_transparent(image))
 
 
 def _channels_first(image: Image.Image) -> np.ndarray:
@@ -230,7 +323,10 @@ def open_image(item: Item) -> Image.Image:
 
     Raises:
         OSError, ValueError, SyntaxError: not an image of FORMATS, or one with too many pixels.
+        BadImageError: the item is one.
     """
+    if isinstance(item, BadImageError):
+        raise item
     image = (
         Image.open(io.BytesIO(item), formats=FORMATS) if isinstance(item, bytes) else Image.fromarray(item)
     )
@@ -243,13 +339,45 @@ def is_grey(image: Image.Image) -> bool:
     return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
 
 
-def corrupt_image(name: str, error: Exception) -> DataError:
-    """The error for an image that cannot be decoded."""
+def bad_images(bad: Sequence[BadImageError], *, limit: int | None = None) -> DataError:
+    """The error for images that cannot be decoded. Names each, up to a number that can be read.
+
+    Args:
+        bad: at least one.
+        limit: of dataset.max_bad_images, if there are more.
+    """
+    shown = [f"{one.name}: {one.problem}" for one in bad[:_MOST_LISTED]]
+    if len(bad) > len(shown):
+        shown.append(f"and {len(bad) - len(shown)} more")
+    same = {one.advice for one in bad}
+    advice = same.pop() if len(same) == 1 else "repair, remove or scale down each"
+    way_out = "dataset.on_bad_image=skip" if limit is None else "a higher dataset.max_bad_images"
+    above = "" if limit is None else f", more than dataset.max_bad_images={limit}"
+    which = f"image {bad[0].name}" if len(bad) == 1 else f"{len(bad)} images"
     return DataError(
-        f"cannot decode image {name}",
-        found=f"{type(error).__name__}: {error}",
-        expected="a PNG, JPEG, BMP or WebP image",
-        next="repair or remove it",
+        f"cannot decode {which}{above}",
+        found=bad[0].problem if len(bad) == 1 else "\n            ".join(shown),
+        expected=f"{', '.join(FORMATS)} images, whole, of at most {MAX_IMAGE_PIXELS / 1e6:.0f} megapixels",
+        next=f"{advice}, or set {way_out}",
+    )
+
+
+def _as_shown(item: Item, decoding: Decoding) -> Image.Image:
+    """The whole picture in the mode of the decoding, as a viewer shows it."""
+    image = open_image(item)
+    if isinstance(item, bytes):
+        image = ImageOps.exif_transpose(image)
+    if decoding.transparency != "ignore" and _is_transparent(image):
+        image = image.convert("RGBA")
+        behind = Image.new("RGBA", image.size, decoding.transparency)
+        image = Image.alpha_composite(behind, image)
+    return _to_mode(image, decoding.mode)
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Whether an image has a channel of opacity or a transparent colour. 16-bit grey counts as opaque."""
+    return image.mode in ("RGBA", "LA", "PA") or (
+        "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
     )
 
 

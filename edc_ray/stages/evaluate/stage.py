@@ -6,6 +6,7 @@ labels): they have the same images per epoch, epochs, optimiser steps, recipe an
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import nullcontext
 from itertools import product
 from typing import Any
@@ -35,7 +36,7 @@ from edc_ray.stages.relabel import stage as relabel
 from edc_ray.stages.relabel.stage import rendered
 from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.numerics import TrainingSteps, placed
+from edc_ray.stages.units.numerics import placed
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks
 from edc_ray.stages.units.training import (
     batches_of,
@@ -47,6 +48,7 @@ from edc_ray.stages.units.training import (
     set_rate,
     wrapped_for_group,
 )
+from edc_ray.stages.units.training_step import TrainingStep, captures_of
 
 FULL_LIMIT = 200_000  # real images up to which evaluate.full=auto trains the row itself
 
@@ -142,8 +144,26 @@ def _train(
 ) -> list[float]:
     epochs = context.config.training_epochs
     trained = wrapped_for_group(network, context)
-    optimizer = make_optimizer(trained, section)
-    steps = TrainingSteps(trained, context.numerics(), context.device)
+    loss_name = "ce" if row.hard else section.loss
+    captures = captures_of(context, f"evaluate: {title}", _why_not_captured(section, loss_name))
+    optimizer = make_optimizer(trained, section, captured=captures is not None)
+    numerics = context.numerics()
+    forward = numerics.forward(trained)
+
+    def loss_of(views: Tensor, soft: Tensor, labels: Tensor) -> Tensor:
+        ema_logits = None
+        if loss_name in NEEDS_EMA_LOGITS and ema is not None:
+            # Before the student's own forward: its backward needs the weights that the averages replace here.
+            ema_logits = _ema_logits(context, network, ema, views)
+        options = LossOptions(
+            temperature=section.temperature, ce_weight=section.ce_weight, ema_logits=ema_logits
+        )
+        return STUDENT_LOSSES[loss_name](forward(views), soft, labels, options)
+
+    after = (lambda: None) if ema is None else ema.update
+    train_step = TrainingStep(
+        optimizer, loss_of, context.device, numerics.dtype, after=after, captures=captures
+    )
     losses: list[float] = []
     for number, epoch in enumerate(epochs_of(row, epochs)):
         trained.train()
@@ -152,15 +172,8 @@ def _train(
         total = torch.zeros((), device=context.device)
         num_batches = 0
         for step in steps_of(order, context):
-            for rows, share in step:
-                loss = _loss(context, steps, network, ema, row.hard, epoch, rows)
-                steps.backward(loss * share)
-                total += loss.detach()
+            train_step(((_shown(context, epoch, rows), share) for rows, share in step), total)
             num_batches += len(step)
-            steps.step(optimizer)
-            optimizer.zero_grad(set_to_none=True)
-            if ema is not None:
-                ema.update()
         mean = mean_over_group(total / num_batches, context)
         losses.append(check_loss(mean, f"evaluate: {title}", number))
     return [round(value, 5) for value in losses[:: max(1, epochs // 50)]]
@@ -197,25 +210,17 @@ def steps_of(order: np.ndarray, context: StageContext) -> list[list[tuple[np.nda
     return steps
 
 
-def _loss(
-    context: StageContext,
-    steps: TrainingSteps,
-    network: nn.Module,
-    ema: EmaParameters | None,
-    hard: bool,
-    epoch: EpochOfRow,
-    rows: np.ndarray,
-) -> Tensor:
-    section = context.config.evaluate
-    views = rendered(context, epoch.images, epoch.views, rows)
+def _shown(context: StageContext, epoch: EpochOfRow, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Views, soft labels and classes of some rows of an epoch."""
     chosen = torch.from_numpy(rows).to(context.device)
-    name = "ce" if hard else section.loss
-    ema_logits = None
-    if name in NEEDS_EMA_LOGITS and ema is not None:
-        # Before the student's own forward: its backward needs the weights that the averages replace here.
-        ema_logits = _ema_logits(context, network, ema, views)
-    options = LossOptions(temperature=section.temperature, ce_weight=section.ce_weight, ema_logits=ema_logits)
-    return STUDENT_LOSSES[name](steps.forward(views), epoch.logits[chosen], epoch.labels[chosen], options)
+    views = rendered(context, epoch.images, epoch.views, rows)
+    return views, epoch.logits[chosen], epoch.labels[chosen]
+
+
+def _why_not_captured(section: EvaluateConfig, loss_name: str) -> str | None:
+    if section.accumulation > 1:
+        return "evaluate.accumulation"
+    return f"evaluate.loss={loss_name}, which swaps weights" if loss_name in NEEDS_EMA_LOGITS else None
 
 
 @torch.no_grad()
@@ -225,6 +230,16 @@ def _ema_logits(context: StageContext, network: nn.Module, ema: EmaParameters, v
         logits = context.numerics().forward(network)(views)
     network.train()
     return logits
+
+
+def passes(config: RunConfig, data: OpenedDataset) -> Counter[str]:
+    """Training of all students. Labels of `condensed` are stored; observers label the other soft rows."""
+    section = config.evaluate
+    images = config.training_epochs * config.ipc * len(data.train.class_names) * section.seeds
+    labelled = [row for row in section.rows if row not in HARD_ROWS and row != "condensed"]
+    found = Counter(dict.fromkeys(section.students, 3 * images * len(section.rows)))
+    found.update(dict.fromkeys(config.observers_of("relabel"), images * len(labelled)))
+    return found
 
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
@@ -251,6 +266,6 @@ STAGE = Stage(
     run_unit=train_student,
     finish=finish,
     finish_inputs=lambda context: context.config.evaluate.full_accuracy,
-    spread="train",
     num_workers=lambda config: config.evaluate.num_workers,
+    passes=passes,
 )

@@ -151,6 +151,14 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
     return records, {"kind": context.config.init.kind}
 
 
+def passes(config: RunConfig, data: OpenedDataset) -> dict[str, int]:
+    section, num_classes = config.init, len(data.train.class_names)
+    if section.source is not None or section.kind != "mosaic":
+        return {}
+    crops = min(section.images_per_class * num_classes, len(data.train)) * section.crops_per_image
+    return dict.fromkeys(config.observers_of("init"), crops)
+
+
 def _mosaics_are_dealt_by_ipc(config: RunConfig) -> bool:
     by_rank = config.init.mosaic_order == "rded" or config.init.replacement
     return config.init.source is None and config.init.kind == "mosaic" and by_rank
@@ -167,4 +175,5 @@ STAGE = Stage(
     run_unit=make_images,
     finish=finish,
     content=content,
+    passes=passes,
 )

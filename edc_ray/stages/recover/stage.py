@@ -263,6 +263,13 @@ def matching_facts(reports: list[IterationReport], num_observers: int) -> dict[s
     return {"matching_loss": ends, "curves": curves}
 
 
+def passes(config: RunConfig, data: OpenedDataset) -> dict[str, int]:
+    if not config.recover.enabled:
+        return {}
+    names, images = config.observers_of("recover"), config.ipc * len(data.train.class_names)
+    return dict.fromkeys(names, 3 * config.recover.iterations * images // len(names))  # they take turns
+
+
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
     """Mean matching loss at the beginning and at the end, and what a reader of the images needs."""
     losses = [record.meta["matching_loss"] for record in records if record.meta["matching_loss"]]
@@ -284,4 +291,5 @@ STAGE = Stage(
     run_unit=recover_unit,
     finish=finish,
     content=content,
+    passes=passes,
 )

@@ -122,6 +122,13 @@ def label_views(context: StageContext, images: Tensor, views: EpochViews) -> np.
     return Fp16Codec().encode(values).columns["logits"]
 
 
+def passes(config: RunConfig, data: OpenedDataset) -> dict[str, int]:
+    if config.relabel.labels == "online" or config.relabel.source is not None:
+        return {}
+    images = config.ipc * len(data.train.class_names)
+    return dict.fromkeys(config.observers_of("relabel"), config.relabel.epochs * images)
+
+
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
     mean, std = mean_and_std(context)
     section = context.config.relabel
@@ -145,4 +152,5 @@ STAGE = Stage(
     inputs=inputs,
     run_unit=label_epochs,
     finish=finish,
+    passes=passes,
 )

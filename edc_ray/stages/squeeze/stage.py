@@ -26,8 +26,9 @@ from edc_ray.models.registry import build_network, check_network
 from edc_ray.models.weight_files import check_local_weights
 from edc_ray.stages.units import training
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.numerics import TrainingSteps, placed
+from edc_ray.stages.units.numerics import placed
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit
+from edc_ray.stages.units.training_step import TrainingStep, captures_of
 
 
 def plan(context: StageContext) -> list[WorkUnit]:
@@ -155,8 +156,15 @@ def train_observer(context: StageContext, network: nn.Module, name: str) -> dict
     section, seed, train = context.config.squeeze, context.config.seed, context.data.train
     torch.manual_seed(draws(seed, "squeeze", "dropout", name).torch_seed())
     trained = training.wrapped_for_group(network, context)
-    optimizer = training.make_optimizer(trained, section)
-    steps = TrainingSteps(trained, context.numerics(), context.device)
+    captures = captures_of(context, f"squeeze: observer {name}")
+    optimizer = training.make_optimizer(trained, section, captured=captures is not None)
+    numerics = context.numerics()
+    forward = numerics.forward(trained)
+
+    def loss_of(images: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(forward(images), labels)
+
+    step = TrainingStep(optimizer, loss_of, context.device, numerics.dtype, captures=captures)
     labels = torch.from_numpy(np.array(train.labels)).to(context.device)
     losses: list[float] = []
     rates: list[float] = []
@@ -168,11 +176,7 @@ def train_observer(context: StageContext, network: nn.Module, name: str) -> dict
         num_batches = 0
         for number, batch in enumerate(training.batches_of(order, section.batch_size, context)):
             images = augmented(context, batch, section, ("squeeze", name, epoch, number, context.group.rank))
-            loss = F.cross_entropy(steps.forward(images), labels[torch.from_numpy(batch).to(context.device)])
-            optimizer.zero_grad(set_to_none=True)
-            steps.backward(loss)
-            steps.step(optimizer)
-            total += loss.detach()
+            step([((images, labels[torch.from_numpy(batch).to(context.device)]), 1.0)], total)
             num_batches += 1
         mean = training.mean_over_group(total / num_batches, context)
         losses.append(training.check_loss(mean, f"squeeze: observer {name}", epoch))
@@ -217,6 +221,11 @@ def _crops_of_whole_pictures(
     return torch.cat(train.map_pictures(indices, crop_of)).to(context.device)
 
 
+def passes(config: RunConfig, data: OpenedDataset) -> dict[str, int]:
+    epochs = last_epoch(config.squeeze) + 1 if config.squeeze.epochs else 0
+    return dict.fromkeys(config.squeeze.observers, 3 * epochs * len(data.train) + len(data.val))
+
+
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
     """Accuracies of the observers; refuses any that is no better than guessing."""
     accuracies = {}
@@ -255,6 +264,6 @@ STAGE = Stage(
     run_unit=make_observer,
     finish=finish,
     finish_inputs=lambda context: context.config.dataset.allow_weak_observers,
-    spread="train",
     num_workers=lambda config: config.squeeze.num_workers,
+    passes=passes,
 )

@@ -10,7 +10,7 @@ observer. If nothing has to be collected, a unit is one observer: its statistics
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,19 @@ import torch
 from torch import Tensor
 
 from edc_ray.artifacts.proof.manifest import read_shard, write_unit
-from edc_ray.artifacts.proof.records import Record
+from edc_ray.artifacts.proof.records import JOINED_UNITS, Record
 from edc_ray.artifacts.storage.layout import arrays_name, batches_key, network_key, table_name
 from edc_ray.artifacts.tables.codec import arrays_from_bytes, arrays_to_bytes, table_to_bytes
 from edc_ray.artifacts.tables.official_statistics import Rows
 from edc_ray.artifacts.tables.schema import build_statistics_table
+from edc_ray.config.run import RunConfig
+from edc_ray.core.captured_step import CapturedForward
 from edc_ray.core.layers.accumulator import StatisticsAccumulator
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.seeding import draws
 from edc_ray.data.real.ahead import one_ahead
+from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError, NumericalError
 from edc_ray.kernels.cpu.statistics import image_statistics_for, kernels_for
@@ -130,11 +133,17 @@ class _ObserverPass:
         self.taps = LayerTaps(network, kernels=kernels_for(context.device, numerics.memory_format))
         self.sums = StatisticsAccumulator(self.taps.kinds, context.config.statistics.patch_side)
         self._measure = image_statistics_for(context.device)
+        self._quantities: Callable[[Tensor], Tensor] = self._quantities_of
+        if context.device.type == "cuda" and context.config.compile == "auto":
+            self._quantities = CapturedForward(self._quantities_of, context.device)
 
     def add(self, images: Tensor, labels: Tensor) -> None:
+        self.sums.add_quantities(self._quantities(images), labels)
+
+    def _quantities_of(self, images: Tensor) -> Tensor:
         with self.taps.measuring_images(self._measure, self.sums.patch_side) as measured:
             self._forward(images.contiguous(memory_format=self.taps.kernels.memory_format))
-        self.sums.add_measured(measured, labels)
+        return self.sums.quantities(measured)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The sums; a NumericalError if one of them is NaN or Inf."""
@@ -184,7 +193,9 @@ def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], 
         return records, meta
     if request.needs_no_images:
         return records, meta | {BUFFERS_ONLY: True}
-    return [_merge_observer(context, name, records) for name in request.observers], meta
+    # The manifest names the merged records, whose number is not that of the units.
+    merged = [_merge_observer(context, name, records) for name in request.observers]
+    return merged, meta | {JOINED_UNITS: len(records)}
 
 
 def _merge_observer(context: StageContext, name: str, records: list[Record]) -> Record:
@@ -222,6 +233,13 @@ def _arrays(statistics: LayerStatistics) -> dict[str, np.ndarray | None]:
     return {name: None if array is None else array.cpu().numpy() for name, array in vars(statistics).items()}
 
 
+def passes(config: RunConfig, data: OpenedDataset) -> dict[str, int]:
+    request = config.statistics_request
+    if config.statistics.source is not None or request.needs_no_images:
+        return {}
+    return dict.fromkeys(request.observers, len(data.train))
+
+
 STAGE = Stage(
     name="statistics",
     version=4,
@@ -231,4 +249,5 @@ STAGE = Stage(
     inputs=inputs,
     run_unit=collect,
     finish=finish,
+    passes=passes,
 )

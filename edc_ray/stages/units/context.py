@@ -15,9 +15,10 @@ from edc_ray.artifacts.proof.records import Manifest, ShardInfo
 from edc_ray.artifacts.storage.layout import join_path, manifest_path, network_name, stage_folder
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import RunConfig, StageName
+from edc_ray.core.captured_step import CapturedForward
 from edc_ray.core.layers.network_numerics import NetworkNumerics
 from edc_ray.data.real.sources import OpenedDataset
-from edc_ray.errors import ArtifactError
+from edc_ray.errors import ArtifactError, ResourceError
 from edc_ray.kernels.cpu.fused_network import Wanted, fused_network, trial_images
 from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.models.observers import network_from_bytes
@@ -74,6 +75,7 @@ class StageContext:
     labelled: LabelledEpochs = field(default_factory=LabelledEpochs)
     _networks: dict[str, nn.Module] = field(default_factory=dict)
     _fused: dict[tuple[Any, ...], tuple[nn.Module, nn.Module]] = field(default_factory=dict)
+    _captured: dict[str, tuple[nn.Module, CapturedForward]] = field(default_factory=dict)
     _manifests: dict[str, Manifest] = field(default_factory=dict)
 
     @property
@@ -101,6 +103,7 @@ class StageContext:
         if stage == "squeeze":
             self._networks.clear()
             self._fused.clear()
+            self._captured.clear()
 
     def withdraw_manifest(self, stage: StageName) -> None:
         """Mark a stage as incomplete. Its units and their records stay."""
@@ -141,6 +144,8 @@ class StageContext:
         kernels = kernels_for(self.device, numerics.memory_format)
         for key in [key for key in self._fused if key[0] != wanted]:
             del self._fused[key]
+        if wanted != "results":
+            self._captured.clear()
         key = wanted, name, kernels.name, numerics.dtype, numerics.compiler is None
         if key not in self._fused or self._fused[key][0] is not network:
             images = trial_images(train.channels, train.image_size, self.device)
@@ -150,7 +155,13 @@ class StageContext:
     def observer_forward(self, name: str, *, compiled: bool = True) -> Callable[[Tensor], Tensor]:
         """An observer as a function from float32 images to float32 logits, without gradients."""
         network = self.fused_observer(name, "results", compiled=compiled)
-        return self.numerics(compiled=compiled).forward(network)
+        numerics = self.numerics(compiled=compiled)
+        if self.device.type != "cuda" or self.config.compile != "auto":
+            return numerics.forward(network)
+        kept = self._captured.get(name)
+        if kept is None or kept[0] is not network:
+            kept = self._captured[name] = network, CapturedForward(numerics.forward(network), self.device)
+        return kept[1]
 
     def _weights_of(self, name: str) -> ShardInfo:
         for shard in self.manifest("squeeze").shards:
@@ -167,9 +178,26 @@ class StageContext:
 def choose_device(wanted: str, *, gpus: float | None = None) -> torch.device:
     """The device of `wanted`: auto prefers cuda, then mps, then cpu. `gpus=0` keeps a worker on the CPU."""
     if wanted != "auto":
+        _refuse_missing_device(wanted)
         return torch.device(wanted)
     if gpus != 0 and torch.cuda.is_available():
         return torch.device("cuda")
     if gpus != 0 and torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def _refuse_missing_device(wanted: str) -> None:
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ResourceError(
+            "device=cuda, but torch finds no GPU",
+            found=f"torch {torch.__version__}, built for CUDA {torch.version.cuda or '(none)'}; "
+            f"{torch.cuda.device_count()} GPUs that it can use",
+            next="set device=cpu, or install a driver and a build of PyTorch that fit the GPU",
+        )
+    if wanted == "mps" and not torch.backends.mps.is_available():
+        raise ResourceError(
+            "device=mps, but torch finds no Apple GPU",
+            found=f"torch {torch.__version__}",
+            next="set device=cpu",
+        )

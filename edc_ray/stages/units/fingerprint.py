@@ -15,9 +15,10 @@ from edc_ray.digests import digest_of
 from edc_ray.stages.units.plan import Stage
 
 # Where the pixels come from. The hash of their content says what they are.
-_DATASET_LOCATION = {
+DATASET_LOCATION = {
     "name", "train", "val", "val_fraction", "max_per_class", "max_val_per_class", "download", "cache",
-    "allow_weak_observers",
+    "allow_weak_observers", "image_column", "label_column", "repeated_names", "transparency", "on_bad_image",
+    "max_bad_images",
 }  # fmt: skip
 
 
@@ -32,7 +33,7 @@ def stage_inputs(config: RunConfig, stage: Stage) -> dict[str, Any]:
     fields["cluster.threads_per_unit"] = config.cluster.threads_per_unit
     fields["code_version"] = [one.version for one in stage.lineage]
     for name, value in config.dataset.model_dump(mode="json").items():
-        if name not in _DATASET_LOCATION:
+        if name not in DATASET_LOCATION:
             fields[f"dataset.{name}"] = value
     for one in stage.lineage:
         fields |= _section_inputs(config, one)

@@ -24,7 +24,7 @@ from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edc_ray.config.run import Compile, Precision, RunConfig
 from edc_ray.core.layers.network_numerics import HALF_TYPES, NetworkNumerics
@@ -170,22 +170,3 @@ def placed(network: nn.Module, config: RunConfig, device: torch.device) -> nn.Mo
     network = network.to(device)
     memory_format = network_numerics(config, device).memory_format
     return network if memory_format is None else network.to(memory_format=memory_format)
-
-
-class TrainingSteps:
-    """Forward, backward and step of one training in the run's precision.
-
-    In float16 the loss is scaled up before its backward pass, so that small gradients stay above 0. A step
-    with a gradient that overflowed is left out. The scale lasts for one training.
-    """
-
-    def __init__(self, network: nn.Module, numerics: NetworkNumerics, device: torch.device) -> None:
-        self.forward: Callable[[Tensor], Tensor] = numerics.forward(network)
-        self._scaler = torch.amp.GradScaler(device.type, enabled=numerics.dtype == torch.float16)
-
-    def backward(self, loss: Tensor) -> None:
-        self._scaler.scale(loss).backward()
-
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        self._scaler.step(optimizer)
-        self._scaler.update()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from edc_ray.artifacts.proof.manifest import write_unit
 from edc_ray.artifacts.proof.records import Record
@@ -89,8 +89,9 @@ class Stage:
         growing: config fields that may rise in a finished run: a unit holds a part of their range, and later
             stages depend on all of it.
         sees_ipc: whether another `ipc` changes an existing unit.
-        spread: "actors" (many small units) or "train" (whole trainings, spread over Ray Train workers).
         num_workers: DDP processes inside one unit.
+        passes: forward passes of one image through each network, in all units together, roughly; a step with
+            gradients counts as three. They decide whether more than one worker is worth its start.
     """
 
     name: StageName
@@ -106,8 +107,8 @@ class Stage:
     choices_of_units: frozenset[str] = frozenset()
     growing: frozenset[str] = frozenset()
     sees_ipc: Callable[[RunConfig], bool] = lambda config: False
-    spread: Literal["actors", "train"] = "actors"
     num_workers: Callable[[RunConfig], int] = lambda config: 1
+    passes: Callable[[RunConfig, OpenedDataset], Mapping[str, int]] = lambda config, data: {}
 
     @property
     def folder(self) -> str:

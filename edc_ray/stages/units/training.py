@@ -36,17 +36,25 @@ class Judgement:
     images: int
 
 
-def make_optimizer(network: nn.Module, section: TrainingConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW without weight decay of biases and norm scales; one pass over the parameters."""
+def make_optimizer(
+    network: nn.Module, section: TrainingConfig, *, captured: bool = False
+) -> torch.optim.Optimizer:
+    """SGD or AdamW without weight decay of biases and norm scales; one pass over the parameters.
+
+    If its steps are captured, the rate is a tensor on the device.
+    """
     decay, no_decay = weight_decay_groups(network.named_parameters())
     groups = [
         {"params": list(decay.values()), "weight_decay": section.weight_decay},
         {"params": list(no_decay.values()), "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    rate: float | Tensor = section.learning_rate
+    if captured:
+        rate = torch.tensor(rate, device=next(network.parameters()).device)
     if section.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=section.learning_rate, fused=True)
-    return torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum, fused=True)
+        return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=captured)
+    return torch.optim.SGD(groups, lr=rate, momentum=section.momentum, fused=True)
 
 
 def set_rate(
@@ -68,9 +76,13 @@ def set_rate(
         factor = adaptive_factor(losses)
     elif section.schedule != "constant":
         factor = SCHEDULES[section.schedule](epoch, epochs, section.smoothing_factor)
+    rate = section.learning_rate * factor
     for group in optimizer.param_groups:
-        group["lr"] = section.learning_rate * factor
-    return section.learning_rate * factor
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+    return rate
 
 
 def network_shard(network: nn.Module, name: str, context: StageContext) -> tuple[bytes, int]:
@@ -147,13 +159,23 @@ def check_loss(loss: Tensor, what: str, epoch: int) -> float:
 
 @torch.no_grad()
 def judge(network: nn.Module, images: ImageSet, context: StageContext, batch_size: int) -> Judgement:
-    """Accuracy and calibration of a network on real images. Leaves the network in eval mode."""
+    """Accuracy and calibration of a network on real images. Leaves the network in eval mode.
+
+    Raises:
+        NumericalError: an output is NaN or Inf, as with weights that overflow.
+    """
     network.eval()
     logits = []
     for first in range(0, len(images), batch_size):
         batch = images.fetch(np.arange(first, min(first + batch_size, len(images))))
         logits.append(network(normalised(batch, context)).float().cpu())
     logits_BK, labels_B = torch.cat(logits), torch.from_numpy(np.array(images.labels))
+    wrong = int((~logits_BK.isfinite()).any(1).sum())
+    if wrong:
+        raise NumericalError(
+            f"the outputs for {wrong} of {len(images)} validation images are NaN or infinite",
+            next="take other weights, or a precision with a wider range (float32)",
+        )
     correct_B = topk_correct(logits_BK, labels_B)
     return Judgement(
         top1=100 * float(correct_B.double().mean()),

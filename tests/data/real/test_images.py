@@ -1,11 +1,11 @@
 import pickle
-from typing import Any
 
 import numpy as np
 import pytest
 
+from edc_ray.config.dataset import Resize
 from edc_ray.data.real.images import DenseImages, EncodedImages
-from edc_ray.data.real.undecoded import MemoryReader
+from edc_ray.data.real.undecoded import Decoding, MemoryReader
 from tests.data.made_images import synthetic_images
 
 
@@ -18,7 +18,7 @@ def dense() -> DenseImages:
 def encoded(dense: DenseImages) -> EncodedImages:
     reader = MemoryReader(dense.images.transpose(0, 2, 3, 1), "fake")
     rows = np.arange(len(dense))
-    return EncodedImages(reader, rows, dense.labels, dense.class_names, channels=3, image_size=8)
+    return EncodedImages(reader, rows, dense.labels, dense.class_names, Decoding(3, 8))
 
 
 def test_encoded_and_dense_sets_of_the_same_images_fetch_the_same_pixels(dense, encoded) -> None:
@@ -51,10 +51,10 @@ def test_a_set_of_whole_pictures_shows_them_beside_their_squares() -> None:
     wide = np.random.default_rng(0).integers(0, 256, (4, 6, 9, 3), dtype=np.uint8)
     reader, rows, labels = MemoryReader(wide, "wide"), np.arange(4), np.array([0, 0, 1, 1])
 
-    def images(**how: Any) -> EncodedImages:
-        return EncodedImages(reader, rows, labels, ("a", "b"), channels=3, image_size=6, **how)
+    def images(resize: Resize = "shorter_side", *, whole: bool = False) -> EncodedImages:
+        return EncodedImages(reader, rows, labels, ("a", "b"), Decoding(3, 6, resize), whole=whole)
 
-    whole, square = images(resize="square", whole=True), images(resize="square")
+    whole, square = images("square", whole=True), images("square")
     assert np.array_equal(whole.fetch([2, 0]), square.fetch([2, 0]))
     for one, shown in ((whole.subset([3, 1]), wide.transpose(0, 3, 1, 2)), (square.subset([3, 1]), None)):
         found = one.map_pictures([1, 0], lambda position, picture: (position, picture))
@@ -101,7 +101,7 @@ def test_how_images_are_resized_shows_in_pixels_hash_and_subsets() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 12, 9, 3), dtype=np.uint8)
     reader, rows = MemoryReader(pixels, "fake"), np.arange(3)
     sets = [
-        EncodedImages(reader, rows, rows, ("a", "b", "c"), channels=3, image_size=7, resize=how)
+        EncodedImages(reader, rows, rows, ("a", "b", "c"), Decoding(3, 7, how))
         for how in ("shorter_side", "centre_crop", "square")
     ]
     assert len({images.content_hash for images in sets}) == 3

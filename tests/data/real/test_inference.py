@@ -5,8 +5,8 @@ import pytest
 
 from edc_ray.data.real import inference
 from edc_ray.data.real.images import DenseImages, EncodedImages
-from edc_ray.data.real.inference import infer_shape, mean_and_std
-from edc_ray.data.real.undecoded import MemoryReader, UndecodedImages
+from edc_ray.data.real.inference import Looks, look_at, mean_and_std
+from edc_ray.data.real.undecoded import Decoding, MemoryReader, UndecodedImages
 from edc_ray.errors import DataError
 from tests.data.made_images import synthetic_images
 
@@ -28,31 +28,32 @@ def _undecoded(*sizes: tuple[int, ...]) -> UndecodedImages:
     ],
 )
 def test_side_is_the_common_one_or_the_median(sizes, expected) -> None:
-    assert infer_shape(_undecoded(*sizes), None, None) == expected
+    assert look_at(_undecoded(*sizes), None, None, "white") == Looks(*expected, shown_otherwise=False)
 
 
 def test_mixed_sizes_are_said(caplog) -> None:
     with caplog.at_level(logging.INFO):
-        infer_shape(_undecoded((30, 40), (60, 45), (70, 90)), None, None)
+        look_at(_undecoded((30, 40), (60, 45), (70, 90)), None, None, "white")
     assert "30 to 70 pixels; all become 48x48" in caplog.text
 
 
 def test_given_values_win() -> None:
-    assert infer_shape(_undecoded((30, 40), (60, 45)), 16, 3) == (16, 3)
+    looks = look_at(_undecoded((30, 40), (60, 45)), 16, 3, "white")
+    assert (looks.image_size, looks.channels) == (16, 3)
 
 
 def test_colour_against_one_channel_and_tiny_images_are_refused() -> None:
     with pytest.raises(DataError, match=r"coloured(.|\n)*1 of 2(.|\n)*dataset\.channels=3"):
-        infer_shape(_undecoded((8, 8), (8, 8, 3)), None, 1)
+        look_at(_undecoded((8, 8), (8, 8, 3)), None, 1, "white")
     with pytest.raises(DataError, match="too small"):
-        infer_shape(_undecoded((3, 3)), None, None)
+        look_at(_undecoded((3, 3)), None, None, "white")
 
 
 def test_a_corrupt_header_is_named() -> None:
     reader = MemoryReader([b"junk"], ["a/1.png"])
     images = UndecodedImages(reader, np.arange(1), np.zeros(1, np.int64), ("a", "b"), "made")
     with pytest.raises(DataError, match=r"a/1\.png"):
-        infer_shape(images, None, None)
+        look_at(images, None, None, "white")
 
 
 def test_mean_and_std_equal_those_of_all_pixels() -> None:
@@ -68,7 +69,7 @@ def test_a_set_decoded_on_demand_is_sampled(monkeypatch) -> None:
     monkeypatch.setattr(inference, "MAX_MEASURED", 2)
     pixels = np.asarray([0, 77, 77, 255], np.uint8)[:, None, None] * np.ones((1, 4, 4), np.uint8)
     reader = MemoryReader(pixels, "made")
-    images = EncodedImages(reader, np.arange(4), np.zeros(4), ("a", "b"), channels=1, image_size=4)
+    images = EncodedImages(reader, np.arange(4), np.zeros(4), ("a", "b"), Decoding(1, 4))
     assert mean_and_std(images, None, None) == ((0.5,), (0.5,))
 
 

@@ -10,7 +10,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from edc_ray.artifacts.tables import parquet_groups
-from edc_ray.data.real.parquet import choose_split, read_parquet
+from edc_ray.data.real.parquet import read_parquet
+from edc_ray.data.real.undecoded import Decoding, decode_rows
 from edc_ray.errors import DataError
 from tests.artifacts.parquet_files import with_larger_page, written
 from tests.data.made_images import synthetic_images, write_parquet
@@ -72,9 +73,14 @@ def test_integers_without_names_stay_without(tmp_path) -> None:
     [
         ({"image": [b"x"]}, "columns image"),
         ({"pixels": [b"x"], "label": [0]}, "columns pixels, label"),
-        ({"image": ["a.png"], "label": [0]}, "holds no encoded images"),
+        ({"image": ["a.png"], "label": [0]}, r"holds no encoded images(.|\n)*paths, URLs or base64"),
+        ({"image": [b"x"], "label": [[0]]}, r"neither integers nor names(.|\n)*list"),
+        ({"image": [b"x"], "label": [float("nan")]}, "1 of 1 rows of .* have no label"),
+        ({"image": [b"x"], "label": [float("inf")]}, "neither integers nor names"),
+        ({"image": [b"x"] * 3, "label": ["a", "", " "]}, "2 of 3 rows of .* have no label"),
+        ({"image": pa.array([b"x"]), "label": pa.array([2**63], pa.uint64())}, "neither integers"),
         ({"image": [b"x"], "label": [0.5]}, "neither integers nor names"),
-        ({"image": [b"x", b"y"], "label": [0, None]}, "1 rows of .* have no label"),
+        ({"image": [b"x", b"y"], "label": [0, None]}, "1 of 2 rows of .* have no label"),
     ],
 )
 def test_other_layouts_are_refused(tmp_path, columns: dict, message: str) -> None:
@@ -85,8 +91,59 @@ def test_other_layouts_are_refused(tmp_path, columns: dict, message: str) -> Non
 
 def test_an_image_that_is_not_in_the_file_is_named(tmp_path) -> None:
     _write(tmp_path / "a.parquet", {"image": [b"x", None], "label": [0, 1]})
-    with pytest.raises(DataError, match=r"no image bytes in .*a\.parquet row 1"):
-        _read(tmp_path / "a.parquet").reader.read([0, 1])
+    read = _read(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"(?s)image .*a\.parquet row 1.*no bytes.*not beside it"):
+        decode_rows(read.reader, np.array([1]), Decoding(3, 8))
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "labels", "names"),
+    [
+        ({"img": [b"x"] * 2, "coarse_label": [5, 3]}, {}, [5, 3], None),
+        ({"jpg": [b"x"] * 2, "cls": [1, 0], "__key__": ["a", "b"]}, {}, [1, 0], None),
+        ({"Image": [b"x"] * 2, "Label": [1, 0]}, {}, [1, 0], None),
+        ({"image": [b"x"] * 2, "class_id": [1, 0]}, {}, [1, 0], None),
+        ({"image": [b"x"] * 2, "target": [True, False]}, {}, [1, 0], None),
+        ({"image": [b"x"] * 2, "label": [3.0, 1.0]}, {}, [3, 1], None),
+        (
+            {"photo": [b"x"] * 2, "kind": [1, 0]},
+            {"image_column": "photo", "label_column": "kind"},
+            [1, 0],
+            None,
+        ),
+        ({"image": [b"x"] * 2, "label": [7, 7], "labels": [1, 0]}, {"label_column": "labels"}, [1, 0], None),
+        ({"image": pa.array([b"x"] * 2, pa.binary_view()), "label": [1, 0]}, {}, [1, 0], None),
+        ({"image": pa.array([b"x"] * 2, pa.large_binary()), "label": [1, 0]}, {}, [1, 0], None),
+        ({"image": pa.array([b"x"] * 2).dictionary_encode(), "label": [1, 0]}, {}, [1, 0], None),
+        ({"image": [b"x"] * 2, "label": pa.array(["b", "a"], pa.string_view())}, {}, [1, 0], ("a", "b")),
+        ({"image": [b"x"] * 2, "label": pa.array(["b", "a"]).dictionary_encode()}, {}, [1, 0], ("a", "b")),
+        ({"image": [b"x"] * 2, "label": pa.array([4, 2]).dictionary_encode()}, {}, [4, 2], None),
+    ],
+)
+def test_columns_and_types_that_people_have_are_read(tmp_path, columns, options, labels, names) -> None:
+    _write(tmp_path / "a.parquet", columns)
+    read = read_parquet(fsspec.filesystem("file"), [f"{tmp_path}/a.parquet"], "here", **options)
+    assert read.labels.tolist() == labels
+    assert read.class_names == names
+    assert read.reader.read([1, 0]) == [b"x", b"x"]
+
+
+def test_a_choice_between_several_columns_is_said(tmp_path, caplog) -> None:
+    _write(tmp_path / "a.parquet", {"image": [b"x"], "label": [0], "labels": [1]})
+    assert _read(tmp_path / "a.parquet").labels.tolist() == [0]
+    assert "takes 'label' for the labels, not 'labels' (dataset.label_column)" in caplog.text
+    with pytest.raises(DataError, match=r"no column 'kind'(.|\n)*columns image, label, labels"):
+        read_parquet(fsspec.filesystem("file"), [f"{tmp_path}/a.parquet"], "here", label_column="kind")
+
+
+def test_shards_may_spell_their_columns_differently_but_have_one_kind_of_labels(tmp_path) -> None:
+    _write(tmp_path / "a.parquet", {"image": [b"x"], "label": [1]})
+    _write(tmp_path / "b.parquet", {"img": [b"y"], "labels": [0]})
+    _write(tmp_path / "c.parquet", {"img": [b"y"], "labels": ["0"]})
+    read = _read(tmp_path / "a.parquet", tmp_path / "b.parquet")
+    assert (read.labels.tolist(), read.reader.read([1, 0])) == ([1, 0], [b"y", b"x"])
+    with pytest.raises(DataError, match=r"two kinds(.|\n)*names in .*c\.parquet, integers in .*a\.parquet"):
+        _read(tmp_path / "a.parquet", tmp_path / "c.parquet")
 
 
 def test_a_truncated_file_is_named(tmp_path) -> None:
@@ -124,18 +181,6 @@ def test_files_that_name_other_classes_are_refused(tmp_path) -> None:
         _write(tmp_path / f"{name}.parquet", {"image": [b"x"], "fine_label": [0]}, classes)
     with pytest.raises(DataError, match="name different classes"):
         _read(tmp_path / "a.parquet", tmp_path / "b.parquet")
-
-
-def test_a_folder_of_splits_gives_each_role_its_own() -> None:
-    paths = [
-        "d/test-00000-of-00001.parquet",
-        "d/train-00001-of-00002.parquet",
-        "d/train-00000-of-00002.parquet",
-    ]
-    assert choose_split(paths, "train") == sorted(paths)[1:]
-    assert choose_split(paths, "val") == paths[:1]
-    assert choose_split(["d/validation-0.parquet", *paths], "val") == ["d/validation-0.parquet"]
-    assert choose_split(["d/b.parquet", "d/a.parquet"], "val") == ["d/a.parquet", "d/b.parquet"]
 
 
 class _Counting(MemoryFileSystem):
@@ -196,3 +241,16 @@ def test_files_of_an_object_storage_are_never_opened(tmp_path, s3_url: str, monk
     monkeypatch.setattr(type(filesystem), "_open", lambda *_, **__: pytest.fail("a file that reads ahead"))
     images = read_parquet(filesystem, [path], "there")
     assert images.reader.read([19, 3]) == [np.random.default_rng(row).bytes(4000) for row in (19, 3)]
+
+
+def test_rows_of_several_splits_are_refused(tmp_path, caplog) -> None:
+    columns = {"image": [b"x"] * 4, "label": [0, 1, 0, 1]}
+    _write(tmp_path / "a.parquet", columns | {"Split": ["train", "train", "test", "test"]})
+    with pytest.raises(DataError, match=r"are of several splits(.|\n)*test, train in column 'Split'"):
+        _read(tmp_path / "a.parquet")
+    _write(tmp_path / "a.parquet", columns | {"split": ["train"] * 4})
+    assert len(_read(tmp_path / "a.parquet").labels) == 4
+    assert not caplog.records
+    _write(tmp_path / "a.parquet", columns | {"is_train": [True, True, True, False]})
+    assert len(_read(tmp_path / "a.parquet").labels) == 4
+    assert "takes all rows, whatever column 'is_train' says: False, True" in caplog.text

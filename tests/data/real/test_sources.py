@@ -1,3 +1,4 @@
+import io
 import itertools
 import os
 from pathlib import Path
@@ -5,6 +6,8 @@ from typing import Any
 
 import fsspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -102,9 +105,8 @@ def test_a_hub_folder_as_validation_takes_its_test_split(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("files", "train", "val", "shared"),
     [
-        (["train-0", "train-1"], "", "", 2),  # no split for validation
-        (["train-0", "test-0", "more"], "", "", 3),  # not all files are named after splits
-        (["train-0", "test-0", "more"], "", "/test-0.parquet", 1),
+        (["a", "b"], "", "", 2),
+        (["train-0", "test-0", "more"], "", "/train-0.parquet", 1),
         (["a", "b"], "/*.parquet", "/b.parquet", 1),
         (["a"], "/a.parquet", "/a.parquet", 1),
     ],
@@ -194,9 +196,127 @@ def test_an_empty_class_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_validation_of_other_classes_is_refused(tree: str, tmp_path: Path) -> None:
-    write_image_folder(synthetic_images(2, 2, 8), str(tmp_path))
-    with pytest.raises(DataError, match=r"different classes(.|\n)*without 'class2'"):
+    write_image_folder(synthetic_images(4, 2, 8), str(tmp_path))
+    with pytest.raises(DataError, match=r"different classes(.|\n)*with 'class3'"):
         _open(tree, val=str(tmp_path))
+
+
+def _names(images: DenseImages, names: list[str], path: Path) -> None:
+    table = {
+        "image": [_png(pixels) for pixels in images.images],
+        "label": [names[label] for label in images.labels],
+    }
+    pq.write_table(pa.table(table), path)
+
+
+def test_a_class_that_validation_lacks_is_a_warning_for_names_numbers_and_folders(
+    tree: str, tmp_path: Path, caplog
+) -> None:
+    fewer = synthetic_images(2, 2, 8)
+    write_image_folder(fewer, f"{tmp_path}/val")
+    opened = _open(tree, val=f"{tmp_path}/val")
+    _names(IMAGES, ["a", "b", "c"], tmp_path / "train.parquet")
+    _names(fewer, ["a", "c"], tmp_path / "test.parquet")
+    named = _open(f"{tmp_path}/train.parquet", val=f"{tmp_path}/test.parquet")
+    assert (len(opened.val), named.val.labels.tolist()) == (4, [0, 0, 2, 2])
+    assert "no validation image of 1 of 3 classes: 'class2'" in caplog.text
+    assert "no validation image of 1 of 3 classes: 'b'" in caplog.text
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("layout", ["folders", "hub"])
+def test_a_folder_of_splits_gives_training_and_validation_images(tmp_path: Path, layout: str) -> None:
+    held = synthetic_images(3, 2, 8, seed=1)
+    if layout == "folders":
+        write_image_folder(IMAGES, f"{tmp_path}/train")
+        write_image_folder(held, f"{tmp_path}/test")
+    else:
+        for split, images in (("train", IMAGES), ("test", held)):
+            os.makedirs(tmp_path / "default" / split)
+            write_parquet(images, f"{tmp_path}/default/{split}/0000.parquet")
+    opened = _open(str(tmp_path))
+    assert opened.train.content_hash == IMAGES.content_hash
+    assert opened.val.content_hash == held.content_hash
+    again = open_dataset(opened.spec, seed=1)
+    assert again.val.content_hash == held.content_hash
+
+
+def test_test_images_are_never_trained_on(tmp_path: Path) -> None:
+    write_image_folder(IMAGES, f"{tmp_path}/test")
+    with pytest.raises(DataError, match="which files hold the training images"):
+        _open(str(tmp_path))
+    write_parquet(IMAGES, f"{tmp_path}/more-test-0.parquet")
+    with pytest.raises(DataError, match="which files hold the training images"):
+        _open(str(tmp_path))
+
+
+def test_hidden_folders_hold_no_data(tmp_path: Path) -> None:
+    write_image_folder(IMAGES, str(tmp_path))
+    write_image_folder(IMAGES, f"{tmp_path}/.git")
+    write_image_folder(synthetic_images(1, 1, 8), f"{tmp_path}/class0/.ipynb_checkpoints")
+    (tmp_path / "._data.parquet").write_bytes(b"x")
+    opened = _open(str(tmp_path), val=None)
+    assert len(opened.train) + len(opened.val) == len(IMAGES)
+
+
+def test_images_that_are_not_read_are_counted_and_named(tmp_path: Path, caplog) -> None:
+    write_image_folder(IMAGES, str(tmp_path))
+    for name in ("a.tif", "b.tiff", "c.avif"):
+        (tmp_path / "class0" / name).write_bytes(b"x")
+    _open(str(tmp_path))
+    assert "left out files that are not read: .avif, .tif, .tiff, such as class0/a.tif (3)" in caplog.text
+
+
+@pytest.mark.parametrize("memory_limit", [1 << 30, 100])
+def test_bad_images_are_listed_at_once_or_skipped_and_recorded(memory_limit: int, caplog) -> None:
+    root = f"memory://sources-bad-{memory_limit}"
+    write_image_folder(IMAGES, root)
+    files = fsspec.filesystem("memory")
+    cut = files.cat_file(f"{root}/class1/00008.png")[:80]
+    for name, content in (("class0/00002", b"junk"), ("class1/00007", b""), ("class1/00008", cut)):
+        files.pipe_file(f"{root}/{name}.png", content)
+
+    def opened(**fields: Any) -> OpenedDataset:
+        spec = _spec(root, val_fraction=0.01, **fields)
+        return open_dataset(spec, seed=1, memory_limit=memory_limit)
+
+    with pytest.raises(
+        DataError, match=r"(?s)cannot decode 3 images.*00002.*00007.*00008.*on_bad_image=skip"
+    ):
+        opened()
+    with pytest.raises(DataError, match=r"more than dataset\.max_bad_images=1"):
+        opened(on_bad_image="skip", max_bad_images=1)
+    data = opened(on_bad_image="skip")
+    assert len(data.train) + len(data.val) == len(IMAGES) - 3
+    named = sorted(name.rpartition("/")[2] for name in (*data.bad_train, *data.bad_val))
+    assert named == ["00002.png", "00007.png", "00008.png"]
+    assert "left out images that cannot be decoded" in caplog.text
+    assert data.train.fetch(range(len(data.train))).shape[0] == len(data.train)
+
+
+def test_a_turned_photograph_is_another_image_than_the_stored_one(tmp_path: Path) -> None:
+    for name, tag in (("turned", 6), ("plain", 1)):
+        for label in range(2):
+            os.makedirs(tmp_path / name / f"c{label}")
+            for index in range(3):
+                exif = Image.Exif()
+                exif[0x0112] = tag
+                pixels = np.full((8, 16, 3), 40 * index + 100 * label, np.uint8)
+                Image.fromarray(pixels).save(tmp_path / name / f"c{label}" / f"{index}.jpg", exif=exif)
+
+    def hashes(name: str, memory_limit: int, **fields: Any) -> str:
+        return open_dataset(
+            _spec(f"{tmp_path}/{name}", **fields), 1, memory_limit=memory_limit
+        ).train.content_hash
+
+    # On demand only names and sizes are hashed, so that the two folders would be one set.
+    assert hashes("plain", 100) != hashes("turned", 100)
+    assert hashes("plain", 100) == hashes("plain", 100, transparency="ignore")
 
 
 def test_a_class_with_one_image_cannot_be_split(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 pytest.importorskip("triton")
 
@@ -23,33 +22,10 @@ from edc_ray.kernels.cpu.fused_network import fused_network, trial_images
 from edc_ray.kernels.cuda.pixels import TritonPixelKernels
 from edc_ray.kernels.cuda.statistics import TritonKernels
 from tests.core.tiny_observers import make_observer
+from tests.core.traced import Traced
 
 SIDE, NAMES = 8, ("a", "b")
 LABELS = torch.tensor([0, 1])
-
-
-class Traced:
-    """In place of a capture: a step's third call is traced, and the trace is run from then on.
-
-    A number or a draw that the step took from the host would be the same in all runs of the trace, and asking
-    the device for one raises while it is traced.
-    """
-
-    def __init__(self, step: Callable[[], None], *_: object) -> None:
-        self._step, self._calls, self.graph = step, 0, None
-
-    def __call__(self) -> None:
-        self._calls += 1
-        if self.graph is not None:
-            self.graph()
-        elif self._calls < 3:
-            self._step()
-        else:
-            self.graph = make_fx(lambda: self._without_result())()
-
-    def _without_result(self) -> Tensor:
-        self._step()
-        return torch.zeros(())
 
 
 def _observers() -> list[Observer]:

@@ -92,6 +92,19 @@ def test_load_dataset_gives_images_names_and_labels(finished: StageContext, tmp_
     np.testing.assert_array_equal(np.array(labels["logits"][: len(views)]), views.rows.logits)
 
 
+def test_a_second_set_in_a_folder_of_the_same_name_is_not_taken_for_the_first(
+    finished: StageContext, tmp_path: Path
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    cache, read = str(tmp_path / "cache"), []
+    for name, ipc in (("a", 1), ("b", None)):
+        out = str(tmp_path / name / "exported")
+        export_run(finished.store.url, out, ExportOptions("huggingface", ipc=ipc), dataset_card)
+        read.append(datasets.load_dataset(out, "images", split="train", cache_dir=cache))
+    assert [len(images) for images in read] == [len(read[0]), len(CondensedImages(finished.store.url))]
+    assert len(read[0]) < len(read[1])
+
+
 @pytest.mark.parametrize("codec", ["fp16", "q8"])
 def test_duckdb_reads_the_logits_of_a_copy(finished: StageContext, codec: str, tmp_path: Path) -> None:
     duckdb = pytest.importorskip("duckdb")

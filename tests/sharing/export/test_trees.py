@@ -14,7 +14,8 @@ from torchvision.datasets import ImageFolder
 
 from edc_ray.artifacts.storage.store import open_store
 from edc_ray.data.condensed.images import CondensedImages
-from edc_ray.sharing.export.options import ExportOptions
+from edc_ray.sharing.card import dataset_card
+from edc_ray.sharing.export.options import ExportOptions, Format
 from edc_ray.sharing.export.run import export_run
 from edc_ray.stages.units.context import StageContext
 from tests.stages.tiny_runs import new_root
@@ -76,3 +77,14 @@ def test_webdataset_reads_the_tars(finished: StageContext, tmp_path: Path) -> No
     assert [sample["cls"] for sample in samples] == ours.labels.tolist()
     for sample, expected in zip(samples, ours.images, strict=True):
         np.testing.assert_array_equal(pixels(sample["png"]), expected[0])
+
+
+@pytest.mark.parametrize("style", ["imagefolder", "webdataset"])
+def test_the_datasets_library_reads_the_images_and_nothing_else(
+    finished: StageContext, tmp_path: Path, style: Format
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    out = str(tmp_path / "out")
+    export_run(finished.store.url, out, ExportOptions(style), dataset_card)
+    read = datasets.load_dataset(out, split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(read) == len(CondensedImages(finished.store.url))

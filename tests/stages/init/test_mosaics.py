@@ -13,7 +13,7 @@ import torch
 from edc_ray.artifacts.tables.codec import decode_image, encode_image
 from edc_ray.core.views.crops import cross_entropy_of_each
 from edc_ray.data.real.images import EncodedImages
-from edc_ray.data.real.undecoded import MemoryReader
+from edc_ray.data.real.undecoded import Decoding, MemoryReader
 from edc_ray.stages.init import mosaics
 from edc_ray.stages.init.mosaics import mosaics_of_class
 from edc_ray.stages.units.context import StageContext
@@ -70,7 +70,7 @@ def test_crops_are_cut_out_of_whole_pictures(copied: Copied) -> None:
     pictures = np.concatenate([squares, squares[..., ::-1]], axis=3)[:, 0]
     train = EncodedImages(
         MemoryReader(pictures, "wide"), np.arange(len(pictures)), context.data.train.labels,
-        context.data.train.class_names, channels=1, image_size=8, resize="square", whole=True,
+        context.data.train.class_names, Decoding(1, 8, "square"), whole=True,
     )  # fmt: skip
     context = replace(context, data=replace(context.data, train=train))
     # The largest square crop of an 8 x 16 picture is its middle: half of the square and half of its mirror.

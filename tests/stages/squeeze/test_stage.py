@@ -16,7 +16,7 @@ from edc_ray.core.seeding import draws
 from edc_ray.core.views.augment import sample_views
 from edc_ray.core.views.eight_bit_resize import resize_8_bit
 from edc_ray.data.real.images import DenseImages, EncodedImages
-from edc_ray.data.real.undecoded import MemoryReader
+from edc_ray.data.real.undecoded import Decoding, MemoryReader
 from edc_ray.errors import ConfigError, DataError, UnitsFailedError
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.squeeze.stage import augmented, refuse_weak_observer
@@ -119,7 +119,7 @@ def _with_whole_pictures(context: StageContext) -> tuple[StageContext, np.ndarra
     pictures = np.pad(squares // 2, ((0, 0), (0, 0), (0, 0), (4, 4)), constant_values=255)
     train = EncodedImages(
         MemoryReader(pictures[:, 0], "wide"), np.arange(len(pictures)), context.data.train.labels,
-        context.data.train.class_names, channels=1, image_size=8, resize="square", whole=True,
+        context.data.train.class_names, Decoding(1, 8, "square"), whole=True,
     )  # fmt: skip
     return replace(context, data=replace(context.data, train=train)), pictures
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from edc_ray.artifacts.storage.layout import manifest_path
 from edc_ray.data.real.images import DenseImages
 from edc_ray.data.real.sources import OpenedDataset
-from edc_ray.errors import ArtifactError
+from edc_ray.errors import ArtifactError, ResourceError
 from edc_ray.kernels.cpu.fused_network import Wanted
 from edc_ray.models.observers import freeze
 from edc_ray.stages.units.context import StageContext, choose_device
@@ -107,7 +108,6 @@ def test_an_observer_of_another_class_order_is_refused(copied: Copied) -> None:
 
 def test_the_device_asked_for_is_taken_and_auto_without_gpus_is_the_cpu() -> None:
     assert choose_device("cpu") == torch.device("cpu")
-    assert choose_device("cuda") == torch.device("cuda")
     assert choose_device("auto", gpus=0) == torch.device("cpu")
 
 
@@ -118,3 +118,16 @@ def test_auto_prefers_cuda_then_mps_then_the_cpu(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(cuda))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: bool(mps))
     assert choose_device("auto") == torch.device(chosen)
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused_and_torch_says_what_it_sees(device: str, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(
+        ResourceError, match=rf"device={device}, but(.|\n)*torch {re.escape(torch.__version__)}"
+    ):
+        choose_device(device)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device(device) == torch.device(device)

@@ -22,7 +22,6 @@ from edc_ray.stages.pipeline import STAGES, run_pipeline
 from edc_ray.stages.units import numerics, plan
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import (
-    TrainingSteps,
     check_numerics,
     chosen_precision,
     keep_freed_memory,
@@ -31,6 +30,7 @@ from edc_ray.stages.units.numerics import (
     unit_numerics,
 )
 from edc_ray.stages.units.plan import UnitOutput, WorkUnit, do_unit
+from edc_ray.stages.units.training_step import TrainingStep
 from tests.stages.tiny_runs import (
     context_of,
     manifest_of,
@@ -260,12 +260,16 @@ def _trained(context: StageContext, factor: float = 1.0) -> tuple[torch.Tensor, 
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 2))
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, fused=True)
-    steps = TrainingSteps(network, context.numerics(), context.device)
+    numerics = context.numerics()
+    forward = numerics.forward(network)
+    step = TrainingStep(
+        optimizer,
+        lambda images: forward(images).square().mean() * factor,
+        context.device,
+        numerics.dtype,
+    )
     for _ in range(3):
-        optimizer.zero_grad()
-        for images in torch.randn(2, 5, 1, 8, 8):
-            steps.backward(steps.forward(images).square().mean() * factor)
-        steps.step(optimizer)
+        step((((images,), 1.0) for images in torch.randn(2, 5, 1, 8, 8)), torch.zeros(()))
     states = [value for state in optimizer.state.values() for value in state.values()]
     return network[0].weight.detach(), states  # type: ignore[return-value]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -132,6 +133,16 @@ def test_a_judgement_counts_all_validation_images_whatever_the_batch(finished: S
         )
     confidence = F.softmax(logits, 1).max(1).values.detach().numpy()
     assert judgement.ece <= max(confidence.max(), 1 - confidence.min())
+
+
+def test_outputs_that_overflow_are_refused(finished: StageContext) -> None:
+    network = copy.deepcopy(finished.observer("convnet_d1"))
+    with torch.no_grad():
+        list(network.parameters())[-1][0] = torch.inf
+    with pytest.raises(
+        NumericalError, match=r"outputs for (\d+) of \1 validation images are NaN or infinite"
+    ):
+        judge(network, finished.data.val, finished, 256)
 
 
 def test_a_class_without_validation_images_has_no_accuracy_of_its_own(finished: StageContext) -> None:

@@ -1,12 +1,14 @@
-"""A step that is recorded once as a CUDA graph and replayed: the host starts one graph, not many kernels."""
+"""What is recorded once as a CUDA graph and replayed: the host starts one graph, not many kernels."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 # Calls before the recording: in the first ones libraries choose their algorithms and take their memory.
 _WARM_CALLS = 2
@@ -59,6 +61,60 @@ class CapturedStep:
             warnings.warn(f"the step is not captured, but runs as it is: {reason}", stacklevel=3)
             return
         self.graph = graph
+
+
+@dataclass
+class _OfOneSize:
+    """What a captured forward reads and writes for inputs of one size; it stays where it is."""
+
+    input: Tensor
+    run: Callable[[], None] = lambda: None
+    output: Tensor | None = None
+
+
+class CapturedForward:
+    """A function of one tensor without gradients, captured for each size of its input.
+
+    Args:
+        forward: what it computes.
+        device: where.
+        captures: makes of a step the function that is called instead of it.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[Tensor], Tensor],
+        device: torch.device,
+        captures: Callable[[Callable[[], None], torch.device, Any], Callable[[], None]] = CapturedStep,
+    ) -> None:
+        self._forward, self._device, self._captures = forward, device, captures
+        self._pool = memory_pool(device)
+        self._sizes: dict[tuple[torch.Size, torch.dtype], _OfOneSize] = {}
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """The result, in memory of its own."""
+        key = images.shape, images.dtype
+        if key not in self._sizes:
+            self._sizes[key] = self._begun(images)
+        of_size = self._sizes[key]
+        of_size.input.copy_(images)
+        of_size.run()
+        assert of_size.output is not None
+        return of_size.output.clone()
+
+    def _begun(self, images: Tensor) -> _OfOneSize:
+        of_size = _OfOneSize(torch.empty_like(images))
+
+        def step() -> None:
+            found = self._forward(of_size.input)
+            if of_size.output is None:
+                of_size.output = found.clone()
+            else:
+                of_size.output.copy_(found)
+
+        of_size.run = self._captures(step, self._device, self._pool)
+        return of_size
 
 
 def memory_pool(device: torch.device) -> Any:

@@ -33,7 +33,7 @@ from edc_ray.runs.open_run import (
     open_run,
     open_store_of,
 )
-from edc_ray.runs.placement import Machine, chosen_place, why_ray
+from edc_ray.runs.placement import Machine, chosen_place, in_ray_job, why_ray
 from edc_ray.runs.same_run import earlier_config
 from edc_ray.stages.pipeline import OnEvent, run_pipeline
 from edc_ray.stages.units.context import StageContext, choose_device
@@ -62,7 +62,7 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
     """
     with _Workers(config) as workers:
         if _needs_ray_at_once(config):
-            if config.cluster.address in (None, "local"):
+            if config.cluster.address == "local" or (config.cluster.address is None and not in_ray_job()):
                 choose_device(config.device)  # workers see what this process sees
             workers.start()
         inputs = open_inputs(config)
@@ -169,7 +169,8 @@ class _Execution:
                 execute = self._workers.start().result()
                 self._chosen = execute, torch.device(execute.device_type)
             else:
-                self._chosen = execute_here, choose_device(config.device)
+                device = choose_device(config.device, gpus=config.cluster.gpus_per_actor)
+                self._chosen = execute_here, device
         return self._chosen
 
     def __call__(self, stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterable[Outcome]:

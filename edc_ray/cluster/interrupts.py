@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -25,9 +26,11 @@ def interrupts_wait_for(thread_work: Future[Any]) -> Iterator[None]:
     is_waiting = threading.Event()
 
     def interrupted(number: int, frame: FrameType | None) -> None:
+        if is_waiting.is_set() and not thread_work.done():
+            os._exit(128 + number)  # asked twice; nothing is begun, and what the thread started ends with us
         is_waiting.set()  # first, so that it is not missed by work that ends now
         if not thread_work.done():
-            logger.info("interrupted; this ends when Ray has started")
+            logger.info("interrupted; this ends when Ray has started, or at once if you interrupt again")
             return
         is_waiting.clear()
         handled(number, frame)

@@ -5,13 +5,14 @@ YAML 1.1, which PyYAML reads, takes 010 for 8, 2026-11-26 for a date, `no` for f
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 _MAX_NODES = 200_000
 """Values of a text. An alias costs a few bytes and stands for what it names: nine of nine of nine ..."""
@@ -137,7 +138,8 @@ def _as_wanted(node: yaml.Node, wanted: Any, loader: _Loader, known: dict[int, A
     listed = _listed(node, loader) if isinstance(node, yaml.ScalarNode) and items and not is_null else node
     known[id(node)] = node, listed
     if isinstance(listed, yaml.ScalarNode):
-        if listed.style is None and _wants_text(wanted) and not (is_null and _takes_none(wanted)):
+        is_text = _wants_text(wanted) and not (is_null and _takes_none(wanted))
+        if listed.style is None and (is_text or (_takes_any(wanted) and _changes_as_number(listed))):
             listed.tag = "tag:yaml.org,2002:str"
     elif isinstance(listed, yaml.SequenceNode):
         item = _item_type(items[0]) if items else Any
@@ -149,6 +151,18 @@ def _as_wanted(node: yaml.Node, wanted: Any, loader: _Loader, known: dict[int, A
             for key, value in listed.value
         ]
     return listed
+
+
+def _takes_any(wanted: Any) -> bool:
+    return wanted is Any or wanted is JsonValue
+
+
+def _changes_as_number(node: yaml.ScalarNode) -> bool:
+    """Whether a plain number would lose what was typed: zeros in front of an id, all of it to infinity."""
+    if node.tag == "tag:yaml.org,2002:int":
+        return bool(re.match(r"[-+]?0\d", node.value))
+    is_float = node.tag == "tag:yaml.org,2002:float" and node.value[-1].isdigit()
+    return is_float and math.isinf(float(node.value))
 
 
 def _listed(node: yaml.ScalarNode, loader: _Loader) -> yaml.SequenceNode:

@@ -59,7 +59,10 @@ def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = (), **f
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} cannot be read", found=str(error)) from error
-    config = load_yaml(text, [*_place_of_run(Path(path)), *overrides], source=str(path))
+    overrides = list(overrides)
+    given = {word.partition("=")[0] for word in overrides} | set(_by_path(fields))
+    place = [word for word in _place_of_run(Path(path)) if word.partition("=")[0] not in given]
+    config = load_yaml(text, [*place, *overrides], source=str(path))
     return with_fields(config, _by_path(fields)) if fields else config
 
 

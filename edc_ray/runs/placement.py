@@ -7,6 +7,7 @@ minutes of work. benchmarks/bench_start.py measures both.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.models.flops import forward_flops
 from edc_ray.stages.pipeline import STAGES
 
+_CPU_LIMIT = "/sys/fs/cgroup/cpu.max"
 FLOPS_OF_A_CORE = 8e10
 """Per second, in float32: between what small and wide networks reach on one core of a server."""
 SECONDS_OF_ONE_WORKER = 180.0
@@ -29,13 +31,24 @@ SECONDS_OF_ONE_WORKER = 180.0
 class Machine:
     """CPUs and GPUs that this process may use."""
 
-    cpus: int
+    cpus: float
     gpus: int
 
     @classmethod
     def this(cls) -> Machine:
         affinity = getattr(os, "sched_getaffinity", None)
-        return cls(len(affinity(0)) if affinity else os.cpu_count() or 1, torch.cuda.device_count())
+        cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+        return cls(min(cpus, _cpus_of_container()), torch.cuda.device_count())
+
+
+def _cpus_of_container() -> float:
+    """CPUs that a container may use at once, rounded down, at least 1; infinite without a limit."""
+    try:
+        with open(_CPU_LIMIT, encoding="ascii") as file:
+            quota, period = file.read(100).split()
+        return max(1, int(quota) // int(period))
+    except (OSError, ValueError):  # no such limit: "max", another version of cgroups, another system
+        return math.inf
 
 
 @dataclass(frozen=True)
@@ -86,8 +99,10 @@ def why_ray(config: RunConfig, machine: Machine) -> str | None:
         return "cluster.autoscaling=true"
     if not _may_spread(config):
         return None
-    if config.device in ("auto", "cuda") and machine.gpus > 1:
-        return f"{machine.gpus} GPUs"
+    if config.device in ("auto", "cuda") and _workers_on_gpus(config, machine) > 1:
+        return (
+            f"{machine.gpus} GPUs" if machine.gpus > 1 else f"cluster.gpus_per_actor={cluster.gpus_per_actor}"
+        )
     return None
 
 
@@ -95,7 +110,8 @@ def _why_ray_on_cpus(
     config: RunConfig, data: OpenedDataset, stages: Iterable[StageName], machine: Machine
 ) -> str | None:
     """Why workers on CPUs are worth their start; None if one worker does the stages well."""
-    on_cpu = config.device == "cpu" or (config.device == "auto" and not _has_gpu(machine))
+    no_gpu = config.cluster.gpus_per_actor == 0 or not _has_gpu(machine)
+    on_cpu = config.device == "cpu" or (config.device == "auto" and no_gpu)
     workers = int(machine.cpus / config.cluster.cpus_per_actor + 1e-9)
     if not on_cpu or workers < 2 or not _may_spread(config):
         return None
@@ -110,6 +126,13 @@ def seconds_of_one_worker(config: RunConfig, data: OpenedDataset, stages: Iterab
         passes.update(STAGES[stage].passes(config, data))
     flops = {name: forward_flops(name, **data.train.network_shape) for name in passes}
     return sum(count * flops[name] for name, count in passes.items()) / FLOPS_OF_A_CORE
+
+
+def _workers_on_gpus(config: RunConfig, machine: Machine) -> int:
+    each = 1.0 if config.cluster.gpus_per_actor is None else config.cluster.gpus_per_actor
+    if each == 0:
+        return 0
+    return machine.gpus * int(1 / each + 1e-9) if each < 1 else int(machine.gpus / each)
 
 
 def _may_spread(config: RunConfig) -> bool:

@@ -78,7 +78,7 @@ inner: {names: [010, no], rates: {a: 1e-3}, texts: {b: 1.10}, mode: no}
         "name": "2026-11-26",
         "url": None,
         "ipc": 10,
-        "unknown": 10,
+        "unknown": "010",
         "inner": {"names": ["010", "no"], "rates": {"a": 0.001}, "texts": {"b": "1.10"}, "mode": "no"},
     }
 

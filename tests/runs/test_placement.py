@@ -73,6 +73,25 @@ def test_several_gpus_mean_ray_unless_the_config_wants_the_cpu() -> None:
     assert why_ray(with_fields(config, {"device": "cuda"}), machine) == "4 GPUs"
     assert why_ray(with_fields(config, {"device": "cpu"}), machine) is None
     assert why_ray(config, Machine(cpus=16, gpus=1)) is None
+    shared = with_fields(config, {"cluster.gpus_per_actor": 0.5})
+    assert why_ray(shared, Machine(cpus=16, gpus=1)) == "cluster.gpus_per_actor=0.5"
+    assert why_ray(with_fields(config, {"cluster.gpus_per_actor": 4}), machine) is None
+    assert why_ray(with_fields(config, {"cluster.gpus_per_actor": 0}), machine) is None
+
+
+def test_without_gpus_for_actors_the_work_on_cpus_decides(tmp_path: Path) -> None:
+    config, data = opened(tmp_path, **LONG, **{"cluster.gpus_per_actor": 0})
+    assert chosen_place(config, data, STAGE_NAMES, Machine(cpus=16, gpus=2)).on_ray
+
+
+@pytest.mark.parametrize(("limit", "cpus"), [("150000 100000", 1), ("250000 100000", 2), ("max 100000", 16)])
+def test_a_containers_limit_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, cpus: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(limit)
+    monkeypatch.setattr("edc_ray.runs.placement._CPU_LIMIT", str(tmp_path / "cpu.max"))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(16))
+    assert Machine.this().cpus == cpus
 
 
 @pytest.mark.parametrize(("address", "on_ray"), [("local", True), ("head:6379", True), ("none", False)])

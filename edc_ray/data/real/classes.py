@@ -89,6 +89,12 @@ def choose_validation(
     """
     _refuse_empty(images)
     if images.class_names is None:
+        if classes.numbers is None:
+            pairs = [f"{number} is '{name}'" for number, name in enumerate(classes.names[:4])]
+            _log.warning(
+                "%s: its labels are numbers, and the training classes are names. Takes the numbers for "
+                "places in the order of the names: %s", images.source, ", ".join(pairs),
+            )  # fmt: skip
         return _with_numbers(images, classes)
     names = _distinct(images.class_names, images.source, repeated_names)
     images = replace(images, class_names=names)

@@ -141,7 +141,7 @@ def split_folder(root: str, files: Mapping[str, Any], role: Role, source: str) -
         DataError: there is none, or several.
     """
     labelled = images_in_splits(root, files)
-    chosen = choose_split(labelled, root, role, source, names=_outer_folder)
+    chosen = choose_split(labelled, root, role, source, names=outer_folder)
     names = sorted({names_below(path, root)[0] for path in chosen})
     if len(names) > 1:
         raise DataError(
@@ -164,7 +164,7 @@ def images_in_splits(root: str, files: Mapping[str, Any]) -> list[str]:
     return [path for path, name, _ in _image_files(files, root) if name.count("/") > 1]
 
 
-def _outer_folder(path: str, root: str) -> list[str]:
+def outer_folder(path: str, root: str) -> list[str]:
     return names_below(path, root)[:1]
 
 
@@ -231,6 +231,7 @@ def read_image_glob(
     _tell_of_others(files, "", [path for path, _, _ in found], source)
     parents = [posixpath.basename(posixpath.dirname(path)) for path, _, _ in found]
     class_names = tuple(sorted(set(parents)))
+    _refuse_splits(class_names, source)
     index = {name: label for label, name in enumerate(class_names)}
     names = [
         f"{parent}/{posixpath.basename(path)}" for parent, (path, _, _) in zip(parents, found, strict=True)
@@ -258,13 +259,18 @@ def _refuse_other_trees(class_names: Sequence[str], names: Sequence[str], source
             expected="one folder of images for each class",
             next=f"name the folder whose folders are the classes, such as {source}/{class_names[0]}",
         )
+    _refuse_splits(class_names, source)
+
+
+def _refuse_splits(class_names: Sequence[str], source: str) -> None:
     splits = [name for name in class_names if is_split_folder(name)]
     if len(splits) > 1 and len(splits) == len(class_names):
         raise DataError(
-            f"{source} holds splits without class folders",
+            f"the images of {source} lie in folders of splits, not of classes",
             found=", ".join(splits),
             expected="SPLIT/CLASS/NAME",
-            next="put the images of each split into one folder for each class",
+            next="put the images of each split into one folder for each class; if they lie so in "
+            "CLASS/SPLIT/NAME, give the folder that holds the classes",
         )
     if splits:
         _log.warning("%s: takes the folder '%s' for a class, not for a split", source, "', '".join(splits))

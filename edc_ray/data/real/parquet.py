@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ _SPLIT_COLUMNS = (
     "is_test",
     "train",
 )
+_SPLIT_FLAGS = ("is_train", "is_test", "train")
 _CACHED_ROW_GROUPS = 4
 _STORE_INSIDE = "store the images inside the Parquet file, not beside it"
 
@@ -154,6 +155,7 @@ def read_parquet(
     labels: list[np.ndarray] = []
     names: dict[str, tuple[str, ...] | None] = {}
     told: set[str] = set()
+    splits: dict[str, set[object]] = {}
     for path in paths:
         try:
             file = _opened(filesystem, path)
@@ -164,7 +166,8 @@ def read_parquet(
             every = range(file.metadata.num_row_groups)
             for column in file.schema.names:
                 if column.lower() in _SPLIT_COLUMNS and column not in (images, labelled):
-                    _refuse_splits_in_rows(file.read(every, [column]).column(0), column, path)
+                    found = file.read(every, [column]).column(0).unique().to_pylist()
+                    splits.setdefault(column, set()).update(found)
             labels.append(_labels(file.read(every, [labelled]).column(0), path))
             names[path] = class_names_of(file.schema, labelled)
         except EdcRayError:
@@ -172,6 +175,7 @@ def read_parquet(
         except Exception as error:  # as above
             refuse_other_kinds(filesystem, path)
             raise _damaged(path, error) from error
+    _refuse_splits_in_rows(splits, source)
     all_labels, class_names = _joined(labels, names, source)
     reader = ParquetReader(filesystem, groups)
     return UndecodedImages(reader, np.arange(len(reader)), all_labels, class_names, source)
@@ -316,20 +320,25 @@ def _labels(column: pa.ChunkedArray, path: str) -> np.ndarray:
     )
 
 
-def _refuse_splits_in_rows(column: pa.ChunkedArray, name: str, path: str) -> None:
-    """Refuse rows of several splits; say that a column may tell splits where its values do not."""
-    values = sorted(map(str, column.unique().to_pylist()))
-    if len(values) < 2:
-        return
-    shown = ", ".join(values[:5])
-    if len({split_of(value) for value in values} - {None}) > 1:
-        raise DataError(
-            f"the rows of {path} are of several splits",
-            found=f"{shown} in column '{name}'",
-            expected="a file for each split",
-            next=f"write each split to a file of its own, or remove the column '{name}' to use all rows",
-        )
-    _log.warning("%s: takes all rows, whatever column '%s' says: %s", path, name, shown)
+def _refuse_splits_in_rows(splits: Mapping[str, set[object]], source: str) -> None:
+    """Refuse rows of several splits, in one file or in several; `splits` are the values of columns.
+
+    Says that a column may tell splits where its values do not.
+    """
+    for name, found in splits.items():
+        values = sorted(map(str, found))
+        if len(values) < 2:
+            continue
+        shown = ", ".join(values[:5])
+        is_flag = name.lower() in _SPLIT_FLAGS and found <= {True, False}
+        if is_flag or len({split_of(value) for value in values} - {None}) > 1:
+            raise DataError(
+                f"the rows of {source} are of several splits",
+                found=f"{shown} in column '{name}'",
+                expected="a file for each split",
+                next=f"write each split to a file of its own, or remove the column '{name}' to use all rows",
+            )
+        _log.warning("%s: takes all rows, whatever column '%s' says: %s", source, name, shown)
 
 
 def _refuse_missing(missing: int, total: int, path: str) -> None:

@@ -365,7 +365,7 @@ def bad_images(bad: Sequence[BadImageError], *, limit: int | None = None) -> Dat
 def _as_shown(item: Item, decoding: Decoding) -> Image.Image:
     """The whole picture in the mode of the decoding, as a viewer shows it."""
     image = open_image(item)
-    if isinstance(item, bytes):
+    if isinstance(item, bytes) and "exif" in image.info:  # what `shown_otherwise` looks at, no more
         image = ImageOps.exif_transpose(image)
     if decoding.transparency != "ignore" and _is_transparent(image):
         image = image.convert("RGBA")

@@ -24,6 +24,7 @@ from edc_ray.data.real.folders import (
     inner_folders,
     is_hidden,
     is_image,
+    outer_folder,
     read_image_folder,
     read_image_glob,
     split_folder,
@@ -60,7 +61,7 @@ class ImagesAtUrl:
         if self._tables:
             return has_both_roles(self._tables, self.root)
         if self.form == "splits":
-            return has_both_roles(images_in_splits(self.root, self.files), self.root)
+            return has_both_roles(images_in_splits(self.root, self.files), self.root, outer_folder)
         if self.form == "inner_splits":
             return has_both_roles(list(self.files), self.root, inner_folders)
         return self.form == "pattern" and has_both_roles(list(self.files), self.root, folders_above_class)

@@ -25,6 +25,12 @@ def _chosen(images: UndecodedImages, given=None, num_classes=None) -> UndecodedI
     return choose_classes(images, given, num_classes)[0]
 
 
+def test_numbers_beside_names_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    _, classes = choose_classes(_images([0, 1], ("ant", "zebra")), None, None)
+    assert choose_validation(_images([1, 0], None), classes, selected=False).labels.tolist() == [1, 0]
+    assert "in the order of the names: 0 is 'ant', 1 is 'zebra'" in caplog.text
+
+
 def test_given_names_select_classes_in_their_order() -> None:
     chosen = _chosen(_images([0, 1, 2, 1], ("a", "b", "c")), ("c", "b"))
     assert chosen.labels.tolist() == [1, 0, 1]

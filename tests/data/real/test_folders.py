@@ -96,7 +96,7 @@ def test_splits_inside_the_classes_are_told_from_folders_of_one_class() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("train/1.png", "test/1.png"), "holds splits without class folders"),
+        (("train/1.png", "test/1.png"), "lie in folders of splits, not of classes"),
         (("all/a/1.png", "all/b/1.png"), r"single folder, with folders inside(.|\n)*/all"),
     ],
 )
@@ -137,6 +137,14 @@ def test_a_pattern_takes_the_parent_folder_for_the_class(tree: str) -> None:
     images = read_image_glob(filesystem, filesystem.glob(f"{tree}/class[02]/*.png", detail=True), "pattern")
     assert images.class_names == ("class0", "class2")
     assert images.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_a_pattern_over_folders_of_splits_is_refused() -> None:
+    files = {
+        f"/{animal}/{split}/1.png": {"size": 1} for animal in ("cat", "dog") for split in ("train", "test")
+    }
+    with pytest.raises(DataError, match=r"lie in folders of splits, not of classes(.|\n)*test, train"):
+        read_image_glob(fsspec.filesystem("memory"), files, "/*/*/*.png")
 
 
 def test_a_pattern_without_a_match_is_refused() -> None:

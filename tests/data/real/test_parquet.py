@@ -251,6 +251,13 @@ def test_rows_of_several_splits_are_refused(tmp_path, caplog) -> None:
     _write(tmp_path / "a.parquet", columns | {"split": ["train"] * 4})
     assert len(_read(tmp_path / "a.parquet").labels) == 4
     assert not caplog.records
+    _write(tmp_path / "b.parquet", columns | {"split": ["test"] * 4})
+    paths = [str(tmp_path / name) for name in ("a.parquet", "b.parquet")]
+    with pytest.raises(DataError, match=r"are of several splits(.|\n)*test, train in column 'split'"):
+        read_parquet(fsspec.filesystem("file"), paths, "two files")
     _write(tmp_path / "a.parquet", columns | {"is_train": [True, True, True, False]})
+    with pytest.raises(DataError, match=r"are of several splits(.|\n)*False, True in column 'is_train'"):
+        _read(tmp_path / "a.parquet")
+    _write(tmp_path / "a.parquet", columns | {"fold": [0, 1, 2, 3]})
     assert len(_read(tmp_path / "a.parquet").labels) == 4
-    assert "takes all rows, whatever column 'is_train' says: False, True" in caplog.text
+    assert "takes all rows, whatever column 'fold' says: 0, 1, 2, 3" in caplog.text

@@ -7,8 +7,10 @@ hashes. If they agree, the unit is done. A manifest is written after all records
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from random import SystemRandom
 from typing import Any
 
 from edc_ray.artifacts.proof.records import Manifest, Record, ShardInfo, parse_manifest, parse_record, to_json
@@ -19,6 +21,7 @@ from edc_ray.errors import ArtifactError
 
 # Several writers may fill a unit with different bytes at the same time.
 _ROUNDS = 5
+_LONGEST_PAUSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,11 @@ def write_unit(
         name, unit_key, fingerprint, infos, dict(meta or {}), float(seconds), dict(environment or {})
     )
     contents = {file_name: data for file_name, (data, _) in shards.items()}
-    for _ in range(_ROUNDS):
+    for turn in range(_ROUNDS):
         if settled := _write_once(store, stage_folder, record, contents):
             return settled
+        # Writers that try again at the same moment would replace each other for ever.
+        time.sleep(SystemRandom().uniform(0, _LONGEST_PAUSE * 2**turn))
     where = store.join(layout.record_path(stage_folder, unit_key))
     raise ArtifactError(
         f"{name}: unit '{unit_key}' cannot be settled",

@@ -1,8 +1,8 @@
 """Where the units of a run are done, if the config does not say: in this process, or by workers of Ray.
 
-The bytes are the same. Starting Ray takes about as long as CPU_SECONDS_OF_RAY of one worker's work, so
-workers are started when they save more than that: for several GPUs, and on a CPU for more than a few
-minutes of work. benchmarks/bench_start.py measures both.
+The bytes are the same. Workers take seconds to start and memory to keep, so they are started where they save
+more: for several GPUs, and on CPUs for more than a minute or two of work. docs/PERFORMANCE.md has what
+benchmarks/bench_start.py measured.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from edc_ray.stages.pipeline import STAGES
 _CPU_LIMIT = "/sys/fs/cgroup/cpu.max"
 FLOPS_OF_A_CORE = 8e10
 """Per second, in float32: between what small and wide networks reach on one core of a server."""
-SECONDS_OF_ONE_WORKER = 180.0
-"""Work that one worker does well. With two workers Ray saves half of it, and costs 15 to 40 s itself."""
+SECONDS_OF_ONE_WORKER = 60.0
+"""Estimated work that one worker does well: two workers would save less than half a minute of it."""
 
 
 @dataclass(frozen=True)

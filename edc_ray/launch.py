@@ -25,6 +25,7 @@ from edc_ray.config.methods.values import defaults_of
 from edc_ray.config.run import RunConfig, StageName
 from edc_ray.errors import ConfigError
 from edc_ray.report.run_report import result_rows, write_report
+from edc_ray.runs.device_line import device_line
 from edc_ray.runs.made_again import lines_of_made_again, lines_of_more_classes
 from edc_ray.runs.open_run import (
     Inputs,
@@ -73,6 +74,8 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
         context = open_run(inputs, device)
         for line in (*lines_of_more_classes(context, earlier), *lines_of_made_again(context, earlier)):
             on_event({"event": "note", "text": line})
+        if not isinstance(execute, _Execution):  # a complete run computes nothing
+            on_event({"event": "note", "text": device_line(context.config, device)})
         on_event({"event": "run_opened", "run": context.store.url})
         log = EventLog(context.store)
 

@@ -80,6 +80,8 @@ def test_a_small_run_needs_no_ray_and_a_line_says_so(
     launch(tiny_config(tmp_path, **{"cluster.address": None}), ["squeeze"], events.append)
     (line,) = [event["text"] for event in events if event["event"] == "note" and "Ray" in event["text"]]
     assert line == "in this process: one worker does it well (cluster.address=local: on Ray)"
+    notes = [event["text"] for event in events if event["event"] == "note"]
+    assert "device: cpu, float32, 1 thread for each unit" in notes
 
 
 def test_workers_start_while_the_data_is_opened_if_there_are_several_gpus(

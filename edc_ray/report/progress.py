@@ -26,7 +26,7 @@ class ProgressDisplay:
             progress.TextColumn("{task.description:<10}"),
             progress.BarColumn(bar_width=30),
             progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[rate]:>12}"),
+            progress.TextColumn("{task.fields[rate]:>16}"),
             progress.TimeElapsedColumn(),
             progress.TimeRemainingColumn(),
             console=console,
@@ -47,17 +47,17 @@ class ProgressDisplay:
         elif kind in ("unit_done", "unit_failed"):
             self._advance(event)
         elif kind in ("stage_done", "stage_failed") and self._style == "plain":
-            count = self.bars.tasks[-1].fields["failed"] if self.bars.tasks else 0
-            failed = f", {count} failed" if count else ""
-            seconds = f"{event['seconds']:.1f} s"
-            self._tell(
-                f"{event['stage']:<10} {plural(event['units_done'], 'unit')} done in {seconds}{failed}"
-            )
+            fields = self.bars.tasks[-1].fields if self.bars.tasks else {"failed": 0, "images": 0}
+            failed = f", {fields['failed']} failed" if fields["failed"] else ""
+            speed = f", {_images_per_second(fields['images'], event['seconds'])}" if fields["images"] else ""
+            done = f"{plural(event['units_done'], 'unit')} done in {event['seconds']:.1f} s"
+            self._tell(f"{event['stage']:<10} {done}{speed}{failed}")
 
     def _start(self, event: dict[str, Any]) -> None:
         units, reused = event["units"], event["reused"]
         self._told = time.monotonic()
-        self.bars.add_task(event["stage"], total=units, completed=reused, rate="", reused=reused, failed=0)
+        fields = {"rate": "", "reused": reused, "failed": 0, "images": 0}
+        self.bars.add_task(event["stage"], total=units, completed=reused, **fields)
         if self._style == "plain":
             found = f", {reused} found" if reused else ""
             self._tell(f"{event['stage']:<10} {plural(units, 'unit')}{found}")
@@ -68,8 +68,12 @@ class ProgressDisplay:
             task.fields["failed"] += 1
             self._tell(f"{event['stage']}: {event['title']} failed: {event['error']}", style="red")
         self.bars.advance(task.id)
-        per_second = (task.completed - task.fields["reused"]) / max(task.elapsed or 0, 1e-9)
+        task.fields["images"] += event.get("images", 0)
+        seconds = max(task.elapsed or 0, 1e-9)
+        per_second = (task.completed - task.fields["reused"]) / seconds
         rate = f"{per_second:.1f} units/s" if per_second >= 1 else f"{60 * per_second:.1f} units/min"
+        if task.fields["images"]:
+            rate = _images_per_second(task.fields["images"], seconds)
         self.bars.update(task.id, rate=rate)
         if self._style == "plain" and time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
@@ -80,6 +84,11 @@ class ProgressDisplay:
     def _tell(self, text: str, style: str | None = None) -> None:
         wrap = self._style != "live"
         self._console.print(text, style=style, highlight=False, markup=False, soft_wrap=wrap)
+
+
+def _images_per_second(images: int, seconds: float) -> str:
+    rate = images / max(seconds, 1e-9)
+    return f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.2f} images/s"
 
 
 class ProgressBar:

@@ -2,5 +2,5 @@
 
 `placement` says where the units of a run are done.
 
-May import errors, digests, config, artifacts, data, models and stages.
+May import errors, digests, config, artifacts, data, kernels, models and stages.
 """

@@ -101,7 +101,7 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
             records[outcome.unit.key] = outcome.record
         else:
             failures.append(outcome)
-        on_event(_unit_event(outcome))
+        on_event(_unit_event(outcome, stage.images(context, outcome.unit)))
     if failures:
         reported("stage_failed", len(missing) - len(failures), reused)
         raise _units_failed(stage, len(units), failures)
@@ -120,12 +120,13 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
     return reported("stage_done", len(missing), reused, meta=meta)
 
 
-def _unit_event(outcome: Outcome) -> dict[str, Any]:
+def _unit_event(outcome: Outcome, images: int) -> dict[str, Any]:
     unit, record = outcome.unit, outcome.record
     event: dict[str, Any] = {"event": "unit_done", "stage": unit.stage, "unit": unit.key, "title": unit.title}
     if record is None:
         return event | {"event": "unit_failed", "error": f"{type(outcome.error).__name__}: {outcome.error}"}
-    return event | {"seconds": round(record.seconds, 3), "curves": record.meta.get("curves", {})}
+    facts = {"seconds": round(record.seconds, 3), "images": images, "curves": record.meta.get("curves", {})}
+    return event | facts
 
 
 def _units_failed(stage: Stage, num_units: int, failures: list[Outcome]) -> Exception:

@@ -29,13 +29,14 @@ def started(units: int = 4, reused: int = 0) -> dict[str, Any]:
     return {"event": "stage_started", "stage": "recover", "units": units, "reused": reused}
 
 
-def ended(event: str = "unit_done", title: str = "classes 0-1") -> dict[str, Any]:
+def ended(event: str = "unit_done", title: str = "classes 0-1", images: int = 0) -> dict[str, Any]:
     return {
         "event": event,
         "stage": "recover",
         "unit": "u",
         "title": title,
         "error": "NumericalError: NaN [layer]",
+        "images": images,
     }
 
 
@@ -102,6 +103,20 @@ def test_the_rate_is_told_in_the_unit_that_reads_best(clock: Clock, seconds: flo
     clock(seconds)
     display._advance(ended())
     assert display.bars.tasks[-1].fields["rate"] == rate
+
+
+@pytest.mark.parametrize(("images", "rate"), [(5, "1.25 images/s"), (50_000, "12,500 images/s")])
+def test_the_rate_is_that_of_images_where_units_have_some(clock: Clock, images: int, rate: str) -> None:
+    display = ProgressDisplay("none", Console(file=io.StringIO()))
+    display._start(started(4))
+    clock(4)
+    display._advance(ended(images=images))
+    assert display.bars.tasks[-1].fields["rate"] == rate
+
+
+def test_the_end_of_a_stage_tells_its_images_in_a_second() -> None:
+    lines = shown("plain", [started(4, reused=1), *[ended(images=50)] * 3, finished()]).splitlines()
+    assert lines[-1] == "recover    3 units done in 2.5 s, 60 images/s"
 
 
 def test_live_progress_draws_a_bar_with_the_units_done(clock: Clock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -348,6 +349,13 @@ def test_events_tell_of_every_unit_with_its_curves(copied: Copied) -> None:
     assert len(curves["loss"]) == len(curves["learning_rate"]) == 2  # turns of the two observers
     assert len(curves["matching_loss/convnet_d1"]) == 2
     assert len(curves["matching_loss/wrn_16_2"]) == 1
+    shown = Counter[str]()
+    for event in events:
+        shown[event["stage"]] += event.get("images", 0)
+    slots = context.config.ipc * len(context.data.train.class_names)
+    assert shown["recover"] == slots
+    assert shown["relabel"] == slots * context.config.relabel.epochs
+    assert shown["evaluate"] == slots * context.config.training_epochs * 10
     started = [event for event in events if event["event"] == "stage_started"]
     assert [(event["stage"], event["units"], event["reused"]) for event in started] == [
         ("recover", 3, 0),

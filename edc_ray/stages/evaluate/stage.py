@@ -242,6 +242,12 @@ def passes(config: RunConfig, data: OpenedDataset) -> Counter[str]:
     return found
 
 
+def images_of(context: StageContext, unit: WorkUnit) -> int:
+    """Views that the student sees over all epochs."""
+    config = context.config
+    return config.training_epochs * config.ipc * len(context.data.train.class_names)
+
+
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
     """All results, and the cited figure of `full` if it was not trained."""
     section = context.config.evaluate
@@ -268,4 +274,5 @@ STAGE = Stage(
     finish_inputs=lambda context: context.config.evaluate.full_accuracy,
     num_workers=lambda config: config.evaluate.num_workers,
     passes=passes,
+    images=images_of,
 )

@@ -176,4 +176,5 @@ STAGE = Stage(
     finish=finish,
     content=content,
     passes=passes,
+    images=lambda context, unit: len(_slots_of(unit)),
 )

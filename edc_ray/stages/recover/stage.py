@@ -292,4 +292,5 @@ STAGE = Stage(
     finish=finish,
     content=content,
     passes=passes,
+    images=lambda context, unit: len(slots_of(unit)),
 )

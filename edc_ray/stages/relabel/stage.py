@@ -129,6 +129,12 @@ def passes(config: RunConfig, data: OpenedDataset) -> dict[str, int]:
     return dict.fromkeys(config.observers_of("relabel"), config.relabel.epochs * images)
 
 
+def images_of(context: StageContext, unit: WorkUnit) -> int:
+    """Labelled views."""
+    epochs = unit.work["end"] - unit.work["first"]
+    return epochs * context.config.ipc * len(context.data.train.class_names)
+
+
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
     mean, std = mean_and_std(context)
     section = context.config.relabel
@@ -153,4 +159,5 @@ STAGE = Stage(
     run_unit=label_epochs,
     finish=finish,
     passes=passes,
+    images=images_of,
 )

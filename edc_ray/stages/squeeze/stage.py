@@ -226,6 +226,12 @@ def passes(config: RunConfig, data: OpenedDataset) -> dict[str, int]:
     return dict.fromkeys(config.squeeze.observers, 3 * epochs * len(data.train) + len(data.val))
 
 
+def images_of(context: StageContext, unit: WorkUnit) -> int:
+    """Training images over all epochs."""
+    section = context.config.squeeze
+    return (last_epoch(section) + 1) * len(context.data.train) if section.epochs else 0
+
+
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:
     """Accuracies of the observers; refuses any that is no better than guessing."""
     accuracies = {}
@@ -266,4 +272,5 @@ STAGE = Stage(
     finish_inputs=lambda context: context.config.dataset.allow_weak_observers,
     num_workers=lambda config: config.squeeze.num_workers,
     passes=passes,
+    images=images_of,
 )

@@ -240,6 +240,14 @@ def passes(config: RunConfig, data: OpenedDataset) -> dict[str, int]:
     return dict.fromkeys(request.observers, len(data.train))
 
 
+def images_of(context: StageContext, unit: WorkUnit) -> int:
+    """Real images that all observers see."""
+    if "observers" not in unit.work:
+        return 0
+    size, total = context.config.statistics.batch_size, len(context.data.train)
+    return min(unit.work["end"] * size, total) - unit.work["first"] * size
+
+
 STAGE = Stage(
     name="statistics",
     version=4,
@@ -250,4 +258,5 @@ STAGE = Stage(
     run_unit=collect,
     finish=finish,
     passes=passes,
+    images=images_of,
 )

@@ -92,6 +92,7 @@ class Stage:
         num_workers: DDP processes inside one unit.
         passes: forward passes of one image through each network, in all units together, roughly; a step with
             gradients counts as three. They decide whether more than one worker is worth its start.
+        images: how many images a unit trains on, measures, makes or labels, as its progress counts them.
     """
 
     name: StageName
@@ -109,6 +110,7 @@ class Stage:
     sees_ipc: Callable[[RunConfig], bool] = lambda config: False
     num_workers: Callable[[RunConfig], int] = lambda config: 1
     passes: Callable[[RunConfig, OpenedDataset], Mapping[str, int]] = lambda config, data: {}
+    images: Callable[[StageContext, WorkUnit], int] = lambda context, unit: 0
 
     @property
     def folder(self) -> str:

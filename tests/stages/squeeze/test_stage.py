@@ -18,7 +18,7 @@ from edc_ray.core.views.eight_bit_resize import resize_8_bit
 from edc_ray.data.real.images import DenseImages, EncodedImages
 from edc_ray.data.real.undecoded import Decoding, MemoryReader
 from edc_ray.errors import ConfigError, DataError, UnitsFailedError
-from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.pipeline import STAGES, run_pipeline
 from edc_ray.stages.squeeze.stage import augmented, refuse_weak_observer
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.training import judge, mean_and_std, normalised
@@ -32,6 +32,8 @@ LEARNS = {"squeeze__observers": ["convnet_d1"], "squeeze__epochs": 6, "dataset__
 def test_one_unit_is_one_observer(finished: StageContext) -> None:
     assert [unit.key for unit in units_of(finished, "squeeze")] == ["convnet_d1", "wrn_16_2"]
     assert [unit.title for unit in units_of(finished, "squeeze")][1] == "observer wrn_16_2"
+    images = [STAGES["squeeze"].images(finished, unit) for unit in units_of(finished, "squeeze")]
+    assert images == [finished.config.squeeze.epochs * len(finished.data.train)] * 2
 
 
 def test_the_recorded_accuracy_is_that_of_the_stored_network(finished: StageContext) -> None:

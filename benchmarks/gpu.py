@@ -1,15 +1,18 @@
 """All benchmarks of a GPU at the paper's sizes, one after the other, each with its record.
 
-    python benchmarks/gpu.py [--minutes N] [--only THEME ...] [--list]
+    python benchmarks/gpu.py [--minutes N] [--only THEME ...] [--set FIELD=VALUE ...] [--list]
 
 The sizes: batches of 80 at 224x224, the five ImageNet observers, ImageNet-1k at ten images per class; labels
-and students in batches of 100 at 224x224 with ResNet-18. `make bench-gpu` calls it. Any interpreter with the
-packages below will do: neither Ray nor an installation of edc-ray nor the network is needed.
+and students in batches of 100 at 224x224 with ResNet-18; the whole recipe for CIFAR-10, on made images unless
+`--set dataset.train=URL dataset.val=URL` gives real ones. `make bench-gpu` calls it.
 
-Each benchmark writes its record results/<theme>_<gpu>_<yyyymm> when it ends. A further call leaves out those
-that have a record of this code, so a short time with a GPU is enough: `--minutes 10` stops after ten, the
-most valuable themes first. A copy without a repository needs its commit in EDC_RAY_COMMIT. If a
-benchmark fails, the others still run. At the end the figures of all records are printed.
+On a bare machine it needs the folders edc_ray, benchmarks and tests beside pyproject.toml, and an interpreter
+with the packages below (for the tests pytest and hypothesis, too): neither Ray nor an installation of edc-ray
+nor the network. A copy without a repository needs its commit in EDC_RAY_COMMIT.
+
+Each benchmark writes its record results/<theme>_<gpu>_<yyyymm> when it ends, and the figures known so far are
+printed. A further call leaves out those that have a record of this code, so a short time with a GPU is
+enough: `--minutes 10` stops after ten, the most valuable themes first. If a benchmark fails, the others run.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -45,6 +49,7 @@ FLOOR = (
 )
 LABELS = "--images 1000 --classes 1000 --image-size 224 --batch-size 100 --repeats 3"
 PLAN = {
+    "tests": "gpu_tests.py",
     "recover_step": RECOVER,
     "recover_step_bfloat16": f"{RECOVER} --precision bfloat16",
     "relabel": f"bench_relabel.py {LABELS} --observer resnet18",
@@ -52,6 +57,7 @@ PLAN = {
     "student_step_bfloat16": (
         f"bench_student_step.py {LABELS} --student resnet18 --compile auto --precision bfloat16"
     ),
+    "recipe": f"bench_recipe.py --folder {Path(tempfile.gettempdir(), 'edc_ray_recipe')}",
     "floor": FLOOR,
     "floor_bfloat16": f"{FLOOR} --precision bfloat16",
     "statistics": "bench_statistics.py --images 120 --batch-size 80 --crops 5 --repeats 3",
@@ -82,7 +88,8 @@ def is_recorded(name: str) -> bool:
         kept = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return not kept["dirty"] and is_of_this_code(kept["environment"]["commit"])
+    whole = kept["result"].get("complete", True)
+    return whole and not kept["dirty"] and is_of_this_code(kept["environment"]["commit"])
 
 
 def device_name_of(device: str) -> str:
@@ -112,6 +119,7 @@ def run(theme: str, name: str, options: argparse.Namespace, seconds: float | Non
         "--record",
         name,
         *(["--allow-dirty"] if options.allow_dirty else []),
+        *(["--set", *options.fields] if options.fields and theme == "recipe" else []),
     ]
     paths = [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
@@ -142,10 +150,28 @@ def figures(records: dict[str, dict[str, Any]]) -> list[list[str]]:
             rows.append(["images a second", theme, f"{found['images_per_s']:.0f}"])
             rows.append(["loader alone, share of the whole", theme, f"{found['loader_share']:.3f}"])
             rows.append(["saved without the loader", theme, f"{found['loader_added_share']:.3f}"])
+        elif theme == "tests":
+            rows.append(["tests passed, failed", theme, f"{found['passed']}, {len(found['failed'])}"])
+        elif theme == "recipe":
+            for stage, each in found["stages"].items():
+                rows.append([f"s of {stage}, CIFAR-10", theme, f"{each['seconds']:.1f}"])
+            whole = "" if found["complete"] else ", not finished"
+            rows.append([f"s of all stages, CIFAR-10{whole}", theme, f"{found['total_s']:.1f}"])
         elif theme.startswith("floor"):
             for step, each in found["steps"].items():
                 rows.append([f"share of the roofline, {step}", theme, f"{each['share']:.3f}"])
     return rows
+
+
+def _print_figures(names: dict[str, str], failed: Sequence[str] = ()) -> None:
+    """The figures of records: theme -> name. One that failed may have left what is known of this code."""
+    found = {}
+    for theme, name in names.items():
+        path = RESULTS / f"{name}.json"
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        if kept and (theme not in failed or is_of_this_code(kept["environment"]["commit"])):
+            found[theme] = kept["result"]
+    print("\n" + markdown_table([["figure", "theme", "value"], *figures(found)]), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,6 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--minutes", type=float, help="stop then; the next call does the rest")
     parser.add_argument("--only", nargs="+", choices=PLAN, default=list(PLAN), metavar="THEME")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="FIELD=VALUE", dest="fields", help="of the recipe"
+    )
     parser.add_argument("--list", action="store_true", help="print the themes and what they run")
     parser.add_argument("--allow-dirty", action="store_true", help="also record changed code")
     options = parser.parse_args(arguments)
@@ -175,9 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name}: recorded already", flush=True)
         elif left <= 0 or not run(theme, name, options, None if left == math.inf else left):
             failed.append(theme)
-    files = {theme: RESULTS / f"{name}.json" for theme, name in names.items() if theme not in failed}
-    found = {theme: json.loads(path.read_text(encoding="utf-8"))["result"] for theme, path in files.items()}
-    print("\n" + markdown_table([["figure", "theme", "value"], *figures(found)]))
+        else:
+            _print_figures({theme: name})
+    _print_figures(names, failed)
     if failed:
         told = "failed, or out of time"
         print(f"{told}: {', '.join(failed)}; the next call tries them again", file=sys.stderr)

@@ -89,6 +89,38 @@ def test_after_its_minutes_nothing_more_begins_and_what_runs_ends(
     assert "out of time, 0 s" in capsys.readouterr().out
 
 
+def test_what_is_known_is_printed_when_a_benchmark_ends(
+    called: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gpu.main(["--only", "relabel", "student_step"]) == 0
+    early, _, late = capsys.readouterr().out.partition("bench_student_step.py")
+    assert "| images a second | relabel | 5 |" in early
+    assert "| images a second | relabel | 5 |" in late
+
+
+def test_a_recipe_that_ran_out_of_time_shows_its_stages_and_is_run_again(
+    called: list[list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = {"complete": False, "stages": {"squeeze": {"seconds": 12.0}}, "total_s": 12.0}
+
+    def ends(command: list[str], **more: Any) -> None:
+        name = command[command.index("--record") + 1]
+        kept = {"dirty": [], "environment": {"commit": "now"}, "result": result}
+        (tmp_path / f"{name}.json").write_text(json.dumps(kept))
+        called.append(command)
+        raise subprocess.TimeoutExpired(command, 1.0)
+
+    monkeypatch.setattr(subprocess, "run", ends)
+    for _ in range(2):
+        assert gpu.main(["--only", "recipe", "--set", "dataset.train=a", "dataset.val=b"]) == 1
+    assert len(called) == 2
+    assert called[0][-3:] == ["--set", "dataset.train=a", "dataset.val=b"]
+    assert "| s of all stages, CIFAR-10, not finished | recipe | 12.0 |" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("device", "name"), [("NVIDIA H200", "h200"), ("NVIDIA GeForce RTX 4090", "rtx4090"), ("", "gpu")]
 )

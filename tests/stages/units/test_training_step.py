@@ -72,7 +72,6 @@ def test_one_trace_for_each_size_of_batch_serves_all_steps(optimizer: Literal["s
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_captured_steps_are_the_plain_ones_on_cuda(optimizer: Literal["sgd", "adamw"]) -> None:
     cuda = torch.device("cuda")

@@ -80,6 +80,10 @@ class DataError(EdcRayError):
     exit_status = 2
 
 
+class OtherImagesError(DataError):
+    """Images that contradict what the config says of them: their classes or colours."""
+
+
 class ArtifactError(EdcRayError):
     """A stored artifact that is missing, incomplete, damaged or from another source."""
 

@@ -71,3 +71,5 @@ class DatasetSpec(Section):
 
 
 INFERRED_FIELDS = ("num_classes", "class_names", "image_size", "channels", "mean", "std")
+KNOWN_FIELDS = (*INFERRED_FIELDS, "val_fraction", "flip")
+"""What a recipe knows of its images, wherever they lie."""

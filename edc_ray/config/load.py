@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from edc_ray.config.credentials import holds_secret
-from edc_ray.config.dataset import INFERRED_FIELDS
+from edc_ray.config.dataset import INFERRED_FIELDS, KNOWN_FIELDS
 from edc_ray.config.history import name_now, with_absent_values, with_names_of_now
 from edc_ray.config.methods.registry import METHODS, adjusted, is_method, with_method
 from edc_ray.config.recipes import RECIPES
@@ -61,8 +61,7 @@ def load_yaml(
             is not imported.
     """
     tree = mapping_of(text, source)
-    if stored:
-        tree = with_absent_values(tree)
+    tree = with_absent_values(tree) if stored else _with_images(tree)
     tree = _with_networks(tree)
     stated = validated(tree)
     by_method = stated if stored and stated.method not in METHODS else with_method(stated, stated.method)
@@ -90,6 +89,18 @@ def mapping_of(text: str, source: str = "config") -> dict[str, Any]:
     return with_names_of_now(
         {name: {} if part is None and name in sections else part for name, part in tree.items()}
     )
+
+
+def _with_images(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A file of a recipe's dataset, with what the recipe knows of its images."""
+    section = tree.get("dataset")
+    if not isinstance(section, Mapping) or str(section.get("name")) not in RECIPES:
+        return tree
+    recipe = RECIPES[str(section["name"])]().dataset.model_dump(mode="json")
+    known = {name: recipe[name] for name in KNOWN_FIELDS}
+    if "train" not in section:
+        known |= {"train": recipe["train"], "val": recipe["val"]}
+    return {**tree, "dataset": {**known, **section}}
 
 
 def _with_networks(tree: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -146,8 +157,10 @@ def with_fields(config: RunConfig, fields: Mapping[str, Any]) -> RunConfig:
         config = with_method(config, _known_method(fields.pop("method")))
     tree = config.model_dump(mode="json")
     if fields.get("dataset.train", config.dataset.train) != config.dataset.train:
-        # What the recipe knew of its own images does not hold for these.
-        for name in (*INFERRED_FIELDS, "val", "max_per_class", "max_val_per_class"):
+        # Under the same name they are the same images in another place. Under another name they are others.
+        others = fields.get("dataset.name", config.dataset.name) != config.dataset.name
+        theirs = (*INFERRED_FIELDS, "max_per_class", "max_val_per_class") if others else ()
+        for name in ("val", *theirs):
             tree["dataset"][name] = None
     for path, value in {**adjusted(config, fields), **fields}.items():
         _set(tree, path, value)

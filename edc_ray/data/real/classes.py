@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from edc_ray.data.real.undecoded import UndecodedImages
-from edc_ray.errors import DataError
+from edc_ray.errors import DataError, OtherImagesError
 
 UNLABELLED = -1
 """What test splits of the `datasets` library hold instead of labels."""
@@ -163,7 +163,7 @@ def _numbered_classes(
         # The numbers are positions: a class that has no image keeps its place.
         numbers = np.arange(expected)
     if given is not None and len(given) != len(numbers):
-        raise DataError(
+        raise OtherImagesError(
             f"{images.source}: dataset.class_names contradicts the labels",
             found=f"{len(given)} names, and {len(numbers)} different labels: {_some_numbers(numbers)}",
             expected="a name for each label, in ascending order of the labels",
@@ -223,7 +223,7 @@ def _refuse_counts(images: UndecodedImages, num_classes: int | None) -> None:
             expected="two classes or more",
         )
     if num_classes is not None and num_classes != found:
-        raise DataError(
+        raise OtherImagesError(
             f"{images.source}: dataset.num_classes contradicts the images",
             found=f"{found} classes",
             expected=f"{num_classes} classes",
@@ -253,7 +253,7 @@ def _select(images: UndecodedImages, wanted: tuple[str, ...], *, complete: bool 
         return images
     missing = [name for name in wanted if name not in images.class_names]
     if missing and complete:
-        raise DataError(
+        raise OtherImagesError(
             f"{images.source} lacks classes of dataset.class_names",
             found=_some(images.class_names),
             expected=_some(missing),

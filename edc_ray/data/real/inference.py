@@ -21,7 +21,7 @@ from edc_ray.data.real.undecoded import (
     open_image,
     shown_otherwise,
 )
-from edc_ray.errors import DataError
+from edc_ray.errors import DataError, OtherImagesError
 
 MAX_PROBED = 2000
 """Images, evenly spaced over a set that is not in memory, whose headers are read."""
@@ -38,11 +38,13 @@ class Looks:
     Attributes:
         image_size: side that the set will have once decoded.
         channels: 1 or 3.
+        grey: no image has colour.
         shown_otherwise: some image is turned when it is shown, or has transparent pixels.
     """
 
     image_size: int
     channels: int
+    grey: bool
     shown_otherwise: bool
 
 
@@ -63,7 +65,7 @@ def look_at(
     """
     sides, grey, otherwise = _probe(images, transparency)
     if channels == 1 and not all(grey):
-        raise DataError(
+        raise OtherImagesError(
             f"{images.source}: images are coloured",
             found=f"{grey.count(False)} of {len(grey)} images with colour",
             expected="grey images, because the dataset has one channel",
@@ -71,7 +73,7 @@ def look_at(
         )
     if image_size is None:
         image_size = _common_side(sides, images.source)
-    return Looks(image_size, channels or (1 if all(grey) else 3), otherwise)
+    return Looks(image_size, channels or (1 if all(grey) else 3), all(grey), otherwise)
 
 
 def mean_and_std(
@@ -87,7 +89,7 @@ def mean_and_std(
     """
     for field, given in (("mean", mean), ("std", std)):
         if given is not None and len(given) != images.channels:
-            raise DataError(
+            raise OtherImagesError(
                 f"dataset.{field} contradicts the images",
                 found=f"{len(given)} numbers",
                 expected=f"{images.channels}, one for each channel",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from edc_ray.artifacts.storage.redaction import shown_url
 from edc_ray.config.dataset import DatasetSpec, Resize, Transparency
+from edc_ray.config.recipes import RECIPES
 from edc_ray.core.seeding import draws
 from edc_ray.data.real.classes import (
     choose_classes,
@@ -32,7 +34,7 @@ from edc_ray.data.real.undecoded import (
     find_bad_rows,
 )
 from edc_ray.data.real.urls import find_images
-from edc_ray.errors import ConfigError, DataError
+from edc_ray.errors import ConfigError, DataError, OtherImagesError
 from edc_ray.own_code import names_own_code
 
 MEMORY_LIMIT = 4 << 30
@@ -85,7 +87,8 @@ def open_dataset(spec: DatasetSpec, seed: int, *, memory_limit: int = MEMORY_LIM
         ConfigError: the spec names no training images.
         DataError: the source is missing, empty, corrupt or contradicts the spec. The message says where.
     """
-    train, val = _read_train_and_val(spec, seed)
+    with _advice_on_names(spec):
+        train, val = _read_train_and_val(spec, seed)
     train, bad_train = _without_bad(_into_memory(train, memory_limit), spec)
     val, bad_val = _without_bad(_into_memory(val, memory_limit), spec)
     refuse_empty_classes(train)
@@ -102,6 +105,23 @@ def open_dataset(spec: DatasetSpec, seed: int, *, memory_limit: int = MEMORY_LIM
         raise
 
 
+@contextmanager
+def _advice_on_names(spec: DatasetSpec) -> Iterator[None]:
+    """Images that contradict what a recipe knows may be others than its own, and need a name of their own."""
+    try:
+        yield
+    except OtherImagesError as error:
+        if _recipe_elsewhere(spec):
+            other = f", or {error.next}" if error.next else ""
+            error.next = f"if these are not the images of {spec.name}: dataset.name=NAME of your own{other}"
+        raise
+
+
+def _recipe_elsewhere(spec: DatasetSpec) -> bool:
+    """Whether the images of a recipe are taken from a place of the user's."""
+    return spec.name in RECIPES and spec.train != RECIPES[spec.name]().dataset.train
+
+
 def _described(
     spec: DatasetSpec,
     train: UndecodedImages,
@@ -110,7 +130,10 @@ def _described(
     left_out: dict[str, tuple[str, ...]],
 ) -> OpenedDataset:
     """The decoded sets and the spec with every inferred field."""
-    looks = look_at(train, spec.image_size, spec.channels, spec.transparency)
+    with _advice_on_names(spec):
+        looks = look_at(train, spec.image_size, spec.channels, spec.transparency)
+        if looks.grey and spec.channels == 3 and _recipe_elsewhere(spec):
+            raise OtherImagesError(f"{train.source}: no image has colour", expected="images in colour")
     image_size, channels = looks.image_size, looks.channels
     train_set = _decode_train(train, looks, memory_limit, spec)
     looks = look_at(val, image_size, channels, spec.transparency)

@@ -37,7 +37,7 @@ from records import RESULTS, changed_files, is_of_this_code, markdown_table
 HERE = Path(__file__).parent
 PACKAGES = (
     "torch", "torchvision", "numpy", "PIL", "pyarrow", "pydantic", "yaml", "fsspec", "filelock",
-    "safetensors", "rich", "sklearn",
+    "safetensors", "rich", "sklearn", "tenacity",
 )  # fmt: skip
 RECOVER = (
     "bench_recover_step.py --batch-size 80 --ipc 10 --classes 1000 --iterations 2000 --rounds 5 --repeats 20 "

@@ -90,6 +90,10 @@ class ArtifactError(EdcRayError):
     exit_status = 2
 
 
+class StorageError(ArtifactError):
+    """Storage that fails now, such as a full disk. The same call may work later."""
+
+
 class ResourceError(EdcRayError):
     """More actors, CPUs or GPUs than the cluster has."""
 

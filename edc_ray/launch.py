@@ -86,7 +86,7 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
         try:
             run_pipeline(context, stages, execute=execute, on_event=logged)
         finally:
-            log.write_if_possible()
+            log.write()
     _bring_report_up_to_date(context, log, on_event)
     return context.store
 

@@ -43,6 +43,9 @@ class StorageConfig(Section):
 
     root: str | None = Field(default=None, description="folder or fsspec URL; None: ./runs; a job needs one")
     options: dict[str, JsonValue] = Field(default_factory=dict, description="non-secret fsspec options")
+    patience_seconds: float = Field(
+        default=600.0, ge=0, description="how long a result waits while storage fails, such as a full disk"
+    )
 
     @field_validator("root")
     @classmethod

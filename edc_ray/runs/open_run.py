@@ -88,7 +88,8 @@ def open_run(inputs: Inputs, device: torch.device) -> StageContext:
 
 def open_store_of(config: RunConfig) -> Store:
     """The store of a config's run."""
-    return replace(open_store(run_url(config), dict(config.storage.options)), is_ours=True)
+    store = open_store(run_url(config), dict(config.storage.options))
+    return replace(store, is_ours=True, patience=config.storage.patience_seconds)
 
 
 def run_url(config: RunConfig) -> str:

@@ -16,7 +16,7 @@ THIRD_PARTY = {
     "core": "numpy pydantic torch torchvision",
     "kernels": "torch triton",
     "models": "filelock fsspec safetensors torch torchvision",
-    "artifacts": "fsspec numpy pyarrow pydantic PIL",
+    "artifacts": "fsspec numpy pyarrow pydantic PIL tenacity",
     "data": "filelock fsspec numpy pyarrow PIL sklearn torch torchvision",
     "stages": "numpy torch",
     "runs": "torch",

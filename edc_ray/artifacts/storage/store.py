@@ -22,9 +22,10 @@ from fsspec.implementations.cached import SimpleCacheFileSystem
 
 from edc_ray.artifacts.storage.layout import is_inside
 from edc_ray.artifacts.storage.local_files import TEMPORARY_SUFFIX, publish_local, refuse_way_out
+from edc_ray.artifacts.storage.patience import patiently
 from edc_ray.artifacts.storage.pending_uploads import PendingUpload, abort_upload, pending_uploads
 from edc_ray.artifacts.storage.redaction import without_secrets
-from edc_ray.errors import ArtifactError, ConfigError, how_to_install
+from edc_ray.errors import ArtifactError, ConfigError, StorageError, how_to_install
 
 _PROBE_PREFIX = ".edc-ray-probe-"
 # A store may refuse to create a file because of another one that has gone since.
@@ -41,6 +42,8 @@ _EXTRAS = {
     "abfs": "azure",
     "abfss": "azure",
 }
+# What waiting does not mend. A write that is forbidden in the middle of a run was allowed at its start.
+_LASTING = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, TypeError, ValueError)
 PLACES = "a path, s3://, gs://, az:// or another URL that fsspec knows"
 
 
@@ -54,11 +57,13 @@ class Store:
         is_ours: the folder of the run that this program carries out. Its Parquet files are read without the
             reader process (`tables.reader_process`), once their bytes agree with their records. Anybody may
             have filled a folder that was opened by its URL, and may have written the hashes in it.
+        patience: seconds for which reads and writes are tried again while the storage fails.
     """
 
     url: str
     options: dict[str, Any] = field(default_factory=dict, repr=False)
     is_ours: bool = field(default=False, compare=False, repr=False)
+    patience: float = field(default=0.0, compare=False, repr=False)
 
     @property
     def is_local(self) -> bool:
@@ -85,8 +90,11 @@ class Store:
         Raises:
             ArtifactError: it cannot be read, or has more than `limit` bytes. At most one more is fetched.
         """
+        return patiently(self.patience, lambda: self._read_if_there(path, limit))
+
+    def _read_if_there(self, path: str, limit: int | None) -> bytes | None:
         if self.is_local:
-            size = self.size(path)
+            size = self._size(path)
             if size is None:
                 return None  # or a pipe or device, whose reading might never end
             _refuse_large(self.join(path), size, limit)
@@ -96,7 +104,7 @@ class Store:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except Exception as error:  # each file system has exceptions of its own
-            if limit is not None and not self.is_local and self.size(path) == 0:
+            if limit is not None and not self.is_local and self._size(path) == 0:
                 return b""  # S3 refuses a range of an empty file
             raise self._failure("read", path, error) from error
         _refuse_large(self.join(path), len(data), limit)
@@ -126,6 +134,9 @@ class Store:
 
     def size(self, path: str) -> int | None:
         """Bytes of a file; None if it is missing."""
+        return patiently(self.patience, lambda: self._size(path))
+
+    def _size(self, path: str) -> int | None:
         fs, full = self._locate(path)
         fs.invalidate_cache()  # other processes write too
         with self._naming("look for", path), suppress(FileNotFoundError, NotADirectoryError):
@@ -184,13 +195,16 @@ class Store:
         Raises:
             ArtifactError: it cannot be written.
         """
+        return patiently(self.patience, lambda: self._publish(path, data, replace=replace))
+
+    def _publish(self, path: str, data: bytes, *, replace: bool) -> bool:
         for tries_left in reversed(range(_TRIES)):
-            if not replace and self.exists(path):
+            if not replace and self._size(path) is not None:
                 return False
             try:
                 return self._put(path, data, replace=replace)
             except Exception as error:
-                if not replace and isinstance(error, OSError) and self.exists(path):
+                if not replace and isinstance(error, OSError) and self._size(path) is not None:
                     return False
                 # A file was in the way, and may have been deleted since. Some S3 servers say OSError 22.
                 is_refused = isinstance(error, FileExistsError) or getattr(error, "errno", 0) == errno.EINVAL
@@ -266,9 +280,9 @@ class Store:
         wordless = error.__cause__ is not None and str(error).rpartition("] ")[2] in ("", "None")
         told = f"{type(error).__name__}: {error.__cause__ if wordless else error}"
         found = without_secrets(told, self.url, self.options)
-        return ArtifactError(
-            f"cannot {verb} {where}", found=found, next="check storage.root and the access to it"
-        )
+        lasts = isinstance(error, _LASTING) or (verb != "write" and isinstance(error, PermissionError))
+        kind = ArtifactError if lasts else StorageError
+        return kind(f"cannot {verb} {where}", found=found, next="check storage.root and the access to it")
 
 
 def how_to_open(url: str) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from edc_ray.artifacts.storage.layout import EVENT_LOG
 from edc_ray.artifacts.storage.limits import MAX_LOG_BYTES
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.errors import ArtifactError
+
+logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_WRITES = 5.0
 
@@ -19,11 +23,13 @@ class EventLog:
     """Collects events and stores them after those of earlier calls.
 
     An object store cannot append, so each write is of the whole file: at the end of each stage, and at most
-    every few seconds. A crash loses the last seconds of the log and nothing else.
+    every few seconds. A crash loses the last seconds of the log and nothing else. A write that fails ends no
+    run: a warning tells it, and the next write holds all events.
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._store = replace(store, patience=0.0)  # the next write comes soon enough
+        self._is_failing = False
         self._lines = _stored_lines(store)
         self._written = time.monotonic()
         self.events: list[dict[str, Any]] = []
@@ -34,17 +40,19 @@ class EventLog:
         self._lines.append(json.dumps(stamped, separators=(",", ":")))
         due = time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES
         if due or not event["event"].startswith("unit_"):
-            (self.write_if_possible if event["event"].endswith("_failed") else self.write)()
-
-    def write_if_possible(self) -> None:
-        """Store all events now. A full disk raises nothing here: the caller reports the failure."""
-        with suppress(ArtifactError):
             self.write()
 
     def write(self) -> None:
-        """Store all events now; an ArtifactError if that fails."""
-        self._store.publish(EVENT_LOG, ("\n".join(self._lines) + "\n").encode(), replace=True)
+        """Store all events now, if that is possible."""
         self._written = time.monotonic()
+        try:
+            self._store.publish(EVENT_LOG, ("\n".join(self._lines) + "\n").encode(), replace=True)
+        except ArtifactError as error:
+            if not self._is_failing:
+                logger.warning("the log of the run cannot be written: %s (%s)", error.summary, error.found)
+            self._is_failing = True
+        else:
+            self._is_failing = False
 
 
 def read_events(store: Store) -> list[dict[str, Any]]:

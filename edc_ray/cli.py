@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Annotated, Any
 
 import typer
@@ -25,8 +24,9 @@ from edc_ray.config.recipes import RECIPES
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.errors import ArtifactError, ConfigError, EdcRayError, UnitsFailedError
 from edc_ray.face import configs
-from edc_ray.report.progress import ProgressDisplay, Style
+from edc_ray.report.progress import ToldRun
 from edc_ray.report.table import print_table
+from edc_ray.runs.interrupts import status_of_interrupt, terminations_interrupt
 from edc_ray.runs.stored_run import stored_run
 from edc_ray.version import __version__, commit
 
@@ -40,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 stderr = Console(stderr=True)
+_INTERRUPTED = 130  # as typer exits after a KeyboardInterrupt
 
 RunUrl = Annotated[str, typer.Argument(metavar="URL", help="A run's folder: <storage.root>/<run.name>.")]
 Words = Annotated[
@@ -333,9 +334,14 @@ def main() -> None:
     handler = RichHandler(console=stderr, show_time=False, show_path=False)
     logging.basicConfig(level="WARNING", format="%(message)s", handlers=[handler])
     logging.getLogger("edc_ray").setLevel("INFO")
+    terminations_interrupt()
     try:
         configs.refuse_fields_as_options(sys.argv[1:])
         app()
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            sys.exit(status_of_interrupt())
+        raise
     except EdcRayError as error:
         stderr.print(f"{type(error).__name__}: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_status)
@@ -345,13 +351,16 @@ def _run_stages(config: RunConfig, stages: Sequence[str], as_json: bool, quiet: 
     from edc_ray.face.running import run
     from edc_ray.report.run_report import run_summary
 
-    with _Told(quiet, config.tracking.progress) as told:
+    with ToldRun("none" if quiet else config.tracking.progress, stderr) as told:
         try:
             finished = run(config, stages, progress=False, on_event=told)
         except EdcRayError:
             if as_json and told.url is not None:
                 store = open_store(told.url, config.storage.options, writable=False)
                 _print_json(run_summary(store, told.events, whole=False))
+            raise
+        except KeyboardInterrupt:
+            stderr.print(f"interrupted: {told.kept()}", highlight=False, markup=False, soft_wrap=True)
             raise
     stderr.print(f"run: {finished.url}", highlight=False, soft_wrap=True)
     for url in told.report or [finished.report()]:
@@ -360,30 +369,6 @@ def _run_stages(config: RunConfig, stages: Sequence[str], as_json: bool, quiet: 
         _print_json(run_summary(finished.store, told.events))
     elif finished.rows:
         print_table(finished.table())
-
-
-class _Told(ExitStack):
-    """What a run tells: notes and progress go to stderr, the rest is kept."""
-
-    def __init__(self, quiet: bool, style: Style) -> None:
-        super().__init__()
-        self._progress = ProgressDisplay("none" if quiet else style, stderr)
-        self.events: list[dict[str, Any]] = []
-        self.url: str | None = None
-        self.report: list[str] = []
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        match event:
-            case {"event": "note", "text": text}:
-                stderr.print(text, highlight=False, markup=False, soft_wrap=True)
-            case {"event": "run_opened", "run": url}:
-                self.url = url
-                self.enter_context(self._progress.bars)
-            case {"event": "report_written", "urls": urls}:
-                self.report = urls
-            case _:
-                self.events.append(event)
-                self._progress(event)
 
 
 def _print_json(value: dict[str, Any]) -> None:

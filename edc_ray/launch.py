@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +19,6 @@ from edc_ray.artifacts.storage.layout import (
     stage_folder,
 )
 from edc_ray.artifacts.storage.store import Store
-from edc_ray.cluster.interrupts import interrupts_wait_for
 from edc_ray.config.load import deviations_from_method
 from edc_ray.config.methods import edc
 from edc_ray.config.methods.values import defaults_of
@@ -26,6 +26,8 @@ from edc_ray.config.run import RunConfig, StageName
 from edc_ray.errors import ConfigError
 from edc_ray.report.run_report import result_rows, write_report
 from edc_ray.runs.device_line import device_line
+from edc_ray.runs.interrupts import interrupts_wait_for, keeping_terminations
+from edc_ray.runs.lease import lease
 from edc_ray.runs.made_again import lines_of_made_again, lines_of_more_classes
 from edc_ray.runs.open_run import (
     Inputs,
@@ -61,21 +63,24 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
     Raises:
         EdcRayError: bad input, or failed units.
     """
-    with _Workers(config) as workers:
+    with ExitStack() as held, _Workers(config) as workers:
         if _needs_ray_at_once(config):
             if config.cluster.address == "local" or (config.cluster.address is None and not in_ray_job()):
                 choose_device(config.device)  # workers see what this process sees
             workers.start()
         inputs = open_inputs(config)
+        if device_of_whole_run(inputs.store) is None:
+            tell = partial(_tell, on_event)
+            held.enter_context(lease(inputs.store, inputs.config.run.when_busy, tell))
         for line in _changes_of_method(inputs.config):
-            on_event({"event": "note", "text": line})
+            _tell(on_event, line)
         execute, device = _Execution(inputs, stages, workers, on_event).begun()
         earlier = earlier_config(inputs.store)
         context = open_run(inputs, device)
         for line in (*lines_of_more_classes(context, earlier), *lines_of_made_again(context, earlier)):
-            on_event({"event": "note", "text": line})
+            _tell(on_event, line)
         if not isinstance(execute, _Execution):  # a complete run computes nothing
-            on_event({"event": "note", "text": device_line(context.config, device)})
+            _tell(on_event, device_line(context.config, device))
         on_event({"event": "run_opened", "run": context.store.url})
         log = EventLog(context.store)
 
@@ -89,6 +94,10 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
             log.write()
     _bring_report_up_to_date(context, log, on_event)
     return context.store
+
+
+def _tell(on_event: OnEvent, line: str) -> None:
+    on_event({"event": "note", "text": line})
 
 
 def _changes_of_method(config: RunConfig) -> list[str]:
@@ -167,9 +176,10 @@ class _Execution:
             config = self._inputs.config
             place = chosen_place(config, self._inputs.data, self._stages, Machine.this())
             if place.line:
-                self._on_event({"event": "note", "text": place.line})
+                _tell(self._on_event, place.line)
             if place.on_ray:
-                execute = self._workers.start().result()
+                with keeping_terminations():
+                    execute = self._workers.start().result()
                 self._chosen = execute, torch.device(execute.device_type)
             else:
                 device = choose_device(config.device, gpus=config.cluster.gpus_per_actor)

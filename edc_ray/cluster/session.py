@@ -20,6 +20,7 @@ from ray.exceptions import RayError
 
 from edc_ray.cluster.work_queue import brief
 from edc_ray.errors import ConfigError, EdcRayError, ResourceError
+from edc_ray.runs.interrupts import keeping_terminations
 from edc_ray.runs.placement import in_ray_job
 
 logger = logging.getLogger(__name__)
@@ -57,11 +58,12 @@ def ray_session(address: str | None) -> Iterator[None]:
     with ExitStack() as ended:
         # Lines from workers would break the progress display. Ray keeps them in its logs.
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if address == "local":
-            ended.enter_context(_environment(_token()))
-            _start(options | {"include_dashboard": False} | _short_folder())
-        else:
-            _join(address, options)
+        with keeping_terminations():
+            if address == "local":
+                ended.enter_context(_environment(_token()))
+                _start(options | {"include_dashboard": False} | _short_folder())
+            else:
+                _join(address, options)
         ended.callback(ray.shutdown)
         with failures_told():
             yield

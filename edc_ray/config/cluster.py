@@ -32,10 +32,18 @@ class ClusterConfig(Section):
     shared_filesystem: bool = Field(default=False, description="file:// is the same folder on every node")
 
 
+WhenBusy = Literal["refuse", "wait", "share"]
+
+
 class RunSection(Section):
     """Name of a run: its folder under storage.root."""
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    when_busy: WhenBusy = Field(
+        default="refuse",
+        description="while another edc-ray works in the folder: refuse, wait for its end, or share the "
+        "folder and do the same units",
+    )
 
 
 class StorageConfig(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any, Literal
 
 from rich import progress
@@ -84,6 +85,40 @@ class ProgressDisplay:
     def _tell(self, text: str, style: str | None = None) -> None:
         wrap = self._style != "live"
         self._console.print(text, style=style, highlight=False, markup=False, soft_wrap=wrap)
+
+
+class ToldRun(ExitStack):
+    """What a run tells the command line: notes and progress go to the console, the rest is kept."""
+
+    def __init__(self, style: Style, console: Console) -> None:
+        super().__init__()
+        self._console, self._progress = console, ProgressDisplay(style, console)
+        self.events: list[dict[str, Any]] = []
+        self.url: str | None = None
+        self.report: list[str] = []
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        match event:
+            case {"event": "note", "text": text}:
+                self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            case {"event": "run_opened", "run": url}:
+                self.url = url
+                self.enter_context(self._progress.bars)
+            case {"event": "report_written", "urls": urls}:
+                self.report = urls
+            case _:
+                self.events.append(event)
+                self._progress(event)
+
+    def kept(self) -> str:
+        """What an interrupted run keeps, and how it goes on."""
+        begun = [place for place, event in enumerate(self.events) if event["event"] == "stage_started"]
+        if not begun:
+            return "nothing was begun" if self.url is None else "what was complete is kept"
+        stage, later = self.events[begun[-1]], self.events[begun[-1] :]
+        done = stage["reused"] + sum(event["event"] == "unit_done" for event in later)
+        units = plural(stage["units"], "unit")
+        return f"{stage['stage']} has {done} of {units}; they are kept, and the same command goes on"
 
 
 def _images_per_second(images: int, seconds: float) -> str:

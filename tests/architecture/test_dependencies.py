@@ -19,7 +19,7 @@ THIRD_PARTY = {
     "artifacts": "fsspec numpy pyarrow pydantic PIL tenacity",
     "data": "filelock fsspec numpy pyarrow PIL sklearn torch torchvision",
     "stages": "numpy torch",
-    "runs": "torch",
+    "runs": "pydantic torch",
     "cluster": "ray",
     "report": "IPython jinja2 matplotlib numpy PIL rich tensorboardX",
     "sharing": "jinja2 numpy pyarrow pydantic torch",

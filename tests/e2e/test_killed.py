@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,32 +15,12 @@ from typing import Any
 import pytest
 import torch
 
-from edc_ray.config.load import to_yaml
 from edc_ray.config.run import RunConfig
 from edc_ray.launch import launch
 from edc_ray.runs.open_run import open_inputs, open_run
 from edc_ray.stages.pipeline import run_pipeline
+from tests.e2e.calm_runs import TEN_UNITS, UP_TO_RECOVER, finished_again, start
 from tests.e2e.stored import recover_records, stored_hashes
-
-UP_TO_RECOVER = ("squeeze", "statistics", "init", "recover")
-TEN_UNITS: dict[str, Any] = {"recover.iterations": 40, "recover.classes_per_unit": 1}
-EDC_RAY = str(Path(sys.executable).with_name("edc-ray"))
-
-
-@pytest.fixture(scope="module")
-def calm_run(tiny_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("calm")
-    launch(tiny_config(root, **TEN_UNITS), UP_TO_RECOVER)
-    return root / "digits"
-
-
-def start(config: RunConfig, folder: Path) -> subprocess.Popen[bytes]:
-    file = folder / "run.yaml"
-    file.write_text(to_yaml(config))
-    with open(folder / "log", "wb") as log:
-        return subprocess.Popen(
-            [EDC_RAY, "run", "--config", str(file)], stdout=log, stderr=log, start_new_session=True
-        )
 
 
 def kill_in_the_middle_of_recover(process: subprocess.Popen[bytes], folder: Path) -> list[str]:
@@ -54,13 +33,6 @@ def kill_in_the_middle_of_recover(process: subprocess.Popen[bytes], folder: Path
     process.kill()
     process.wait()
     return recover_records(folder / "digits")
-
-
-def finished_again(config: RunConfig, folder: Path) -> dict[str, int]:
-    """Run the same config to the end of recover without Ray; what it reports of the stage."""
-    context = open_run(open_inputs(config), torch.device("cpu"))
-    reports = run_pipeline(context, UP_TO_RECOVER)
-    return {"done": reports[-1].units_done, "reused": reports[-1].units_reused}
 
 
 @pytest.mark.parametrize(

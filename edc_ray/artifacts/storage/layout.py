@@ -2,6 +2,7 @@
 
 <storage.root>/<run.name>/
     run.yaml  data.json  events.jsonl  report/report.html  sweep/<trial>/, a run of its own
+    lease.json while a driver works there
     <stage folder>/<shard>  <stage folder>/records/<unit key>.json  <stage folder>/manifest.json
 
 Shards of results/ are tables and, where evaluate.save_students, the students' weights.
@@ -16,6 +17,7 @@ from pathlib import PurePosixPath
 RUN_CONFIG = "run.yaml"
 RUN_DATA = "data.json"
 EVENT_LOG = "events.jsonl"
+LEASE = "lease.json"
 REPORT_FOLDER = "report"
 REPORT_PAGE = "report.html"
 SWEEP_FOLDER = "sweep"

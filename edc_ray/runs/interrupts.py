@@ -1,4 +1,7 @@
-"""Ctrl-C while a thread imports: it could leave a module's lock taken, and the thread would wait for ever."""
+"""Ctrl-C and SIGTERM: the latter does as the former, and neither comes while a thread imports.
+
+An interrupt in the middle of an import could leave a module's lock taken, and the thread would wait for ever.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,36 @@ from types import FrameType
 from typing import Any
 
 logger = logging.getLogger(__name__)
+_received = {signal.SIGINT}  # and SIGTERM once it came
+
+
+def terminations_interrupt() -> None:
+    """From now on SIGTERM raises KeyboardInterrupt as Ctrl-C does, so that the work ends in order."""
+
+    def terminated(number: int, frame: FrameType | None) -> None:
+        _received.add(signal.SIGTERM)
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):  # a shell lets its background jobs ignore Ctrl-C
+            raise KeyboardInterrupt
+        handler(number, frame)
+
+    signal.signal(signal.SIGTERM, terminated)
+
+
+def status_of_interrupt() -> int:
+    """The exit status after a KeyboardInterrupt: 143 if SIGTERM caused it, else 130."""
+    return 128 + (signal.SIGTERM if signal.SIGTERM in _received else signal.SIGINT)
+
+
+@contextmanager
+def keeping_terminations() -> Iterator[None]:
+    """Give SIGTERM back its handler after the block: Ray's own prints a trace and aborts."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

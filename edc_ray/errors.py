@@ -87,7 +87,7 @@ class ArtifactError(EdcRayError):
 
 
 class ResourceError(EdcRayError):
-    """More actors, CPUs or GPUs than the cluster has."""
+    """More actors, CPUs, GPUs or memory than there is."""
 
     exit_status = 2
 

@@ -23,6 +23,7 @@ Result = TypeVar("Result")
 _MESSAGES = re.compile(
     r"out of memory|can't allocate memory|not enough memory|bad_alloc"
     r"|(CUBLAS|CUDNN|CUFFT|CUSOLVER)_\w*ALLOC\w*_FAILED"
+    r"|could not (create|execute) a primitive$"  # oneDNN says no more than this
 )
 # What is done with images -> the fields that say how many there are.
 _FIELDS = {

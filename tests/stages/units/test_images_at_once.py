@@ -37,6 +37,8 @@ CPU = torch.device("cpu")
         RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("std::bad_alloc"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("could not execute a primitive"),
     ],
     ids=str,
 )
@@ -50,6 +52,9 @@ def test_too_little_memory_is_known_by_its_type_or_message(error: Exception) -> 
         RuntimeError("CUDA error: an illegal memory access was encountered"),
         RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
         RuntimeError("out of resource: shared memory, Required: 270336, Hardware limit: 232448"),
+        RuntimeError(
+            "could not create a primitive descriptor for a convolution forward propagation primitive"
+        ),
         ValueError("out of memory"),
         ResourceError("recover: out of memory"),
     ],

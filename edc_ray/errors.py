@@ -95,7 +95,7 @@ class StorageError(ArtifactError):
 
 
 class ResourceError(EdcRayError):
-    """More actors, CPUs or GPUs than the cluster has."""
+    """More actors, CPUs, GPUs or memory than there is."""
 
     exit_status = 2
 

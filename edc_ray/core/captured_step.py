@@ -98,10 +98,14 @@ class CapturedForward:
         if key not in self._sizes:
             self._sizes[key] = self._begun(images)
         of_size = self._sizes[key]
-        of_size.input.copy_(images)
-        of_size.run()
-        assert of_size.output is not None
-        return of_size.output.clone()
+        try:
+            of_size.input.copy_(images)
+            of_size.run()
+            assert of_size.output is not None
+            return of_size.output.clone()
+        except Exception:
+            del self._sizes[key]  # after too little memory it must not keep what it has of it
+            raise
 
     def _begun(self, images: Tensor) -> _OfOneSize:
         of_size = _OfOneSize(torch.empty_like(images))

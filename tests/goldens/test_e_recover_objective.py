@@ -121,7 +121,7 @@ def _copying_augment(start: Tensor, clipped: Tensor) -> Callable[[Draws, int, tu
 
 
 def _run(
-    program: str, variant: str, kernels: StatisticKernels
+    program: str, variant: str, kernels: StatisticKernels, parts: int
 ) -> tuple[dict[str, Any], list[IterationReport], list[Tensor], Tensor]:
     data = load_golden(f"e_recover_objective_{program}.npz")
     mean, std = CONSTANTS["imagenet" if program == "in10" else "cifar"]
@@ -136,6 +136,8 @@ def _run(
         snapshots.append(report.images.clone())
 
     size = int(data["opt_batch_size"])
+    for observer in observers:
+        observer.images_at_once = -(-size // parts)
     state: LoopState | None = None
     finished: list[Tensor] = []
     all_images, all_labels = torch.tensor(data["init_images"]), torch.tensor(data["targets_in_order"])
@@ -159,12 +161,13 @@ def _run(
     return data, reports, snapshots, torch.cat(finished)
 
 
+@pytest.mark.parametrize("parts", [1, 2], ids=["whole", "halves"])
 @pytest.mark.parametrize("kernels", all_kernels().values(), ids=all_kernels())
 @pytest.mark.parametrize(("program", "variant"), VARIANTS)
 def test_recover_loop_equals_the_official_program(
-    program: str, variant: str, kernels: StatisticKernels
+    program: str, variant: str, kernels: StatisticKernels, parts: int
 ) -> None:
-    data, reports, snapshots, finished = _run(program, variant, kernels)
+    data, reports, snapshots, finished = _run(program, variant, kernels, parts)
     mean, std = CONSTANTS["imagenet" if program == "in10" else "cifar"]
 
     def series(name: str) -> list[float]:

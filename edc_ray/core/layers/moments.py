@@ -6,9 +6,11 @@ differences from a mean near by: exact also for means far from 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
+import torch
 from torch import Tensor
 
 
@@ -54,3 +56,28 @@ class LayerStatistics:
     def mean_over(self, labels: Tensor) -> LayerStatistics:
         """Rows [K, ...] averaged over labels [B], each as often as it occurs."""
         return self.map(lambda rows: rows[labels.to(rows.device)].mean(0))
+
+
+def joined(
+    parts: Sequence[Mapping[str, LayerStatistics]], counts: Sequence[int], dtype: torch.dtype
+) -> dict[str, LayerStatistics]:
+    """The statistics of a batch, by layer, from those of its parts with so many images each.
+
+    They are joined in `dtype`, all layers at once. Differentiable.
+    """
+    rows = [(_row(part.values(), 0).to(dtype), _row(part.values(), 1).to(dtype)) for part in parts]
+    whole = reduce(Moments.merge, (Moments(*row, n) for row, n in zip(rows, counts, strict=True)))
+    first = [quantity for layer in parts[0].values() for quantity in layer.quantities[::2]]
+    mean, variance = (
+        iter(row.to(first[0].dtype).split([len(each) for each in first]))
+        for row in (whole.mean, whole.variance)
+    )
+    return {
+        name: LayerStatistics(*(next(row) for _ in layer.quantities[::2] for row in (mean, variance)))
+        for name, layer in parts[0].items()
+    }
+
+
+def _row(layers: Iterable[LayerStatistics], kind: int) -> Tensor:
+    """All means (kind 0) or all variances (1) in one vector."""
+    return torch.cat([quantity for layer in layers for quantity in layer.quantities[kind::2]])

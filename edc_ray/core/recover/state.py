@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from edc_ray.core.layers.accumulator import LayerKind
-from edc_ray.core.layers.measured_input import StatisticKernels
+from edc_ray.core.layers.measured_input import StatisticKernels, wide
 from edc_ray.core.layers.measured_network import MeasuredNetwork
-from edc_ray.core.layers.moments import LayerStatistics
+from edc_ray.core.layers.moments import LayerStatistics, joined
 from edc_ray.core.layers.network_numerics import FLOAT32, NetworkNumerics
 from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.layers.torch_kernels import TORCH_KERNELS
@@ -28,12 +29,17 @@ Estimates = dict[str, dict[str, LayerStatistics]]  # observer -> layer -> runnin
 
 @dataclass
 class Observer:
-    """A network in eval mode that never changes, its tapped layers, and its numerics."""
+    """A network in eval mode that never changes, its tapped layers, and its numerics.
+
+    If memory is too little for a batch, it sees so many `images_at_once`. Results and gradients are those of
+    the batch, up to rounding: a part keeps no activations, and its forward runs again in the backward pass.
+    """
 
     name: str
     network: nn.Module
     taps: LayerTaps
     numerics: NetworkNumerics = FLOAT32
+    images_at_once: int | None = None  # None: any number
     # By patch side and image size.
     _measured: dict[tuple[int, torch.Size], Callable[..., Any]] = field(default_factory=dict, repr=False)
 
@@ -55,7 +61,10 @@ class Observer:
 
     def logits(self, images_BCHW: Tensor) -> Tensor:
         """One forward; the images are laid out as the kernels of the taps want them."""
-        return self._forward(self._laid_out(images_BCHW))
+        images_BCHW = self._laid_out(images_BCHW)
+        if self._is_seen_at_once(images_BCHW):
+            return self._forward(images_BCHW)
+        return torch.cat(self._in_parts(self._forward, images_BCHW))
 
     def measured(
         self, images_BCHW: Tensor, patch_side: int, leave_out: Collection[str] = ()
@@ -64,11 +73,20 @@ class Observer:
 
         The images are normalised. Layers in `leave_out` give no statistics.
         """
+        images_BCHW = self._laid_out(images_BCHW)
+        if self._is_seen_at_once(images_BCHW):
+            return self._measured_at_once(images_BCHW, patch_side, leave_out)
+        found = self._in_parts(self._measured_at_once, images_BCHW, patch_side, leave_out)
+        logits, statistics = zip(*found, strict=True)
+        return torch.cat(logits), joined(statistics, [len(each) for each in logits], wide(images_BCHW))
+
+    def _measured_at_once(
+        self, images_BCHW: Tensor, patch_side: int, leave_out: Collection[str]
+    ) -> tuple[Tensor, dict[str, LayerStatistics]]:
         if self.numerics.compiler is None:
             with self.taps.measuring(patch_side, leave_out) as statistics:
-                logits_BK = self.logits(images_BCHW)
+                logits_BK = self._forward(images_BCHW)
             return logits_BK, statistics
-        images_BCHW = self._laid_out(images_BCHW)
         key = patch_side, images_BCHW.shape[1:]
         if key not in self._measured:
             network = MeasuredNetwork(self.network, self.taps.kinds, patch_side, images_BCHW)
@@ -81,6 +99,16 @@ class Observer:
             for name, quantities in zip(self.taps.names, found, strict=True)
             if name not in leave_out
         }
+
+    def _is_seen_at_once(self, images_BCHW: Tensor) -> bool:
+        return self.images_at_once is None or len(images_BCHW) <= self.images_at_once
+
+    def _in_parts(self, compute: Callable[..., Any], images_BCHW: Tensor, *rest: Any) -> list[Any]:
+        """What is computed of each part of the images, to be computed again for its gradient."""
+        # A frozen network in eval mode draws nothing.
+        forgetful = partial(checkpoint, compute, use_reentrant=False, preserve_rng_state=False)
+        assert self.images_at_once is not None
+        return [forgetful(part, *rest) for part in images_BCHW.split(self.images_at_once)]
 
     @cached_property
     def _forward(self) -> Callable[[Tensor], Tensor]:

@@ -74,7 +74,10 @@ def make_images(context: StageContext, unit: WorkUnit) -> UnitOutput:
     if section.kind != "mosaic":
         return images_output(dataset, unit.key, images, slots, {})
     # Which crops are best may depend on the last bits of their scores.
-    facts = {"kernels": context.kernels_name(compiled=False)}
+    facts = {
+        "kernels": context.kernels_name(compiled=False),
+        **context.at_once.facts("labels and scores"),
+    }
     return images_output(dataset, unit.key, images, slots, facts, section=section)
 
 

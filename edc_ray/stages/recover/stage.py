@@ -24,7 +24,7 @@ from edc_ray.core.layers.accumulator import LayerKind
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.pixels import denormalise, to_uint8
-from edc_ray.core.recover.captured import why_not_captured
+from edc_ray.core.recover.captured import CapturedRecover, why_not_captured
 from edc_ray.core.recover.local_targets import local_class_targets
 from edc_ray.core.recover.loop import recover_images
 from edc_ray.core.recover.matching import LayerTarget
@@ -125,37 +125,66 @@ def recover_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
         # Images of another run or program keep their exact pixels.
         format = section if context.config.init.source is None else None
         return images_output(context.config.dataset, unit.key, images, sorted(slots), facts, section=format)
-    mean_std = mean_and_std(context)
-    observers = load_observers(context)
-    targets = {observer.name: load_targets(context, observer.name) for observer in observers}
-    settings = settings_of_unit(context.config, unit)
-    captured = captured_recover_for(context.device) if context.config.compile == "auto" else None
-    if captured is not None and (why := why_not_captured(settings, observers)) is not None:
-        warnings.warn(f"recover: iterations are not captured, because of {why}", stacklevel=2)
+    recovery = _Recovery(context, unit)
     state: LoopState | None = None
-    images, reports = [], []
-    for number, batch in enumerate(batches_of(unit)):
+    images = []
+    for batch in batches_of(unit):
         start = _start_images(context, batch)
         state = LoopState.start(start) if state is None else state.next_batch(start, section.carry)
+        work = partial(recovery.recovered, state, batch)
+        state = context.at_once.attempt("recover", "an observer", work, len(batch), context.device)
+        images.append(state.images)
+    mean_std = mean_and_std(context)
+    pixels = to_uint8(denormalise(torch.cat(images), *mean_std), section.image_rounding).cpu().numpy()
+    facts = {
+        **matching_facts(recovery.reports, len(recovery.observers)),
+        # Compiled kernels and torch's operations round differently in the last bits, and so do parts.
+        "kernels": context.kernels_name(),
+        **context.at_once.facts("recover"),
+    }
+    return images_output(context.config.dataset, unit.key, pixels, slots, facts, section=section)
+
+
+class _Recovery:
+    """What the batches of a unit share."""
+
+    def __init__(self, context: StageContext, unit: WorkUnit) -> None:
+        self._context, self._settings = context, settings_of_unit(context.config, unit)
+        self.observers = load_observers(context)
+        self.reports = list[IterationReport]()  # of the first batch
+        self._targets = {each.name: load_targets(context, each.name) for each in self.observers}
+        self._captured = self._new_capture()
+        why = why_not_captured(self._settings, self.observers)
+        if self._captured is not None and why is not None:
+            warnings.warn(f"recover: iterations are not captured, because of {why}", stacklevel=3)
+
+    def _new_capture(self) -> CapturedRecover | None:
+        context = self._context
+        return captured_recover_for(context.device) if context.config.compile == "auto" else None
+
+    def recovered(self, state: LoopState, batch: list[Slot], at_once: int | None) -> LoopState:
+        """The state at the end of a batch. Observers see so many images at once (None: all)."""
+        context, reports, (mean, std) = self._context, list[IterationReport](), mean_and_std(self._context)
+        captured = self._captured or self._new_capture()
+        self._captured = None  # if this batch fails, what was captured for it goes with it
+        for observer in self.observers:
+            observer.images_at_once = at_once
         state = recover_images(
             state,
             torch.tensor([label for label, _ in batch], device=context.device),
-            observers,
-            targets,
-            settings,
+            self.observers,
+            self._targets,
+            self._settings,
             patch_side=context.config.statistics.patch_side,
-            mean=mean_std[0],
-            std=mean_std[1],
+            mean=mean,
+            std=std,
             draws=partial(_draws_of, context.config.seed, batch),
-            local_targets=_local_targets(context, observers, batch),
-            on_iteration=reports.append if number == 0 else None,
+            local_targets=_local_targets(context, self.observers, batch),
+            on_iteration=None if self.reports else reports.append,
             captured=captured,
         )
-        images.append(state.images)
-    pixels = to_uint8(denormalise(torch.cat(images), *mean_std), section.image_rounding).cpu().numpy()
-    # Compiled kernels and torch's operations round differently in the last bits.
-    facts = {**matching_facts(reports, len(observers)), "kernels": context.kernels_name()}
-    return images_output(context.config.dataset, unit.key, pixels, slots, facts, section=section)
+        self._captured, self.reports = captured, self.reports or reports
+        return state
 
 
 def _draws_of(seed: int, batch: list[Slot], iteration: int) -> Draws:

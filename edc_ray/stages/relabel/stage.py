@@ -86,7 +86,8 @@ def label_epochs(context: StageContext, unit: WorkUnit) -> UnitOutput:
     joined, codec = LabelRows.concatenate(parts), context.config.relabel.codec
     table = encoded_labels_table(joined, rows.class_names, dataset=context.config.dataset.name, codec=codec)
     shard = table_to_bytes(table, rows_per_group=len(rows.labels)), len(joined)
-    return UnitOutput({name: shard}, meta | {"kernels": context.kernels_name()})
+    facts = {"kernels": context.kernels_name(), **context.at_once.facts("labels and scores")}
+    return UnitOutput({name: shard}, meta | facts)
 
 
 def view_settings(context: StageContext) -> ViewSettings:

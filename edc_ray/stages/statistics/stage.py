@@ -126,7 +126,7 @@ class _ObserverPass:
     """An observer, and the sums of its statistics over the batches."""
 
     def __init__(self, context: StageContext, name: str) -> None:
-        self.name = name
+        self.name, self._at_once = name, context.at_once
         network = context.fused_observer(name, "inputs", compiled=False)
         numerics = context.numerics(compiled=False)
         self._forward = numerics.forward(network)
@@ -138,7 +138,9 @@ class _ObserverPass:
             self._quantities = CapturedForward(self._quantities_of, context.device)
 
     def add(self, images: Tensor, labels: Tensor) -> None:
-        self.sums.add_quantities(self._quantities(images), labels)
+        # A data batch is added whole, because the official variance is that within a batch.
+        quantities = self._at_once.forward("statistics", self.name, self._quantities, images, dim=1)
+        self.sums.add_quantities(quantities, labels)
 
     def _quantities_of(self, images: Tensor) -> Tensor:
         with self.taps.measuring_images(self._measure, self.sums.patch_side) as measured:
@@ -169,7 +171,8 @@ def accumulate_batches(context: StageContext, unit: WorkUnit) -> UnitOutput:
         arrays = each.to_arrays()
         shards[arrays_name(each.name, unit.key)] = (arrays_to_bytes(arrays), len(arrays))
     # Compiled kernels and torch's operations round differently in the last bits.
-    return UnitOutput(shards, {"kernels": passes[0].taps.kernels.name})
+    facts = {"kernels": passes[0].taps.kernels.name, **context.at_once.facts("statistics")}
+    return UnitOutput(shards, facts)
 
 
 def _data_batches(context: StageContext, numbers: range) -> Iterator[tuple[Tensor, Tensor]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from edc_ray.errors import ArtifactError, ResourceError
 from edc_ray.kernels.cpu.fused_network import Wanted, fused_network, trial_images
 from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.models.observers import network_from_bytes
+from edc_ray.stages.units.images_at_once import ImagesAtOnce
 from edc_ray.stages.units.numerics import network_numerics, placed
 
 MEMORY_LIMIT = 1 << 30
@@ -65,6 +67,7 @@ class StageContext:
     """Built once per process, so that nothing is loaded twice. Its config has every inferred field.
 
     `group` is this process's DDP group while it trains. `labelled` are labels that several students share.
+    `at_once` is how much memory takes.
     """
 
     config: RunConfig
@@ -73,6 +76,7 @@ class StageContext:
     device: torch.device
     group: Group = Group()
     labelled: LabelledEpochs = field(default_factory=LabelledEpochs)
+    at_once: ImagesAtOnce = field(default_factory=ImagesAtOnce)
     _networks: dict[str, nn.Module] = field(default_factory=dict)
     _fused: dict[tuple[Any, ...], tuple[nn.Module, nn.Module]] = field(default_factory=dict)
     _captured: dict[str, tuple[nn.Module, CapturedForward]] = field(default_factory=dict)
@@ -153,7 +157,14 @@ class StageContext:
         return self._fused[key][1]
 
     def observer_forward(self, name: str, *, compiled: bool = True) -> Callable[[Tensor], Tensor]:
-        """An observer as a function from float32 images to float32 logits, without gradients."""
+        """An observer as a function from float32 images to float32 logits, without gradients.
+
+        It takes the images in parts if memory is too little.
+        """
+        forward = self._observer_forward(name, compiled=compiled)
+        return partial(self.at_once.forward, "labels and scores", name, forward)
+
+    def _observer_forward(self, name: str, *, compiled: bool) -> Callable[[Tensor], Tensor]:
         network = self.fused_observer(name, "results", compiled=compiled)
         numerics = self.numerics(compiled=compiled)
         if self.device.type != "cuda" or self.config.compile != "auto":

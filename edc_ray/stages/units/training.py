@@ -165,10 +165,11 @@ def judge(network: nn.Module, images: ImageSet, context: StageContext, batch_siz
         NumericalError: an output is NaN or Inf, as with weights that overflow.
     """
     network.eval()
-    logits = []
+    name, logits = type(network).__name__, []
     for first in range(0, len(images), batch_size):
         batch = images.fetch(np.arange(first, min(first + batch_size, len(images))))
-        logits.append(network(normalised(batch, context)).float().cpu())
+        found = context.at_once.forward("accuracy", name, network, normalised(batch, context))
+        logits.append(found.float().cpu())
     logits_BK, labels_B = torch.cat(logits), torch.from_numpy(np.array(images.labels))
     wrong = int((~logits_BK.isfinite()).any(1).sum())
     if wrong:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edc_ray.core.layers.moments import LayerStatistics, Moments
+from edc_ray.core.layers.moments import LayerStatistics, Moments, joined
 from tests.core.one_layer import layer_statistics
 
 
@@ -42,6 +42,27 @@ def test_merging_is_associative_and_commutative_over_any_shape(
         assert merged.count == one.count
         torch.testing.assert_close(merged.mean, one.mean, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(merged.variance, one.variance, rtol=1e-8, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=12)
+@given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4), offset=st.floats(-100, 100))
+def test_statistics_joined_from_parts_of_a_batch_are_those_of_the_batch(
+    sizes: list[int], offset: float
+) -> None:
+    x = _images(sum(sizes), 3, 8, 12).double() + offset
+
+    def measured(images: torch.Tensor) -> dict[str, LayerStatistics]:
+        return {
+            "norm": layer_statistics(images[:, :2], None),
+            "convolution": layer_statistics(images * torch.linspace(0, 2, 12), 4),
+        }
+
+    whole = measured(x)
+    found = joined([measured(part) for part in x.split(sizes)], sizes, torch.float64)
+    assert list(found) == ["norm", "convolution"]
+    for name, statistics in whole.items():
+        for one, other in zip(found[name].quantities, statistics.quantities, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 def test_channel_variance_is_exact_for_a_mean_of_a_hundred_deviations() -> None:

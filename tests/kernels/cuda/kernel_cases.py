@@ -9,13 +9,16 @@ from itertools import product
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edc_ray.core.layers.image_statistics import image_statistics
 from edc_ray.core.layers.measured_input import Activation, Gradients, NormFormula, NormKernels
+from edc_ray.core.layers.network_numerics import FLOAT32
 from edc_ray.core.recover.pixel_kernels import TORCH_PIXEL_KERNELS, shared_view
+from edc_ray.core.recover.state import Observer
 from edc_ray.core.seeding import draws
 from edc_ray.core.views.augment import AugmentParams, apply_shared_view, sample_views
+from edc_ray.kernels.cpu.fused_network import fused_network
 from edc_ray.kernels.cuda.pixels import TritonPixelKernels
 from edc_ray.kernels.cuda.statistics import TritonKernels
 from tests.core.layer_cases import (
@@ -103,6 +106,28 @@ def test_norms_pass_on_what_is_no_number(kernels: TritonKernels) -> None:
         result, _ = norms.normalised(x, formula, measured=False)
         torch.testing.assert_close(result, function(x), equal_nan=True)
         assert torch.isnan(norms.gradient(x, formula, None, Gradients((None, None), x))[0]).all()
+
+
+def test_an_observer_that_sees_parts_gives_statistics_and_gradient_of_the_batch(
+    kernels: TritonKernels,
+) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 4, 1), nn.Flatten()]
+    network = nn.Sequential(*layers, nn.Linear(64, 5)).to(DEVICE).eval().requires_grad_(False)
+    images = random_input((3, 3, 6, 6)).to(DEVICE)
+    fused = fused_network(network, "gradients", kernels, FLOAT32, images[:2])
+    assert type(fused[1]) is not nn.BatchNorm2d  # pyright: ignore[reportIndexIssue]
+    observer, found = Observer.of("a", fused, kernels=kernels), []
+    for observer.images_at_once in (None, 2):
+        leaf = images.clone().requires_grad_()
+        logits, statistics = observer.measured(leaf, 4)
+        values = [logits, *(each for layer in statistics.values() for each in layer.quantities)]
+        loss = torch.stack(
+            [(each * torch.linspace(1, 2, each.shape[-1], device=DEVICE)).sum() for each in values]
+        )
+        found.append([*values, *torch.autograd.grad(loss.sum(), leaf)])
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("size", [(9, 9), (20, 14)])

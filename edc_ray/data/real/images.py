@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from edc_ray.data.real.undecoded import Decoding, ItemReader, Made, decode_rows, map_rows
 
@@ -45,6 +47,15 @@ class ImageSet(ABC):
     @abstractmethod
     def fetch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The images at some indices, in that order, as a new uint8 array [n, C, S, S]."""
+
+    def fetch_to(self, device: torch.device, indices: np.ndarray) -> Tensor:
+        """As `fetch`, as a tensor on a device. On CUDA behind what the current stream has to do."""
+        pixels = torch.from_numpy(self.fetch(indices))
+        if device.type != "cuda":
+            return pixels.to(device)
+        # The copy reads pinned memory while the host goes on. torch gives that memory to nobody before the
+        # copy is done.
+        return pixels.pin_memory().to(device, non_blocking=True)
 
     def map_pictures(
         self, indices: Sequence[int] | np.ndarray, work: Callable[[int, np.ndarray], Made]

@@ -7,8 +7,10 @@ labels): they have the same images per epoch, epochs, optimiser steps, recipe an
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import nullcontext
-from itertools import product
+from functools import partial
+from itertools import islice, product, tee
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,7 @@ from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import placed
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks
+from edc_ray.stages.units.rendering import Batches, rendered_batches
 from edc_ray.stages.units.training import (
     batches_of,
     check_loss,
@@ -165,18 +168,28 @@ def _train(
         optimizer, loss_of, context.device, numerics.dtype, after=after, captures=captures
     )
     losses: list[float] = []
-    for number, epoch in enumerate(epochs_of(row, epochs)):
+    plans, ahead = tee(_epochs(context, row, student_seed))
+    batches = rendered_batches((batches for _, batches in ahead), context)
+    for number, (steps, _) in enumerate(plans):
         trained.train()
         set_rate(optimizer, section, number, epochs, losses)
-        order = _order_of(context, student_seed, number, len(epoch.views))
         total = torch.zeros((), device=context.device)
-        num_batches = 0
-        for step in steps_of(order, context):
-            train_step(((_shown(context, epoch, rows), share) for rows, share in step), total)
-            num_batches += len(step)
-        mean = mean_over_group(total / num_batches, context)
+        for step in steps:
+            train_step(zip(islice(batches, len(step)), step, strict=True), total)
+        mean = mean_over_group(total / sum(map(len, steps)), context)
         losses.append(check_loss(mean, f"evaluate: {title}", number))
     return [round(value, 5) for value in losses[:: max(1, epochs // 50)]]
+
+
+def _epochs(
+    context: StageContext, row: Row, student_seed: int
+) -> Iterator[tuple[list[list[float]], Batches]]:
+    """Of each epoch the weights of every step's batches, and what makes the batches."""
+    for number, epoch in enumerate(epochs_of(row, context.config.training_epochs)):
+        steps = steps_of(_order_of(context, student_seed, number, len(epoch.views)), context)
+        rows = [rows for step in steps for rows, _ in step]
+        shares = [[share for _, share in step] for step in steps]
+        yield shares, (list(map(len, rows)), partial(_shown, context, epoch, rows))
 
 
 def _order_of(context: StageContext, student_seed: int, epoch: int, count: int) -> np.ndarray:
@@ -210,8 +223,11 @@ def steps_of(order: np.ndarray, context: StageContext) -> list[list[tuple[np.nda
     return steps
 
 
-def _shown(context: StageContext, epoch: EpochOfRow, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Views, soft labels and classes of some rows of an epoch."""
+def _shown(
+    context: StageContext, epoch: EpochOfRow, batches: list[np.ndarray], numbers: range
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Views, soft labels and classes of some consecutive batches of an epoch's rows."""
+    rows = np.concatenate([batches[number] for number in numbers])
     chosen = torch.from_numpy(rows).to(context.device)
     views = rendered(context, epoch.images, epoch.views, rows)
     return views, epoch.logits[chosen], epoch.labels[chosen]

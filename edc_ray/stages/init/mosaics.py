@@ -101,7 +101,7 @@ def _random_crops(context: StageContext, label: int, indices: np.ndarray, num_tu
         return torch.stack(crops)
 
     if train.whole:
-        crops = train.map_pictures(indices, lambda row, picture: of_each_turn(row, torch.from_numpy(picture)))
+        crops = train.map_pictures(context.device, indices, of_each_turn)
         return normalise(torch.stack(crops, 1).to(context.device), *mean_and_std(context))
     images = normalised(context.pixels(train, indices), context)
     return torch.stack([of_each_turn(row, image) for row, image in enumerate(images)], 1)

@@ -247,12 +247,12 @@ def _crops_of_whole_pictures(
     streams = draws_of_each(context.config.seed, *key, keys=[(int(index),) for index in indices])
     prefetch(streams, WORDS_PER_VIEW)
 
-    def crop_of(row: int, picture: np.ndarray) -> Tensor:
+    def crop_of(row: int, picture: Tensor) -> Tensor:
         size = picture.shape[1], picture.shape[2]
         view = sample_views(streams[row], 1, size, scale, flip_probability=flip)
-        return cut_crops(torch.from_numpy(picture), view, train.image_size)
+        return cut_crops(picture, view, train.image_size)
 
-    return torch.cat(train.map_pictures(indices, crop_of))
+    return torch.cat(train.map_pictures(context.device, indices, crop_of))
 
 
 def passes(config: RunConfig, data: OpenedDataset) -> dict[str, int]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -23,6 +24,7 @@ def _counted(images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def fetch(indices: np.ndarray) -> np.ndarray:
         calls.append(len(indices))
+        time.sleep(0.02)  # for threads to come in between
         return real(indices)
 
     monkeypatch.setattr(images, "fetch", fetch)

@@ -11,7 +11,7 @@ If students train for more epochs than are labelled (evaluate.epochs), every row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from edc_ray.config.run import RunConfig
 from edc_ray.core.seeding import draws
-from edc_ray.core.views.views import EpochViews, draw_epoch_views
+from edc_ray.core.views.views import EpochViews, draw_epoch_views, joined_views
 from edc_ray.data.condensed.images import CondensedViews
 from edc_ray.data.condensed.label_rows import rounded_by
 from edc_ray.data.real.ahead import one_ahead
@@ -45,6 +45,21 @@ class EpochOfRow:
     views: EpochViews
     logits: Tensor
     labels: Tensor
+
+
+def joined(epochs: Sequence[EpochOfRow]) -> EpochOfRow:
+    """Epochs of one row as a single one, which shows their views one after the other."""
+    images = [epoch.images for epoch in epochs]
+    if all(each is images[0] for each in images):
+        images, first_image = images[:1], [0] * len(epochs)
+    else:
+        first_image = [sum(map(len, images[:place])) for place in range(len(epochs))]
+    return EpochOfRow(
+        images[0] if len(images) == 1 else torch.cat(images),
+        joined_views([epoch.views for epoch in epochs], first_image),
+        torch.cat([epoch.logits for epoch in epochs]),
+        torch.cat([epoch.labels for epoch in epochs]),
+    )
 
 
 def shown_epoch(config: RunConfig, number: int) -> int:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
-from itertools import islice, product, tee
+from itertools import chain, islice, product, tee
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
 from edc_ray.errors import ConfigError
 from edc_ray.models.registry import build_network, check_network, network_names, unknown_network
-from edc_ray.stages.evaluate.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, row_digest, row_of
+from edc_ray.stages.evaluate.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, joined, row_digest, row_of
 from edc_ray.stages.init import stage as init
 from edc_ray.stages.recover import stage as recover
 from edc_ray.stages.relabel import stage as relabel
@@ -40,7 +40,7 @@ from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import placed
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks
-from edc_ray.stages.units.rendering import Batches, rendered_batches
+from edc_ray.stages.units.rendering import Batches, rendered_batches, views_at_once
 from edc_ray.stages.units.training import (
     batches_of,
     check_loss,
@@ -53,6 +53,7 @@ from edc_ray.stages.units.training import (
 )
 from edc_ray.stages.units.training_step import TrainingStep, captures_of
 
+_EPOCHS_AT_ONCE = 16  # whose views are made together on a GPU, if there are few
 FULL_LIMIT = 200_000  # real images up to which evaluate.full=auto trains the row itself
 
 
@@ -170,7 +171,7 @@ def _train(
     losses: list[float] = []
     plans, ahead = tee(_epochs(context, row, student_seed))
     batches = rendered_batches((batches for _, batches in ahead), context)
-    for number, (steps, _) in enumerate(plans):
+    for number, steps in enumerate(chain.from_iterable(steps for steps, _ in plans)):
         trained.train()
         set_rate(optimizer, section, number, epochs, losses)
         total = torch.zeros((), device=context.device)
@@ -183,13 +184,21 @@ def _train(
 
 def _epochs(
     context: StageContext, row: Row, student_seed: int
-) -> Iterator[tuple[list[list[float]], Batches]]:
-    """Of each epoch the weights of every step's batches, and what makes the batches."""
-    for number, epoch in enumerate(epochs_of(row, context.config.training_epochs)):
-        steps = steps_of(_order_of(context, student_seed, number, len(epoch.views)), context)
-        rows = [rows for step in steps for rows, _ in step]
-        shares = [[share for _, share in step] for step in steps]
-        yield shares, (list(map(len, rows)), partial(_shown, context, epoch, rows))
+) -> Iterator[tuple[list[list[list[float]]], Batches]]:
+    """Of epochs whose views are made together: each epoch's steps, as the weights of their batches; and all
+    batches."""
+    epochs = enumerate(epochs_of(row, context.config.training_epochs))
+    for number, epoch in epochs:
+        more = min(_EPOCHS_AT_ONCE, views_at_once(context) // len(epoch.views)) - 1
+        together = [(number, epoch), *islice(epochs, max(0, more))]
+        shares, batches, first = [], [], 0
+        for place, each in together:
+            steps = steps_of(_order_of(context, student_seed, place, len(each.views)), context)
+            shares.append([[share for _, share in step] for step in steps])
+            batches += [first + rows for step in steps for rows, _ in step]
+            first += len(each.views)
+        all_views = epoch if len(together) == 1 else joined([each for _, each in together])
+        yield shares, (list(map(len, batches)), partial(_shown, context, all_views, batches))
 
 
 def _order_of(context: StageContext, student_seed: int, epoch: int, count: int) -> np.ndarray:

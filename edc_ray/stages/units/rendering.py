@@ -35,7 +35,7 @@ def rendered_batches(
         in_a_thread: whether also a CPU makes the next batch in a thread, because it decodes images or waits
             for storage meanwhile.
     """
-    most = CHUNK_BYTES.get(context.device.type, 0) // _view_bytes(context)
+    most = views_at_once(context)
 
     def chunks() -> Iterator[tuple[Batches, range]]:
         for batches in epochs:
@@ -49,6 +49,11 @@ def rendered_batches(
     helped = in_a_thread or context.device.type == "cuda"
     for tensors, parts in one_ahead(made, chunks(), context.device) if helped else map(made, chunks()):
         yield from zip(*(each.split(parts) for each in tensors), strict=True)
+
+
+def views_at_once(context: StageContext) -> int:
+    """How many views are made in one go; 0 for those of one batch."""
+    return CHUNK_BYTES.get(context.device.type, 0) // _view_bytes(context)
 
 
 def images_of_a_forward(context: StageContext, least: int) -> int:

@@ -121,7 +121,7 @@ def test_observers_trained_on_batches_made_in_one_go_have_the_same_weights(
     [
         {},
         {"evaluate__accumulation": 2, "relabel__labels": "online"},
-        {"relabel__rand_augment": True, "relabel__mix": "mixup", "relabel__labels": "online"},
+        {"relabel__rand_augment": True, "relabel__mix": "mixup", "relabel__patch_shuffle": 2},
     ],
 )
 def test_students_of_batches_made_in_one_go_are_the_same(

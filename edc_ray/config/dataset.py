@@ -13,6 +13,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Resize = Literal["shorter_side", "centre_crop", "square", "eight_sevenths"]
 TrainResize = Literal["shorter_side", "square", "whole"]
 Transparency = Literal["white", "black", "ignore"]
+Decoder = Literal["pillow", "device"]
 CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 
 
@@ -43,6 +44,11 @@ class DatasetSpec(Section):
     transparency: Transparency = Field(
         default="white",
         description="what shows behind transparent pixels; ignore takes their colours as if opaque",
+    )
+    decoder: Decoder = Field(
+        default="pillow",
+        description="of sets that are decoded on demand; device: the GPU decodes and resizes JPEG files, and "
+        "its pixels differ by a few grey levels",
     )
     on_bad_image: Literal["error", "skip"] = Field(
         default="error", description="images that cannot be decoded: skip leaves out up to max_bad_images"

@@ -19,6 +19,7 @@ ABSENT_VALUES: dict[str, Any] = {
     "dataset.transparency": "ignore",
     "dataset.on_bad_image": "error",
     "dataset.max_bad_images": 100,
+    "dataset.decoder": "pillow",
 }
 
 # First name of a field -> its name now. Configs may have either.

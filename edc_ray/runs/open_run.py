@@ -12,6 +12,7 @@ from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, join_path, ma
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.config.load import to_yaml, validated
 from edc_ray.config.run import STAGE_NAMES, RunConfig
+from edc_ray.data.real.device_decoding import check_device_decoder
 from edc_ray.data.real.sources import OpenedDataset, open_dataset
 from edc_ray.errors import ConfigError
 from edc_ray.runs.growth import added_names, with_blocks_of
@@ -75,6 +76,7 @@ def open_run(inputs: Inputs, device: torch.device) -> StageContext:
         update={"device": device.type, "precision": chosen_precision(inputs.config, device, begun)}
     )
     check_numerics(config, device)
+    _check_decoder(config, device)
     check_same_run(inputs.store, config)
     if earlier is not None and added_names(earlier, config):
         # Units compare the images of their own classes. A run killed between the two writes can resume.
@@ -84,6 +86,19 @@ def open_run(inputs: Inputs, device: torch.device) -> StageContext:
     inputs.store.publish(RUN_CONFIG, to_yaml(config).encode(), replace=True)
     inputs.store.publish(RUN_DATA, data_facts(inputs.data), replace=True)
     return StageContext(config, inputs.store, inputs.data, device)
+
+
+def _check_decoder(config: RunConfig, device: torch.device) -> None:
+    if config.dataset.decoder == "pillow":
+        return
+    if device.type != "cuda":
+        raise ConfigError(
+            "dataset.decoder=device needs CUDA",
+            found=f"device {device.type}",
+            next="set dataset.decoder=pillow, or run on a machine with a GPU",
+        )
+    if torch.cuda.is_available():  # the driver's own machine may have no GPU
+        check_device_decoder(device)
 
 
 def open_store_of(config: RunConfig) -> Store:

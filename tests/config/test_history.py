@@ -30,6 +30,7 @@ RELEASED_ABSENT_VALUES = {
     "dataset.transparency": "ignore",
     "dataset.on_bad_image": "error",
     "dataset.max_bad_images": 100,
+    "dataset.decoder": "pillow",
 }
 NO_RESULT = ("run.", "storage.", "sweep.", "cluster.", "tracking.")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from edc_ray.artifacts.storage.layout import RUN_CONFIG, RUN_DATA, manifest_path, stage_folder
 from edc_ray.artifacts.storage.store import Store
@@ -21,6 +22,7 @@ from edc_ray.report.run_report import class_table
 from edc_ray.runs.open_run import (
     _with_whole_paths,
     open_inputs,
+    open_run,
     run_url,
 )
 from edc_ray.stages.units.context import StageContext
@@ -204,3 +206,11 @@ def test_the_nearest_names_of_a_rate_are_told_once() -> None:
     nearest = str(caught.value.expected).removeprefix("one of ").split(", ")
     assert nearest[0] == "convnet_d1"
     assert len(nearest) == len({*nearest})
+
+
+def test_a_decoder_on_the_device_needs_cuda() -> None:
+    inputs = open_inputs(tiny_config(dataset__decoder="device"))
+    with pytest.raises(ConfigError, match=r"dataset\.decoder=device needs CUDA") as caught:
+        open_run(inputs, torch.device("cpu"))
+    assert caught.value.found == "device cpu"
+    assert "dataset.decoder=pillow" in str(caught.value.next)

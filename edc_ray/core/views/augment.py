@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edc_ray.core.seeding import Draws, uniform_rows
+from edc_ray.core.seeding import Draws, prefetch, uniform_rows
 
 DEFAULT_RATIO = (3 / 4, 4 / 3)
 _TRIES = 10
-_WORDS_PER_VIEW = 2 * _TRIES + 3  # area and aspect of each try; top, left, flip
+WORDS_PER_VIEW = 2 * _TRIES + 3  # area and aspect of each try; top, left, flip
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class AugmentParams:
 
 def sample_views(
     draws: Draws | Sequence[Draws],
-    batch: int,
+    batch: int | Sequence[int],
     image_size: int | tuple[int, int],
     scale: tuple[float, float],
     ratio: tuple[float, float] = DEFAULT_RATIO,
@@ -55,19 +55,21 @@ def sample_views(
 
     Args:
         draws: one stream for each image, or one for the batch (row i takes the i-th 23 words of it).
+        batch: number of images. Of several batches, each with one stream, the numbers of all: their views
+            are then drawn together, and are those of each batch by itself.
         image_size: of the source images, one number for a square or (height, width).
         scale: smallest and largest share of the image's area.
         ratio: smallest and largest width / height of the box.
 
     Raises:
-        ValueError: not one stream for each image, or a range is not increasing and positive.
+        ValueError: not one stream for each image or batch, or a range is not increasing and positive.
 
     Source:
         The arithmetic of torchvision's RandomResizedCrop, with our own draws in float64.
     """
     if not (0 < scale[0] <= scale[1] and 0 < ratio[0] <= ratio[1]):
         raise ValueError(f"scale and ratio must be positive and increasing, got {scale} and {ratio}")
-    uniforms_BW = _uniform_rows(draws, batch, _WORDS_PER_VIEW)
+    uniforms_BW = _uniform_rows(draws, batch, WORDS_PER_VIEW)
     boxes_B4 = _boxes_from_uniforms(uniforms_BW, _pair(image_size), scale, ratio)
     flip_B = torch.from_numpy(uniforms_BW[:, -1] < flip_probability)
     top, left, height, width = torch.from_numpy(boxes_B4).unbind(1)
@@ -76,14 +78,15 @@ def sample_views(
 
 def sample_crop_pad(
     draws: Draws | Sequence[Draws],
-    batch: int,
+    batch: int | Sequence[int],
     image_size: int | tuple[int, int],
     padding: int,
     flip_probability: float = 0.5,
 ) -> AugmentParams:
     """Pad each image by `padding` pixels on all sides, draw a crop of its own size out of it, and a flip.
 
-    A stream for each image gives 3 words; one stream for the batch gives row i its i-th 3 words.
+    A stream for each image gives 3 words; one stream for the batch gives row i its i-th 3 words. Several
+    batches are as in `sample_views`.
 
     Source:
         torchvision's RandomCrop(size, padding) and RandomHorizontalFlip.
@@ -91,7 +94,7 @@ def sample_crop_pad(
     uniforms_B3 = _uniform_rows(draws, batch, 3)
     corners_B2 = (uniforms_B3[:, :2] * (2 * padding + 1)).astype(np.int64) - padding
     top, left = torch.from_numpy(corners_B2).unbind(1)
-    height, width = (torch.full((batch,), side) for side in _pair(image_size))
+    height, width = (torch.full((len(corners_B2),), side) for side in _pair(image_size))
     return AugmentParams(top, left, height, width, torch.from_numpy(uniforms_B3[:, 2] < flip_probability))
 
 
@@ -201,7 +204,13 @@ def central_box(size: tuple[int, int], ratio: tuple[float, float]) -> tuple[int,
     return height, width
 
 
-def _uniform_rows(draws: Draws | Sequence[Draws], batch: int, count: int) -> np.ndarray:
+def _uniform_rows(draws: Draws | Sequence[Draws], batch: int | Sequence[int], count: int) -> np.ndarray:
+    if isinstance(batch, Sequence):
+        streams = [draws] if isinstance(draws, Draws) else draws
+        if len(streams) != len(batch):
+            raise ValueError(f"one stream for each batch: got {len(streams)} for {len(batch)} batches")
+        prefetch(streams, count * max(batch))
+        return np.concatenate([each.uniform(size, count) for each, size in zip(streams, batch, strict=True)])
     if isinstance(draws, Draws):
         return draws.uniform(batch, count)
     if len(draws) != batch:

@@ -100,9 +100,11 @@ def _moving(name: str) -> Callable[[Tensor, Tensor], Tensor]:
 
     def move(images: Tensor, magnitude: Tensor) -> Tensor:
         count, channels, height, width = images.shape
-        sources = torch.stack([moved_from(name, each, height, width) for each in magnitude.tolist()])
+        # There are two magnitudes at most, however many images.
+        different, which = magnitude.unique(return_inverse=True)
+        sources = torch.stack([moved_from(name, each, height, width) for each in different.tolist()])
         with_black = F.pad(images.flatten(2), (1, 0))
-        index = sources.to(images.device)[:, None].expand(count, channels, -1)
+        index = sources.to(images.device)[which.to(images.device), None].expand(count, channels, -1)
         return with_black.gather(2, index).view_as(images)
 
     return move

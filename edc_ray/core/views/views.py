@@ -52,6 +52,38 @@ class EpochViews:
         return len(self.image)
 
 
+def joined_views(parts: Sequence[EpochViews], first_image: Sequence[int]) -> EpochViews:
+    """The views of several epochs, drawn with the same settings, one after the other.
+
+    first_image: what is added to each part's `image`: where its images begin among those of all.
+    """
+    first_row = np.cumsum([0, *map(len, parts)])
+
+    def joined(name: str, added: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        values = [getattr(part, name) for part in parts]
+        return np.concatenate(
+            values if added is None else [own + more for own, more in zip(values, added, strict=True)]
+        )
+
+    def joined_fields(name: str) -> dict[str, np.ndarray] | None:
+        values = [getattr(part, name) for part in parts]
+        if values[0] is None:
+            return None
+        return {field: np.concatenate([vars(each)[field] for each in values]) for field in vars(values[0])}
+
+    bands, changes = joined_fields("bands"), joined_fields("changes")
+    return EpochViews(
+        image=joined("image", first_image),
+        crops=AugmentParams(**{
+            field: torch.cat([vars(part.crops)[field] for part in parts]) for field in vars(parts[0].crops)
+        }),
+        mix=parts[0].mix, group=joined("group", first_row[:-1]), partner=joined("partner", first_row[:-1]),
+        box=joined("box"), lam=joined("lam"),
+        bands=None if bands is None else BandOrders(**bands),
+        changes=None if changes is None else RandAugmentParams(**changes),
+    )  # fmt: skip
+
+
 def draw_epoch_views(
     seed: int, epoch: int, keys: Sequence[tuple[int, int]], image_size: int, settings: ViewSettings
 ) -> EpochViews:

@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from edc_ray.data.real.device_decoding import decode_rows_on, map_rows_on
 from edc_ray.data.real.undecoded import Decoding, ItemReader, Made, decode_rows, map_rows
 
 _DECODER_VERSION = 2
@@ -44,19 +47,32 @@ class ImageSet(ABC):
 
     @abstractmethod
     def fetch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The images at some indices, in that order, as a new uint8 array [n, C, S, S]."""
+        """The images at some indices, in that order, as a new uint8 array [n, C, S, S].
+
+        Stages ask for them on their device (`fetch_to`), which may decode by itself.
+        """
+
+    def fetch_to(self, device: torch.device, indices: np.ndarray) -> Tensor:
+        """The images at some indices, uint8 [n, C, S, S] on a device. CUDA gets them in stream order."""
+        pixels = torch.from_numpy(self.fetch(indices))
+        if device.type != "cuda":
+            return pixels.to(device)
+        # The copy reads pinned memory while the host goes on. torch gives that memory to nobody before the
+        # copy is done.
+        return pixels.pin_memory().to(device, non_blocking=True)
 
     def map_pictures(
-        self, indices: Sequence[int] | np.ndarray, work: Callable[[int, np.ndarray], Made]
+        self, device: torch.device, indices: np.ndarray, work: Callable[[int, Tensor], Made]
     ) -> list[Made]:
         """The results of `work` for the pictures at some indices, one after the other or in threads.
 
         Args:
+            device: decodes the pictures, if the set is decoded by one.
             indices: in any order.
             work: called with a position in `indices` and a picture, uint8 [C, H, W], which need not be square
-                if the set is `whole`.
+                if the set is `whole`. It lies on the CPU or on the device.
         """
-        return [work(position, picture) for position, picture in enumerate(self.fetch(indices))]
+        return [work(position, picture) for position, picture in enumerate(self.fetch_to(device, indices))]
 
     @abstractmethod
     def subset(self, indices: Sequence[int] | np.ndarray) -> ImageSet:
@@ -171,24 +187,38 @@ class EncodedImages(ImageSet):
         self.shown_otherwise = shown_otherwise
 
     def fetch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """See ImageSet.
+        """See ImageSet. Pillow decodes, whatever the decoder.
 
         Raises:
             DataError: an image is corrupt; the error names it.
         """
         return decode_rows(self.reader, self.rows[_as_indices(indices)], self.decoding)
 
-    def map_pictures(
-        self, indices: Sequence[int] | np.ndarray, work: Callable[[int, np.ndarray], Made]
-    ) -> list[Made]:
-        """See ImageSet. Works in threads.
+    def fetch_to(self, device: torch.device, indices: np.ndarray) -> Tensor:
+        """See ImageSet.
 
         Raises:
             DataError: an image is corrupt; the error names it.
+            ResourceError: the device cannot decode JPEG files, and the set is to be decoded there.
+        """
+        if self.decoding.decoder == "pillow":
+            return super().fetch_to(device, indices)
+        return decode_rows_on(device, self.reader, self.rows[indices], self.decoding)
+
+    def map_pictures(
+        self, device: torch.device, indices: np.ndarray, work: Callable[[int, Tensor], Made]
+    ) -> list[Made]:
+        """See ImageSet. Works in threads where Pillow decodes.
+
+        Raises:
+            DataError, ResourceError: as `fetch_to`.
         """
         if not self.whole:
-            return super().map_pictures(indices, work)
-        return map_rows(self.reader, self.rows[_as_indices(indices)], work, self.decoding)
+            return super().map_pictures(device, indices, work)
+        rows = self.rows[indices]
+        if self.decoding.decoder == "pillow":
+            return map_rows(self.reader, rows, work, self.decoding)
+        return map_rows_on(device, self.reader, rows, work, self.decoding)
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> EncodedImages:
         """See ImageSet. Reads nothing."""
@@ -209,6 +239,8 @@ class EncodedImages(ImageSet):
         made = "whole" if self.whole else self.decoding.resize
         if made != "shorter_side":
             digest += made.encode()
+        if self.decoding.decoder != "pillow":
+            digest += f"decoder {self.decoding.decoder}".encode()
         if self.shown_otherwise:
             digest += f"{_DECODER_VERSION} {self.decoding.transparency}".encode()
         return digest

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from edc_ray.artifacts.storage.redaction import shown_url
-from edc_ray.config.dataset import DatasetSpec, Resize, Transparency
+from edc_ray.config.dataset import DatasetSpec, Resize
 from edc_ray.config.recipes import RECIPES
 from edc_ray.core.seeding import draws
 from edc_ray.data.real.classes import (
@@ -137,7 +137,7 @@ def _described(
     image_size, channels = looks.image_size, looks.channels
     train_set = _decode_train(train, looks, memory_limit, spec)
     looks = look_at(val, image_size, channels, spec.transparency)
-    val_set = _decode(val, looks, memory_limit, spec.val_resize, spec.transparency)
+    val_set = _decode(val, looks, memory_limit, spec.val_resize, spec)
     mean, std = mean_and_std(train_set, spec.mean, spec.std)
     resolved = {
         "num_classes": len(train_set.class_names),
@@ -268,26 +268,26 @@ def _without_bad(images: UndecodedImages, spec: DatasetSpec) -> tuple[UndecodedI
 
 def _decode_train(images: UndecodedImages, looks: Looks, memory_limit: int, spec: DatasetSpec) -> ImageSet:
     if spec.train_resize != "whole":
-        return _decode(images, looks, memory_limit, spec.train_resize, spec.transparency)
+        return _decode(images, looks, memory_limit, spec.train_resize, spec)
     if known_to_be_squares(images, looks.image_size):
-        return _decode(images, looks, memory_limit, "shorter_side", spec.transparency)
+        return _decode(images, looks, memory_limit, "shorter_side", spec)
     # Decoded whole pictures would be many times larger than the squares, so they stay encoded.
-    return _on_demand(images, looks, "square", spec.transparency, whole=True)
+    return _on_demand(images, looks, "square", spec, whole=True)
 
 
 def _decode(
-    images: UndecodedImages, looks: Looks, memory_limit: int, resize: Resize, transparency: Transparency
+    images: UndecodedImages, looks: Looks, memory_limit: int, resize: Resize, spec: DatasetSpec
 ) -> ImageSet:
     assert images.class_names is not None
     if len(images.rows) * looks.channels * looks.image_size**2 > memory_limit:
-        return _on_demand(images, looks, resize, transparency)
-    decoding = Decoding(looks.channels, looks.image_size, resize, transparency)
+        return _on_demand(images, looks, resize, spec)
+    decoding = Decoding(looks.channels, looks.image_size, resize, spec.transparency)
     pixels = decode_rows(images.reader, images.rows, decoding)
     return DenseImages(pixels, images.labels, images.class_names)
 
 
 def _on_demand(
-    images: UndecodedImages, looks: Looks, resize: Resize, transparency: Transparency, *, whole: bool = False
+    images: UndecodedImages, looks: Looks, resize: Resize, spec: DatasetSpec, *, whole: bool = False
 ) -> EncodedImages:
     assert images.class_names is not None
     _log.info("%s: decoding %d images on demand", images.source, len(images.rows))
@@ -296,7 +296,7 @@ def _on_demand(
         images.rows,
         images.labels,
         images.class_names,
-        Decoding(looks.channels, looks.image_size, resize, transparency),
+        Decoding(looks.channels, looks.image_size, resize, spec.transparency, spec.decoder),
         whole=whole,
         shown_otherwise=looks.shown_otherwise,
     )

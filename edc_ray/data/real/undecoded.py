@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
 from edc_ray.artifacts.storage.limits import MAX_IMAGE_PIXELS, TooManyPixelsError, refuse_large_image
-from edc_ray.config.dataset import Resize, Transparency
+from edc_ray.config.dataset import Decoder, Resize, Transparency
 from edc_ray.errors import DataError
 
 Made = TypeVar("Made")
@@ -79,12 +81,14 @@ class Decoding:
         image_size: side S in pixels.
         resize: see `decode_pixels`.
         transparency: what shows behind transparent pixels; "ignore" takes their colours as if opaque.
+        decoder: of JPEG files, see `device_decoding`.
     """
 
     channels: int
     image_size: int
     resize: Resize = "shorter_side"
     transparency: Transparency = "white"
+    decoder: Decoder = "pillow"
 
     @property
     def mode(self) -> str:
@@ -231,7 +235,7 @@ def find_bad_rows(reader: ItemReader, rows: np.ndarray) -> dict[int, BadImageErr
 
 
 def map_rows(
-    reader: ItemReader, rows: np.ndarray, work: Callable[[int, np.ndarray], Made], decoding: Decoding
+    reader: ItemReader, rows: np.ndarray, work: Callable[[int, Tensor], Made], decoding: Decoding
 ) -> list[Made]:
     """The results of `work` for whole pictures of any size, a few of which are in memory at a time.
 
@@ -248,7 +252,7 @@ def map_rows(
     def decode_and_work(position: int, item: Item) -> Made:
         try:
             # A copy: Pillow's pixels are read-only, and torch warns of that.
-            picture = _channels_first(_as_shown(item, decoding)).copy()
+            picture = torch.from_numpy(_channels_first(_as_shown(item, decoding)).copy())
         except Exception as error:  # as above
             raise bad_images([BadImageError.of(reader.name(int(rows[position])), error)]) from error
         return work(position, picture)
@@ -285,7 +289,7 @@ def decode_pixels(item: Item, decoding: Decoding) -> np.ndarray:
     size, resize = decoding.image_size, decoding.resize
     width, height = image.size
     if (width, height) != (size, size) or resize == "eight_sevenths":
-        new_width, new_height = _resized((width, height), size, resize)
+        new_width, new_height = resized_size((width, height), size, resize)
         refuse_large_image(new_width, new_height)  # a line of pixels whose shorter side is enlarged
         image = image.resize((new_width, new_height), Image.Resampling.BILINEAR)
         left, top = (new_width - size) // 2, (new_height - size) // 2
@@ -307,7 +311,7 @@ def _channels_first(image: Image.Image) -> np.ndarray:
     return pixels[None] if image.mode == "L" else pixels.transpose(2, 0, 1)
 
 
-def _resized(size: tuple[int, int], image_size: int, resize: Resize) -> tuple[int, int]:
+def resized_size(size: tuple[int, int], image_size: int, resize: Resize) -> tuple[int, int]:
     """Width and height before the centre is cut out."""
     if resize == "square":
         return image_size, image_size

@@ -11,7 +11,7 @@ If students train for more epochs than are labelled (evaluate.epochs), every row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from edc_ray.config.run import RunConfig
 from edc_ray.core.seeding import draws
-from edc_ray.core.views.views import EpochViews, draw_epoch_views
+from edc_ray.core.views.views import EpochViews, draw_epoch_views, joined_views
 from edc_ray.data.condensed.images import CondensedViews
 from edc_ray.data.condensed.label_rows import rounded_by
 from edc_ray.data.real.ahead import one_ahead
@@ -47,6 +47,21 @@ class EpochOfRow:
     labels: Tensor
 
 
+def joined(epochs: Sequence[EpochOfRow]) -> EpochOfRow:
+    """Epochs of one row as a single one, which shows their views one after the other."""
+    images = [epoch.images for epoch in epochs]
+    if all(each is images[0] for each in images):
+        images, first_image = images[:1], [0] * len(epochs)
+    else:
+        first_image = [sum(map(len, images[:place])) for place in range(len(epochs))]
+    return EpochOfRow(
+        images[0] if len(images) == 1 else torch.cat(images),
+        joined_views([epoch.views for epoch in epochs], first_image),
+        torch.cat([epoch.logits for epoch in epochs]),
+        torch.cat([epoch.labels for epoch in epochs]),
+    )
+
+
 def shown_epoch(config: RunConfig, number: int) -> int:
     """The labelled epoch that students see in an epoch of their training.
 
@@ -68,14 +83,14 @@ class StoredRow:
 
     def __init__(self, context: StageContext) -> None:
         self._stored = CondensedViews(context.store)
-        self._config, self._device = context.config, context.device
+        self._config, self.device = context.config, context.device
         self._images = torch.from_numpy(self._stored.images).to(context.device)
 
     def epoch(self, number: int) -> EpochOfRow:
         self._stored.set_epoch(shown_epoch(self._config, number))
         rows = self._stored.rows
         logits, labels = torch.from_numpy(rows.logits).float(), torch.from_numpy(rows.label)
-        return EpochOfRow(self._images, self._stored.views, logits.to(self._device), labels.to(self._device))
+        return EpochOfRow(self._images, self._stored.views, logits.to(self.device), labels.to(self.device))
 
 
 @dataclass
@@ -130,7 +145,7 @@ def _all_real_images(context: StageContext, student_seed: int) -> Callable[[int]
         for position in range(number * count, (number + 1) * count):
             turn, place = divmod(position, len(train))
             chosen.append(int(order(turn)[place]))
-        images = torch.from_numpy(train.fetch(chosen)).to(context.device)
+        images = context.pixels(train, np.array(chosen))
         return number, images, [(int(train.labels[index]), index) for index in chosen]
 
     return shown
@@ -142,7 +157,7 @@ Row = StoredRow | LabelledRow
 def epochs_of(row: Row, count: int) -> Iterator[EpochOfRow]:
     """The first epochs of a row; stored labels of the next one are read while a student sees this one."""
     if isinstance(row, StoredRow):
-        return one_ahead(row.epoch, range(count))
+        return one_ahead(row.epoch, range(count), row.device)
     return map(row.epoch, range(count))
 
 
@@ -153,17 +168,16 @@ def row_of(context: StageContext, name: str, student_seed: int) -> Row:
         return LabelledRow(context, _all_real_images(context, student_seed))
     if name in _STAGE_OF:
         rows = read_stage_images(context, _STAGE_OF[name])
-        images, slots = rows.images, slots_of(rows)
+        images, slots = torch.from_numpy(np.array(rows.images)).to(context.device), slots_of(rows)
         # The images are the same for all student seeds.
         observers = context.observer_digests(context.config.observers_of("relabel"))
         shared = name, str(row_digest(context, name)), tuple(sorted(observers.items()))
     else:
         slots, shared = random_slots(context, student_seed), None
-        images = context.data.train.fetch([index for _, index in slots])
-    on_device = torch.from_numpy(np.array(images)).to(context.device)
+        images = context.pixels(context.data.train, np.array([index for _, index in slots]))
 
     def shown(number: int) -> Shown:
-        return shown_epoch(context.config, number), on_device, slots
+        return shown_epoch(context.config, number), images, slots
 
     return LabelledRow(context, shown, hard=name in HARD_ROWS, shared=shared)
 

@@ -7,8 +7,10 @@ labels): they have the same images per epoch, epochs, optimiser steps, recipe an
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import nullcontext
-from itertools import product
+from functools import partial
+from itertools import chain, islice, product, tee
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
 from edc_ray.errors import ConfigError
 from edc_ray.models.registry import build_network, check_network, network_names, unknown_network
-from edc_ray.stages.evaluate.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, row_digest, row_of
+from edc_ray.stages.evaluate.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, joined, row_digest, row_of
 from edc_ray.stages.init import stage as init
 from edc_ray.stages.recover import stage as recover
 from edc_ray.stages.relabel import stage as relabel
@@ -38,6 +40,7 @@ from edc_ray.stages.squeeze import stage as squeeze
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import placed
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks
+from edc_ray.stages.units.rendering import Batches, rendered_batches, views_at_once
 from edc_ray.stages.units.training import (
     batches_of,
     check_loss,
@@ -50,6 +53,7 @@ from edc_ray.stages.units.training import (
 )
 from edc_ray.stages.units.training_step import TrainingStep, captures_of
 
+_EPOCHS_AT_ONCE = 16  # whose views are made together on a GPU, if there are few
 FULL_LIMIT = 200_000  # real images up to which evaluate.full=auto trains the row itself
 
 
@@ -165,18 +169,36 @@ def _train(
         optimizer, loss_of, context.device, numerics.dtype, after=after, captures=captures
     )
     losses: list[float] = []
-    for number, epoch in enumerate(epochs_of(row, epochs)):
+    plans, ahead = tee(_epochs(context, row, student_seed))
+    batches = rendered_batches((batches for _, batches in ahead), context)
+    for number, steps in enumerate(chain.from_iterable(steps for steps, _ in plans)):
         trained.train()
         set_rate(optimizer, section, number, epochs, losses)
-        order = _order_of(context, student_seed, number, len(epoch.views))
         total = torch.zeros((), device=context.device)
-        num_batches = 0
-        for step in steps_of(order, context):
-            train_step(((_shown(context, epoch, rows), share) for rows, share in step), total)
-            num_batches += len(step)
-        mean = mean_over_group(total / num_batches, context)
+        for step in steps:
+            train_step(zip(islice(batches, len(step)), step, strict=True), total)
+        mean = mean_over_group(total / sum(map(len, steps)), context)
         losses.append(check_loss(mean, f"evaluate: {title}", number))
     return [round(value, 5) for value in losses[:: max(1, epochs // 50)]]
+
+
+def _epochs(
+    context: StageContext, row: Row, student_seed: int
+) -> Iterator[tuple[list[list[list[float]]], Batches]]:
+    """Of epochs whose views are made together: each epoch's steps, as the weights of their batches; and all
+    batches."""
+    epochs = enumerate(epochs_of(row, context.config.training_epochs))
+    for number, epoch in epochs:
+        more = min(_EPOCHS_AT_ONCE, views_at_once(context) // len(epoch.views)) - 1
+        together = [(number, epoch), *islice(epochs, max(0, more))]
+        shares, batches, first = [], [], 0
+        for place, each in together:
+            steps = steps_of(_order_of(context, student_seed, place, len(each.views)), context)
+            shares.append([[share for _, share in step] for step in steps])
+            batches += [first + rows for step in steps for rows, _ in step]
+            first += len(each.views)
+        all_views = epoch if len(together) == 1 else joined([each for _, each in together])
+        yield shares, (list(map(len, batches)), partial(_shown, context, all_views, batches))
 
 
 def _order_of(context: StageContext, student_seed: int, epoch: int, count: int) -> np.ndarray:
@@ -210,8 +232,11 @@ def steps_of(order: np.ndarray, context: StageContext) -> list[list[tuple[np.nda
     return steps
 
 
-def _shown(context: StageContext, epoch: EpochOfRow, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Views, soft labels and classes of some rows of an epoch."""
+def _shown(
+    context: StageContext, epoch: EpochOfRow, batches: list[np.ndarray], numbers: range
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Views, soft labels and classes of some consecutive batches of an epoch's rows."""
+    rows = np.concatenate([batches[number] for number in numbers])
     chosen = torch.from_numpy(rows).to(context.device)
     views = rendered(context, epoch.images, epoch.views, rows)
     return views, epoch.logits[chosen], epoch.labels[chosen]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edc_ray.artifacts.tables.codec import decode_image, encode_image
-from edc_ray.core.pixels import denormalise, normalise, to_uint8
+from edc_ray.core.pixels import denormalise, from_uint8, normalise, to_uint8
 from edc_ray.core.seeding import draws
 from edc_ray.core.views.crops import (
     assemble_mosaics,
@@ -23,7 +23,7 @@ from edc_ray.core.views.crops import (
 from edc_ray.data.real.ahead import one_ahead
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import blocks
-from edc_ray.stages.units.training import mean_and_std, normalised, pixels_of
+from edc_ray.stages.units.training import mean_and_std, normalised
 
 _IMAGES_AT_ONCE = 32  # decoded together, and scored in one forward on an accelerator, times crops_per_image
 _PIXELS_AT_ONCE_ON_A_CPU, _LEAST_AT_ONCE_ON_A_CPU = 1 << 16, 16
@@ -67,7 +67,11 @@ def _ranked_best_crops(context: StageContext, label: int, needed: int) -> Tensor
     chosen = members[order[: section.images_per_class]]
     num_turns = -(-needed // len(chosen))
     best: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(num_turns)]
-    for turns in one_ahead(lambda part: _random_crops(context, label, part, num_turns), _parts_of(chosen)):
+
+    def crops_of(part: np.ndarray) -> Tensor:
+        return _random_crops(context, label, part, num_turns)
+
+    for turns in one_ahead(crops_of, _parts_of(chosen), context.device):
         for found, crops in zip(best, turns, strict=True):
             scores = _scores(context, crops.flatten(0, 1), label, input_size=context.data.train.image_size)
             found.append(best_crop_of_each(crops, scores.unflatten(0, crops.shape[:2])))
@@ -97,16 +101,16 @@ def _random_crops(context: StageContext, label: int, indices: np.ndarray, num_tu
         return torch.stack(crops)
 
     if train.whole:
-        crops = train.map_pictures(indices, lambda row, picture: of_each_turn(row, torch.from_numpy(picture)))
+        crops = train.map_pictures(context.device, indices, of_each_turn)
         return normalise(torch.stack(crops, 1).to(context.device), *mean_and_std(context))
-    images = normalised(train.fetch(indices), context)
+    images = normalised(context.pixels(train, indices), context)
     return torch.stack([of_each_turn(row, image) for row, image in enumerate(images)], 1)
 
 
 def _ranked_shared_crops(context: StageContext, label: int, needed: int) -> Tensor:
     """Crops of the images that the observers know best, best first, as stored: uint8 [needed, C, S, S]."""
     section = context.config.init
-    images = pixels_of(context.data.train.fetch(_best_known(context, label)), context)
+    images = from_uint8(context.pixels(context.data.train, _best_known(context, label)))
     ranked: list[Tensor] = []
     while sum(map(len, ranked)) < needed:
         candidates, losses = [], []
@@ -131,7 +135,11 @@ def _best_known(context: StageContext, label: int) -> np.ndarray:
     """Indices of the images of a class with the least cross entropy, lowest first."""
     train = context.data.train
     members = train.class_indices(label)
-    images = one_ahead(lambda part: normalised(train.fetch(part), context), _parts_of(members))
+
+    def read(part: np.ndarray) -> Tensor:
+        return normalised(context.pixels(train, part), context)
+
+    images = one_ahead(read, _parts_of(members), context.device)
     losses = [_scores(context, each, label) for each in images]
     return members[lowest_losses(torch.cat(losses).cpu(), context.config.init.images_per_class).numpy()]
 

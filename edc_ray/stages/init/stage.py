@@ -94,7 +94,8 @@ def _images_of_class(context: StageContext, label: int, ipc_ids: range) -> np.nd
         return _mirrored(context, mosaics[wanted], label, ipc_ids)
     if context.config.init.kind == "real":
         chosen = real_choice(context, label)[wanted]
-        return _mirrored(context, context.data.train.fetch(chosen), label, ipc_ids)
+        images = context.pixels(context.data.train, chosen).cpu().numpy()
+        return _mirrored(context, images, label, ipc_ids)
     noise = noise_images(context, [(label, ipc_id) for ipc_id in ipc_ids])
     # Only this picture is clipped to black and white: recover starts from the noise itself.
     return to_uint8(denormalise(noise, *mean_and_std(context)), "round").cpu().numpy()

@@ -255,7 +255,7 @@ def _local_targets(
         stream = draws(context.config.seed, "recover", "local", label, ipc_id)
         chosen.append(members[stream.integers(len(members), section.local_images_per_slot)])
         mirrored.append(stream.uniform(section.local_images_per_slot) < 0.5)
-    pixels_NCHW = train.fetch(np.concatenate(chosen))
+    pixels_NCHW = context.pixels(train, np.concatenate(chosen)).cpu().numpy()
     if context.config.dataset.flip:
         mirrored_N = np.concatenate(mirrored)
         pixels_NCHW = np.where(mirrored_N[:, None, None, None], pixels_NCHW[..., ::-1], pixels_NCHW)

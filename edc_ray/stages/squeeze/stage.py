@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import islice, tee
 from typing import Any
 
 import numpy as np
@@ -14,11 +17,18 @@ from edc_ray.artifacts.storage.layout import manifest_path, network_key, network
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import RunConfig
 from edc_ray.config.stages import SqueezeConfig, StatisticsConfig, WeightsFile
-from edc_ray.core.pixels import normalise
-from edc_ray.core.seeding import draws
+from edc_ray.core.pixels import from_uint8, normalise
+from edc_ray.core.seeding import draws, draws_of_each, prefetch
 from edc_ray.core.students.accuracy import bar_above_chance, fewest_images_above_chance
-from edc_ray.core.views.augment import apply_crop_pad, apply_views, sample_crop_pad, sample_views
+from edc_ray.core.views.augment import (
+    WORDS_PER_VIEW,
+    apply_crop_pad,
+    apply_views,
+    sample_crop_pad,
+    sample_views,
+)
 from edc_ray.core.views.crops import cut_crops
+from edc_ray.data.real.images import DenseImages
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ConfigError, DataError
 from edc_ray.models.pretrained import check_source, read_pretrained, start_from
@@ -28,7 +38,11 @@ from edc_ray.stages.units import training
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import placed
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit
+from edc_ray.stages.units.rendering import Batches, rendered_batches
 from edc_ray.stages.units.training_step import TrainingStep, captures_of
+
+Key = tuple[str | int, ...]
+"""Names the draws of a batch."""
 
 
 def plan(context: StageContext) -> list[WorkUnit]:
@@ -153,7 +167,7 @@ def train_observer(context: StageContext, network: nn.Module, name: str) -> dict
         e % 10 = 0, from e = 0 (the 41st of 50 epochs). Training ends there, but the rate follows all
         `squeeze.epochs`. The default `last` keeps the last epoch.
     """
-    section, seed, train = context.config.squeeze, context.config.seed, context.data.train
+    section, seed = context.config.squeeze, context.config.seed
     torch.manual_seed(draws(seed, "squeeze", "dropout", name).torch_seed())
     trained = training.wrapped_for_group(network, context)
     captures = captures_of(context, f"squeeze: observer {name}")
@@ -165,22 +179,39 @@ def train_observer(context: StageContext, network: nn.Module, name: str) -> dict
         return F.cross_entropy(forward(images), labels)
 
     step = TrainingStep(optimizer, loss_of, context.device, numerics.dtype, captures=captures)
-    labels = torch.from_numpy(np.array(train.labels)).to(context.device)
     losses: list[float] = []
     rates: list[float] = []
-    for epoch in range(last_epoch(section) + 1):
+    epochs, ahead = tee(_epochs(context, name))
+    in_a_thread = not isinstance(context.data.train, DenseImages)
+    batches = rendered_batches(ahead, context, in_a_thread=in_a_thread)
+    for epoch, (sizes, _) in enumerate(epochs):
         trained.train()
         rates.append(training.set_rate(optimizer, section, epoch, section.epochs, losses))
-        order = draws(seed, "squeeze", "order", name, epoch).permutation(len(train))
         total = torch.zeros((), device=context.device)
-        num_batches = 0
-        for number, batch in enumerate(training.batches_of(order, section.batch_size, context)):
-            images = augmented(context, batch, section, ("squeeze", name, epoch, number, context.group.rank))
-            step([((images, labels[torch.from_numpy(batch).to(context.device)]), 1.0)], total)
-            num_batches += 1
-        mean = training.mean_over_group(total / num_batches, context)
+        for inputs in islice(batches, len(sizes)):
+            step([(inputs, 1.0)], total)
+        mean = training.mean_over_group(total / len(sizes), context)
         losses.append(training.check_loss(mean, f"squeeze: observer {name}", epoch))
     return {"cross_entropy": losses, "learning_rate": rates}
+
+
+def _epochs(context: StageContext, name: str) -> Iterator[Batches]:
+    """Images and labels of each epoch's batches."""
+    section, seed, train = context.config.squeeze, context.config.seed, context.data.train
+    labels = torch.from_numpy(np.array(train.labels)).to(context.device)
+    for epoch in range(last_epoch(section) + 1):
+        order = draws(seed, "squeeze", "order", name, epoch).permutation(len(train))
+        batches = list(training.batches_of(order, section.batch_size, context))
+        yield list(map(len, batches)), partial(_shown, context, labels, ("squeeze", name, epoch), batches)
+
+
+def _shown(
+    context: StageContext, labels: Tensor, key: Key, batches: list[np.ndarray], numbers: range
+) -> tuple[Tensor, Tensor]:
+    """Images and labels of some consecutive batches of an epoch."""
+    keyed = {(*key, number, context.group.rank): batches[number] for number in numbers}
+    chosen = torch.from_numpy(np.concatenate(list(keyed.values()))).to(context.device)
+    return augmented(context, keyed, context.config.squeeze), labels[chosen]
 
 
 def last_epoch(section: SqueezeConfig) -> int:
@@ -188,37 +219,40 @@ def last_epoch(section: SqueezeConfig) -> int:
 
 
 def augmented(
-    context: StageContext,
-    indices: np.ndarray,
-    section: SqueezeConfig | StatisticsConfig,
-    key: tuple[str | int, ...],
+    context: StageContext, batches: Mapping[Key, np.ndarray], section: SqueezeConfig | StatisticsConfig
 ) -> Tensor:
-    """Real training images with the section's augmentation, normalised. `key` is that of the draws."""
+    """Real training images with the section's augmentation, normalised, of batches one after the other.
+
+    Each batch has indices of images, and the key of its draws: it is as by itself, whatever stands beside it.
+    """
     train, mean_and_std, flip = context.data.train, training.mean_and_std(context), context.flip_probability
     if section.augmentation == "resized_crop" and train.whole:
-        return normalise(_crops_of_whole_pictures(context, indices, section.crop_scale, key), *mean_and_std)
-    pixels = training.pixels_of(train.fetch(indices), context)
-    stream, size, count = draws(context.config.seed, *key), train.image_size, len(indices)
+        crops = [_crops_of_whole_pictures(context, *each, section.crop_scale) for each in batches.items()]
+        return normalise(torch.cat(crops).to(context.device), *mean_and_std)
+    pixels = from_uint8(context.pixels(train, np.concatenate(list(batches.values()))))
+    streams, counts = [draws(context.config.seed, *key) for key in batches], list(map(len, batches.values()))
     if section.augmentation == "crop_pad":
-        params = sample_crop_pad(stream, count, size, section.crop_padding, flip)
+        params = sample_crop_pad(streams, counts, train.image_size, section.crop_padding, flip)
         pixels = apply_crop_pad(pixels, params)
     elif section.augmentation == "resized_crop":
-        params = sample_views(stream, count, size, section.crop_scale, flip_probability=flip)
+        params = sample_views(streams, counts, train.image_size, section.crop_scale, flip_probability=flip)
         pixels = apply_views(pixels, params)
     return normalise(pixels, *mean_and_std)
 
 
 def _crops_of_whole_pictures(
-    context: StageContext, indices: np.ndarray, scale: tuple[float, float], key: tuple[str | int, ...]
+    context: StageContext, key: Key, indices: np.ndarray, scale: tuple[float, float]
 ) -> Tensor:
-    train, seed, flip = context.data.train, context.config.seed, context.flip_probability
+    train, flip = context.data.train, context.flip_probability
+    streams = draws_of_each(context.config.seed, *key, keys=[(int(index),) for index in indices])
+    prefetch(streams, WORDS_PER_VIEW)
 
-    def crop_of(row: int, picture: np.ndarray) -> Tensor:
-        stream, size = draws(seed, *key, int(indices[row])), (picture.shape[1], picture.shape[2])
-        view = sample_views(stream, 1, size, scale, flip_probability=flip)
-        return cut_crops(torch.from_numpy(picture), view, train.image_size)
+    def crop_of(row: int, picture: Tensor) -> Tensor:
+        size = picture.shape[1], picture.shape[2]
+        view = sample_views(streams[row], 1, size, scale, flip_probability=flip)
+        return cut_crops(picture, view, train.image_size)
 
-    return torch.cat(train.map_pictures(indices, crop_of)).to(context.device)
+    return torch.cat(train.map_pictures(context.device, indices, crop_of))
 
 
 def passes(config: RunConfig, data: OpenedDataset) -> dict[str, int]:

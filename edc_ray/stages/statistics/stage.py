@@ -29,7 +29,6 @@ from edc_ray.core.layers.accumulator import StatisticsAccumulator
 from edc_ray.core.layers.moments import LayerStatistics
 from edc_ray.core.layers.taps import LayerTaps
 from edc_ray.core.seeding import draws
-from edc_ray.data.real.ahead import one_ahead
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
 from edc_ray.errors import ArtifactError, NumericalError
@@ -39,6 +38,7 @@ from edc_ray.stages.squeeze.stage import augmented
 from edc_ray.stages.statistics.source import FOLDER, RunSource, Wanted, check_source, open_source, wanted_of
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit, blocks, span
+from edc_ray.stages.units.rendering import consecutive, images_of_a_forward, rendered_batches
 
 BUFFERS_ONLY = "buffers_only"
 """Key in the manifest's meta: the tables hold only BatchNorms' running estimates."""
@@ -137,10 +137,12 @@ class _ObserverPass:
         if context.device.type == "cuda" and context.config.compile == "auto":
             self._quantities = CapturedForward(self._quantities_of, context.device)
 
-    def add(self, images: Tensor, labels: Tensor) -> None:
-        # A data batch is added whole, because the official variance is that within a batch.
+    def add(self, images: Tensor, labels: list[Tensor]) -> None:
+        """Adds data batches in their order, whose images stand one after the other."""
         quantities = self._at_once.forward("statistics", self.name, self._quantities, images, dim=1)
-        self.sums.add_quantities(quantities, labels)
+        # A data batch is added whole, because the official variance is that within a batch.
+        for part, each in zip(quantities.split(list(map(len, labels)), 1), labels, strict=True):
+            self.sums.add_quantities(part, each)
 
     def _quantities_of(self, images: Tensor) -> Tensor:
         with self.taps.measuring_images(self._measure, self.sums.patch_side) as measured:
@@ -175,17 +177,27 @@ def accumulate_batches(context: StageContext, unit: WorkUnit) -> UnitOutput:
     return UnitOutput(shards, facts)
 
 
-def _data_batches(context: StageContext, numbers: range) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalised images and labels of some data batches; the next one is decoded meanwhile."""
+def _data_batches(context: StageContext, numbers: range) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """Some data batches: normalised images of as many as one forward takes, and the labels of each batch.
+
+    The next ones are decoded meanwhile.
+    """
     section, train = context.config.statistics, context.data.train
     order = draws(context.config.seed, "statistics", "order").permutation(len(train))
+    places = [slice(number * section.batch_size, (number + 1) * section.batch_size) for number in numbers]
+    chosen = [order[place] for place in places]
+    forwards = list(consecutive(list(map(len, chosen)), images_of_a_forward(context, section.batch_size)))
 
-    def batch(number: int) -> tuple[Tensor, Tensor]:
-        chosen = order[number * section.batch_size : (number + 1) * section.batch_size]
-        images = augmented(context, chosen, section, ("statistics", number))
-        return images, torch.from_numpy(np.asarray(train.labels)[chosen])
+    def render(some: range) -> tuple[Tensor]:
+        batches = range(forwards[some[0]].start, forwards[some[-1]].stop)
+        keyed = {("statistics", numbers[batch]): chosen[batch] for batch in batches}
+        return (augmented(context, keyed, section),)
 
-    return one_ahead(batch, numbers)
+    sizes = [sum(len(chosen[batch]) for batch in forward) for forward in forwards]
+    rendered = rendered_batches([(sizes, render)], context, in_a_thread=True)
+    labels = np.asarray(train.labels)
+    for forward, (images,) in zip(forwards, rendered, strict=True):
+        yield images, [torch.from_numpy(labels[chosen[batch]]) for batch in forward]
 
 
 def finish(context: StageContext, records: list[Record]) -> tuple[list[Record], dict[str, Any]]:

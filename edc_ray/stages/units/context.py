@@ -18,6 +18,7 @@ from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import RunConfig, StageName
 from edc_ray.core.captured_step import CapturedForward
 from edc_ray.core.layers.network_numerics import NetworkNumerics
+from edc_ray.data.real.images import ImageSet
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ArtifactError, ResourceError
 from edc_ray.kernels.cpu.fused_network import Wanted, fused_network, trial_images
@@ -25,6 +26,7 @@ from edc_ray.kernels.cpu.statistics import kernels_for
 from edc_ray.models.observers import network_from_bytes
 from edc_ray.stages.units.images_at_once import ImagesAtOnce
 from edc_ray.stages.units.numerics import network_numerics, placed
+from edc_ray.stages.units.resident import ResidentImages
 
 MEMORY_LIMIT = 1 << 30
 """Bytes of labels that one process keeps."""
@@ -66,8 +68,8 @@ class LabelledEpochs:
 class StageContext:
     """Built once per process, so that nothing is loaded twice. Its config has every inferred field.
 
-    `group` is this process's DDP group while it trains. `labelled` are labels that several students share.
-    `at_once` is how much memory takes.
+    `group` is this process's DDP group while it trains. `labelled` are labels that several students share,
+    `resident` the real images on the device. `at_once` is how much memory takes.
     """
 
     config: RunConfig
@@ -77,6 +79,7 @@ class StageContext:
     group: Group = Group()
     labelled: LabelledEpochs = field(default_factory=LabelledEpochs)
     at_once: ImagesAtOnce = field(default_factory=ImagesAtOnce)
+    resident: ResidentImages = field(default_factory=ResidentImages)
     _networks: dict[str, nn.Module] = field(default_factory=dict)
     _fused: dict[tuple[Any, ...], tuple[nn.Module, nn.Module]] = field(default_factory=dict)
     _captured: dict[str, tuple[nn.Module, CapturedForward]] = field(default_factory=dict)
@@ -86,6 +89,10 @@ class StageContext:
     def flip_probability(self) -> float:
         """How often a view of a real or condensed image is mirrored."""
         return 0.5 if self.config.dataset.flip else 0.0
+
+    def pixels(self, images: ImageSet, indices: np.ndarray) -> Tensor:
+        """Real images at some indices on the device: uint8 [n, C, S, S]."""
+        return self.resident.pixels(images, indices, self.device)
 
     def manifest(self, stage: StageName) -> Manifest:
         """Manifest of a finished stage, read once; an ArtifactError if the stage is not complete."""

@@ -17,10 +17,12 @@ from edc_ray.core.pixels import from_uint8, normalise
 from edc_ray.core.schedules import SCHEDULES, adaptive_factor
 from edc_ray.core.students.accuracy import expected_calibration_error, per_class_accuracy, topk_correct
 from edc_ray.core.students.weight_decay import weight_decay_groups
-from edc_ray.data.real.images import ImageSet
+from edc_ray.data.real.images import DenseImages, ImageSet
 from edc_ray.errors import NumericalError
 from edc_ray.models.observers import network_to_bytes
 from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.plan import blocks
+from edc_ray.stages.units.rendering import images_of_a_forward, rendered_batches
 
 TrainingConfig = SqueezeConfig | EvaluateConfig
 
@@ -119,14 +121,10 @@ def batches_of(
         yield order[first:end][context.group.rank :: size]
 
 
-def pixels_of(images: np.ndarray, context: StageContext) -> Tensor:
-    """float32 pixels in [0, 1] on the device, from uint8 [N, C, S, S]."""
-    return from_uint8(torch.from_numpy(np.array(images)).to(context.device))
-
-
-def normalised(images: np.ndarray, context: StageContext) -> Tensor:
-    """Normalised images on the device, from uint8 [N, C, S, S]."""
-    return normalise(pixels_of(images, context), *mean_and_std(context))
+def normalised(images: np.ndarray | Tensor, context: StageContext) -> Tensor:
+    """Normalised images on the device, from uint8 [N, C, S, S], which may lie there."""
+    there = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images)).to(context.device)
+    return normalise(from_uint8(there), *mean_and_std(context))
 
 
 def mean_and_std(context: StageContext) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -157,6 +155,19 @@ def check_loss(loss: Tensor, what: str, epoch: int) -> float:
     return value
 
 
+def _all_normalised(images: ImageSet, context: StageContext, batch_size: int) -> Iterator[Tensor]:
+    """A set's images in batches of the size, or of more if these fill the device."""
+    ends = list(blocks(len(images), images_of_a_forward(context, batch_size)))
+
+    def render(numbers: range) -> tuple[Tensor]:
+        indices = np.arange(ends[numbers[0]][0], ends[numbers[-1]][1])
+        return (normalised(context.pixels(images, indices), context),)
+
+    batches = [end - first for first, end in ends], render
+    in_a_thread = not isinstance(images, DenseImages)
+    return (batch for (batch,) in rendered_batches([batches], context, in_a_thread=in_a_thread))
+
+
 @torch.no_grad()
 def judge(network: nn.Module, images: ImageSet, context: StageContext, batch_size: int) -> Judgement:
     """Accuracy and calibration of a network on real images. Leaves the network in eval mode.
@@ -166,9 +177,8 @@ def judge(network: nn.Module, images: ImageSet, context: StageContext, batch_siz
     """
     network.eval()
     name, logits = type(network).__name__, []
-    for first in range(0, len(images), batch_size):
-        batch = images.fetch(np.arange(first, min(first + batch_size, len(images))))
-        found = context.at_once.forward("accuracy", name, network, normalised(batch, context))
+    for batch in _all_normalised(images, context, batch_size):
+        found = context.at_once.forward("accuracy", name, network, batch)
         logits.append(found.float().cpu())
     logits_BK, labels_B = torch.cat(logits), torch.from_numpy(np.array(images.labels))
     wrong = int((~logits_BK.isfinite()).any(1).sum())

@@ -12,7 +12,14 @@ from edc_ray.core.seeding import draws
 from edc_ray.core.views.augment import apply_views
 from edc_ray.core.views.official_views import official_relabel_orders
 from edc_ray.core.views.rand_augment import apply_rand_augment
-from edc_ray.core.views.views import EpochViews, Mix, ViewSettings, draw_epoch_views, render_views
+from edc_ray.core.views.views import (
+    EpochViews,
+    Mix,
+    ViewSettings,
+    draw_epoch_views,
+    joined_views,
+    render_views,
+)
 from tests.core.shuffled_bands import shuffle_bands
 
 SIZE, MEAN, STD = 12, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -77,6 +84,21 @@ def test_more_images_change_no_crop_of_those_that_were_there() -> None:
     before, after = crops_by_key(views_of()), crops_by_key(views_of(keys=more), more)
     assert {key: after[key] for key in KEYS} == before
     assert len(after) == 17
+
+
+@pytest.mark.parametrize("fields", [{}, MORE], ids=["plain", "more"])
+@pytest.mark.parametrize("mix", MIXES)
+def test_joined_epochs_have_the_bits_of_each(mix: Mix, fields: dict) -> None:
+    one, other = views_of(mix, 1, **fields), views_of(mix, 2, KEYS[:7], **fields)
+    joined = joined_views([one, other, one], [0, 8, 3])
+    moved = replace(other, image=other.image + 8), replace(one, image=(one.image + 3) % 15)
+    expected = torch.cat([rendered(each, np.arange(len(each))) for each in (one, *moved)])
+    joined = replace(joined, image=joined.image % 15)
+    assert torch.equal(rendered(joined, np.arange(37)), expected)
+    assert torch.equal(rendered(joined, [36, 0, 20]), expected[[36, 0, 20]])
+    groups = [set(joined.group[rows].tolist()) for rows in (slice(0, 15), slice(15, 22), slice(22, 37))]
+    assert [len(each) for each in groups] == [3, 2, 3]
+    assert len(set.union(*groups)) == 8
 
 
 def test_an_epoch_shows_each_image_once_in_a_drawn_order() -> None:

@@ -2,11 +2,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from edc_ray.data.real.ahead import one_ahead
+from edc_ray.data.real import ahead
+from edc_ray.data.real.ahead import one_ahead, tensors_of
 
 
 def test_things_come_in_order_whatever_their_number() -> None:
@@ -44,3 +50,79 @@ def test_the_thread_has_as_many_threads_for_torch_as_its_caller() -> None:
         assert list(one_ahead(lambda _: torch.get_num_threads(), range(2))) == [3, 3]
     finally:
         torch.set_num_threads(before)
+
+
+@dataclass
+class Views:
+    pixels: Tensor
+    places: np.ndarray
+
+
+def test_tensors_are_found_wherever_a_result_holds_them() -> None:
+    one, other, third = torch.zeros(1), torch.zeros(2), torch.zeros(3)
+    found = tensors_of(((one, [2, 3]), Views(other, np.zeros(1)), {"no": 1}, third))
+    assert [len(each) for each in found] == [1, 2, 3]
+    assert list(tensors_of(one)) == [one]
+
+
+class FakeStream:
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self.log, self.device = name, log, torch.device("cuda:0")
+
+    def record_event(self) -> str:
+        self.log.append(f"{self.name} records")
+        return f"event of {self.name}"
+
+    def wait_event(self, event: str) -> None:
+        self.log.append(f"{self.name} waits for {event}")
+
+    def wait_stream(self, other: FakeStream) -> None:
+        self.log.append(f"{self.name} waits for {other.name}")
+
+
+def test_on_cuda_both_streams_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+    callers, own = FakeStream("caller", log), FakeStream("helper", log)
+
+    @contextmanager
+    def current(stream: FakeStream) -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: callers)
+    monkeypatch.setattr(torch.cuda, "stream", current)
+    monkeypatch.setattr(ahead, "_stream_beside", {callers: own}.__getitem__)
+
+    def make(number: int) -> int:
+        log.append(f"makes {number}")
+        return number
+
+    assert list(one_ahead(make, [1], torch.device("cuda"))) == [1]
+    assert log == [
+        "caller records", "helper waits for event of caller", "makes 1", "helper records",
+        "caller waits for event of helper", "caller waits for helper",
+    ]  # fmt: skip
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.parametrize("on_a_stream_of_its_own", [False, True])
+def test_on_cuda_what_is_made_beside_a_stream_that_is_behind_is_whole(on_a_stream_of_its_own: bool) -> None:
+    cuda = torch.device("cuda")
+    source = torch.zeros(1 << 20, device=cuda)
+    stream = torch.cuda.Stream() if on_a_stream_of_its_own else torch.cuda.current_stream()
+    stream.wait_stream(torch.cuda.current_stream())
+
+    def make(number: int) -> tuple[Tensor, Any]:
+        torch.cuda._sleep(10**7)
+        return (source + number, [number])
+
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(10**8)
+        source += 1  # before the first is made
+        found = []
+        for made, _ in one_ahead(make, range(6), cuda):
+            torch.cuda._sleep(10**7)
+            found.append(made.sum())
+            del made  # its memory is free for the thread, but not before it was read
+        sums = [float(each) for each in found]
+    assert sums == [(1 + number) * (1 << 20) for number in range(6)]

@@ -2,6 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
 from edc_ray.config.dataset import Resize
 from edc_ray.data.real.images import DenseImages, EncodedImages
@@ -57,7 +58,9 @@ def test_a_set_of_whole_pictures_shows_them_beside_their_squares() -> None:
     whole, square = images("square", whole=True), images("square")
     assert np.array_equal(whole.fetch([2, 0]), square.fetch([2, 0]))
     for one, shown in ((whole.subset([3, 1]), wide.transpose(0, 3, 1, 2)), (square.subset([3, 1]), None)):
-        found = one.map_pictures([1, 0], lambda position, picture: (position, picture))
+        found = one.map_pictures(
+            torch.device("cpu"), np.array([1, 0]), lambda position, picture: (position, picture.numpy())
+        )
         expected = square.fetch([1, 3]) if shown is None else shown[[1, 3]]
         assert [position for position, _ in found] == [0, 1]
         assert all(np.array_equal(a, b) for (_, a), b in zip(found, expected, strict=True))

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from edc_ray.config.dataset import DatasetSpec
@@ -368,10 +369,23 @@ def test_training_images_are_cropped_squashed_or_kept_whole(tmp_path: Path) -> N
     assert pixels["shorter_side"].max() < 100 < 250 < pixels["square"].max()
     np.testing.assert_array_equal(pixels["whole"], pixels["square"])
     assert [type(one.train) for one in opened.values()] == [DenseImages, DenseImages, EncodedImages]
-    shapes = {how: one.train.map_pictures([0], lambda _, p: p.shape) for how, one in opened.items()}
+    first, cpu = np.array([0]), torch.device("cpu")
+    shapes = {how: one.train.map_pictures(cpu, first, lambda _, p: p.shape) for how, one in opened.items()}
     assert shapes == {"shorter_side": [(3, 8, 8)], "square": [(3, 8, 8)], "whole": [(3, 8, 16)]}
     assert len({one.train.content_hash for one in opened.values()}) == 3
     assert len({one.val.content_hash for one in opened.values()}) == 1
+
+
+def test_sets_that_a_device_decodes_are_other_sets_described_by_the_same_numbers(tree: str) -> None:
+    pillow, device = (
+        open_dataset(_spec(tree, decoder=decoder), seed=1, memory_limit=100)
+        for decoder in ("pillow", "device")
+    )
+    assert device.spec.mean == pillow.spec.mean
+    assert device.train.content_hash != pillow.train.content_hash
+    assert device.val.content_hash != pillow.val.content_hash
+    held_decoded = _open(tree, decoder="device")  # Pillow decodes it once
+    assert held_decoded.train.content_hash == _open(tree).train.content_hash
 
 
 @pytest.mark.parametrize("channels", [1, 3])

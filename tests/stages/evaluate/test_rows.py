@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from edc_ray.core.views.views import render_views
-from edc_ray.stages.evaluate.rows import EpochOfRow, epochs_of, random_slots, row_digest, row_of
-from edc_ray.stages.relabel.stage import label_views
+from edc_ray.stages.evaluate.rows import EpochOfRow, epochs_of, joined, random_slots, row_digest, row_of
+from edc_ray.stages.relabel.stage import label_views, rendered
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import read_stage_images
 from edc_ray.stages.units.training import mean_and_std
@@ -30,6 +30,19 @@ def test_every_row_shows_as_many_views_an_epoch_and_the_same_again(finished: Sta
         assert torch.equal(first.images, again.images)
         assert torch.equal(first.logits, again.logits)
         assert torch.equal(first.labels, again.labels)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_joined_epochs_show_the_views_of_each_with_their_labels(finished: StageContext, name: str) -> None:
+    row = row_of(finished, name, 0)
+    epochs = [row.epoch(number) for number in range(3)]
+    together = joined(epochs)
+    assert (together.images is epochs[0].images) == (name != "full")
+    expected = [rendered(finished, each.images, each.views, np.arange(6)) for each in epochs]
+    found = rendered(finished, together.images, together.views, np.arange(18))
+    assert torch.equal(found, torch.cat(expected))
+    assert torch.equal(together.logits, torch.cat([each.logits for each in epochs]))
+    assert torch.equal(together.labels, torch.cat([each.labels for each in epochs]))
 
 
 @pytest.mark.parametrize("name", ["init", "random", "full"])

@@ -132,22 +132,22 @@ def test_whole_pictures_are_cropped_as_torchvision_crops_them(finished: StageCon
         update={"augmentation": "resized_crop", "crop_scale": (0.2, 0.8)}
     )
     indices = np.array([7, 0, 30])
-    found = augmented(context, indices, section, ("a",))
+    found = augmented(context, {("a",): indices}, section)
     for row, index in enumerate(indices):
         view = sample_views(draws(0, "a", int(index)), 1, (8, 16), (0.2, 0.8), flip_probability=0.0)
         top, left, height, width = (int(getattr(view, name)) for name in ("top", "left", "height", "width"))
         picture = torch.from_numpy(pictures[index]) / 255
         crop = resized_crop(picture, top, left, height, width, [8, 8], antialias=True)
         torch.testing.assert_close(found[row], normalise(crop, *mean_and_std(context)))
-    other = augmented(context, indices, section, ("b",))
+    other = augmented(context, {("b",): indices}, section)
     assert not torch.equal(found, other)
-    torch.testing.assert_close(augmented(context, indices[::-1].copy(), section, ("a",)).flip(0), found)
+    torch.testing.assert_close(augmented(context, {("a",): indices[::-1].copy()}, section).flip(0), found)
 
 
 def test_whole_pictures_are_squashed_where_nothing_crops(finished: StageContext) -> None:
     context, pictures = _with_whole_pictures(finished)
     section = finished.config.squeeze.model_copy(update={"augmentation": "none"})
-    found = augmented(context, np.arange(2), section, ("a",))
+    found = augmented(context, {("a",): np.arange(2)}, section)
     squashed = resize_8_bit(torch.from_numpy(pictures[:2]), (8, 8))
     torch.testing.assert_close(found, normalised(squashed.numpy(), context))
 
@@ -162,7 +162,7 @@ def test_a_training_that_diverges_names_the_observer_and_the_epoch() -> None:
 def test_augmentation_is_a_function_of_its_key(finished: StageContext, kind: str) -> None:
     images = np.arange(6)
     section = finished.config.squeeze.model_copy(update={"augmentation": kind})
-    first, again, other = (augmented(finished, images, section, ("a", key)) for key in (0, 0, 1))
+    first, again, other = (augmented(finished, {("a", key): images}, section) for key in (0, 0, 1))
     assert torch.equal(first, again)
     assert first.shape == (6, 1, 8, 8)
     plain = normalised(finished.data.train.fetch(images), finished)

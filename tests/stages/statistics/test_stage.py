@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from edc_ray.artifacts.proof.manifest import read_shard
-from edc_ray.artifacts.tables.codec import table_from_bytes
+from edc_ray.artifacts.tables.codec import arrays_from_bytes, table_from_bytes
 from edc_ray.artifacts.tables.schema import read_statistics_table
 from edc_ray.config.load import with_fields
 from edc_ray.config.section import StatisticsRequest
@@ -20,6 +20,7 @@ from edc_ray.core.seeding import draws
 from edc_ray.errors import UnitsFailedError
 from edc_ray.stages.pipeline import STAGES, run_pipeline
 from edc_ray.stages.statistics import stage as collect_statistics
+from edc_ray.stages.units import rendering
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.training import normalised
 from tests.stages.tiny_runs import (
@@ -55,6 +56,72 @@ def test_sharded_statistics_equal_those_of_one_unit_bit_for_bit(
         [shard.sha256 for shard in manifest_of(one, "statistics").shards] for one in (context, finished)
     )
     assert mine == theirs
+
+
+def _arrays(context: StageContext) -> list[dict[str, np.ndarray]]:
+    """The sums of each unit and observer."""
+    shards = [collect_statistics.collect(context, unit).shards for unit in units_of(context, "statistics")]
+    return [arrays_from_bytes(data, url="x") for unit in shards for _, (data, _) in sorted(unit.items())]
+
+
+@pytest.mark.parametrize("images", [20, 1000])
+def test_data_batches_of_one_forward_have_the_sums_that_they_have_by_themselves(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch, images: int
+) -> None:
+    context = copied(*AFTER, statistics__batches_per_unit=3, statistics__augmentation="crop_pad")
+    alone, forwards = _arrays(context), []
+    monkeypatch.setitem(rendering.FORWARD_BYTES, "cpu", images * 4 * 8 * 8)
+    add = collect_statistics._ObserverPass.add
+
+    def counted(self: Any, images: torch.Tensor, labels: list[torch.Tensor]) -> None:
+        forwards.append(len(images))
+        assert len(images) == sum(map(len, labels))
+        add(self, images, labels)
+
+    monkeypatch.setattr(collect_statistics._ObserverPass, "add", counted)
+    for one, other in zip(alone, _arrays(context), strict=True):
+        assert one.keys() == other.keys()
+        for name, values in one.items():
+            # A convolution of another number of images may round its float32 results differently.
+            scale = float(np.abs(values).max()) if values.size else 0.0
+            np.testing.assert_allclose(other[name], values, rtol=1e-6, atol=1e-6 * scale, err_msg=name)
+    assert forwards[::2] == ([20, 10, 6] if images == 20 else [30, 6])
+
+
+def test_the_variance_within_a_data_batch_does_not_depend_on_the_forward(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With quantities that are the same in any forward, the sums are the same bits."""
+    context = copied(*AFTER, statistics__batches_per_unit=100)
+
+    def quantities_of(self: Any, images: torch.Tensor) -> torch.Tensor:
+        if not self.sums._measured_widths:
+            forward(self, images)
+        columns = sum(map(sum, self.sums._measured_widths.values()))
+        pixels = images.flatten(1).double()
+        of_each = torch.stack([pixels.mean(1), pixels.square().mean(1), pixels.var(1)])
+        return of_each[..., None].repeat(1, 1, columns)
+
+    forward = collect_statistics._ObserverPass._quantities_of
+    monkeypatch.setattr(collect_statistics._ObserverPass, "_quantities_of", quantities_of)
+    alone = _arrays(context)
+    monkeypatch.setitem(rendering.FORWARD_BYTES, "cpu", 1 << 30)
+    for one, other in zip(alone, _arrays(context), strict=True):
+        assert all(np.array_equal(values, other[name]) for name, values in one.items())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+def test_on_cuda_joined_forwards_have_the_sums_of_single_ones(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = replace(copied(*AFTER), device=torch.device("cuda"))
+    joined = _arrays(context)
+    monkeypatch.setitem(rendering.FORWARD_BYTES, "cuda", 0)
+    for one, other in zip(joined, _arrays(context), strict=True):
+        for name, values in one.items():
+            scale = float(np.abs(values).max()) if values.size else 0.0
+            np.testing.assert_allclose(other[name], values, rtol=1e-3, atol=1e-4 * scale, err_msg=name)
 
 
 def _activations(context: StageContext, name: str) -> tuple[dict[str, list[np.ndarray]], list[np.ndarray]]:
@@ -179,8 +246,8 @@ def test_activations_that_are_no_numbers_stop_the_unit_with_observer_and_layer(
     real = collect_statistics.augmented
     monkeypatch.setattr(
         collect_statistics, "augmented",
-        lambda context, images, section, key: real(context, images, section, key)
-        * (float("nan") if key[1] == 2 else 1.0),
+        lambda context, batches, section: real(context, batches, section)
+        * (float("nan") if ("statistics", 2) in batches else 1.0),
     )  # fmt: skip
     context = copied(*AFTER, statistics__batches_per_unit=1)
     with pytest.raises(UnitsFailedError, match="statistics: 1 of 4 units failed") as caught:

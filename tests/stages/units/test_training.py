@@ -24,7 +24,6 @@ from edc_ray.stages.units.training import (
     mean_and_std,
     mean_over_group,
     normalised,
-    pixels_of,
     set_rate,
     wrapped_for_group,
 )
@@ -96,8 +95,7 @@ def test_normalised_images_have_the_mean_and_std_of_the_dataset_taken_out(finish
     assert images.mean().item() == pytest.approx(0, abs=1e-4)
     assert images.std(correction=0).item() == pytest.approx(1, abs=1e-4)
     (mean,), (std,) = mean_and_std(finished)
-    pixels = pixels_of(train.fetch([3]), finished)
-    assert torch.equal(pixels, from_uint8(torch.from_numpy(train.fetch([3]))))
+    pixels = from_uint8(finished.pixels(train, np.array([3])))
     torch.testing.assert_close(normalised(train.fetch([3]), finished), (pixels - mean) / std)
 
 

@@ -100,7 +100,7 @@ def _assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], toleranc
 @pytest.mark.parametrize(
     ("made", "tolerance"),
     [(_plain, 2e-6), (_depthwise, 2e-6), (_in_float64, 1e-12)],
-    ids=lambda one: str(one),
+    ids=["plain", "depthwise", "in_float64"],
 )
 def test_parts_give_loss_gradient_and_estimates_of_the_batch(
     made: Callable[[], Observer], tolerance: float, at_once: int

@@ -30,7 +30,7 @@ class ResidentImages:
 
     def __init__(self, free: Callable[[torch.device], int] = free_bytes) -> None:
         self._free = free
-        self._copies: dict[int, tuple[ImageSet, Tensor | None]] = {}
+        self._copies: dict[tuple[int, torch.device], tuple[ImageSet, Tensor | None]] = {}
         self._lock = Lock()
 
     def pixels(self, images: ImageSet, indices: np.ndarray, device: torch.device) -> Tensor:
@@ -41,12 +41,13 @@ class ResidentImages:
         return copy[torch.from_numpy(indices).to(device)]
 
     def _copy_of(self, images: ImageSet, device: torch.device) -> Tensor | None:
+        key = id(images), device
         with self._lock:  # several threads may train at once
-            if id(images) not in self._copies:
+            if key not in self._copies:
                 fits = isinstance(images, DenseImages) and _SHARE * images.images.nbytes <= self._free(device)
                 # The set is kept too, so that its id stays its own.
-                self._copies[id(images)] = images, _copied(images, device) if fits else None
-            return self._copies[id(images)][1]
+                self._copies[key] = images, _copied(images, device) if fits else None
+            return self._copies[key][1]
 
 
 def _copied(images: ImageSet, device: torch.device) -> Tensor:

@@ -19,7 +19,8 @@ from edc_ray.config.load import with_fields
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
 from edc_ray.stages.pipeline import STAGES, run_pipeline
-from edc_ray.stages.units import numerics, plan
+from edc_ray.stages.side_by_side import execution
+from edc_ray.stages.units import numerics
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import (
     check_numerics,
@@ -159,7 +160,7 @@ def test_every_stage_runs_its_units_with_the_threads_of_the_config(monkeypatch: 
     def do_watched(context: StageContext, unit: WorkUnit, stage: object = None) -> object:
         return do_unit(context, unit, replace(STAGES[unit.stage], run_unit=watched))
 
-    monkeypatch.setattr(plan, "do_unit", do_watched)
+    monkeypatch.setattr(execution, "do_unit", do_watched)
     run_pipeline(tiny_context(evaluate__seeds=1, evaluate__rows=["condensed"], relabel__epochs=1))
     assert seen == {stage: {1} for stage in STAGES}
     assert torch.get_num_threads() == 2

@@ -1,72 +1,93 @@
-"""Observers and students trained at the same time in one process: every stored byte is that of one after the other."""
+"""Trainings at the same time in one process: every byte that they store is that of one after the other."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from edc_ray.config.run import StageName
-from edc_ray.stages.pipeline import STAGES, run_pipeline
+from edc_ray.artifacts.proof.records import Record
+from edc_ray.stages.pipeline import run_pipeline
+from edc_ray.stages.side_by_side import execution
+from edc_ray.stages.side_by_side.admission import SharedSeat
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.plan import UnitOutput, WorkUnit
+from edc_ray.stages.units.plan import Stage, WorkUnit, do_unit
 from tests.stages.tiny_runs import tiny_context
 
-SECONDS = 120.0
-AT_ONCE = 3
-OBSERVERS = ["convnet_d1", "convnet_d2", "mobilenet_v2_small"]
+SECONDS = 60.0
 
 
 class DropsOut(nn.Module):
-    """A network that draws from torch's random state while it trains."""
+    """Draws from torch's random state while it trains."""
 
     def __init__(self, num_classes: int, image_size: int, channels: int) -> None:
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5))
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5)
+        )
         self.head = nn.Linear(4 * (image_size - 2) ** 2, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(images).flatten(1))
 
 
+NETWORKS = ["convnet_d1", "convnet_d2", f"{__name__}:DropsOut"]
 FIELDS: dict[str, Any] = {
-    "squeeze__observers": ["convnet_d1", "convnet_d2", f"{__name__}:DropsOut"],
+    "squeeze__observers": NETWORKS,
     "squeeze__epochs": 2,
     "recover__iterations": 2,
     "relabel__epochs": 2,
-    "evaluate__students": ["convnet_d1", f"{__name__}:DropsOut"],
+    "evaluate__students": NETWORKS,
     "evaluate__rows": ["init", "random"],
     "evaluate__seeds": 1,
     "evaluate__save_students": True,
 }
 
 
-class Watched:
-    """A stage whose units wait for each other before they train, and tell which trained at the same time."""
-
-    def __init__(self, stage: StageName, at_once: int) -> None:
-        self.together = threading.Barrier(at_once)
-        self.inside, self.seen = list[str](), set[frozenset[str]]()
-        self.stage = replace(STAGES[stage], run_unit=self.run)
-
-    def run(self, context: StageContext, unit: WorkUnit) -> UnitOutput:
-        if context.seat.alone is False:
-            self.together.wait(SECONDS)
-        return STAGES[unit.stage].run_unit(context, unit)
-
-
-def stored(context: StageContext) -> dict[str, bytes]:
-    """All that the trainings stored: networks, results, curves; not when, or where."""
+def stored(context: StageContext) -> dict[str, str]:
+    """All that units stored, and what their records say, but not when it was."""
     found = {}
     for stage in ("squeeze", "evaluate"):
-        manifest = context.manifest(stage)
-        for shard in manifest.shards:
-            found[f"{stage}/{shard.path}"] = shard.sha256.encode()
-        for record in manifest.records:
-            found[f"{stage}/{record.unit}"] = repr(sorted(record.meta.items())).encode()
+        for record in context.manifest(stage).records:
+            found |= {f"{stage}/{shard.path}": shard.sha256 for shard in record.shards}
+            found[f"{stage}/{record.unit}"] = f"{record.fingerprint} {sorted(record.meta.items())}"
     return found
+
+
+@pytest.fixture(scope="module")
+def one_after_the_other() -> dict[str, str]:
+    context = tiny_context(**FIELDS, cluster__trainings_per_actor=1)
+    run_pipeline(context)
+    return stored(context)
+
+
+def test_trainings_at_the_same_time_store_the_bytes_of_one_after_the_other(
+    one_after_the_other: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three begin together. The two that draw nothing wait for each other after each step."""
+    begin, step = threading.Barrier(3), threading.Barrier(2)
+    begun, steps, step_done = list[str](), list[bool](), SharedSeat.step_done
+
+    def do_together(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
+        begun.append(unit.stage)
+        if stage.trains and begun.count(unit.stage) <= 3:
+            begin.wait(SECONDS)
+        return do_unit(context, unit, stage)
+
+    def step_together(seat: SharedSeat) -> None:
+        steps.append(seat.alone)
+        if not seat.alone:
+            step.wait(SECONDS)
+        step_done(seat)
+
+    context = tiny_context(**FIELDS, cluster__trainings_per_actor=3)
+    monkeypatch.setattr(SharedSeat, "step_done", step_together)
+    monkeypatch.setattr(execution, "do_unit", do_together)
+    run_pipeline(context)
+    assert stored(context) == one_after_the_other
+    assert len(one_after_the_other) == 3 * 2 + 6 * 4
+    assert steps.count(False) > 10
+    assert steps.count(True) > 10

@@ -7,7 +7,9 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -146,6 +148,33 @@ def test_a_failing_unit_leaves_the_process_as_it_was(finished: StageContext) -> 
         fail()
     assert torch.get_num_threads() == 2
     assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_units_at_once_share_the_flags_until_the_last_ends_and_count_threads_for_themselves(
+    finished: StageContext,
+) -> None:
+    config, first_is_in, second_ends = _with_threads(finished, 3), Event(), Event()
+    state = torch.get_rng_state()
+
+    def second() -> list[object]:
+        torch.set_num_threads(1)
+        with unit_numerics(config, CPU):
+            first_is_in.set()
+            second_ends.wait(60)
+            seen: list[object] = [torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()]
+        return [*seen, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()]
+
+    with ThreadPoolExecutor(1) as pool:
+        with unit_numerics(config, CPU):
+            other = pool.submit(second)
+            first_is_in.wait(60)
+            torch.manual_seed(5)
+        assert torch.get_num_threads() == 2
+        assert torch.are_deterministic_algorithms_enabled(), "the other unit needs them"
+        second_ends.set()
+        assert other.result() == [3, True, 1, False]
     assert torch.equal(torch.get_rng_state(), state)
 
 

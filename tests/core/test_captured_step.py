@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
 
 import pytest
 import torch
 
-from edc_ray.core.captured_step import CapturedForward, CapturedStep, memory_pool
+from edc_ray.core.captured_step import CapturedForward, CapturedStep, memory_pool, stream_for
+from edc_ray.core.device_errors import is_out_of_memory
 from tests.core.traced import Traced
 
 CPU = torch.device("cpu")
@@ -52,6 +56,55 @@ def test_what_waits_for_the_device_runs_as_it_is_after_one_warning() -> None:
         step()
     step()
     assert total.item() == 4
+
+
+@pytest.mark.gpu
+def test_threads_record_one_at_a_time_and_replay_at_the_same_time_with_the_bits_of_one_alone() -> None:
+    device = torch.device("cuda")
+    together = Barrier(4)
+
+    def trained(number: int, *, alone: bool) -> torch.Tensor:
+        with torch.cuda.stream(stream_for(device, ("test", number))):
+            draw = torch.Generator().manual_seed(number)
+            value, weight = (torch.randn(512, 512, generator=draw).to(device) for _ in range(2))
+            weight.requires_grad_()
+
+            def work() -> None:
+                loss = (value @ weight).tanh().square().mean()
+                (gradient,) = torch.autograd.grad(loss, weight)
+                value.add_(gradient @ value)
+
+            step = CapturedStep(work, device, memory_pool(device))
+            for _ in range(200):
+                if not alone:
+                    together.wait(60)
+                step()
+            assert step.graph is not None
+            return value.cpu()
+
+    expected = [trained(number, alone=True) for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(partial(trained, alone=False), range(4)))
+    assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.gpu
+def test_a_full_memory_is_told_and_not_taken_for_a_step_that_cannot_be_recorded() -> None:
+    device = torch.device("cuda")
+    calls, huge = [0], torch.cuda.mem_get_info(device)[1]
+
+    def step() -> None:
+        calls[0] += 1
+        if calls[0] > 2:
+            torch.empty(huge, dtype=torch.uint8, device=device)
+
+    captured = CapturedStep(step, device)
+    captured()
+    captured()
+    with pytest.raises(Exception) as caught:
+        captured()
+    assert is_out_of_memory(caught.value)
+    torch.cuda.synchronize()
 
 
 def test_one_trace_of_a_forward_serves_all_inputs_of_its_size() -> None:

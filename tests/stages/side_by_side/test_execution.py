@@ -17,7 +17,7 @@ import torch
 from edc_ray.config.load import with_fields
 from edc_ray.errors import ConfigError, DeviceError, NumericalError, ResourceError
 from edc_ray.stages.pipeline import STAGES, run_stage
-from edc_ray.stages.side_by_side.execution import SideBySide, execute_here, trainings_at_once
+from edc_ray.stages.side_by_side.execution import DeviceMemory, SideBySide, execute_here, trainings_at_once
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import Outcome, Stage, UnitOutput, WorkUnit
 from tests.cluster.fake_stage import fake_config, fake_context, fake_stage, fake_units
@@ -243,3 +243,17 @@ def test_memory_decides_how_many_begin(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(SECONDS)
     assert max(most) == 2, "a third needs 48 of the 20 that are free"
+
+
+@pytest.mark.gpu
+def test_the_memory_of_a_device_is_what_nobody_holds_and_comes_back() -> None:
+    device = torch.device("cuda")
+    memory = DeviceMemory(device)
+    memory.give_back()
+    before, size = memory.free(), 1 << 28
+    held = torch.zeros(size, dtype=torch.uint8, device=device)
+    assert before - memory.free() >= size
+    del held
+    assert before - memory.free() >= size, "torch keeps it"
+    memory.give_back()
+    assert memory.free() == before

@@ -6,8 +6,6 @@ import threading
 from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
 from edc_ray.artifacts.proof.records import Record
 from edc_ray.stages.pipeline import run_pipeline
@@ -15,26 +13,13 @@ from edc_ray.stages.side_by_side import execution
 from edc_ray.stages.side_by_side.admission import SharedSeat
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import Stage, WorkUnit, do_unit
+from tests.stages.side_by_side import drops_out
 from tests.stages.tiny_runs import tiny_context
 
 SECONDS = 60.0
 
 
-class DropsOut(nn.Module):
-    """Draws from torch's random state while it trains."""
-
-    def __init__(self, num_classes: int, image_size: int, channels: int) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5)
-        )
-        self.head = nn.Linear(4 * (image_size - 2) ** 2, num_classes)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.features(images).flatten(1))
-
-
-NETWORKS = ["convnet_d1", "convnet_d2", f"{__name__}:DropsOut"]
+NETWORKS = ["convnet_d1", "convnet_d2", f"{drops_out.__name__}:DropsOut"]
 FIELDS: dict[str, Any] = {
     "squeeze__observers": NETWORKS,
     "squeeze__epochs": 2,

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from threading import Barrier
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from edc_ray.core import captured_step
 from edc_ray.core.captured_step import CapturedForward, CapturedStep, memory_pool, stream_for
 from edc_ray.core.device_errors import is_out_of_memory
 from tests.core.traced import Traced
@@ -26,6 +31,83 @@ def test_on_a_cpu_a_step_is_called_as_it_is() -> None:
         step()
     assert total.item() == 5
     assert step.graph is None
+
+
+@dataclass(frozen=True)
+class FakeStream:
+    """Stands for a stream of CUDA."""
+
+    device: torch.device
+    cuda_stream: int = 0
+
+    def wait_stream(self, other: FakeStream) -> None:
+        pass
+
+
+@pytest.fixture
+def recorded_on(monkeypatch: pytest.MonkeyPatch) -> list[FakeStream]:
+    """Makes recording work without a device: the stream of each recording."""
+    streams, numbers = list[FakeStream](), itertools.count(1)
+
+    def graph(graph: object, *, stream: FakeStream, **_: object) -> nullcontext[None]:
+        streams.append(stream)
+        return nullcontext()
+
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device, priority: FakeStream(device, next(numbers)))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: FakeStream(cuda))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(captured_step, "_STREAMS", {})
+    return streams
+
+
+def fails_in_third_call(error: Exception) -> CapturedStep:
+    calls = itertools.count(1)
+
+    def step() -> None:
+        if next(calls) == 3:
+            raise error
+
+    captured = CapturedStep(step, torch.device("cuda"))
+    captured()
+    captured()
+    return captured
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("CUDA error: unspecified launch failure")],
+    ids=str,
+)
+def test_what_ends_a_training_is_no_reason_to_go_on_without_recording(
+    recorded_on: list[FakeStream], error: Exception
+) -> None:
+    with pytest.raises(RuntimeError, match=str(error)):
+        fails_in_third_call(error)()
+
+
+def test_a_step_that_cannot_be_recorded_runs_as_it_is(recorded_on: list[FakeStream]) -> None:
+    captured = fails_in_third_call(RuntimeError("operation not permitted when stream is capturing"))
+    with pytest.warns(UserWarning, match="runs as it is: operation not permitted"):
+        captured()
+    captured()
+
+
+def test_steps_of_one_stream_are_recorded_on_one_other_and_steps_of_another_on_theirs(
+    recorded_on: list[FakeStream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = torch.device("cuda")
+    for number in (0, 0, 7):
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda _, at=number: FakeStream(device, at))
+        captured = CapturedStep(lambda: None, device)
+        for _ in range(3):
+            captured()
+    first, again, other = recorded_on
+    assert first is again
+    assert other != first
 
 
 @pytest.mark.gpu
@@ -101,7 +183,7 @@ def test_a_full_memory_is_told_and_not_taken_for_a_step_that_cannot_be_recorded(
     captured = CapturedStep(step, device)
     captured()
     captured()
-    with pytest.raises(Exception) as caught:
+    with pytest.raises(RuntimeError) as caught:
         captured()
     assert is_out_of_memory(caught.value)
     torch.cuda.synchronize()

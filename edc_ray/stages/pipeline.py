@@ -4,7 +4,7 @@ squeeze -> statistics -> init -> recover -> relabel -> evaluate
 
 The sections of `edc_ray.config.run.RunConfig` have this order. A stage's facts are its `Stage`, in its
 folder's stage.py. A stage is cut into work units. A unit is done when it has a valid record, a stage when it
-has a manifest. `execute` says where units run: `execute_here` runs them one after the other in this process,
+has a manifest. `execute` says where units run: `execute_here` runs them in this process,
 `edc_ray.cluster.driver` on Ray. Nothing else differs between the two.
 """
 

@@ -52,8 +52,8 @@ from edc_ray.config.load import load_recipe
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.runs.open_run import open_inputs, open_run
 from edc_ray.stages.pipeline import STAGES, run_stage
+from edc_ray.stages.side_by_side.execution import execute_here
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.plan import execute_here
 
 REDUCED = (
     "dataset.channels=3", "dataset.max_per_class=60", "dataset.allow_weak_observers=true", "ipc=5",

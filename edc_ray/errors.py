@@ -100,6 +100,10 @@ class ResourceError(EdcRayError):
     exit_status = 2
 
 
+class DeviceError(EdcRayError):
+    """The device of a process failed, and nothing more can be computed in that process."""
+
+
 class NumericalError(EdcRayError):
     """A NaN or Inf. It stops the work unit in which it appeared."""
 

@@ -39,9 +39,10 @@ from edc_ray.runs.open_run import (
 from edc_ray.runs.placement import Machine, chosen_place, in_ray_job, why_ray
 from edc_ray.runs.same_run import earlier_config
 from edc_ray.stages.pipeline import OnEvent, run_pipeline
+from edc_ray.stages.side_by_side.execution import execute_here
 from edc_ray.stages.units.context import StageContext, choose_device
 from edc_ray.stages.units.event_log import EventLog, read_events
-from edc_ray.stages.units.plan import Execute, Outcome, Stage, WorkUnit, execute_here
+from edc_ray.stages.units.plan import Execute, Outcome, Stage, WorkUnit
 
 if TYPE_CHECKING:
     from edc_ray.cluster.driver import RayExecutor

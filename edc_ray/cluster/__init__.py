@@ -1,6 +1,6 @@
 """Ray: where units run and how many at once. The only package that imports ray.
 
-May import errors, digests, config, artifacts, data, stages and runs.
+May import errors, digests, config, core, artifacts, data, stages and runs.
 """
 
 import os

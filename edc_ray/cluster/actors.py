@@ -15,47 +15,56 @@ from edc_ray.cluster.resources import WorkerSize
 from edc_ray.cluster.work_queue import PoolEvent
 from edc_ray.config.run import RunConfig
 from edc_ray.data.real.sources import OpenedDataset
+from edc_ray.errors import DeviceError
+from edc_ray.stages.side_by_side.execution import SideBySide
 from edc_ray.stages.units.context import StageContext, choose_device
-from edc_ray.stages.units.plan import Stage, WorkUnit, do_unit
-from edc_ray.stages.units.provenance import environment_facts
+from edc_ray.stages.units.plan import Stage, WorkUnit
 
 logger = logging.getLogger(__name__)
 
 SECONDS_UNTIL_WARNED = 30.0
+_TRAININGS = "trainings"
 
 
 class StageActor:
-    """Runs units one after the other, and caches what units of one stage share."""
+    """Runs units, and caches what units of one stage share."""
 
-    _context: StageContext
+    _units: SideBySide
 
-    def begin_stage(self, config: RunConfig, store: Store, data: OpenedDataset, gpus: float) -> None:
+    def begin_stage(
+        self, stage: Stage, config: RunConfig, store: Store, data: OpenedDataset, gpus: float
+    ) -> None:
         """Return once the actor runs. Nothing stays cached, because an earlier stage may have been rerun."""
-        self._context = StageContext(config, store, data, choose_device(config.device, gpus=gpus))
-        environment_facts(self._context.device)
+        context = StageContext(config, store, data, choose_device(config.device, gpus=gpus))
+        self._units = SideBySide(stage, context)
 
-    def run(self, stage: Stage, unit: WorkUnit) -> Record:
+    def run(self, unit: WorkUnit) -> Record:
         """Run a unit and store its result."""
-        return do_unit(self._context, unit, stage)
+        return self._units.do(unit)
 
 
 class ActorPool:
     """StageActors on Ray: the `Pool` of a `WorkQueue`, for one stage after another.
 
     Actors stay for the next stage: a process that imports torch starts more slowly than many units run.
+
+    Args:
+        size: of an actor.
+        trainings: units that an actor may do at the same time, in stages that train.
     """
 
-    def __init__(self, size: WorkerSize) -> None:
+    def __init__(self, size: WorkerSize, trainings: int = 1) -> None:
         self._gpus = size.gpus
         # No restarts by Ray: it counts them per actor, and the queue counts them per unit.
         options = {"num_cpus": size.cpus, "num_gpus": size.gpus, "max_restarts": 0, "max_task_retries": 0}
+        if trainings > 1:  # only then does Ray call methods in other threads than the main one
+            options["concurrency_groups"] = {_TRAININGS: trainings}
         self._actor_class: Any = ray.remote(**options)(StageActor)
-        self._stage: Stage | None = None
+        self._call: dict[str, str] = {}
         self._beginning: tuple[Any, ...] = ()
         self._actors: dict[int, Any] = {}
         self._spare: list[Any] = []
-        self._pending: dict[ray.ObjectRef[Any], int] = {}
-        self._beginnings: set[ray.ObjectRef[Any]] = set()
+        self._pending: dict[ray.ObjectRef[Any], tuple[int, str]] = {}  # actor, unit; "": the beginning
         self._started = 0
         self._has_answered = False
 
@@ -63,13 +72,16 @@ class ActorPool:
         """Start so many actors before the first stage: they import while the driver opens the data."""
         self._spare += [self._actor_class.remote() for _ in range(count)]
 
-    def serving(self, stage: Stage, context: StageContext, data: ray.ObjectRef[Any]) -> ActorPool:
+    def serving(
+        self, stage: Stage, context: StageContext, data: ray.ObjectRef[Any], slots: int = 1
+    ) -> ActorPool:
         """This pool, now for units of `stage`. The stage is sent to the actors, so it may be any value.
 
-        `data` is a reference to `context.data` in Ray's object store.
+        `data` is a reference to `context.data` in Ray's object store. `slots` are units that an actor does at
+        the same time.
         """
-        self._stage = stage
-        self._beginning = (context.config, context.store, data, self._gpus)
+        self._call = {"concurrency_group": _TRAININGS} if slots > 1 else {}
+        self._beginning = (stage, context.config, context.store, data, self._gpus)
         return self
 
     def start(self) -> int:
@@ -77,14 +89,13 @@ class ActorPool:
         actor = self._spare.pop() if self._spare else self._actor_class.remote()
         self._started += 1
         self._actors[self._started] = actor
-        beginning = actor.begin_stage.remote(*self._beginning)
-        self._pending[beginning] = self._started
-        self._beginnings.add(beginning)
+        self._pending[actor.begin_stage.remote(*self._beginning)] = self._started, ""
         return self._started
 
     def submit(self, actor: int, unit: WorkUnit) -> None:
-        """Give an idle actor a unit."""
-        self._pending[self._actors[actor].run.remote(self._stage, unit)] = actor
+        """Give an actor a unit."""
+        run = self._actors[actor].run.options(**self._call)
+        self._pending[run.remote(unit)] = actor, unit.key
 
     def wait(self) -> PoolEvent:
         """The next event. Warns if no actor has answered for a long time."""
@@ -98,14 +109,14 @@ class ActorPool:
 
     def release(self) -> None:
         """Kill the busy actors and keep the idle ones for the next stage."""
-        at_work = set(self._pending.values())
+        at_work = {actor for actor, _ in self._pending.values()}
         for number, actor in self._actors.items():
             if number in at_work:
                 ray.kill(actor)
             else:
                 self._spare.append(actor)
-        for state in (self._actors, self._pending, self._beginnings):
-            state.clear()
+        self._actors.clear()
+        self._pending.clear()
 
     def close(self) -> None:
         """Kill all actors."""
@@ -114,18 +125,25 @@ class ActorPool:
             ray.kill(self._spare.pop())
 
     def _event(self, done: ray.ObjectRef[Any]) -> PoolEvent:
-        actor, is_beginning = self._pending.pop(done), done in self._beginnings
-        self._beginnings.discard(done)
+        actor, key = self._pending.pop(done)
         try:
             record = ray.get(done)
         except RayTaskError as error:
-            return PoolEvent(actor, "raised", error=cause_of(error))
+            cause = cause_of(error)
+            # Without its device an actor does no other unit, nor does one that could not begin.
+            if key and not isinstance(cause, DeviceError):
+                return PoolEvent(actor, "raised", key, error=cause)
+            return self._ended(actor, cause)
         except RayError as error:
-            # Dead, unreachable or killed for memory. An unreachable actor may still run, so kill it.
-            ray.kill(self._actors.pop(actor))
-            return PoolEvent(actor, "lost", error=error)
+            # Dead, unreachable or killed for memory. An unreachable actor may still run.
+            return self._ended(actor, error)
         self._has_answered = True
-        return PoolEvent(actor, "ready") if is_beginning else PoolEvent(actor, "done", record=record)
+        return PoolEvent(actor, "done", key, record) if key else PoolEvent(actor, "ready")
+
+    def _ended(self, actor: int, error: Exception) -> PoolEvent:
+        ray.kill(self._actors.pop(actor))
+        self._pending = {ref: place for ref, place in self._pending.items() if place[0] != actor}
+        return PoolEvent(actor, "lost", error=error)
 
 
 def cause_of(error: RayTaskError) -> Exception:

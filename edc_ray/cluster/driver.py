@@ -13,6 +13,7 @@ from edc_ray.cluster.resources import WorkerSize, check_cluster, num_actors, wor
 from edc_ray.cluster.session import alive_nodes, failures_told, ray_session
 from edc_ray.cluster.work_queue import WorkQueue
 from edc_ray.config.run import RunConfig
+from edc_ray.stages.side_by_side.execution import most_trainings, trainings_at_once
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.plan import Outcome, Stage, WorkUnit
 
@@ -31,7 +32,9 @@ def ray_executor(config: RunConfig) -> Iterator[RayExecutor]:
     with ray_session(config.cluster.address):
         nodes = alive_nodes()
         size = check_cluster(config, nodes)
-        executor = RayExecutor(size, num_actors(config, nodes, size), worker_device(config, size))
+        device_type = worker_device(config, size)
+        trainings = most_trainings(config, device_type)
+        executor = RayExecutor(size, num_actors(config, nodes, size), device_type, trainings)
         if not config.cluster.autoscaling:  # an idle actor there would ask for a machine
             executor.warm(_WARM_ACTORS)
         try:
@@ -46,12 +49,12 @@ class RayExecutor:
     The run is opened with the workers' `device_type`, because the driver's machine may have no GPU.
     """
 
-    def __init__(self, size: WorkerSize, num_actors: int, device_type: str) -> None:
+    def __init__(self, size: WorkerSize, num_actors: int, device_type: str, trainings: int = 1) -> None:
         self.device_type = device_type
         self._num_actors = num_actors
         self._size = size
         self._shared: tuple[object, ray.ObjectRef[Any]] | None = None
-        self._pool = ActorPool(size)
+        self._pool = ActorPool(size, trainings)
 
     def warm(self, count: int) -> None:
         """Start some actors, so that they import while the driver opens the data."""
@@ -69,12 +72,14 @@ class RayExecutor:
 
             self.close()  # frees the CPUs and GPUs of the actors for the workers of Ray Train
             return _told(train_units(stage, context, data, units, self._size))
+        slots = trainings_at_once(stage, context.config, self.device_type)
         queue = WorkQueue(
-            self._pool.serving(stage, context, data),
+            self._pool.serving(stage, context, data, slots),
             units,
             num_actors=self._num_actors,
             min_actors=cluster.min_actors,
             retries=cluster.retries,
+            slots=slots,
         )
         return _told(queue.outcomes())
 

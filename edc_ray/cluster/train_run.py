@@ -17,6 +17,7 @@ from ray.util.placement_group import PlacementGroup
 
 from edc_ray.artifacts.proof.manifest import Record
 from edc_ray.cluster.work_queue import UnitRaisedError, portable, worker_died
+from edc_ray.core.device_errors import is_device_error
 from edc_ray.stages.units.plan import Outcome, WorkUnit
 
 
@@ -50,13 +51,14 @@ class UnitDesk:
         """Ranks raised or died.
 
         If a rank dies, the connections of the others break and they raise, too. So a unit fails without a
-        retry only if every rank raised and one error is not about a connection. Else it has `retries`.
+        retry only if every rank raised and one error is about neither a connection nor a lost device. Else it
+        has `retries`.
         """
         key = self._running
         if key is None:
             return
         raised = [error.error for error in errors.values() if isinstance(error, UnitRaisedError)]
-        own = [error for error in raised if not _is_broken_connection(error)]
+        own = [each for each in raised if not _is_broken_connection(each) and not is_device_error(each)]
         if own and len(raised) == len(errors):
             self.finish(key, None, own[0])
             return

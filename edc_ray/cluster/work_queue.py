@@ -1,12 +1,13 @@
 """Policy of a stage on actors: which actor gets which unit, what is retried, when an actor is replaced.
 
 Ray is behind the `Pool` protocol, so the policy is tested without it. A unit that raises would raise again:
-its error is reported, and the actor continues. The unit of an actor that died goes to the end of the queue
-and is retried on another actor, so a unit that kills its actors delays no other.
+its error is reported, and the actor continues. The units of an actor that died go to the end of the queue
+and are retried on another actor, so a unit that kills its actors delays no other.
 """
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -14,16 +15,17 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from edc_ray.artifacts.proof.manifest import Record
-from edc_ray.errors import EdcRayError, ResourceError
+from edc_ray.errors import DeviceError, EdcRayError, ResourceError
 from edc_ray.stages.units.plan import Outcome, WorkUnit
 
 
 @dataclass(frozen=True)
 class PoolEvent:
-    """What happened to an actor: it is ready, its unit ended, or it is lost."""
+    """What happened to an actor: it is ready, its unit `key` ended, or it is lost with all its units."""
 
     actor: int
     kind: Literal["ready", "done", "raised", "lost"]
+    key: str = ""
     record: Record | None = None
     error: Exception | None = None
 
@@ -36,7 +38,7 @@ class Pool(Protocol):
         ...
 
     def submit(self, actor: int, unit: WorkUnit) -> None:
-        """Give an idle actor a unit. A `done`, `raised` or `lost` event follows."""
+        """Give an actor a unit, beside those that it has. A `done`, `raised` or `lost` event follows."""
         ...
 
     def wait(self) -> PoolEvent:
@@ -51,21 +53,31 @@ class Pool(Protocol):
 class WorkQueue:
     """Runs units on a pool of at most `num_actors` actors, never more than there are units left.
 
-    Work starts once `min_actors` are ready. A unit whose actor died has `retries`.
+    Work starts once `min_actors` are ready. An actor does up to `slots` units at the same time; few units are
+    spread over the actors. A unit whose actor died has `retries`. If the actor had several, nobody knows
+    which of them it was: none loses a try, but a unit that it happens to twice has an actor for itself.
     """
 
     def __init__(
-        self, pool: Pool, units: Sequence[WorkUnit], *, num_actors: int, min_actors: int = 1, retries: int = 2
+        self,
+        pool: Pool,
+        units: Sequence[WorkUnit],
+        *,
+        num_actors: int,
+        min_actors: int = 1,
+        retries: int = 2,
+        slots: int = 1,
     ) -> None:
         self._pool = pool
         self._waiting = deque(units)
         self._num_actors = num_actors
         self._min_actors = min(min_actors, num_actors, len(units))
         self._retries = retries
+        self._slots = slots
         self._starting: set[int] = set()
-        self._idle: list[int] = []
-        self._busy: dict[int, WorkUnit] = {}
+        self._running: dict[int, dict[str, WorkUnit]] = {}  # of each actor that is ready
         self._deaths: Counter[str] = Counter()
+        self._deaths_in_company: Counter[str] = Counter()
         self._failed_starts = 0
         self._start_error: Exception | None = None
         self._is_open = False
@@ -77,7 +89,7 @@ class WorkQueue:
             ResourceError: no actor starts.
         """
         try:
-            while self._waiting or self._busy:
+            while self._left():
                 self._keep_up_actors()
                 event = self._pool.wait()
                 outcome = self._lost(event) if event.kind == "lost" else self._answered(event)
@@ -87,9 +99,12 @@ class WorkQueue:
         finally:
             self._pool.release()
 
+    def _left(self) -> int:
+        return len(self._waiting) + sum(map(len, self._running.values()))
+
     def _keep_up_actors(self) -> None:
-        wanted = min(self._num_actors, len(self._waiting) + len(self._busy))
-        there = len(self._starting) + len(self._idle) + len(self._busy)
+        wanted = min(self._num_actors, self._left())
+        there = len(self._starting) + len(self._running)
         if self._failed_starts > self._retries:
             if there == 0:
                 raise ResourceError(
@@ -105,19 +120,37 @@ class WorkQueue:
     def _hand_out(self) -> None:
         # Only ready actors get a unit: one that waits for a free node would block it.
         no_more_come = self._failed_starts > self._retries and not self._starting
-        self._is_open = self._is_open or no_more_come or len(self._idle) >= self._min_actors
-        while self._is_open and self._idle and self._waiting:
-            actor, unit = self._idle.pop(), self._waiting.popleft()
-            self._busy[actor] = unit
+        self._is_open = self._is_open or no_more_come or len(self._running) >= self._min_actors
+        while self._is_open and self._waiting:
+            actor = self._actor_for(self._waiting[0])
+            if actor is None:
+                return
+            unit = self._waiting.popleft()
+            self._running[actor][unit.key] = unit
             self._pool.submit(actor, unit)
 
+    def _actor_for(self, unit: WorkUnit) -> int | None:
+        """The actor with the fewest units that takes one more; None if there is none now."""
+        share = math.ceil(self._left() / max(1, len(self._running) + len(self._starting)))
+        most = 1 if self._works_alone(unit.key) else min(self._slots, share)
+        takers = [
+            actor
+            for actor, units in self._running.items()
+            if len(units) < most and not any(map(self._works_alone, units))
+        ]
+        return min(takers, key=lambda actor: len(self._running[actor]), default=None)
+
+    def _works_alone(self, key: str) -> bool:
+        return self._deaths_in_company[key] > 1
+
     def _answered(self, event: PoolEvent) -> Outcome | None:
-        self._idle.append(event.actor)
         if event.kind == "ready":
+            self._running[event.actor] = {}
             self._starting.discard(event.actor)
             self._failed_starts = 0
             return None
-        return Outcome(self._busy.pop(event.actor), record=event.record, error=event.error)
+        unit = self._running[event.actor].pop(event.key)
+        return Outcome(unit, record=event.record, error=event.error)
 
     def _lost(self, event: PoolEvent) -> Outcome | None:
         if event.actor in self._starting:
@@ -125,7 +158,12 @@ class WorkQueue:
             self._failed_starts += 1
             self._start_error = event.error
             return None
-        unit = self._busy.pop(event.actor)
+        units = list(self._running.pop(event.actor).values())
+        if len(units) > 1:
+            self._deaths_in_company.update(unit.key for unit in units)
+            self._waiting.extend(units)
+            return None
+        (unit,) = units
         self._deaths[unit.key] += 1
         if self._deaths[unit.key] <= self._retries:
             self._waiting.append(unit)
@@ -135,10 +173,13 @@ class WorkQueue:
 
 def worker_died(unit: WorkUnit, times: int, reason: Exception | None) -> ResourceError:
     """The error of a unit whose workers died repeatedly."""
+    advice = "often memory runs out: set a smaller cluster.num_actors, or smaller units or batches"
+    if isinstance(reason, DeviceError):
+        advice = "look for errors of the GPU with nvidia-smi and dmesg, then run the same command again"
     return ResourceError(
         f"{unit.stage}: the worker of unit '{unit.title}' died {times} time{'s' if times > 1 else ''}",
         found=brief(reason),
-        next="often memory runs out: set a smaller cluster.num_actors, or smaller units or batches",
+        next=advice,
     )
 
 

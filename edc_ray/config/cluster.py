@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, field_validator
 
@@ -27,6 +27,11 @@ class ClusterConfig(Section):
     )
     cpus_per_actor: float = Field(default=1.0, gt=0)
     gpus_per_actor: float | None = Field(default=None, ge=0, description="None: 1 if there are any, else 0")
+    trainings_per_actor: Literal["auto"] | Annotated[int, Field(ge=1, le=8)] = Field(
+        default="auto",
+        description="observers or students that one process trains at the same time, up to 8. auto: on CUDA "
+        "as many as its memory holds, elsewhere 1. The results are the same",
+    )
     threads_per_unit: int = Field(default=1, ge=1, description="CPU threads of a unit, equal in every mode")
     retries: int = Field(default=2, ge=0, description="further tries of a unit whose actor died")
     shared_filesystem: bool = Field(default=False, description="file:// is the same folder on every node")

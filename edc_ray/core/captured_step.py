@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from edc_ray.core.device_errors import is_device_error, is_out_of_memory
+
 # Calls before the recording: in the first ones libraries choose their algorithms and take their memory.
 _WARM_CALLS = 2
+RECORDING = RLock()
+"""Held while a step is recorded and in the calls before it. A device records for one thread at a time, and
+memory is given back to it in between."""
+_STREAMS: dict[tuple[torch.device, Hashable], torch.cuda.Stream] = {}
+
+
+def stream_for(device: torch.device, use: Hashable) -> torch.cuda.Stream:
+    """The CUDA stream for one use, made once in a process.
+
+    torch has 32 streams of each priority and hands them out in turn, again and again. So a stream that is
+    made for each call would soon be that of another thread. Nothing else here takes streams of this priority.
+    """
+    with RECORDING:
+        if (device, use) not in _STREAMS:
+            _STREAMS[device, use] = torch.cuda.Stream(device, priority=-1)
+        return _STREAMS[device, use]
 
 
 class CapturedStep:
@@ -30,31 +49,43 @@ class CapturedStep:
 
     def __call__(self) -> None:
         if self.graph is None and self._records:
-            self._calls += 1
-            if self._calls <= _WARM_CALLS:
-                self._on_a_side_stream()
-                return
-            self._record()
+            with RECORDING:
+                self._calls += 1
+                if self._calls <= _WARM_CALLS:
+                    self._call_beside()
+                    return
+                self._record()
         if self.graph is None:
             self._step()
         else:
             self.graph.replay()
 
-    def _on_a_side_stream(self) -> None:
+    def _call_beside(self) -> None:
         """A function that is to be recorded must not run on the default stream before."""
-        stream, current = torch.cuda.Stream(self._device), torch.cuda.current_stream(self._device)
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream):
+        current, beside = self._streams()
+        beside.wait_stream(current)
+        with torch.cuda.stream(beside):
             self._step()
-        current.wait_stream(stream)
+        current.wait_stream(beside)
+
+    def _streams(self) -> tuple[torch.cuda.Stream, torch.cuda.Stream]:
+        """This thread's stream, and the one on which its steps are recorded.
+
+        Each stream has another one for that: a recorded product of matrices uses the memory of the stream on
+        which it was recorded, and recordings of several threads run at the same time.
+        """
+        current = torch.cuda.current_stream(self._device)
+        return current, stream_for(current.device, ("recording", current.cuda_stream))
 
     def _record(self) -> None:
-        graph = torch.cuda.CUDAGraph()
+        graph, (_, beside) = torch.cuda.CUDAGraph(), self._streams()
         try:
             # Other threads of the process may work on their own streams at the same time.
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, pool=self._pool, stream=beside, capture_error_mode="thread_local"):
                 self._step()
         except Exception as error:  # of any library that the step calls
+            if is_device_error(error) or is_out_of_memory(error):
+                raise
             self._records = False
             torch.cuda.synchronize(self._device)
             reason = str(error).strip().partition("\n")[0]

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import warnings
 from collections.abc import Iterable
+from threading import RLock
 from typing import Any, Literal
 
 import torch
@@ -36,6 +37,8 @@ SMALL_NETWORKS: dict[str, str] = {
 }
 EFFICIENTNET_LITES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 _TIMM = "timm:"
+RANDOM_STATE = RLock()
+"""Held by a thread that seeds torch's random state, or puts it back. All threads share that state."""
 
 
 def build_network(name: str, *, num_classes: int, image_size: int, channels: int, seed: int) -> nn.Module:
@@ -57,7 +60,7 @@ def build_network(name: str, *, num_classes: int, image_size: int, channels: int
             factory does not work, or the network cannot take the images.
     """
     check_network(name, num_classes=num_classes, image_size=image_size, channels=channels)
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    with RANDOM_STATE, torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # torch.manual_seed would also seed every CUDA generator.
         torch.default_generator.manual_seed(seed)
         return construct(name, num_classes=num_classes, image_size=image_size, channels=channels)
@@ -71,7 +74,7 @@ def check_network(name: str, *, num_classes: int, image_size: int, channels: int
     """
     shape = (2, channels, image_size, image_size)
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with RANDOM_STATE, torch.random.fork_rng(devices=[]), torch.no_grad():
             network = _without_values(name, num_classes, image_size, channels)
             device = next((one.device for one in network.parameters()), torch.device("cpu"))
             for mode in (True, False):
@@ -93,7 +96,7 @@ def check_network(name: str, *, num_classes: int, image_size: int, channels: int
 def head_keys(name: str, *, num_classes: int, image_size: int, channels: int) -> frozenset[str]:
     """Keys of the state dict whose shapes follow the number of classes: the classifier's last layer."""
     shapes = []
-    with torch.random.fork_rng(devices=[]):
+    with RANDOM_STATE, torch.random.fork_rng(devices=[]):
         for count in (num_classes, num_classes + 1):
             network = _without_values(name, count, image_size, channels)
             shapes.append({key: value.shape for key, value in network.state_dict().items()})

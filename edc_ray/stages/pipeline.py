@@ -4,7 +4,7 @@ squeeze -> statistics -> init -> recover -> relabel -> evaluate
 
 The sections of `edc_ray.config.run.RunConfig` have this order. A stage's facts are its `Stage`, in its
 folder's stage.py. A stage is cut into work units. A unit is done when it has a valid record, a stage when it
-has a manifest. `execute` says where units run: `execute_here` runs them one after the other in this process,
+has a manifest. `execute` says where units run: `execute_here` runs them in this process,
 `edc_ray.cluster.driver` on Ray. Nothing else differs between the two.
 """
 
@@ -20,6 +20,7 @@ from edc_ray.artifacts.proof.manifest import remove_unnamed, write_manifest
 from edc_ray.artifacts.storage.layout import READ_BY_FOLDER
 from edc_ray.config.run import STAGE_NAMES, StageName
 from edc_ray.errors import UnitsFailedError, plural
+from edc_ray.stages.side_by_side.execution import execute_here
 from edc_ray.stages.units.completeness import (
     fingerprint_of,
     is_complete,
@@ -30,7 +31,7 @@ from edc_ray.stages.units.completeness import (
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.fingerprint import stage_fingerprint
 from edc_ray.stages.units.kept_units import kept_records
-from edc_ray.stages.units.plan import Execute, Outcome, Stage, execute_here
+from edc_ray.stages.units.plan import Execute, Outcome, Stage
 from edc_ray.stages.units.provenance import joined_facts
 
 STAGES: dict[StageName, Stage] = {

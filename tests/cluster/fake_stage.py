@@ -35,6 +35,10 @@ def run_fake_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
             os.kill(os.getpid(), signal.SIGKILL)
         case "kill once" if tries == 0:
             os.kill(os.getpid(), signal.SIGKILL)
+        case "lose the device once" if tries == 0:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+        case "meet":
+            _meet(marks, unit.work["others"])
     ranks = torch.ones(1)
     if context.group.size > 1:
         torch.distributed.all_reduce(ranks)
@@ -42,7 +46,17 @@ def run_fake_unit(context: StageContext, unit: WorkUnit) -> UnitOutput:
     return UnitOutput({f"{unit.key}.txt": (f"{total} {int(ranks)}".encode(), 1)}, {"pid": os.getpid()})
 
 
-def fake_stage(name: StageName, num_workers: Callable[[RunConfig], int] = lambda config: 1) -> Stage:
+def _meet(marks: Path, others: int) -> None:
+    """Return once so many other units are being done, or were done, in this process."""
+    deadline = time.monotonic() + 60
+    while len(list(marks.glob(f"*.{os.getpid()}.*"))) <= others:
+        assert time.monotonic() < deadline, "they do not come"
+        time.sleep(0.01)
+
+
+def fake_stage(
+    name: StageName, num_workers: Callable[[RunConfig], int] = lambda config: 1, *, trains: bool = False
+) -> Stage:
     return Stage(
         name,
         1,
@@ -52,6 +66,7 @@ def fake_stage(name: StageName, num_workers: Callable[[RunConfig], int] = lambda
         run_fake_unit,
         lambda c, r: (r, {}),
         num_workers=num_workers,
+        trains=trains,
     )
 
 

@@ -73,6 +73,7 @@ def test_a_group_whose_unit_raised_does_not_try_it_again() -> None:
     [
         {0: UnitRaisedError(ValueError("x")), 1: RuntimeError("actor died")},
         {0: UnitRaisedError(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"))},
+        {0: UnitRaisedError(RuntimeError("AcceleratorError: CUDA error: unspecified launch failure"))},
     ],
 )
 def test_a_group_that_lost_a_rank_tries_its_unit_again(errors: dict[int, Exception]) -> None:

@@ -37,7 +37,7 @@ class ScriptedPool:
         kind: Any = self.script[unit.key].pop(0) if self.script.get(unit.key) else "done"
         record = Record(unit.stage, unit.key, unit.fingerprint, ()) if kind == "done" else None
         error = None if kind == "done" else RuntimeError(f"{unit.key} {kind}")
-        self.events.append(PoolEvent(actor, kind, record, error))
+        self.events.append(PoolEvent(actor, kind, unit.key, record, error))
 
     def wait(self) -> PoolEvent:
         assert self.events, "waits for nobody"

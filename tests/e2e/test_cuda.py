@@ -100,6 +100,26 @@ def test_two_whole_runs_on_cuda_make_the_same_bytes_with_deterministic(
     assert first == second
 
 
+def test_trainings_at_the_same_time_on_cuda_make_the_bytes_of_one_after_the_other(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """Captured steps of several observers and students, shared labels, and a network that trains alone."""
+    networks = ["convnet_d1", "convnet_d2", "resnet18_small", "tests.stages.side_by_side.drops_out:DropsOut"]
+    fields: dict[str, Any] = {
+        "device": DEVICE, "deterministic": True, "cluster.address": "none", "squeeze.epochs": 4,
+        "squeeze.observers": networks, "relabel.epochs": 4, "evaluate.students": networks,
+        "evaluate.rows": ["condensed", "init", "random"], "evaluate.seeds": 1, "evaluate.save_students": True,
+    }  # fmt: skip
+    for at_once in (1, 4):
+        launch(
+            tiny_config(tmp_path / str(at_once), **fields | {"cluster.trainings_per_actor": at_once}),
+            STAGE_NAMES,
+        )
+    one, four = (stored_hashes(tmp_path / str(at_once) / "digits") for at_once in (1, 4))
+    assert len([path for path in one if path.startswith("evaluate/")]) >= 3 * 4 * 3
+    assert one == four
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_images_of_networks_of_sixteen_bits_are_near_those_of_float32(
     on_cpu: StageContext, precision: str

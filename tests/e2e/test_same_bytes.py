@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edc_ray.artifacts.storage.layout import stage_folder
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.launch import launch
 from tests.e2e.stored import stored_hashes
@@ -60,6 +61,16 @@ def test_every_stage_on_ray_and_no_ray_make_the_same_bytes(
 ):
     on_ray = {"cluster.address": "local", "cluster.num_actors": num_actors}
     launch(tiny_config(tmp_path, **MANY_UNITS, **on_ray), STAGE_NAMES)
+    assert stored_hashes(tmp_path / "digits") == stored_hashes(run_without_ray)
+
+
+def test_trainings_at_the_same_time_in_one_actor_make_the_same_bytes(
+    run_without_ray: Path, tiny_config: Callable[..., RunConfig], tmp_path: Path, ray_of_tests: None
+):
+    trained = stage_folder("squeeze"), stage_folder("evaluate")
+    shutil.copytree(run_without_ray, tmp_path / "digits", ignore=shutil.ignore_patterns(*trained))
+    at_once = {"cluster.address": "local", "cluster.num_actors": 1, "cluster.trainings_per_actor": 3}
+    launch(tiny_config(tmp_path, **MANY_UNITS, **at_once), STAGE_NAMES)
     assert stored_hashes(tmp_path / "digits") == stored_hashes(run_without_ray)
 
 

@@ -20,8 +20,8 @@ from edc_ray.report.run_report import result_rows
 from edc_ray.stages.pipeline import STAGES, run_pipeline, run_stage
 from edc_ray.stages.recover import stage as recover
 from edc_ray.stages.relabel import stage as relabel
+from edc_ray.stages.side_by_side.execution import execute_here
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.plan import execute_here
 from tests.stages.tiny_runs import (
     image_hashes,
     manifest_of,

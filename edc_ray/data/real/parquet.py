@@ -8,6 +8,7 @@ import logging
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class RowGroup:
 class ParquetReader:
     """Rows of Parquet files, read one row group at a time; the last few are kept, and all footers.
 
-    Rows that lie close together are cheap; scattered ones each cost a row group.
+    Rows that lie close together are cheap; scattered ones each cost a row group. Threads may share a reader.
     """
 
     def __init__(self, filesystem: AbstractFileSystem, groups: Sequence[RowGroup]) -> None:
@@ -67,13 +68,17 @@ class ParquetReader:
         self._ends = np.cumsum([group.num_rows for group in groups])
         self._cache: dict[int, list[bytes | None]] = {}
         self._files: dict[str, ParquetGroups] = {}
+        self._lock = Lock()
         self.total_bytes = sum(group.num_bytes for group in groups)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}, "_files": {}}
+        return {**self.__dict__, "_cache": {}, "_files": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_lock": Lock()}
 
     def read(self, rows: Sequence[int] | np.ndarray) -> list[Item]:
         """See ItemReader."""
@@ -81,7 +86,8 @@ class ParquetReader:
         items: list[Item] = [b""] * len(wanted)
         positions = np.searchsorted(self._ends, wanted, side="right")
         for position in np.unique(positions):
-            group = self._read_group(int(position))
+            with self._lock:
+                group = self._read_group(int(position))
             first = int(self._ends[position]) - len(group)
             for slot in np.flatnonzero(positions == position):
                 row = int(wanted[slot])

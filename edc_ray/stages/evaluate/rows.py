@@ -11,7 +11,7 @@ If students train for more epochs than are labelled (evaluate.epochs), every row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -27,7 +27,7 @@ from edc_ray.data.condensed.images import CondensedViews
 from edc_ray.data.condensed.label_rows import rounded_by
 from edc_ray.data.real.ahead import one_ahead
 from edc_ray.stages.relabel.stage import label_views, view_settings
-from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.context import RowLabels, StageContext
 from edc_ray.stages.units.image_shards import Slot, read_stage_images, slot_hashes, slots_of
 
 HARD_ROWS = frozenset({"random_hard"})
@@ -100,7 +100,7 @@ class LabelledRow:
     Args:
         shown: epoch of training -> what it shows.
         hard: class labels only.
-        shared: what the images are, if several students see them: they then share their labels.
+        shared: labels, if several students see the images.
 
     Deviations:
         Online, the official programs draw other views for each student; ours are those that relabel would
@@ -111,7 +111,7 @@ class LabelledRow:
     context: StageContext
     shown: Callable[[int], Shown]
     hard: bool = False
-    shared: Hashable = None
+    shared: RowLabels | None = None
 
     def epoch(self, number: int) -> EpochOfRow:
         context = self.context
@@ -127,7 +127,11 @@ class LabelledRow:
         def label() -> np.ndarray:
             return rounded_by(context.config.relabel.codec, label_views(context, images, views))
 
-        values = label() if self.shared is None else context.labelled.get(self.shared, number, label)
+        if self.shared is not None:
+            values = self.shared.get(number, label, context.one_at_a_time())
+        else:
+            with context.one_at_a_time():
+                values = label()
         return EpochOfRow(images, views, torch.from_numpy(values).float().to(context.device), labels)
 
 
@@ -171,7 +175,8 @@ def row_of(context: StageContext, name: str, student_seed: int) -> Row:
         images, slots = torch.from_numpy(np.array(rows.images)).to(context.device), slots_of(rows)
         # The images are the same for all student seeds.
         observers = context.observer_digests(context.config.observers_of("relabel"))
-        shared = name, str(row_digest(context, name)), tuple(sorted(observers.items()))
+        key = name, str(row_digest(context, name)), tuple(sorted(observers.items()))
+        shared = context.labelled.of_row(key)
     else:
         slots, shared = random_slots(context, student_seed), None
         images = context.pixels(context.data.train, np.array([index for _, index in slots]))
@@ -184,6 +189,11 @@ def row_of(context: StageContext, name: str, student_seed: int) -> Row:
 
 def _is_stored(context: StageContext, name: str) -> bool:
     return name == "condensed" and context.config.relabel.labels == "stored"
+
+
+def labels_are_made(context: StageContext, name: str) -> bool:
+    """Whether observers label a row while students train on it."""
+    return name not in HARD_ROWS and not _is_stored(context, name)
 
 
 def random_slots(context: StageContext, student_seed: int) -> list[Slot]:

@@ -31,7 +31,16 @@ from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
 from edc_ray.errors import ConfigError
 from edc_ray.models.registry import build_network, check_network, network_names, unknown_network
-from edc_ray.stages.evaluate.rows import HARD_ROWS, EpochOfRow, Row, epochs_of, joined, row_digest, row_of
+from edc_ray.stages.evaluate.rows import (
+    HARD_ROWS,
+    EpochOfRow,
+    Row,
+    epochs_of,
+    joined,
+    labels_are_made,
+    row_digest,
+    row_of,
+)
 from edc_ray.stages.init import stage as init
 from edc_ray.stages.recover import stage as recover
 from edc_ray.stages.relabel import stage as relabel
@@ -51,7 +60,7 @@ from edc_ray.stages.units.training import (
     set_rate,
     wrapped_for_group,
 )
-from edc_ray.stages.units.training_step import TrainingStep, captures_of
+from edc_ray.stages.units.training_step import TrainingStep, begin_training, captures_of
 
 _EPOCHS_AT_ONCE = 16  # whose views are made together on a GPU, if there are few
 FULL_LIMIT = 200_000  # real images up to which evaluate.full=auto trains the row itself
@@ -96,6 +105,13 @@ def inputs(context: StageContext, unit: WorkUnit) -> Any:
     return digest_of([row_digest(context, unit.work["row"]), observers, context.data.val.content_hash])
 
 
+def prepare(context: StageContext) -> None:
+    """See `Stage.prepare`: the observers that label rows. They are fused, which switches how CUDA rounds."""
+    if any(labels_are_made(context, row) for row in context.config.evaluate.rows):
+        for name in context.config.observers_of("relabel"):
+            context.observer_forward(name)
+
+
 def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
     """Trains one student and judges it, with averaged parameters unless ema_decay is 0."""
     section, train, seed = context.config.evaluate, context.data.train, context.config.seed
@@ -104,7 +120,8 @@ def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
     weights_seed = draws(seed, "evaluate", "weights", student, student_seed).torch_seed()
     built = build_network(student, **train.network_shape, seed=weights_seed)
     network = placed(built, context.config, context.device)
-    torch.manual_seed(draws(seed, "evaluate", "dropout", student, student_seed).torch_seed())
+    dropout_seed = draws(seed, "evaluate", "dropout", student, student_seed).torch_seed()
+    begin_training(context, network, dropout_seed)
     row = row_of(context, row_name, student_seed)
     ema = None
     if section.ema_decay:
@@ -166,8 +183,9 @@ def _train(
 
     after = (lambda: None) if ema is None else ema.update
     train_step = TrainingStep(
-        optimizer, loss_of, context.device, numerics.dtype, after=after, captures=captures
-    )
+        optimizer, loss_of, context.device, numerics.dtype,
+        after=after, captures=captures, seat=context.seat,
+    )  # fmt: skip
     losses: list[float] = []
     plans, ahead = tee(_epochs(context, row, student_seed))
     batches = rendered_batches((batches for _, batches in ahead), context)
@@ -298,6 +316,8 @@ STAGE = Stage(
     finish=finish,
     finish_inputs=lambda context: context.config.evaluate.full_accuracy,
     num_workers=lambda config: config.evaluate.num_workers,
+    trains=True,
+    prepare=prepare,
     passes=passes,
     images=images_of,
 )

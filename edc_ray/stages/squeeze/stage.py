@@ -39,7 +39,7 @@ from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import placed
 from edc_ray.stages.units.plan import Stage, UnitOutput, WorkUnit
 from edc_ray.stages.units.rendering import Batches, rendered_batches
-from edc_ray.stages.units.training_step import TrainingStep, captures_of
+from edc_ray.stages.units.training_step import TrainingStep, begin_training, captures_of
 
 Key = tuple[str | int, ...]
 """Names the draws of a batch."""
@@ -168,7 +168,7 @@ def train_observer(context: StageContext, network: nn.Module, name: str) -> dict
         `squeeze.epochs`. The default `last` keeps the last epoch.
     """
     section, seed = context.config.squeeze, context.config.seed
-    torch.manual_seed(draws(seed, "squeeze", "dropout", name).torch_seed())
+    begin_training(context, network, draws(seed, "squeeze", "dropout", name).torch_seed())
     trained = training.wrapped_for_group(network, context)
     captures = captures_of(context, f"squeeze: observer {name}")
     optimizer = training.make_optimizer(trained, section, captured=captures is not None)
@@ -178,7 +178,9 @@ def train_observer(context: StageContext, network: nn.Module, name: str) -> dict
     def loss_of(images: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(forward(images), labels)
 
-    step = TrainingStep(optimizer, loss_of, context.device, numerics.dtype, captures=captures)
+    step = TrainingStep(
+        optimizer, loss_of, context.device, numerics.dtype, captures=captures, seat=context.seat
+    )
     losses: list[float] = []
     rates: list[float] = []
     epochs, ahead = tee(_epochs(context, name))
@@ -305,6 +307,7 @@ STAGE = Stage(
     finish=finish,
     finish_inputs=lambda context: context.config.dataset.allow_weak_observers,
     num_workers=lambda config: config.squeeze.num_workers,
+    trains=True,
     passes=passes,
     images=images_of,
 )

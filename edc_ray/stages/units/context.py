@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock, RLock
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -16,7 +19,7 @@ from edc_ray.artifacts.proof.records import Manifest, ShardInfo
 from edc_ray.artifacts.storage.layout import join_path, manifest_path, network_name, stage_folder
 from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import RunConfig, StageName
-from edc_ray.core.captured_step import CapturedForward
+from edc_ray.core.captured_step import CapturedForward, stream_for
 from edc_ray.core.layers.network_numerics import NetworkNumerics
 from edc_ray.data.real.images import ImageSet
 from edc_ray.data.real.sources import OpenedDataset
@@ -40,28 +43,72 @@ class Group:
     size: int = 1
 
 
+class Seat:
+    """A unit's place among those that compute in this process at the same time; this one is alone there."""
+
+    alone = True
+
+    def step_done(self) -> None:
+        """A step of a training has ended."""
+
+    def go_on_alone(self) -> None:
+        """Return once no other unit computes in this process, and keep others out until the unit ends."""
+
+
+class RowLabels:
+    """Labels of one row's epochs. What came first is kept, as far as `LabelledEpochs` has room for it."""
+
+    def __init__(self, room: Callable[[], int]) -> None:
+        self._room = room
+        self._kept: dict[Hashable, np.ndarray] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the labels that are kept."""
+        return sum(kept.nbytes for kept in list(self._kept.values()))
+
+    def get(
+        self, epoch: Hashable, label: Callable[[], np.ndarray], making: AbstractContextManager[object]
+    ) -> np.ndarray:
+        """The labels of an epoch, not to be changed: kept, or made now, within `making`."""
+        if (kept := self._kept.get(epoch)) is not None:
+            return kept
+        with making:
+            # Another student may have asked for them meanwhile.
+            if (kept := self._kept.get(epoch)) is not None:
+                return kept
+            labels = label()
+            if labels.nbytes <= self._room():
+                self._kept[epoch] = labels
+            return labels
+
+
 class LabelledEpochs:
-    """Labels of one row's epochs, up to a limit in bytes.
+    """Labels of the rows that students see now, and of the last row, up to a limit in bytes.
 
     Each student asks for the epochs in the same order, so the first ones are kept: dropping the oldest would
-    drop each epoch just before its use. Another row starts empty.
+    drop each epoch just before its use.
     """
 
     def __init__(self, limit: int = MEMORY_LIMIT) -> None:
-        self._limit = limit
-        self._row: Hashable = None
-        self._kept: dict[Hashable, np.ndarray] = {}
+        self._limit, self._lock = limit, Lock()
+        self._rows: WeakValueDictionary[Hashable, RowLabels] = WeakValueDictionary()
+        self._last: RowLabels | None = None  # stays without a student, for the next one
 
-    def get(self, row: Hashable, epoch: Hashable, label: Callable[[], np.ndarray]) -> np.ndarray:
-        """The labels of an epoch, kept or made now, not to be changed. `row` names all they depend on."""
-        if row != self._row:
-            self._row, self._kept = row, {}
-        if epoch in self._kept:
-            return self._kept[epoch]
-        labels = label()
-        if labels.nbytes + sum(kept.nbytes for kept in self._kept.values()) <= self._limit:
-            self._kept[epoch] = labels
+    def of_row(self, row: Hashable) -> RowLabels:
+        """The labels of a row; they go when nobody holds them and another row is asked for.
+
+        `row` names all that they depend on.
+        """
+        with self._lock:
+            labels = self._rows.get(row)
+            if labels is None:
+                labels = self._rows[row] = RowLabels(self._room)
+            self._last = labels
         return labels
+
+    def _room(self) -> int:
+        return self._limit - sum(row.nbytes for row in list(self._rows.values()))
 
 
 @dataclass
@@ -69,7 +116,8 @@ class StageContext:
     """Built once per process, so that nothing is loaded twice. Its config has every inferred field.
 
     `group` is this process's DDP group while it trains. `labelled` are labels that several students share,
-    `resident` the real images on the device. `at_once` is how much memory takes.
+    `resident` the real images on the device. `at_once` is how much memory takes. `seat` is the unit's own:
+    units that compute at the same time have copies of one context, which share the rest.
     """
 
     config: RunConfig
@@ -80,10 +128,28 @@ class StageContext:
     labelled: LabelledEpochs = field(default_factory=LabelledEpochs)
     at_once: ImagesAtOnce = field(default_factory=ImagesAtOnce)
     resident: ResidentImages = field(default_factory=ResidentImages)
+    seat: Seat = field(default_factory=Seat)
+    _turn: Any = field(default_factory=RLock)
     _networks: dict[str, nn.Module] = field(default_factory=dict)
     _fused: dict[tuple[Any, ...], tuple[nn.Module, nn.Module]] = field(default_factory=dict)
     _captured: dict[str, tuple[nn.Module, CapturedForward]] = field(default_factory=dict)
     _manifests: dict[str, Manifest] = field(default_factory=dict)
+
+    @contextmanager
+    def one_at_a_time(self) -> Iterator[None]:
+        """Within it a thread makes or uses what units share. What it made is there for others at the end.
+
+        On CUDA all do so on one stream: a recorded forward has one input, one output and one workspace.
+        """
+        with self._turn:
+            if self.device.type != "cuda":
+                yield
+                return
+            stream = stream_for(self.device, "what units share")
+            stream.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(stream):
+                yield
+            stream.synchronize()
 
     @property
     def flip_probability(self) -> float:

@@ -7,7 +7,6 @@ rounding. Trainings are not divided: their BatchNorms measure the batch.
 from __future__ import annotations
 
 import gc
-import re
 import textwrap
 import warnings
 from collections.abc import Callable
@@ -16,15 +15,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from edc_ray.core.device_errors import is_out_of_memory
 from edc_ray.errors import ResourceError
 
 Result = TypeVar("Result")
 
-_MESSAGES = re.compile(
-    r"out of memory|can't allocate memory|not enough memory|bad_alloc"
-    r"|(CUBLAS|CUDNN|CUFFT|CUSOLVER)_\w*ALLOC\w*_FAILED"
-    r"|could not (create|execute) a primitive$"  # oneDNN says no more than this
-)
 # What is done with images -> the fields that say how many there are.
 _FIELDS = {
     "statistics": "statistics.batch_size",
@@ -32,13 +27,6 @@ _FIELDS = {
     "labels and scores": "relabel.batch_size or init.crops_per_image",
     "accuracy": "evaluate.val_batch_size",
 }
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of Python, torch or a library below it says that memory was too little."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and _MESSAGES.search(str(error)) is not None
 
 
 class ImagesAtOnce:

@@ -19,8 +19,9 @@ import ctypes
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache, partial
+from threading import Lock
 from typing import Any
 
 import torch
@@ -94,35 +95,63 @@ def check_numerics(config: RunConfig, device: torch.device) -> None:
         )
 
 
+class _OfProcess:
+    """Settings that all threads of a process share: set by its first unit, put back by its last."""
+
+    def __init__(self) -> None:
+        self._lock, self._units = Lock(), 0
+        self._put_back = ExitStack()
+
+    @contextmanager
+    def held(self, config: RunConfig, device: torch.device) -> Iterator[None]:
+        with self._lock:
+            if self._units == 0:
+                self._set(config, device)
+            self._units += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._units -= 1
+                if self._units == 0:
+                    self._put_back.close()
+
+    def _set(self, config: RunConfig, device: torch.device) -> None:
+        before = (
+            torch.are_deterministic_algorithms_enabled(),
+            bool(torch.backends.cuda.matmul.allow_tf32),
+            torch.backends.cudnn.allow_tf32,
+        )
+        self._put_back.callback(_set_flags, *before)
+        self._put_back.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        tf32 = config.precision == "tf32"
+        _set_flags(config.deterministic or before[0], tf32, tf32)
+
+
+_PROCESS = _OfProcess()
+
+
 @contextmanager
 def unit_numerics(config: RunConfig, device: torch.device) -> Iterator[None]:
-    """Threads, precision and determinism of one unit; restored afterwards.
+    """Threads, precision and determinism of one unit; restored afterwards. Units at once have one config.
 
     The number of threads changes the order of sums, so it comes from the config: Ray sets OMP_NUM_THREADS=1
-    in a task of one CPU, and a plain process has all cores. Library code that draws from torch's global
-    generator (dropout) uses a fork of it.
+    in a task of one CPU, and a plain process has all cores. Each thread has a number of its own. Library code
+    that draws from torch's global generator (dropout) uses a fork of it.
     """
     keep_freed_memory()
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
-    before = (
-        torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
-        bool(torch.backends.cuda.matmul.allow_tf32),
-        torch.backends.cudnn.allow_tf32,
-    )
-    cuda = [device] if device.type == "cuda" else []
-    tf32 = config.precision == "tf32"
-    _apply(config.cluster.threads_per_unit, config.deterministic or before[1], tf32, tf32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.cluster.threads_per_unit)
     try:
-        with torch.random.fork_rng(devices=cuda):
+        with _PROCESS.held(config, device):
             yield
     finally:
-        _apply(*before)
+        torch.set_num_threads(threads)
 
 
-def _apply(threads: int, deterministic: bool, matmul_tf32: bool, cudnn_tf32: bool) -> None:
-    torch.set_num_threads(threads)
+def _set_flags(deterministic: bool, matmul_tf32: bool, cudnn_tf32: bool) -> None:
     torch.use_deterministic_algorithms(deterministic)
     # By default torch lets cuDNN round to TF32; here float32 means float32.
     torch.backends.cuda.matmul.allow_tf32 = matmul_tf32

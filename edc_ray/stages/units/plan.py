@@ -90,6 +90,8 @@ class Stage:
             stages depend on all of it.
         sees_ipc: whether another `ipc` changes an existing unit.
         num_workers: DDP processes inside one unit.
+        trains: whether units are whole trainings: a process may do several at the same time.
+        prepare: makes what trainings at the same time share, before the first of them begins.
         passes: forward passes of one image through each network, in all units together, roughly; a step with
             gradients counts as three. They decide whether more than one worker is worth its start.
         images: how many images a unit trains on, measures, makes or labels, as its progress counts them.
@@ -109,6 +111,8 @@ class Stage:
     growing: frozenset[str] = frozenset()
     sees_ipc: Callable[[RunConfig], bool] = lambda config: False
     num_workers: Callable[[RunConfig], int] = lambda config: 1
+    trains: bool = False
+    prepare: Callable[[StageContext], None] = lambda context: None
     passes: Callable[[RunConfig, OpenedDataset], Mapping[str, int]] = lambda config, data: {}
     images: Callable[[StageContext, WorkUnit], int] = lambda context, unit: 0
 
@@ -153,12 +157,3 @@ def do_unit(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
         context.store, stage.folder, unit.key, unit.fingerprint, dict(output.shards), meta,
         time.monotonic() - started, environment=environment_facts(context.device),
     )  # fmt: skip
-
-
-def execute_here(stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterator[Outcome]:
-    """Run units one after the other in this process. A failing unit does not stop the others."""
-    for unit in units:
-        try:
-            yield Outcome(unit, record=do_unit(context, unit, stage))
-        except Exception as error:
-            yield Outcome(unit, error=error)

@@ -1,5 +1,7 @@
 import json
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -42,6 +44,24 @@ def test_scattered_rows_of_several_files_come_in_the_order_asked_for(tmp_path) -
     assert again.read(rows) == [everything[row] for row in rows]
     assert everything[:12] == everything[12:]
     assert again.name(13) == f"{tmp_path}/b.parquet row 1"
+
+
+def test_threads_that_share_a_reader_take_turns_at_its_files(tmp_path, monkeypatch) -> None:
+    write_parquet(synthetic_images(3, 4, 8), f"{tmp_path}/a.parquet", row_group_size=1)
+    read = _read(tmp_path / "a.parquet")
+    expected = pickle.loads(pickle.dumps(read.reader)).read(read.rows)
+    inside, plain = [0], parquet_groups.ParquetGroups.read
+
+    def slowly(self, *asked) -> pa.Table:
+        inside[0] += 1
+        time.sleep(0.001)
+        assert inside[0] == 1
+        inside[0] -= 1
+        return plain(self, *asked)
+
+    monkeypatch.setattr(parquet_groups.ParquetGroups, "read", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(found == expected for found in pool.map(read.reader.read, [read.rows] * 8))
 
 
 def test_columns_of_the_cifar_files_and_old_class_names_are_known(tmp_path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -16,7 +18,7 @@ from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ArtifactError, ResourceError
 from edc_ray.kernels.cpu.fused_network import Wanted
 from edc_ray.models.observers import freeze
-from edc_ray.stages.units.context import StageContext, choose_device
+from edc_ray.stages.units.context import Seat, StageContext, choose_device
 from tests.stages.tiny_runs import OBSERVERS, tiny_context
 
 Copied = Callable[..., StageContext]
@@ -131,3 +133,19 @@ def test_a_device_that_is_not_there_is_refused_and_torch_says_what_it_sees(devic
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert choose_device(device) == torch.device(device)
+
+
+def test_what_units_share_is_made_by_one_thread_at_a_time_also_from_copies(finished: StageContext) -> None:
+    inside, most = set[int](), []
+
+    def work(number: int) -> None:
+        context = replace(finished, seat=Seat())
+        with context.one_at_a_time(), context.one_at_a_time():
+            inside.add(number)
+            time.sleep(0.005)
+            most.append(len(inside))
+            inside.remove(number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(8)))
+    assert most == [1] * 8

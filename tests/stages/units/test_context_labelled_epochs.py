@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from threading import Barrier, Lock
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,7 @@ import torch
 
 from edc_ray.data.condensed.label_rows import rounded_by
 from edc_ray.stages.evaluate.rows import row_of, shown_epoch
-from edc_ray.stages.units.context import LabelledEpochs, StageContext
+from edc_ray.stages.units.context import LabelledEpochs, RowLabels, StageContext
 from tests.stages.tiny_runs import manifest_of, run_until, tiny_config
 
 
@@ -29,27 +32,54 @@ class Labeller:
         return label
 
 
+def asked(labels: RowLabels, labeller: Labeller, *epochs: int) -> None:
+    for epoch in epochs:
+        assert labels.get(epoch, labeller.of(epoch), nullcontext()).tolist() == [epoch]
+
+
 def test_an_epoch_is_labelled_once_for_all_students_of_a_row() -> None:
     kept, labeller = LabelledEpochs(), Labeller()
     for _ in range(3):
-        for epoch in range(4):
-            assert kept.get("init", epoch, labeller.of(epoch)).tolist() == [epoch]
+        asked(kept.of_row("init"), labeller, 0, 1, 2, 3)
     assert labeller.asked == [0, 1, 2, 3]
+
+
+def test_students_who_ask_for_an_epoch_at_once_share_one_labelling() -> None:
+    labels, labeller, both_ask, turn = LabelledEpochs().of_row("init"), Labeller(), Barrier(2), Lock()
+
+    @contextmanager
+    def making() -> Iterator[None]:
+        both_ask.wait(60)
+        with turn:
+            yield
+
+    with ThreadPoolExecutor(2) as pool:
+        students = [pool.submit(labels.get, 0, labeller.of(0), making()) for _ in range(2)]
+        assert [student.result().tolist() for student in students] == [[0.0], [0.0]]
+    assert labeller.asked == [0]
 
 
 def test_what_does_not_fit_is_labelled_again_and_what_came_first_stays() -> None:
     kept, labeller = LabelledEpochs(limit=16), Labeller()
     for _ in range(2):
-        for epoch in range(4):
-            assert kept.get("init", epoch, labeller.of(epoch)).tolist() == [epoch]
+        asked(kept.of_row("init"), labeller, 0, 1, 2, 3)
     assert labeller.asked == [0, 1, 2, 3, 2, 3]
 
 
-def test_another_row_starts_empty() -> None:
+def test_a_row_that_no_student_sees_makes_room_for_another() -> None:
     kept, labeller = LabelledEpochs(limit=8), Labeller()
     for row in ("init", "condensed", "init"):
-        kept.get(row, 0, labeller.of(0))
+        asked(kept.of_row(row), labeller, 0)
     assert labeller.asked == [0, 0, 0]
+
+
+def test_rows_that_students_see_at_once_keep_their_labels() -> None:
+    kept, labeller = LabelledEpochs(limit=16), Labeller()
+    seen = [kept.of_row("init"), kept.of_row("condensed")]
+    for row in ("init", "condensed", "init", "condensed"):
+        asked(kept.of_row(row), labeller, 0)
+    assert labeller.asked == [0, 0]
+    assert [row.nbytes for row in seen] == [8, 8]
 
 
 def shown(**fields: Any) -> list[int]:

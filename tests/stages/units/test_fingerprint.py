@@ -60,7 +60,7 @@ NEUTRAL_FIELDS: dict[str, Any] = {
     "run.name": "other", "storage.root": "/elsewhere", "storage.options": {"anon": True},
     "sweep.space": {"seed": [1]}, "sweep.num_trials": 3, "tracking.tensorboard": False,
     "cluster.address": "none", "cluster.num_actors": 7, "cluster.min_actors": 2,
-    "cluster.cpus_per_actor": 2.0,
+    "cluster.cpus_per_actor": 2.0, "cluster.trainings_per_actor": 3,
     "cluster.gpus_per_actor": 0.5, "cluster.retries": 9, "cluster.autoscaling": True,
     "cluster.shared_filesystem": True, "dataset.name": "mine", "dataset.cache": "/cache",
     "dataset.download": True, "dataset.allow_weak_observers": True,

@@ -1,4 +1,4 @@
-"""Memory that is too little for a batch: what counts as such, and how a batch is taken in parts."""
+"""Memory that is too little for a batch: how it is taken in parts."""
 
 from __future__ import annotations
 
@@ -13,61 +13,10 @@ from torch import Tensor
 
 from edc_ray.core.captured_step import CapturedForward
 from edc_ray.errors import ResourceError
-from edc_ray.stages.units.images_at_once import ImagesAtOnce, is_out_of_memory
+from edc_ray.stages.units.images_at_once import ImagesAtOnce
 from tests.stages.little_memory import OUT_OF_MEMORY, Hungry
 
 CPU = torch.device("cpu")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-        RuntimeError("CUDA error: out of memory"),
-        RuntimeError("HIP out of memory."),
-        RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB, other allocations: 1.00 MB)"),
-        RuntimeError("Triton Error [CUDA]: out of memory"),
-        RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you "
-            "tried to allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)"
-        ),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you"),
-        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
-        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-        RuntimeError("std::bad_alloc"),
-        RuntimeError("could not create a primitive"),
-        RuntimeError("could not execute a primitive"),
-    ],
-    ids=str,
-)
-def test_too_little_memory_is_known_by_its_type_or_message(error: Exception) -> None:
-    assert is_out_of_memory(error)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("CUDA error: an illegal memory access was encountered"),
-        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
-        RuntimeError("out of resource: shared memory, Required: 270336, Hardware limit: 232448"),
-        RuntimeError(
-            "could not create a primitive descriptor for a convolution forward propagation primitive"
-        ),
-        ValueError("out of memory"),
-        ResourceError("recover: out of memory"),
-    ],
-    ids=str,
-)
-def test_other_errors_are_not(error: Exception) -> None:
-    assert not is_out_of_memory(error)
-
-
-def test_what_torch_raises_for_more_than_a_cpu_has_is_known() -> None:
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(1 << 58, dtype=torch.uint8)
-    assert is_out_of_memory(caught.value)
 
 
 def test_memory_that_is_enough_changes_nothing() -> None:

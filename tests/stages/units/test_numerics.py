@@ -7,7 +7,9 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,8 @@ from edc_ray.config.load import with_fields
 from edc_ray.config.run import RunConfig
 from edc_ray.errors import ConfigError
 from edc_ray.stages.pipeline import STAGES, run_pipeline
-from edc_ray.stages.units import numerics, plan
+from edc_ray.stages.side_by_side import execution
+from edc_ray.stages.units import numerics
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import (
     check_numerics,
@@ -149,6 +152,33 @@ def test_a_failing_unit_leaves_the_process_as_it_was(finished: StageContext) -> 
 
 
 @pytest.mark.usefixtures("two_threads")
+def test_units_at_once_share_the_flags_until_the_last_ends_and_count_threads_for_themselves(
+    finished: StageContext,
+) -> None:
+    config, first_is_in, second_ends = _with_threads(finished, 3), Event(), Event()
+    state = torch.get_rng_state()
+
+    def second() -> list[object]:
+        torch.set_num_threads(1)
+        with unit_numerics(config, CPU):
+            first_is_in.set()
+            second_ends.wait(60)
+            seen: list[object] = [torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()]
+        return [*seen, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()]
+
+    with ThreadPoolExecutor(1) as pool:
+        with unit_numerics(config, CPU):
+            other = pool.submit(second)
+            first_is_in.wait(60)
+            torch.manual_seed(5)
+        assert torch.get_num_threads() == 2
+        assert torch.are_deterministic_algorithms_enabled(), "the other unit needs them"
+        second_ends.set()
+        assert other.result() == [3, True, 1, False]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_every_stage_runs_its_units_with_the_threads_of_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, set[int]] = {}
 
@@ -159,7 +189,7 @@ def test_every_stage_runs_its_units_with_the_threads_of_the_config(monkeypatch: 
     def do_watched(context: StageContext, unit: WorkUnit, stage: object = None) -> object:
         return do_unit(context, unit, replace(STAGES[unit.stage], run_unit=watched))
 
-    monkeypatch.setattr(plan, "do_unit", do_watched)
+    monkeypatch.setattr(execution, "do_unit", do_watched)
     run_pipeline(tiny_context(evaluate__seeds=1, evaluate__rows=["condensed"], relabel__epochs=1))
     assert seen == {stage: {1} for stage in STAGES}
     assert torch.get_num_threads() == 2

@@ -8,9 +8,10 @@ from dataclasses import replace
 from edc_ray.artifacts.proof.manifest import read_record
 from edc_ray.artifacts.storage.layout import stage_folder
 from edc_ray.stages.pipeline import STAGES
+from edc_ray.stages.side_by_side.execution import execute_here
 from edc_ray.stages.units.completeness import planned_units
 from edc_ray.stages.units.context import StageContext
-from edc_ray.stages.units.plan import UnitOutput, WorkUnit, do_unit, execute_here
+from edc_ray.stages.units.plan import UnitOutput, WorkUnit, do_unit
 
 
 def test_a_done_unit_is_proven_by_its_record(copied: Callable[..., StageContext]) -> None:

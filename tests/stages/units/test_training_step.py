@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -10,12 +12,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from edc_ray.config.stages import EvaluateConfig
 from edc_ray.core.captured_step import CapturedStep
 from edc_ray.core.students.ema import EmaParameters
+from edc_ray.stages.units import training_step
+from edc_ray.stages.units.context import Seat
 from edc_ray.stages.units.training import make_optimizer
-from edc_ray.stages.units.training_step import Captures, TrainingStep, captures_of
+from edc_ray.stages.units.training_step import (
+    Captures,
+    TrainingStep,
+    begin_training,
+    captures_of,
+    draws_numbers,
+)
 from tests.core.traced import Traced
 
 CPU = torch.device("cpu")
@@ -129,3 +140,88 @@ def test_a_training_that_cannot_be_captured_is_told(
 ) -> None:
     with pytest.warns(UserWarning, match=f"a training: steps are not captured, because of {reason}"):
         assert captures_of(_context(**facts), "a training", why_not) is None
+
+
+def _unfit_for_a_cpu() -> nn.Module:
+    class OnlyThere(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            raise RuntimeError("no kernel for this device")
+
+    return OnlyThere()
+
+
+@pytest.mark.parametrize(
+    ("extra", "draws"),
+    [
+        (nn.Identity, False),
+        (lambda: nn.BatchNorm1d(64), False),
+        (lambda: nn.Dropout(0.1), True),
+        (lambda: nn.Dropout(0.0), False),
+        (lambda: StochasticDepth(0.2, "row"), True),
+        (_unfit_for_a_cpu, True),
+    ],
+)
+def test_a_network_that_draws_while_it_trains_is_found_and_left_as_it_was(
+    extra: Callable[[], nn.Module], draws: bool
+) -> None:
+    network = _network().eval()
+    network.insert(4, extra())  # type: ignore[operator]
+    before = [value.clone() for value in network.state_dict().values()]
+    state = torch.get_rng_state()
+    assert draws_numbers(network, (1, 6, 6)) == draws
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not network.training
+    assert all(map(torch.equal, before, network.state_dict().values()))
+
+
+class _Noted(Seat):
+    alone, went, steps = False, 0, 0
+
+    def go_on_alone(self) -> None:
+        self.went += 1
+
+    def step_done(self) -> None:
+        self.steps += 1
+
+
+@pytest.mark.parametrize(("dropout", "went"), [(0.0, 0), (0.5, 1)])
+def test_only_a_training_that_draws_goes_on_alone_and_each_has_its_seed(dropout: float, went: int) -> None:
+    train = SimpleNamespace(channels=1, image_size=6)
+    seat = _Noted()
+    context: Any = SimpleNamespace(seat=seat, data=SimpleNamespace(train=train))
+    network = nn.Sequential(_network(), nn.Dropout(dropout))
+    with torch.random.fork_rng():
+        begin_training(context, network, 5)
+        found = torch.rand(3)
+        torch.manual_seed(5)
+        assert torch.equal(found, torch.rand(3))
+    assert seat.went == went
+
+
+def test_a_training_that_is_alone_is_not_tried_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_step, "draws_numbers", lambda *_: pytest.fail("it costs a forward"))
+    train = SimpleNamespace(channels=1, image_size=6)
+    context: Any = SimpleNamespace(seat=Seat(), data=SimpleNamespace(train=train))
+    with torch.random.fork_rng():
+        begin_training(context, _network(), 5)
+
+
+@pytest.mark.parametrize("captures", [None, lambda step, *_: step])
+def test_a_seat_hears_of_each_step_and_a_recording_goes_with_its_training(captures: Captures | None) -> None:
+    network, seat = _network(), _Noted()
+    section = EvaluateConfig(students=("convnet_d1",))
+    optimizer = make_optimizer(network, section, captured=captures is not None)
+    step = TrainingStep(
+        optimizer, lambda images: network(images).square().mean(), CPU, torch.float32,
+        captures=captures, seat=seat,
+    )  # fmt: skip
+    for _ in range(3):
+        step([((torch.randn(4, 1, 6, 6),), 1.0)], torch.zeros(()))
+    assert seat.steps == 3
+    gone = weakref.ref(step)
+    gc.disable()
+    try:
+        del step
+        assert gone() is None, "another thread would collect it, perhaps while it records"
+    finally:
+        gc.enable()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -15,7 +16,7 @@ from edc_ray.cluster.resources import WorkerSize
 from edc_ray.cluster.work_queue import PoolEvent
 from edc_ray.config.run import RunConfig
 from edc_ray.data.real.sources import OpenedDataset
-from edc_ray.errors import DeviceError
+from edc_ray.errors import ArtifactError, DeviceError
 from edc_ray.stages.side_by_side.execution import SideBySide
 from edc_ray.stages.units.context import StageContext, choose_device
 from edc_ray.stages.units.plan import Stage, WorkUnit
@@ -67,6 +68,7 @@ class ActorPool:
         self._pending: dict[ray.ObjectRef[Any], tuple[int, str]] = {}  # actor, unit; "": the beginning
         self._started = 0
         self._has_answered = False
+        self._store: Store | None = None
 
     def warm(self, count: int) -> None:
         """Start so many actors before the first stage: they import while the driver opens the data."""
@@ -81,6 +83,7 @@ class ActorPool:
         the same time.
         """
         self._call = {"concurrency_group": _TRAININGS} if slots > 1 else {}
+        self._store = replace(context.store, patience=0.0)
         self._beginning = (stage, context.config, context.store, data, self._gpus)
         return self
 
@@ -98,13 +101,15 @@ class ActorPool:
         self._pending[run.remote(unit)] = actor, unit.key
 
     def wait(self) -> PoolEvent:
-        """The next event. Warns if no actor has answered for a long time."""
+        """The next event. If it takes long, warns that no actor has answered, or that storage fails."""
         started = time.monotonic()
         while not (done := ray.wait(list(self._pending), num_returns=1, timeout=SECONDS_UNTIL_WARNED)[0]):
             if not self._has_answered:
                 free, seconds = ray.available_resources(), time.monotonic() - started
                 has = f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs"
                 logger.warning("no actor has started for %.0f s; the cluster has %s free", seconds, has)
+            elif self._store is not None:
+                _warn_if_it_fails(self._store)
         return self._event(done[0])
 
     def release(self) -> None:
@@ -144,6 +149,16 @@ class ActorPool:
         ray.kill(self._actors.pop(actor))
         self._pending = {ref: place for ref, place in self._pending.items() if place[0] != actor}
         return PoolEvent(actor, "lost", error=error)
+
+
+def _warn_if_it_fails(store: Store) -> None:
+    """Say here what workers cannot say: their lines would break the progress display."""
+    try:
+        store.check_writable()
+    except ArtifactError as error:
+        logger.warning(
+            "storage fails: %s (%s); workers keep their results and try again", error.summary, error.found
+        )
 
 
 def cause_of(error: RayTaskError) -> Exception:

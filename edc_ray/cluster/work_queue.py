@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from edc_ray.artifacts.proof.manifest import Record
-from edc_ray.errors import DeviceError, EdcRayError, ResourceError
+from edc_ray.errors import DeviceError, EdcRayError, ResourceError, StorageError
 from edc_ray.stages.units.plan import Outcome, WorkUnit
 
 
@@ -150,6 +150,8 @@ class WorkQueue:
             self._failed_starts = 0
             return None
         unit = self._running[event.actor].pop(event.key)
+        if isinstance(event.error, StorageError):
+            self._waiting.clear()  # their results could not be stored either
         return Outcome(unit, record=event.record, error=event.error)
 
     def _lost(self, event: PoolEvent) -> Outcome | None:

@@ -19,7 +19,7 @@ from typing import Any
 from edc_ray.artifacts.proof.manifest import remove_unnamed, write_manifest
 from edc_ray.artifacts.storage.layout import READ_BY_FOLDER
 from edc_ray.config.run import STAGE_NAMES, StageName
-from edc_ray.errors import UnitsFailedError, plural
+from edc_ray.errors import StorageError, UnitsFailedError, plural
 from edc_ray.stages.side_by_side.execution import execute_here
 from edc_ray.stages.units.completeness import (
     fingerprint_of,
@@ -104,7 +104,11 @@ def run_stage(context: StageContext, stage: Stage, execute: Execute, on_event: O
             failures.append(outcome)
         on_event(_unit_event(outcome, stage.images(context, outcome.unit)))
     if failures:
-        reported("stage_failed", len(missing) - len(failures), reused)
+        done = len(records) - reused
+        reported("stage_failed", done, reused)
+        for one in failures:
+            if isinstance(one.error, StorageError):
+                raise _storage_failed(stage, one.error, f"{len(records)} of {plural(len(units), 'unit')}")
         raise _units_failed(stage, len(units), failures)
     named, meta = stage.finish(context, [records[unit.key] for unit in units])
     if stage.folder in READ_BY_FOLDER:
@@ -128,6 +132,15 @@ def _unit_event(outcome: Outcome, images: int) -> dict[str, Any]:
         return event | {"event": "unit_failed", "error": f"{type(outcome.error).__name__}: {outcome.error}"}
     facts = {"seconds": round(record.seconds, 3), "images": images, "curves": record.meta.get("curves", {})}
     return event | facts
+
+
+def _storage_failed(stage: Stage, error: StorageError, kept: str) -> StorageError:
+    return StorageError(
+        f"{stage.name}: {error.summary}",
+        found=error.found,
+        expected="storage that works, or works again within storage.patience_seconds",
+        next=f"run the same command when it does; {kept} of {stage.name} are kept",
+    )
 
 
 def _units_failed(stage: Stage, num_units: int, failures: list[Outcome]) -> Exception:

@@ -10,7 +10,7 @@ import pytest
 from edc_ray.artifacts.proof.manifest import Record, read_record
 from edc_ray.artifacts.storage.layout import stage_folder
 from edc_ray.cluster.work_queue import PoolEvent, WorkQueue
-from edc_ray.errors import ResourceError
+from edc_ray.errors import ResourceError, StorageError
 from edc_ray.stages.units.plan import Outcome, WorkUnit
 from tests.cluster.fake_stage import fake_config, fake_context, fake_stage, fake_units, tries_of
 
@@ -36,7 +36,9 @@ class ScriptedPool:
         self.tries.append(unit.key)
         kind: Any = self.script[unit.key].pop(0) if self.script.get(unit.key) else "done"
         record = Record(unit.stage, unit.key, unit.fingerprint, ()) if kind == "done" else None
-        error = None if kind == "done" else RuntimeError(f"{unit.key} {kind}")
+        error: Exception | None = None if kind == "done" else RuntimeError(f"{unit.key} {kind}")
+        if kind == "no storage":
+            kind, error = "raised", StorageError("cannot write", found="OSError: no space left")
         self.events.append(PoolEvent(actor, kind, unit.key, record, error))
 
     def wait(self) -> PoolEvent:
@@ -194,3 +196,11 @@ def test_the_actor_of_a_stage_serves_the_next_one(on_ray: tuple[Path, dict[str, 
     later = {path.name.split(".")[1] for path in marks.iterdir() if not path.name.startswith("first.")}
     assert earlier
     assert earlier <= later
+
+
+def test_where_storage_failed_for_long_no_further_unit_begins_and_those_at_work_end() -> None:
+    pool = ScriptedPool({"b": ["no storage"]})
+    outcomes = ended(pool, units_called("a", "b", "c", "d", "e"))
+    assert pool.tries == ["a", "b", "c"]
+    assert {key for key, one in outcomes.items() if one.record is not None} == {"a", "c"}
+    assert isinstance(outcomes["b"].error, StorageError)

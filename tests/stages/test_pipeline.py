@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,13 +15,14 @@ from edc_ray.artifacts.storage.layout import join_path, manifest_path, record_pa
 from edc_ray.config.run import STAGE_NAMES, StageName
 from edc_ray.core.recover.loop import recover_images
 from edc_ray.core.recover.state import LoopState
-from edc_ray.errors import ArtifactError, DataError, NumericalError, UnitsFailedError
+from edc_ray.errors import ArtifactError, DataError, NumericalError, StorageError, UnitsFailedError
 from edc_ray.report.run_report import result_rows
 from edc_ray.stages.pipeline import STAGES, run_pipeline, run_stage
 from edc_ray.stages.recover import stage as recover
 from edc_ray.stages.relabel import stage as relabel
 from edc_ray.stages.side_by_side.execution import execute_here
 from edc_ray.stages.units.context import StageContext
+from edc_ray.stages.units.plan import Outcome, Stage, WorkUnit
 from tests.stages.tiny_runs import (
     image_hashes,
     manifest_of,
@@ -335,6 +336,22 @@ def test_only_units_without_proof_are_handed_out(copied: Copied) -> None:
 
     run_stage(context, stage, execute, lambda event: None)
     assert handed == [units[1].key]
+
+
+def test_storage_that_failed_for_long_ends_the_run_with_its_own_error(copied: Copied) -> None:
+    context = copied("recover", "relabel", "evaluate")
+    gone = StorageError("cannot write s3://a", found="OSError: no space left")
+
+    def execute(stage: Stage, context: StageContext, missing: list[WorkUnit]) -> Iterator[Outcome]:
+        yield from execute_here(stage, context, missing[:1])
+        yield Outcome(missing[1], error=gone)
+
+    events: list[dict[str, Any]] = []
+    with pytest.raises(StorageError, match="recover: cannot write s3://a") as caught:
+        run_stage(context, STAGES["recover"], execute, events.append)
+    assert (caught.value.found, caught.value.exit_status) == (gone.found, 2)
+    assert "1 of 3 units of recover are kept" in str(caught.value.next)
+    assert (events[-1]["event"], events[-1]["units_done"]) == ("stage_failed", 1)
 
 
 def test_events_tell_of_every_unit_with_its_curves(copied: Copied) -> None:

@@ -25,7 +25,7 @@ from edc_ray.artifacts.proof.records import Record
 from edc_ray.config.run import RunConfig
 from edc_ray.core.captured_step import RECORDING, stream_for
 from edc_ray.core.device_errors import is_device_error, is_out_of_memory
-from edc_ray.errors import DeviceError, ResourceError
+from edc_ray.errors import DeviceError, ResourceError, StorageError
 from edc_ray.stages.side_by_side.admission import Admission, Memory, SharedSeat
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import unit_numerics
@@ -138,7 +138,7 @@ class SideBySide:
 
 
 def execute_here(stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterator[Outcome]:
-    """Run units in this process. A failing unit does not stop the others.
+    """Run units in this process. A failing unit does not stop the others, unless storage failed for long.
 
     Raises:
         DeviceError: the device failed, so no other unit can be done here.
@@ -155,12 +155,22 @@ def execute_here(stage: Stage, context: StageContext, units: list[WorkUnit]) -> 
 
     threads = min(units_here.at_once, len(units))
     if threads == 1:
-        yield from map(outcome, units)
+        for unit in units:
+            ended = outcome(unit)
+            yield ended
+            if isinstance(ended.error, StorageError):  # the next result could not be stored either
+                return
         return
     pool = ThreadPoolExecutor(threads, "training")
     try:
-        for done in as_completed([pool.submit(outcome, unit) for unit in units]):
+        tasks = [pool.submit(outcome, unit) for unit in units]
+        for done in as_completed(tasks):
+            if done.cancelled():
+                continue
             yield done.result()
+            if isinstance(done.result().error, StorageError):
+                for task in tasks:
+                    task.cancel()
     finally:
         units_here.stop()  # a process that is interrupted, or lost its device, waits for a step, not for all
         pool.shutdown(cancel_futures=True)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from edc_ray.config.load import with_fields
-from edc_ray.errors import ConfigError, DeviceError, NumericalError, ResourceError
+from edc_ray.errors import ConfigError, DeviceError, NumericalError, ResourceError, StorageError
 from edc_ray.stages.pipeline import STAGES, run_stage
 from edc_ray.stages.side_by_side.execution import DeviceMemory, SideBySide, execute_here, trainings_at_once
 from edc_ray.stages.units.context import StageContext
@@ -54,6 +54,24 @@ def test_trainings_run_at_the_same_time_and_a_failing_one_stops_no_other(tmp_pat
     assert isinstance(outcomes["b"].error, NumericalError)
     assert outcomes["a"].record
     assert outcomes["c"].record
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_where_storage_failed_for_long_no_further_unit_begins(tmp_path: Path, at_once: int) -> None:
+    begun: list[str] = []
+
+    def run_unit(context: StageContext, unit: WorkUnit) -> None:
+        begun.append(unit.key)
+        if unit.key == "b":
+            raise StorageError("cannot write", found="OSError: no space left")
+        time.sleep(0.2)
+
+    context = fake_context(tmp_path / "run", np.arange(4), cluster__trainings_per_actor=at_once)
+    units = fake_units(tmp_path / "marks", "squeeze", **dict.fromkeys("abcdefgh", "work"))
+    outcomes = {one.unit.key: one for one in execute_here(stage_of(run_unit), context, units)}
+    assert isinstance(outcomes["b"].error, StorageError)
+    assert len(begun) <= 2 + at_once
+    assert all(one.error is None for key, one in outcomes.items() if key != "b")
 
 
 def test_no_more_than_the_config_says_run_at_the_same_time(tmp_path: Path) -> None:

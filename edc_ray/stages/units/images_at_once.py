@@ -6,11 +6,13 @@ rounding. Trainings are not divided: their BatchNorms measure the batch.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import re
 import textwrap
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -117,6 +119,9 @@ def _free_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+    else:
+        with suppress(OSError, AttributeError, TypeError):  # another C library than glibc
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _too_little(what: str, network: str, problem: str, device: torch.device) -> ResourceError:

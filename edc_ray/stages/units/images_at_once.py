@@ -6,15 +6,18 @@ rounding. Trainings are not divided: their BatchNorms measure the batch.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import textwrap
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from edc_ray.core.captured_step import RECORDING
 from edc_ray.core.device_errors import is_out_of_memory
 from edc_ray.errors import ResourceError
 
@@ -98,13 +101,16 @@ class ImagesAtOnce:
 
 
 def _free_memory(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)  # work that broke off may still run on a stream of its own
     gc.collect()
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        with RECORDING:  # of another thread, which this would break
+            torch.cuda.synchronize(device)  # work that broke off may still run on a stream of its own
+            torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+    else:
+        with suppress(OSError, AttributeError, TypeError):  # another C library than glibc
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _too_little(what: str, network: str, problem: str, device: torch.device) -> ResourceError:

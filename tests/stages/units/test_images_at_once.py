@@ -6,6 +6,7 @@ import gc
 import warnings
 import weakref
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from edc_ray.core.captured_step import CapturedForward
 from edc_ray.errors import ResourceError
+from edc_ray.stages.units import images_at_once
 from edc_ray.stages.units.images_at_once import ImagesAtOnce
 from tests.stages.little_memory import OUT_OF_MEMORY, Hungry
 
@@ -78,6 +80,18 @@ def test_what_a_failed_attempt_held_is_free_before_the_next() -> None:
     finally:
         gc.enable()
     assert len(held) == 3
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_on_a_cpu_the_allocator_gives_back_what_is_free(
+    has_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[int] = []
+    library = SimpleNamespace(**{"malloc_trim": given_back.append} if has_it else {})
+    monkeypatch.setattr(images_at_once.ctypes, "CDLL", lambda _: library)
+    with pytest.warns(UserWarning, match="so a now sees 2"):
+        ImagesAtOnce().forward("statistics", "a", Hungry(3), torch.randn(4, 2))
+    assert given_back == [0] * has_it
 
 
 def test_memory_too_little_for_one_image_is_an_error_that_says_what_to_lower() -> None:

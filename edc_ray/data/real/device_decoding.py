@@ -23,6 +23,7 @@ from edc_ray.artifacts.storage.limits import refuse_large_image
 from edc_ray.core.pixels import from_uint8, to_uint8
 from edc_ray.data.real.undecoded import (
     Decoding,
+    Item,
     ItemReader,
     decode_rows,
     map_rows,
@@ -34,7 +35,7 @@ from edc_ray.errors import ResourceError
 
 Made = TypeVar("Made")
 
-_FILES_AT_ONCE = 256
+_FILES_AT_ONCE, _PIXELS_AT_ONCE = 256, 1 << 25
 _END_OF_JPEG = b"\xff\xd9"
 
 
@@ -114,18 +115,33 @@ def _jpeg_pictures(
     """Pictures of plain JPEG files by their position in `rows`, uint8 [C, H, W], some hundred at a time."""
     _checked(device)  # a missing decoder must not look like damaged files
     for first in range(0, len(rows), _FILES_AT_ONCE):
-        items = enumerate(reader.read(rows[first : first + _FILES_AT_ONCE]), first)
-        plain = {
-            position: item
-            for position, item in items
-            if isinstance(item, bytes) and _is_plain(item, decoding)
-        }
-        try:
-            pictures = _decode(list(plain.values()), device, decoding.mode)
-        except RuntimeError:  # one is damaged; which, is not said
-            yield _sound(plain, device, decoding.mode)
-        else:
-            yield dict(zip(plain, pictures, strict=True))
+        plain: dict[int, bytes] = {}
+        pixels = 0
+        for position, item in enumerate(reader.read(rows[first : first + _FILES_AT_ONCE]), first):
+            own = _plain_pixels(item, decoding)
+            if pixels + own > _PIXELS_AT_ONCE:
+                yield _decoded(plain, device, decoding.mode)
+                plain, pixels = {}, 0
+            if own:
+                assert isinstance(item, bytes)
+                plain[position] = item
+                pixels += own
+        yield _decoded(plain, device, decoding.mode)
+
+
+def _decoded(plain: dict[int, bytes], device: torch.device, mode: str) -> dict[int, Tensor]:
+    """The pictures of files, without those that the device cannot decode: Pillow will say what is wrong."""
+    try:
+        return dict(zip(plain, _decode(list(plain.values()), device, mode), strict=True))
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:  # of one file; of which, is not said
+        if len(plain) == 1:
+            return {}
+    found: dict[int, Tensor] = {}
+    for position, file in plain.items():
+        found |= _decoded({position: file}, device, mode)
+    return found
 
 
 def _decode(files: Sequence[bytes], device: torch.device, mode: str) -> list[Tensor]:
@@ -141,31 +157,23 @@ def _decode(files: Sequence[bytes], device: torch.device, mode: str) -> list[Ten
     return decode_jpeg(data, mode=wanted, device=device)  # type: ignore[return-value]
 
 
-def _sound(plain: dict[int, bytes], device: torch.device, mode: str) -> dict[int, Tensor]:
-    """Decodes one by one what can be decoded. Pillow will say what is wrong with the rest."""
-    pictures = {}
-    for position, item in plain.items():
-        try:
-            (pictures[position],) = _decode([item], device, mode)
-        except RuntimeError:
-            continue
-    return pictures
-
-
-def _is_plain(item: bytes, decoding: Decoding) -> bool:
-    """Whether a file holds a whole JPEG of the wanted colours that is shown as it is stored."""
+def _plain_pixels(item: Item, decoding: Decoding) -> int:
+    """The pixels of a file that holds a whole JPEG of the wanted colours, shown as it is stored; else 0."""
+    if not isinstance(item, bytes):
+        return 0
     try:
         image = open_image(item)
         refuse_large_image(*resized_size(image.size, decoding.image_size, decoding.resize))
     except Exception:  # Pillow will say what is wrong
-        return False
-    return (
+        return 0
+    is_plain = (
         image.format == "JPEG"
         and image.mode == decoding.mode
         and image.info.get("adobe_transform") != 0  # colours that are stored as they are
         and item.rstrip(b"\0").endswith(_END_OF_JPEG)
         and not shown_otherwise(image, decoding.transparency)
     )
+    return image.width * image.height if is_plain else 0
 
 
 def _squares(pictures_NCHW: Tensor, decoding: Decoding) -> Tensor:

@@ -54,12 +54,7 @@ class ImageSet(ABC):
 
     def fetch_to(self, device: torch.device, indices: np.ndarray) -> Tensor:
         """The images at some indices, uint8 [n, C, S, S] on a device. CUDA gets them in stream order."""
-        pixels = torch.from_numpy(self.fetch(indices))
-        if device.type != "cuda":
-            return pixels.to(device)
-        # The copy reads pinned memory while the host goes on. torch gives that memory to nobody before the
-        # copy is done.
-        return pixels.pin_memory().to(device, non_blocking=True)
+        return sent_to(device, torch.from_numpy(self.fetch(indices)))
 
     def map_pictures(
         self, device: torch.device, indices: np.ndarray, work: Callable[[int, Tensor], Made]
@@ -244,6 +239,14 @@ class EncodedImages(ImageSet):
         if self.shown_otherwise:
             digest += f"{_DECODER_VERSION} {self.decoding.transparency}".encode()
         return digest
+
+
+def sent_to(device: torch.device, values: Tensor) -> Tensor:
+    """Values on a device. CUDA copies them out of pinned memory in stream order, and the host goes on."""
+    if device.type != "cuda" or values.is_cuda:
+        return values.to(device)
+    # torch gives the pinned memory to nobody before the copy is done.
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 def _as_indices(indices: Sequence[int] | np.ndarray) -> np.ndarray:

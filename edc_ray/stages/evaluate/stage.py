@@ -203,8 +203,8 @@ def _train(
 def _epochs(
     context: StageContext, row: Row, student_seed: int
 ) -> Iterator[tuple[list[list[list[float]]], Batches]]:
-    """Of epochs whose views are made together: each epoch's steps, as the weights of their batches; and all
-    batches."""
+    """Some epochs whose views are made together: the weights of the batches of each epoch's steps, and what
+    makes the batches of all."""
     epochs = enumerate(epochs_of(row, context.config.training_epochs))
     for number, epoch in epochs:
         more = min(_EPOCHS_AT_ONCE, views_at_once(context) // len(epoch.views)) - 1

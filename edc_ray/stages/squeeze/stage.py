@@ -18,7 +18,7 @@ from edc_ray.artifacts.storage.store import Store
 from edc_ray.config.run import RunConfig
 from edc_ray.config.stages import SqueezeConfig, StatisticsConfig, WeightsFile
 from edc_ray.core.pixels import from_uint8, normalise
-from edc_ray.core.seeding import draws, draws_of_each, prefetch
+from edc_ray.core.seeding import Draws, draws, draws_of_each, prefetch
 from edc_ray.core.students.accuracy import bar_above_chance, fewest_images_above_chance
 from edc_ray.core.views.augment import (
     WORDS_PER_VIEW,
@@ -28,7 +28,7 @@ from edc_ray.core.views.augment import (
     sample_views,
 )
 from edc_ray.core.views.crops import cut_crops
-from edc_ray.data.real.images import DenseImages
+from edc_ray.data.real.images import DenseImages, sent_to
 from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.errors import ConfigError, DataError
 from edc_ray.models.pretrained import check_source, read_pretrained, start_from
@@ -229,8 +229,8 @@ def augmented(
     """
     train, mean_and_std, flip = context.data.train, training.mean_and_std(context), context.flip_probability
     if section.augmentation == "resized_crop" and train.whole:
-        crops = [_crops_of_whole_pictures(context, *each, section.crop_scale) for each in batches.items()]
-        return normalise(torch.cat(crops).to(context.device), *mean_and_std)
+        crops = _crops_of_whole_pictures(context, batches, section.crop_scale)
+        return normalise(sent_to(context.device, crops), *mean_and_std)
     pixels = from_uint8(context.pixels(train, np.concatenate(list(batches.values()))))
     streams, counts = [draws(context.config.seed, *key) for key in batches], list(map(len, batches.values()))
     if section.augmentation == "crop_pad":
@@ -243,10 +243,11 @@ def augmented(
 
 
 def _crops_of_whole_pictures(
-    context: StageContext, key: Key, indices: np.ndarray, scale: tuple[float, float]
+    context: StageContext, batches: Mapping[Key, np.ndarray], scale: tuple[float, float]
 ) -> Tensor:
-    train, flip = context.data.train, context.flip_probability
-    streams = draws_of_each(context.config.seed, *key, keys=[(int(index),) for index in indices])
+    train, flip, streams = context.data.train, context.flip_probability, list[Draws]()
+    for key, indices in batches.items():
+        streams += draws_of_each(context.config.seed, *key, keys=[(int(index),) for index in indices])
     prefetch(streams, WORDS_PER_VIEW)
 
     def crop_of(row: int, picture: Tensor) -> Tensor:
@@ -254,7 +255,8 @@ def _crops_of_whole_pictures(
         view = sample_views(streams[row], 1, size, scale, flip_probability=flip)
         return cut_crops(picture, view, train.image_size)
 
-    return torch.cat(train.map_pictures(context.device, indices, crop_of))
+    everything = np.concatenate(list(batches.values()))
+    return torch.cat(train.map_pictures(context.device, everything, crop_of))
 
 
 def passes(config: RunConfig, data: OpenedDataset) -> dict[str, int]:

@@ -162,3 +162,22 @@ def test_wrong_numbers_of_streams_images_and_views_are_refused():
 def test_ranges_that_are_not_positive_and_increasing_are_refused(scale, ratio):
     with pytest.raises(ValueError, match="positive and increasing"):
         sample_views(draws(0), 1, 8, scale, ratio)
+
+
+@pytest.mark.parametrize("sizes", [[3, 5, 1], [4]])
+def test_views_of_several_batches_are_those_of_each_by_itself(sizes: list[int]) -> None:
+    def views(which: list[int]) -> list[AugmentParams]:
+        batches, keys = [sizes[place] for place in which], [draws(1, "batch", place) for place in which]
+        return [
+            sample_views(keys, batches, 32, (0.1, 1.0)),
+            sample_crop_pad([draws(2, place) for place in which], batches, 32, 4),
+        ]
+
+    alone = [views([place]) for place in range(len(sizes))]
+    for kind, together in enumerate(views(list(range(len(sizes))))):
+        for name, values in vars(together).items():
+            assert torch.equal(values, torch.cat([getattr(each[kind], name) for each in alone]))
+    whole = sample_views(draws(1, "batch", 0), sizes[0], 32, (0.1, 1.0))
+    assert all(torch.equal(values, getattr(alone[0][0], name)) for name, values in vars(whole).items())
+    with pytest.raises(ValueError, match="one stream for each batch: got 1 for 2 batches"):
+        sample_crop_pad(draws(1), [2, 2], 32, 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -64,13 +65,14 @@ ROWS = np.concatenate([np.random.default_rng(0).permutation(len(ALL)), [0, len(P
 
 
 @pytest.fixture
-def decoded_there(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The files that the device decodes."""
-    files: list[bytes] = []
+def decoded_there(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
+    """The files that the device decodes, as it is asked for them."""
+    files: list[list[bytes]] = []
     decode = device_decoding._decode
 
     def watched(some: list[bytes], device: torch.device, mode: str) -> list[Tensor]:
-        files.extend(some)
+        if some:
+            files.append(some)
         return decode(some, device, mode)
 
     monkeypatch.setattr(device_decoding, "_decode", watched)
@@ -87,29 +89,34 @@ def assert_near_pillow(found: np.ndarray, rows: np.ndarray, decoding: Decoding, 
         assert off.mean() < (levels if row < len(PLAIN) else 1e-9), list(ALL)[row]
 
 
-@pytest.mark.parametrize("at_once", [2, 256])
+@pytest.mark.parametrize(("files", "pixels"), [(256, 1 << 25), (2, 1 << 25), (256, 427 * 640)])
 @pytest.mark.parametrize("how", ["shorter_side", "centre_crop", "square", "eight_sevenths"])
 def test_plain_jpeg_files_are_decoded_there_near_pillow_and_others_by_pillow(
-    monkeypatch: pytest.MonkeyPatch, decoded_there: list[bytes], how: Resize, at_once: int
+    monkeypatch: pytest.MonkeyPatch, decoded_there: list[list[bytes]], how: Resize, files: int, pixels: int
 ) -> None:
-    monkeypatch.setattr(device_decoding, "_FILES_AT_ONCE", at_once)
+    monkeypatch.setattr(device_decoding, "_FILES_AT_ONCE", files)
+    monkeypatch.setattr(device_decoding, "_PIXELS_AT_ONCE", pixels)
     found = decode_rows_on(CPU, READER, ROWS, Decoding(3, SIZE, how, decoder="device"))
     assert_near_pillow(found.numpy(), ROWS, Decoding(3, SIZE, how), 0.3)
     expected = [ALL[list(ALL)[row]] for row in ROWS if row < len(PLAIN)]
-    assert [each for each in decoded_there if len(each) > 2000] == expected
+    together = [some for some in decoded_there if len(some) > 1 or len(b"".join(some)) > 2000]
+    assert list(chain.from_iterable(together)) == expected
+    if pixels < 1 << 25:
+        assert [CHINA] in together
+    elif files > 2:
+        assert together == [expected]
 
 
-def test_grey_files_of_a_grey_set_are_decoded_there(decoded_there: list[bytes]) -> None:
+def test_grey_files_of_a_grey_set_are_decoded_there(decoded_there: list[list[bytes]]) -> None:
     grey = _stored(SHOWN.convert("L"), "JPEG")
     rows, reader = np.arange(2), MemoryReader([CHINA, grey], "x")
     found = decode_rows_on(CPU, reader, rows, Decoding(1, SIZE)).numpy()
     assert np.abs(found - decode_rows(reader, rows, Decoding(1, SIZE)).astype(int)).max() <= 1
-    assert grey in decoded_there
-    assert CHINA not in decoded_there
+    assert decoded_there[-1] == [grey]
 
 
 def test_whole_pictures_are_decoded_there_too(
-    monkeypatch: pytest.MonkeyPatch, decoded_there: list[bytes]
+    monkeypatch: pytest.MonkeyPatch, decoded_there: list[list[bytes]]
 ) -> None:
     rows, decoding = np.array([8, 0, 6]), Decoding(3, SIZE)
     by_pillow: list[int] = []
@@ -125,7 +132,7 @@ def test_whole_pictures_are_decoded_there_too(
     for (_, one), (_, other) in zip(there, here, strict=True):
         assert one.shape == other.shape
         assert np.abs(one.astype(int) - other).mean() < 0.1
-    assert CHINA in decoded_there
+    assert decoded_there[-1] == [CHINA]
     assert by_pillow == [8, 6]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, resize
 
 from edc_ray.config.dataset import Resize
@@ -120,7 +121,7 @@ def test_whole_pictures_come_in_the_order_asked_for_each_of_its_own_size() -> No
 
 
 def test_what_goes_wrong_with_a_sound_picture_is_not_called_corrupt() -> None:
-    def work(position: int, picture: np.ndarray) -> None:
+    def work(position: int, picture: Tensor) -> None:
         raise ValueError("my own")
 
     with pytest.raises(ValueError, match="my own"):

@@ -158,6 +158,19 @@ def test_a_training_that_diverges_names_the_observer_and_the_epoch() -> None:
         run_until(context, "squeeze")
 
 
+@pytest.mark.parametrize("kind", ["none", "crop_pad", "resized_crop", "whole"])
+def test_batches_are_augmented_together_as_each_by_itself(finished: StageContext, kind: str) -> None:
+    context = _with_whole_pictures(finished)[0] if kind == "whole" else finished
+    section = finished.config.squeeze.model_copy(
+        update={"augmentation": "resized_crop" if kind == "whole" else kind}
+    )
+    batches: dict[tuple[str | int, ...], np.ndarray] = {
+        ("a", 0): np.array([7, 0, 30]), ("a", 1): np.array([0]), ("b",): np.arange(5),
+    }  # fmt: skip
+    alone = [augmented(context, {key: indices}, section) for key, indices in batches.items()]
+    assert torch.equal(augmented(context, batches, section), torch.cat(alone))
+
+
 @pytest.mark.parametrize("kind", ["none", "crop_pad", "resized_crop"])
 def test_augmentation_is_a_function_of_its_key(finished: StageContext, kind: str) -> None:
     images = np.arange(6)

@@ -78,10 +78,12 @@ class CapturedStep:
         return current, stream_for(current.device, ("recording", current.cuda_stream))
 
     def _record(self) -> None:
-        graph, (_, beside) = torch.cuda.CUDAGraph(), self._streams()
+        graph, (current, beside) = torch.cuda.CUDAGraph(), self._streams()
+        # Other threads of the process may work on their own streams at the same time.
+        options: dict[str, Any] = {"stream": beside, "capture_error_mode": "thread_local"}
         try:
-            # Other threads of the process may work on their own streams at the same time.
-            with torch.cuda.graph(graph, pool=self._pool, stream=beside, capture_error_mode="thread_local"):
+            # torch does not always go back to this thread's stream after a recording that fails.
+            with torch.cuda.stream(current), torch.cuda.graph(graph, pool=self._pool, **options):
                 self._step()
         except Exception as error:  # of any library that the step calls
             if is_device_error(error) or is_out_of_memory(error):

@@ -132,11 +132,15 @@ def test_what_waits_for_the_device_runs_as_it_is_after_one_warning() -> None:
         total.item()
 
     step = CapturedStep(waits, device)
-    step()
-    step()
-    with pytest.warns(UserWarning, match="the step is not captured"):
+    own = torch.cuda.Stream(device)
+    torch.cuda.synchronize(device)
+    with torch.cuda.stream(own):
         step()
-    step()
+        step()
+        with pytest.warns(UserWarning, match="the step is not captured"):
+            step()
+        assert torch.cuda.current_stream(device) == own
+        step()
     assert total.item() == 4
 
 

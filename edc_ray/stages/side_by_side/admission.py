@@ -138,13 +138,15 @@ class Admission:
 
     def leave(self, seat: SharedSeat) -> None:
         """Free the seat for others."""
-        if seat in self._seated:
-            self.settle(seat)
-            if self._memory is not None:
-                self._memory.give_back()
-        with self._changed:
-            self._seated = [one for one in self._seated if one is not seat]
-            self._changed.notify_all()
+        try:
+            if seat in self._seated:
+                self.settle(seat)
+                if self._memory is not None:
+                    self._memory.give_back()
+        finally:  # also if the device does not answer any more
+            with self._changed:
+                self._seated = [one for one in self._seated if one is not seat]
+                self._changed.notify_all()
 
     def _has_room_for(self, seat: SharedSeat) -> bool:
         if self._waiting[0] is not seat:

@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from edc_ray.core.views.views import render_views
-from edc_ray.stages.evaluate.rows import EpochOfRow, epochs_of, joined, random_slots, row_digest, row_of
+from edc_ray.stages.evaluate.rows import (
+    EpochOfRow,
+    epochs_of,
+    joined,
+    labels_are_made,
+    random_slots,
+    row_digest,
+    row_of,
+)
 from edc_ray.stages.relabel.stage import label_views, rendered
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.image_shards import read_stage_images
@@ -53,6 +61,16 @@ def test_labels_of_a_row_are_the_observers_of_its_own_views(finished: StageConte
     with torch.no_grad():
         now = torch.stack([finished.observer(observer)(views) for observer in OBSERVERS]).mean(0)
     torch.testing.assert_close(epoch.logits, now, atol=2e-3, rtol=1e-3)
+
+
+def test_labels_are_made_of_rows_without_stored_ones_unless_they_are_the_classes(
+    finished: StageContext, copied: Copied
+) -> None:
+    online = copied("relabel", "evaluate", relabel__labels="online")
+    assert [name for name in ROWS if labels_are_made(finished, name)] == ["init", "random", "full"]
+    assert [name for name in ROWS if labels_are_made(online, name)] == [
+        "condensed", "init", "random", "full"
+    ]  # fmt: skip
 
 
 def test_the_condensed_row_has_the_labels_that_relabelling_now_would_give(finished: StageContext) -> None:

@@ -25,7 +25,7 @@ from edc_ray.stages.evaluate.stage import steps_of
 from edc_ray.stages.pipeline import run_pipeline
 from edc_ray.stages.units.context import Group, LabelledEpochs, StageContext
 from edc_ray.stages.units.training import Judgement, judge
-from tests.stages.tiny_runs import manifest_of, tiny_config
+from tests.stages.tiny_runs import OBSERVERS, manifest_of, tiny_config
 
 Copied = Callable[..., StageContext]
 STATISTIC = "layer1.0.bn1.running_var"  # of the first batch norm of wrn_16_2
@@ -313,3 +313,12 @@ def test_results_hold_top1_top5_calibration_and_each_class(finished: StageContex
         assert 0 <= row["ece"] <= 1
         # Classes of equal size: their mean is the whole.
         assert np.mean(about["per_class"]) == pytest.approx(row["top1"], abs=1e-3)
+
+
+@pytest.mark.parametrize(("names", "loaded"), [(["condensed", "random_hard"], ()), (["init"], OBSERVERS)])
+def test_observers_that_label_rows_are_there_before_students_train_at_the_same_time(
+    copied: Copied, names: list[str], loaded: tuple[str, ...]
+) -> None:
+    context = copied("evaluate", evaluate__rows=names)
+    evaluate.STAGE.prepare(context)
+    assert {name for _, name, *_ in context._fused} == set(loaded)

@@ -231,3 +231,20 @@ def test_a_process_that_stops_ends_who_waits_and_who_works(ended: list[Unit]) ->
     with pytest.raises(StoppedError):
         first.seat.step_done()
     ended.append(first)
+
+
+def test_a_memory_that_does_not_answer_keeps_no_seat_taken(
+    memory: FakeMemory, ended: list[Unit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admission = Admission(memory)
+
+    def lost() -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(memory, "give_back", lost)
+    with pytest.raises(RuntimeError, match="CUDA error"), admission.seat():
+        pass
+    monkeypatch.undo()
+    second = Unit(admission, alone=True)
+    ended.append(second)
+    assert second.sits(soon=True)

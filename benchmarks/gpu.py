@@ -57,6 +57,7 @@ PLAN = {
     "student_step_bfloat16": (
         f"bench_student_step.py {LABELS} --student resnet18 --compile auto --precision bfloat16"
     ),
+    "trainings": "bench_trainings.py --repeats 2",
     "recipe": f"bench_recipe.py --folder {Path(tempfile.gettempdir(), 'edc_ray_recipe')}",
     "floor": FLOOR,
     "floor_bfloat16": f"{FLOOR} --precision bfloat16",
@@ -152,6 +153,10 @@ def figures(records: dict[str, dict[str, Any]]) -> list[list[str]]:
             rows.append(["saved without the loader", theme, f"{found['loader_added_share']:.3f}"])
         elif theme == "tests":
             rows.append(["tests passed, failed", theme, f"{found['passed']}, {len(found['failed'])}"])
+        elif theme == "trainings":
+            for number, each in found["at_once"].items():
+                told = f"images a second, 8 observers, {number} at once"
+                rows.append([told, theme, f"{each['images_per_s']:.0f}"])
         elif theme == "recipe":
             for stage, each in found["stages"].items():
                 rows.append([f"s of {stage}, CIFAR-10", theme, f"{each['seconds']:.1f}"])

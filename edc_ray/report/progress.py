@@ -14,6 +14,8 @@ from edc_ray.errors import plural
 Style = Literal["auto", "live", "plain", "none"]
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_DRAWINGS = 0.2
+# What is counted of a stage's units.
+_NOTHING: dict[str, Any] = {"rate": "", "reused": 0, "failed": 0, "images": 0, "held": 0}
 
 
 class ProgressDisplay:
@@ -48,17 +50,17 @@ class ProgressDisplay:
         elif kind in ("unit_done", "unit_failed"):
             self._advance(event)
         elif kind in ("stage_done", "stage_failed") and self._style == "plain":
-            fields = self.bars.tasks[-1].fields if self.bars.tasks else {"failed": 0, "images": 0}
+            fields = self.bars.tasks[-1].fields if self.bars.tasks else _NOTHING
             failed = f", {fields['failed']} failed" if fields["failed"] else ""
             speed = f", {_images_per_second(fields['images'], event['seconds'])}" if fields["images"] else ""
+            held = f", {fields['held'] / 2**30:.1f} GiB on the device" if fields["held"] else ""
             done = f"{plural(event['units_done'], 'unit')} done in {event['seconds']:.1f} s"
-            self._tell(f"{event['stage']:<10} {done}{speed}{failed}")
+            self._tell(f"{event['stage']:<10} {done}{speed}{held}{failed}")
 
     def _start(self, event: dict[str, Any]) -> None:
         units, reused = event["units"], event["reused"]
         self._told = time.monotonic()
-        fields = {"rate": "", "reused": reused, "failed": 0, "images": 0}
-        self.bars.add_task(event["stage"], total=units, completed=reused, **fields)
+        self.bars.add_task(event["stage"], total=units, completed=reused, **{**_NOTHING, "reused": reused})
         if self._style == "plain":
             found = f", {reused} found" if reused else ""
             self._tell(f"{event['stage']:<10} {plural(units, 'unit')}{found}")
@@ -70,6 +72,7 @@ class ProgressDisplay:
             self._tell(f"{event['stage']}: {event['title']} failed: {event['error']}", style="red")
         self.bars.advance(task.id)
         task.fields["images"] += event.get("images", 0)
+        task.fields["held"] = max(task.fields["held"], event.get("device_bytes", 0))
         seconds = max(task.elapsed or 0, 1e-9)
         per_second = (task.completed - task.fields["reused"]) / seconds
         rate = f"{per_second:.1f} units/s" if per_second >= 1 else f"{60 * per_second:.1f} units/min"

@@ -131,7 +131,8 @@ def _unit_event(outcome: Outcome, images: int) -> dict[str, Any]:
     if record is None:
         return event | {"event": "unit_failed", "error": f"{type(outcome.error).__name__}: {outcome.error}"}
     facts = {"seconds": round(record.seconds, 3), "images": images, "curves": record.meta.get("curves", {})}
-    return event | facts
+    held = {name: record.meta[name] for name in ("device_bytes",) if name in record.meta}
+    return event | facts | held
 
 
 def _storage_failed(stage: Stage, error: StorageError, kept: str) -> StorageError:

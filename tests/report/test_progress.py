@@ -119,6 +119,12 @@ def test_the_end_of_a_stage_tells_its_images_in_a_second() -> None:
     assert lines[-1] == "recover    3 units done in 2.5 s, 60 images/s"
 
 
+def test_the_end_of_a_stage_tells_the_memory_that_its_units_held() -> None:
+    units = [ended() | {"device_bytes": gib << 30} for gib in (2, 11, 3)]
+    lines = shown("plain", [started(4, reused=1), *units, finished()]).splitlines()
+    assert lines[-1] == "recover    3 units done in 2.5 s, 11.0 GiB on the device"
+
+
 def test_live_progress_draws_a_bar_with_the_units_done(clock: Clock) -> None:
     text = shown("live", [started(4, reused=1), ended(), ended()], terminal=True)
     assert "recover" in text

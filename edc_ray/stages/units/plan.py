@@ -16,7 +16,7 @@ from edc_ray.data.real.sources import OpenedDataset
 from edc_ray.digests import digest_of
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.numerics import unit_numerics
-from edc_ray.stages.units.provenance import environment_facts
+from edc_ray.stages.units.provenance import environment_facts, memory_facts
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,8 @@ def do_unit(context: StageContext, unit: WorkUnit, stage: Stage) -> Record:
     started = time.monotonic()
     with unit_numerics(context.config, context.device):
         output = stage.run_unit(context, unit)
-    meta = dict(output.meta) | ({CONTENT: unit.content} if unit.content else {})
+    meta = dict(output.meta) | memory_facts(context.device)
+    meta |= {CONTENT: unit.content} if unit.content else {}
     return write_unit(
         context.store, stage.folder, unit.key, unit.fingerprint, dict(output.shards), meta,
         time.monotonic() - started, environment=environment_facts(context.device),

@@ -34,6 +34,13 @@ def environment_facts(device: torch.device) -> dict[str, str]:
     return facts
 
 
+def memory_facts(device: torch.device) -> dict[str, int]:
+    """The most bytes of a CUDA device that this process has held so far; nothing elsewhere."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return {}
+    return {"device_bytes": torch.cuda.max_memory_reserved(device)}
+
+
 def joined_facts(environments: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """Facts of several environments as one: different values in order, separated by '; '."""
     joined = defaultdict[str, set[str]](set)

@@ -13,7 +13,7 @@ from edc_ray.stages.pipeline import STAGES
 from edc_ray.stages.units import provenance
 from edc_ray.stages.units.context import StageContext
 from edc_ray.stages.units.fingerprint import stage_fingerprint
-from edc_ray.stages.units.provenance import environment_facts, joined_facts
+from edc_ray.stages.units.provenance import environment_facts, joined_facts, memory_facts
 from tests.stages.tiny_runs import manifest_of
 
 CPU = torch.device("cpu")
@@ -52,3 +52,10 @@ def test_every_unit_and_every_manifest_says_what_made_it(finished: StageContext)
     assert manifest_of(finished, "evaluate").environment == environment_facts(CPU)
     squeeze = stage_fingerprint(finished.config, STAGES["squeeze"])
     assert manifest_of(finished, "squeeze").config_digest == squeeze
+
+
+def test_the_memory_of_a_device_is_the_most_that_was_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert memory_facts(torch.device("cpu")) == {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 7)
+    assert memory_facts(torch.device("cuda")) == {"device_bytes": 7}

@@ -331,8 +331,11 @@ def main() -> None:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name may have letters that a terminal lacks
-    handler = RichHandler(console=stderr, show_time=False, show_path=False)
-    logging.basicConfig(level="WARNING", format="%(message)s", handlers=[handler])
+    handler: logging.Handler = logging.StreamHandler()  # a file has no width at which lines would be broken
+    if stderr.is_terminal:
+        handler = RichHandler(console=stderr, show_time=False, show_path=False)
+    words = "%(message)s" if stderr.is_terminal else "%(levelname)-8s %(message)s"
+    logging.basicConfig(level="WARNING", format=words, handlers=[handler])
     logging.getLogger("edc_ray").setLevel("INFO")
     terminations_interrupt()
     try:

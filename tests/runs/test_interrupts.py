@@ -63,6 +63,7 @@ def test_another_thread_may_use_it() -> None:
 def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(interrupts, "_received", {signal.SIGINT})
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a suite in the background lacks
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
+import socket
 import time
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import ray
@@ -16,7 +19,7 @@ from edc_ray.cluster.resources import WorkerSize
 from edc_ray.cluster.work_queue import PoolEvent
 from edc_ray.config.run import RunConfig
 from edc_ray.data.real.sources import OpenedDataset
-from edc_ray.errors import ArtifactError, DeviceError
+from edc_ray.errors import ArtifactError, DeviceError, ResourceError
 from edc_ray.stages.side_by_side.execution import SideBySide
 from edc_ray.stages.units.context import StageContext, choose_device
 from edc_ray.stages.units.plan import Stage, WorkUnit
@@ -25,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 SECONDS_UNTIL_WARNED = 30.0
 _TRAININGS = "trainings"
+_SECONDS_BETWEEN_LOOKS = 5.0
+# How Ray words the death of an actor whose node died.
+_OF_NODES = ("its node has died", "node was preempted", "node is draining", "node was terminated")
 
 
 class StageActor:
@@ -34,10 +40,16 @@ class StageActor:
 
     def begin_stage(
         self, stage: Stage, config: RunConfig, store: Store, data: OpenedDataset, gpus: float
-    ) -> None:
-        """Return once the actor runs. Nothing stays cached, because an earlier stage may have been rerun."""
+    ) -> tuple[str, str]:
+        """Return once the actor runs: the node, by its id, and the place in words.
+
+        Nothing stays cached, because an earlier stage may have been rerun.
+        """
         context = StageContext(config, store, data, choose_device(config.device, gpus=gpus))
         self._units = SideBySide(stage, context)
+        here = ray.get_runtime_context()
+        held = ", ".join(here.get_accelerator_ids().get("GPU", ()))
+        return here.get_node_id(), socket.gethostname() + (f", GPU {held}" if held else "")
 
     def run(self, unit: WorkUnit) -> Record:
         """Run a unit and store its result."""
@@ -55,7 +67,7 @@ class ActorPool:
     """
 
     def __init__(self, size: WorkerSize, trainings: int = 1) -> None:
-        self._gpus = size.gpus
+        self._size, self._gpus = size, size.gpus
         # No restarts by Ray: it counts them per actor, and the queue counts them per unit.
         options = {"num_cpus": size.cpus, "num_gpus": size.gpus, "max_restarts": 0, "max_task_retries": 0}
         if trainings > 1:  # only then does Ray call methods in other threads than the main one
@@ -64,10 +76,11 @@ class ActorPool:
         self._call: dict[str, str] = {}
         self._beginning: tuple[Any, ...] = ()
         self._actors: dict[int, Any] = {}
+        self._nodes: dict[int, str] = {}  # of each actor that is ready
         self._spare: list[Any] = []
         self._pending: dict[ray.ObjectRef[Any], tuple[int, str]] = {}  # actor, unit; "": the beginning
         self._started = 0
-        self._has_answered = False
+        self._seconds_waited, self._longest_wait = 0.0, math.inf
         self._store: Store | None = None
 
     def warm(self, count: int) -> None:
@@ -83,6 +96,7 @@ class ActorPool:
         the same time.
         """
         self._call = {"concurrency_group": _TRAININGS} if slots > 1 else {}
+        self._longest_wait = context.config.cluster.wait_seconds
         self._store = replace(context.store, patience=0.0)
         self._beginning = (stage, context.config, context.store, data, self._gpus)
         return self
@@ -101,15 +115,26 @@ class ActorPool:
         self._pending[run.remote(unit)] = actor, unit.key
 
     def wait(self) -> PoolEvent:
-        """The next event. If it takes long, warns that no actor has answered, or that storage fails."""
-        started = time.monotonic()
-        while not (done := ray.wait(list(self._pending), num_returns=1, timeout=SECONDS_UNTIL_WARNED)[0]):
-            if not self._has_answered:
-                free, seconds = ray.available_resources(), time.monotonic() - started
+        """The next event. If it takes long, warns that work waits for actors, or that storage fails.
+
+        Raises:
+            ResourceError: work waited for an actor for `cluster.wait_seconds`.
+        """
+        done, _ = ray.wait(list(self._pending), num_returns=1, timeout=SECONDS_UNTIL_WARNED)
+        if not done:
+            if not any(key for _, key in self._pending.values()):
+                self._seconds_waited += SECONDS_UNTIL_WARNED
+                free = ray.available_resources()
                 has = f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs"
-                logger.warning("no actor has started for %.0f s; the cluster has %s free", seconds, has)
-            elif self._store is not None:
+                waited = self._seconds_waited
+                logger.warning("work waits for an actor since %.0f s; the cluster has %s free", waited, has)
+                if waited >= self._longest_wait:
+                    raise _no_room(waited, has, self._size)
+                return PoolEvent(0, "late")
+            if self._store is not None:
                 _warn_if_it_fails(self._store)
+            return PoolEvent(0, "tick")
+        self._seconds_waited = 0.0
         return self._event(done[0])
 
     def release(self) -> None:
@@ -120,8 +145,8 @@ class ActorPool:
                 ray.kill(actor)
             else:
                 self._spare.append(actor)
-        self._actors.clear()
-        self._pending.clear()
+        for state in (self._actors, self._nodes, self._pending):
+            state.clear()
 
     def close(self) -> None:
         """Kill all actors."""
@@ -132,7 +157,7 @@ class ActorPool:
     def _event(self, done: ray.ObjectRef[Any]) -> PoolEvent:
         actor, key = self._pending.pop(done)
         try:
-            record = ray.get(done)
+            found = ray.get(done)
         except RayTaskError as error:
             cause = cause_of(error)
             # Without its device an actor does no other unit, nor does one that could not begin.
@@ -142,13 +167,46 @@ class ActorPool:
         except RayError as error:
             # Dead, unreachable or killed for memory. An unreachable actor may still run.
             return self._ended(actor, error)
-        self._has_answered = True
-        return PoolEvent(actor, "done", key, record) if key else PoolEvent(actor, "ready")
+        if key:
+            return PoolEvent(actor, "done", key, found)
+        self._nodes[actor], place = found
+        return PoolEvent(actor, "ready", place=place)
 
     def _ended(self, actor: int, error: Exception) -> PoolEvent:
         ray.kill(self._actors.pop(actor))
         self._pending = {ref: place for ref, place in self._pending.items() if place[0] != actor}
-        return PoolEvent(actor, "lost", error=error)
+        is_blameless = actor in self.leaving() or went_with_its_node(error)
+        self._nodes.pop(actor, None)
+        return PoolEvent(actor, "lost", error=error, is_blameless=is_blameless)
+
+    def leaving(self) -> set[int]:
+        """Actors on nodes that Ray drains."""
+        nodes = _draining_nodes(int(time.monotonic() / _SECONDS_BETWEEN_LOOKS)) if self._nodes else ()
+        return {actor for actor, node in self._nodes.items() if node in nodes}
+
+
+def _no_room(seconds: float, free: str, size: WorkerSize) -> ResourceError:
+    return ResourceError(
+        f"no actor could start for {seconds:.0f} s",
+        found=f"{free} free in the cluster",
+        expected=f"room for one with {size.cpus:g} CPUs and {size.gpus:g} GPUs within cluster.wait_seconds",
+        next="run the same command when there is: what is done is kept; or lower cluster.cpus_per_actor or "
+        "cluster.gpus_per_actor",
+    )
+
+
+def went_with_its_node(error: Exception) -> bool:
+    """Whether an actor died because its node was preempted or died, as far as Ray says so."""
+    return bool(getattr(error, "preempted", False)) or any(words in str(error) for words in _OF_NODES)
+
+
+@lru_cache(1)
+def _draining_nodes(now: int) -> frozenset[str]:
+    """Ids of nodes that Ray drains. `now` changes when it is time to ask again."""
+    from ray._private import state  # no public function tells it
+
+    ask: Any = getattr(state.state, "get_draining_nodes", dict)
+    return frozenset(ask())
 
 
 def _warn_if_it_fails(store: Store) -> None:

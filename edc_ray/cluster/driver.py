@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +20,7 @@ from edc_ray.stages.units.plan import Outcome, Stage, WorkUnit
 
 # A run with few missing units needs no more, and others start when a stage has units for them.
 _WARM_ACTORS = 4
+_SECONDS_BETWEEN_LOOKS = 10.0
 
 
 @contextmanager
@@ -34,7 +36,7 @@ def ray_executor(config: RunConfig) -> Iterator[RayExecutor]:
         size = check_cluster(config, nodes)
         device_type = worker_device(config, size)
         trainings = most_trainings(config, device_type)
-        executor = RayExecutor(size, num_actors(config, nodes, size), device_type, trainings)
+        executor = RayExecutor(size, _ActorsNow(config, size), device_type, trainings)
         if not config.cluster.autoscaling:  # an idle actor there would ask for a machine
             executor.warm(_WARM_ACTORS)
         try:
@@ -49,7 +51,9 @@ class RayExecutor:
     The run is opened with the workers' `device_type`, because the driver's machine may have no GPU.
     """
 
-    def __init__(self, size: WorkerSize, num_actors: int, device_type: str, trainings: int = 1) -> None:
+    def __init__(
+        self, size: WorkerSize, num_actors: Callable[[], int], device_type: str, trainings: int = 1
+    ) -> None:
         self.device_type = device_type
         self._num_actors = num_actors
         self._size = size
@@ -58,7 +62,7 @@ class RayExecutor:
 
     def warm(self, count: int) -> None:
         """Start some actors, so that they import while the driver opens the data."""
-        self._pool.warm(min(count, self._num_actors))
+        self._pool.warm(min(count, self._num_actors()))
 
     def __call__(self, stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterable[Outcome]:
         """One Outcome per unit, in the order in which they end."""
@@ -86,6 +90,20 @@ class RayExecutor:
     def close(self) -> None:
         """Kill the actors that wait for the next stage."""
         self._pool.close()
+
+
+class _ActorsNow:
+    """How many actors the cluster holds as it is now: nodes come and go."""
+
+    def __init__(self, config: RunConfig, size: WorkerSize) -> None:
+        self._config, self._size = config, size
+        self._looked, self._found = -_SECONDS_BETWEEN_LOOKS, 0
+
+    def __call__(self) -> int:
+        if time.monotonic() - self._looked >= _SECONDS_BETWEEN_LOOKS:
+            self._looked = time.monotonic()
+            self._found = num_actors(self._config, alive_nodes(), self._size)
+        return self._found
 
 
 def _told(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:

@@ -33,6 +33,9 @@ class ClusterConfig(Section):
         "as many as its memory holds, elsewhere 1. The results are the same",
     )
     threads_per_unit: int = Field(default=1, ge=1, description="CPU threads of a unit, equal in every mode")
+    wait_seconds: float = Field(
+        default=3600.0, gt=0, description="how long work may wait for room for an actor, until the run ends"
+    )
     retries: int = Field(default=2, ge=0, description="further tries of a unit whose actor died")
     shared_filesystem: bool = Field(default=False, description="file:// is the same folder on every node")
 

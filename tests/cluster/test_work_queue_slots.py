@@ -44,7 +44,10 @@ class PoolOfSlots(ScriptedPool):
 
 
 def ended(pool: PoolOfSlots, keys: str, **settings: Any) -> dict[str, Outcome]:
-    queue = WorkQueue(pool, units_called(*keys), **{"num_actors": 1, "retries": 1, "slots": 3} | settings)
+    count = settings.pop("num_actors", 1)
+    queue = WorkQueue(
+        pool, units_called(*keys), num_actors=lambda: count, **{"retries": 1, "slots": 3} | settings
+    )
     outcomes = list(queue.outcomes())
     assert len(outcomes) == len({outcome.unit.key for outcome in outcomes}) == len(keys)
     return {outcome.unit.key: outcome for outcome in outcomes}

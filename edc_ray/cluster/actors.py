@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 
 from edc_ray.artifacts.proof.manifest import Record
 from edc_ray.artifacts.storage.store import Store
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 SECONDS_UNTIL_WARNED = 30.0
 _TRAININGS = "trainings"
 _SECONDS_BETWEEN_LOOKS = 5.0
+_SECONDS_FOR_A_REASON = 30.0
 # How Ray words the death of an actor whose node died.
 _OF_NODES = ("its node has died", "node was preempted", "node is draining", "node was terminated")
 
@@ -164,6 +165,8 @@ class ActorPool:
             if key and not isinstance(cause, DeviceError):
                 return PoolEvent(actor, "raised", key, error=cause)
             return self._ended(actor, cause)
+        except ActorUnavailableError as error:
+            return self._ended(actor, why_unavailable(self._actors[actor], error))
         except RayError as error:
             # Dead, unreachable or killed for memory. An unreachable actor may still run.
             return self._ended(actor, error)
@@ -195,9 +198,22 @@ def _no_room(seconds: float, free: str, size: WorkerSize) -> ResourceError:
     )
 
 
+def why_unavailable(actor: Any, error: RayError) -> RayError:
+    """Why an actor could not be reached, as Ray knows it a little later; `error` if it never does."""
+    try:
+        ray.get(actor.__ray_ready__.remote(), timeout=_SECONDS_FOR_A_REASON)
+    except GetTimeoutError:
+        return error
+    except RayError as reason:
+        return reason
+    return error
+
+
 def went_with_its_node(error: Exception) -> bool:
-    """Whether an actor died because its node was preempted or died, as far as Ray says so."""
-    return bool(getattr(error, "preempted", False)) or any(words in str(error) for words in _OF_NODES)
+    """Whether an actor was lost because its node was preempted, died or cannot be reached."""
+    if isinstance(error, ActorUnavailableError) or bool(getattr(error, "preempted", False)):
+        return True
+    return any(words in str(error) for words in _OF_NODES)
 
 
 @lru_cache(1)

@@ -22,6 +22,7 @@ from threading import Lock
 import torch
 
 from edc_ray.artifacts.proof.records import Record
+from edc_ray.artifacts.storage.patience import give_up_waiting
 from edc_ray.config.run import RunConfig
 from edc_ray.core.captured_step import RECORDING, stream_for
 from edc_ray.core.device_errors import is_device_error, is_out_of_memory
@@ -171,6 +172,9 @@ def execute_here(stage: Stage, context: StageContext, units: list[WorkUnit]) -> 
             if isinstance(done.result().error, StorageError):
                 for task in tasks:
                     task.cancel()
+    except (KeyboardInterrupt, GeneratorExit):
+        give_up_waiting()
+        raise
     finally:
         units_here.stop()  # a process that is interrupted, or lost its device, waits for a step, not for all
         pool.shutdown(cancel_futures=True)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
+from edc_ray.artifacts.storage.patience import patiently
 from edc_ray.config.load import with_fields
 from edc_ray.errors import ConfigError, DeviceError, NumericalError, ResourceError, StorageError
 from edc_ray.stages.pipeline import STAGES, run_stage
@@ -72,6 +73,29 @@ def test_where_storage_failed_for_long_no_further_unit_begins(tmp_path: Path, at
     assert isinstance(outcomes["b"].error, StorageError)
     assert len(begun) <= 2 + at_once
     assert all(one.error is None for key, one in outcomes.items() if key != "b")
+
+
+@pytest.mark.parametrize("ends", [KeyboardInterrupt, GeneratorExit])
+def test_an_interrupted_process_waits_for_no_storage(tmp_path: Path, ends: type[BaseException]) -> None:
+    waits = threading.Event()
+
+    def fail() -> None:
+        waits.set()
+        raise StorageError("cannot write", found="OSError: no space left")
+
+    def run_unit(context: StageContext, unit: WorkUnit) -> None:
+        if unit.key == "b":
+            patiently(60, fail)
+
+    context = fake_context(tmp_path / "run", np.arange(4), cluster__trainings_per_actor=2)
+    units = fake_units(tmp_path / "marks", "squeeze", a="work", b="work")
+    outcomes = cast(Generator[Outcome], execute_here(stage_of(run_unit), context, units))
+    assert next(outcomes).unit.key == "a"
+    assert waits.wait(SECONDS)
+    begun = time.monotonic()
+    with pytest.raises(ends):
+        outcomes.throw(ends)
+    assert time.monotonic() - begun < 10
 
 
 def test_no_more_than_the_config_says_run_at_the_same_time(tmp_path: Path) -> None:

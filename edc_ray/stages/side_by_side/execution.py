@@ -116,8 +116,11 @@ class SideBySide:
         self._prepare()
         for alone in (False, True):
             with self._admission.seat(alone=alone) as seat, self._stream_of(seat):
+                # In parts the last bits would depend on the company, and so would all later batches.
+                at_once = self._context.at_once.divided_if(lambda seat=seat: not seat.had_company)
+                context = replace(self._context, seat=seat, at_once=at_once)
                 try:
-                    return do_unit(replace(self._context, seat=seat), unit, self._stage)
+                    return do_unit(context, unit, self._stage)
                 except Exception as error:
                     if not is_out_of_memory(error) or not seat.had_company:
                         raise

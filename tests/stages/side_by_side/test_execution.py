@@ -156,6 +156,26 @@ def test_a_training_without_memory_beside_others_is_done_alone_afterwards(tmp_pa
     assert tries == {"a": 1, "b": 2, "c": 1}
 
 
+def test_only_a_unit_alone_divides_its_batches(tmp_path: Path) -> None:
+    together, seen = threading.Barrier(2), list[int]()
+
+    def judge(context: StageContext, unit: WorkUnit) -> None:
+        def network(images: torch.Tensor) -> torch.Tensor:
+            if not context.seat.alone or len(images) > 4:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            seen.append(len(images))
+            return images
+
+        if not context.seat.alone:
+            together.wait(SECONDS)
+        context.at_once.forward("accuracy", "a network", network, torch.zeros(8, 1))
+
+    with pytest.warns(UserWarning, match="now sees 4 at a time"):
+        outcomes = ended(tmp_path, stage_of(judge), "ab", 2)
+    assert all(outcome.record for outcome in outcomes.values())
+    assert seen == [4, 4, 4, 4]
+
+
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_a_training_without_memory_alone_says_which_fields_help(tmp_path: Path, at_once: int) -> None:
     tries = Counter[str]()

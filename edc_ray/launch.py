@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,9 +70,14 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
                 choose_device(config.device)  # workers see what this process sees
             workers.start()
         inputs = open_inputs(config)
-        if device_of_whole_run(inputs.store) is None:
+        is_whole = device_of_whole_run(inputs.store) is not None
+
+        def take_lease() -> None:
             tell = partial(_tell, on_event)
             held.enter_context(lease(inputs.store, inputs.config.run.when_busy, tell))
+
+        if not is_whole:
+            take_lease()
         for line in _changes_of_method(inputs.config):
             _tell(on_event, line)
         execute, device = _Execution(inputs, stages, workers, on_event).begun()
@@ -82,6 +87,8 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
             _tell(on_event, line)
         if not isinstance(execute, _Execution):  # a complete run computes nothing
             _tell(on_event, device_line(context.config, device))
+        if is_whole:  # unless it grows
+            execute = _first(cache(take_lease), execute)
         on_event({"event": "run_opened", "run": context.store.url})
         log = EventLog(context.store)
 
@@ -95,6 +102,14 @@ def launch(config: RunConfig, stages: Sequence[StageName], on_event: OnEvent = l
             log.write()
     _bring_report_up_to_date(context, log, on_event)
     return context.store
+
+
+def _first(take_lease: Callable[[], None], execute: Execute) -> Execute:
+    def leased(stage: Stage, context: StageContext, units: list[WorkUnit]) -> Iterable[Outcome]:
+        take_lease()
+        return execute(stage, context, units)
+
+    return leased
 
 
 def _tell(on_event: OnEvent, line: str) -> None:

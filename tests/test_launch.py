@@ -11,6 +11,7 @@ import pytest
 
 import edc_ray.launch
 from edc_ray.artifacts.storage.store import open_store
+from edc_ray.config.load import with_fields
 from edc_ray.config.run import STAGE_NAMES, RunConfig
 from edc_ray.errors import ConfigError, DataError, ResourceError
 from edc_ray.launch import launch, run_trial
@@ -70,6 +71,26 @@ def test_ray_is_started_only_for_units_that_are_missing(
     with pytest.raises(ConfigError, match="made on another device") as caught:
         launch(config, STAGE_NAMES)
     assert (started, caught.value.expected) == ([True], "cpu")
+
+
+def test_the_folder_of_a_complete_run_that_grows_says_who_works_there(
+    tiny_config: Config, tiny_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "digits")
+    lease, seen = tmp_path / "digits" / "lease.json", []
+
+    def look(event: dict[str, Any]) -> None:
+        if event["event"] in ("unit_done", "stage_reused"):
+            seen.append((event["event"], lease.exists()))
+
+    launch(tiny_config(tmp_path), STAGE_NAMES, look)
+    assert set(seen) == {("stage_reused", False)}
+    seen.clear()
+    config = tiny_config(tmp_path)
+    launch(with_fields(config, {"evaluate.seeds": config.evaluate.seeds + 1}), STAGE_NAMES, look)
+    assert ("unit_done", True) in seen
+    assert ("unit_done", False) not in seen
+    assert not lease.exists()
 
 
 def test_a_small_run_needs_no_ray_and_a_line_says_so(

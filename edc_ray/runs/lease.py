@@ -103,6 +103,7 @@ def lease(store: Store, when_busy: WhenBusy, tell: Callable[[str], None]) -> Ite
     finally:
         ended.set()
         renewing.join()
+        store = replace(store, patience=0.0)  # a lease that is left behind lapses
         with suppress(ArtifactError):
             if (last := _holder(store)) is not None and last.key == own.key:
                 store.delete(LEASE)

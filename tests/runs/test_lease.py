@@ -13,7 +13,7 @@ import pytest
 
 from edc_ray.artifacts.storage.layout import LEASE
 from edc_ray.artifacts.storage.store import Store, open_store
-from edc_ray.errors import ResourceError
+from edc_ray.errors import ResourceError, StorageError
 from edc_ray.runs import lease as module
 from edc_ray.runs.lease import Holder, lease
 
@@ -164,3 +164,15 @@ def test_what_is_no_lease_is_replaced(store: Store) -> None:
     store.publish(LEASE, b'{"pid": "\xff"')
     with lease(store, "refuse", print):
         assert holder(store).is_here
+
+
+def test_a_run_whose_storage_fails_does_not_wait_for_it_at_its_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StorageError("cannot read", found="OSError: the storage has gone")
+
+    begun = time.monotonic()
+    with lease(replace(store, patience=60.0), "refuse", print):
+        monkeypatch.setattr(Store, "_read_if_there", fail)
+    assert time.monotonic() - begun < 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,6 +13,7 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_after_delay,
+    stop_when_event_set,
     wait_exponential_jitter,
 )
 
@@ -23,6 +25,13 @@ logger = logging.getLogger(__name__)
 _LONGEST_PAUSE = 15.0
 _SECONDS_BETWEEN_WARNINGS = 60.0
 _told_at = [-_SECONDS_BETWEEN_WARNINGS]
+_given_up = [threading.Event()]  # of those that wait now
+
+
+def give_up_waiting() -> None:
+    """What waits for storage in this process fails now, in all threads: somebody interrupts it."""
+    before, _given_up[0] = _given_up[0], threading.Event()
+    before.set()
 
 
 def patiently(seconds: float, action: Callable[[], Out]) -> Out:
@@ -32,11 +41,11 @@ def patiently(seconds: float, action: Callable[[], Out]) -> Out:
     process, and a line says that storage works again.
 
     Raises:
-        StorageError: that of the last try.
+        StorageError: that of the last try, also after `give_up_waiting`.
     """
     if seconds == 0:
         return action()
-    begun = time.monotonic()
+    begun, given_up = time.monotonic(), _given_up[0]
 
     def warn(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
@@ -50,7 +59,8 @@ def patiently(seconds: float, action: Callable[[], Out]) -> Out:
         )  # fmt: skip
 
     retrying = Retrying(
-        stop=stop_after_delay(seconds),
+        sleep=lambda pause: _sleep(pause, given_up),
+        stop=stop_after_delay(seconds) | stop_when_event_set(given_up),
         wait=wait_exponential_jitter(max=_LONGEST_PAUSE),
         retry=retry_if_exception_type(StorageError),
         before_sleep=warn,
@@ -60,3 +70,7 @@ def patiently(seconds: float, action: Callable[[], Out]) -> Out:
     if retrying.statistics.get("attempt_number", 1) > 1:
         logger.warning("storage works again, after %.0f s", time.monotonic() - begun)
     return result
+
+
+def _sleep(seconds: float, given_up: threading.Event) -> None:
+    given_up.wait(seconds)

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from edc_ray.artifacts.storage.patience import give_up_waiting
+
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
@@ -38,13 +40,17 @@ def one_ahead(
     try:
         with ThreadPoolExecutor(1, **settings) as pool:
             following: Future[Any] | None = None
-            for each in given:
-                task = make if stream is None else stream.begun(make)
-                ready, following = following, pool.submit(task, each)
-                if ready is not None:
-                    yield due(ready.result())
-            if following is not None:
-                yield due(following.result())
+            try:
+                for each in given:
+                    task = make if stream is None else stream.begun(make)
+                    ready, following = following, pool.submit(task, each)
+                    if ready is not None:
+                        yield due(ready.result())
+                if following is not None:
+                    yield due(following.result())
+            except KeyboardInterrupt:
+                give_up_waiting()
+                raise
     finally:
         if stream is not None:
             stream.join()

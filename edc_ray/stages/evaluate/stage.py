@@ -151,7 +151,7 @@ def train_student(context: StageContext, unit: WorkUnit) -> UnitOutput:
     )
     shards = {table_name(unit.key): (table_to_bytes(table), 1)} | shards
     facts = {"result": result, "curves": {"loss": losses}, "kernels": context.kernels_name()}
-    return UnitOutput(shards, meta | facts)
+    return UnitOutput(shards, meta | facts | context.at_once.facts("accuracy", "labels and scores"))
 
 
 def _train(

@@ -22,6 +22,7 @@ from threading import Lock
 import torch
 
 from edc_ray.artifacts.proof.records import Record
+from edc_ray.artifacts.storage.patience import give_up_waiting
 from edc_ray.config.run import RunConfig
 from edc_ray.core.captured_step import RECORDING, stream_for
 from edc_ray.core.device_errors import is_device_error, is_out_of_memory
@@ -115,8 +116,11 @@ class SideBySide:
         self._prepare()
         for alone in (False, True):
             with self._admission.seat(alone=alone) as seat, self._stream_of(seat):
+                # In parts the last bits would depend on the company, and so would all later batches.
+                at_once = self._context.at_once.divided_if(lambda seat=seat: not seat.had_company)
+                context = replace(self._context, seat=seat, at_once=at_once)
                 try:
-                    return do_unit(replace(self._context, seat=seat), unit, self._stage)
+                    return do_unit(context, unit, self._stage)
                 except Exception as error:
                     if not is_out_of_memory(error) or not seat.had_company:
                         raise
@@ -171,6 +175,9 @@ def execute_here(stage: Stage, context: StageContext, units: list[WorkUnit]) -> 
             if isinstance(done.result().error, StorageError):
                 for task in tasks:
                     task.cancel()
+    except (KeyboardInterrupt, GeneratorExit):
+        give_up_waiting()
+        raise
     finally:
         units_here.stop()  # a process that is interrupted, or lost its device, waits for a step, not for all
         pool.shutdown(cancel_futures=True)

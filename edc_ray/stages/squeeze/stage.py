@@ -128,6 +128,7 @@ def make_observer(context: StageContext, unit: WorkUnit) -> UnitOutput:
     meta = {
         "observer": name, "top1": judgement.top1, "top5": judgement.top5, "ece": judgement.ece,
         "images": judgement.images, "curves": curves, "kernels": context.kernels_name(),
+        **context.at_once.facts("accuracy"),
     }  # fmt: skip
     return UnitOutput({network_name(name): training.network_shard(network, name, context)}, meta | start)
 

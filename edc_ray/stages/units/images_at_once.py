@@ -6,6 +6,7 @@ rounding. Trainings are not divided: their BatchNorms measure the batch.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import gc
 import textwrap
@@ -41,10 +42,18 @@ class ImagesAtOnce:
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], int] = {}  # by what is done and the network
         self._told: set[str] = set()
+        self._may_divide: Callable[[], bool] = lambda: True
 
-    def facts(self, what: str) -> dict[str, int]:
+    def divided_if(self, may_divide: Callable[[], bool]) -> ImagesAtOnce:
+        """This one, for a unit that gets the error instead where others have taken the memory."""
+        found = copy.copy(self)  # both know the same
+        found._may_divide = may_divide
+        return found
+
+    def facts(self, *what: str) -> dict[str, int]:
         """For the record of a unit: the smallest number; nothing if memory was enough."""
-        found = [images for (done, _), images in self._known.items() if done == what]
+        # A copy, because other units may compute meanwhile.
+        found = [images for (done, _), images in list(self._known.items()) if done in what]
         return {"images_at_once": min(found)} if found else {}
 
     def forward(
@@ -81,7 +90,7 @@ class ImagesAtOnce:
                 result = work(at_once)
                 break
             except Exception as error:
-                if not is_out_of_memory(error):
+                if not is_out_of_memory(error) or not self._may_divide():
                     raise
                 problem = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" ...")
             # Not earlier, because the error held what the work had in memory.

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edc_ray.artifacts.storage import local_files, patience
-from edc_ray.artifacts.storage.patience import patiently
+from edc_ray.artifacts.storage.patience import give_up_waiting, patiently
 from edc_ray.artifacts.storage.store import Store, open_store
 from edc_ray.errors import ArtifactError, StorageError
 
@@ -32,7 +34,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
     monkeypatch.setattr("time.monotonic", found.monotonic)
-    monkeypatch.setattr("time.sleep", found.sleep)
+    monkeypatch.setattr(patience, "_sleep", lambda seconds, _: found.sleep(seconds))
     monkeypatch.setattr(patience, "_told_at", [-1e9])
     return found
 
@@ -145,3 +147,13 @@ def test_a_folder_that_cannot_be_written_at_the_start_is_refused_at_once(
     with pytest.raises(ArtifactError, match="cannot write"):
         open_store(str(tmp_path))
     assert not clock.pauses
+
+
+def test_who_waits_gives_up_when_told_and_later_calls_wait_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = time.monotonic()
+    threading.Timer(0.1, give_up_waiting).start()
+    with pytest.raises(StorageError):
+        patiently(60, Failing(100, GONE))
+    assert time.monotonic() - begun < 10
+    monkeypatch.setattr(patience, "_sleep", lambda *_: None)
+    assert patiently(60, Failing(1, GONE)) == "done"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from edc_ray.artifacts.storage.patience import patiently
 from edc_ray.data.real import ahead
 from edc_ray.data.real.ahead import one_ahead, tensors_of
+from edc_ray.errors import StorageError
 
 
 def test_things_come_in_order_whatever_their_number() -> None:
@@ -126,3 +129,24 @@ def test_on_cuda_what_is_made_beside_a_stream_that_is_behind_is_whole(on_a_strea
             del made  # its memory is free for the thread, but not before it was read
         sums = [float(each) for each in found]
     assert sums == [(1 + number) * (1 << 20) for number in range(6)]
+
+
+def test_an_interrupt_waits_for_no_storage() -> None:
+    waits = threading.Event()
+
+    def make(_: int) -> None:
+        def fail() -> None:
+            waits.set()
+            raise StorageError("cannot read", found="OSError: it has gone")
+
+        patiently(60, fail)
+
+    def given() -> Iterator[int]:
+        yield 0
+        assert waits.wait(60)
+        raise KeyboardInterrupt
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(one_ahead(make, given()))
+    assert time.monotonic() - begun < 10

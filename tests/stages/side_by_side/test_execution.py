@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
+from edc_ray.artifacts.storage.patience import patiently
 from edc_ray.config.load import with_fields
 from edc_ray.errors import ConfigError, DeviceError, NumericalError, ResourceError, StorageError
 from edc_ray.stages.pipeline import STAGES, run_stage
@@ -74,6 +75,29 @@ def test_where_storage_failed_for_long_no_further_unit_begins(tmp_path: Path, at
     assert all(one.error is None for key, one in outcomes.items() if key != "b")
 
 
+@pytest.mark.parametrize("ends", [KeyboardInterrupt, GeneratorExit])
+def test_an_interrupted_process_waits_for_no_storage(tmp_path: Path, ends: type[BaseException]) -> None:
+    waits = threading.Event()
+
+    def fail() -> None:
+        waits.set()
+        raise StorageError("cannot write", found="OSError: no space left")
+
+    def run_unit(context: StageContext, unit: WorkUnit) -> None:
+        if unit.key == "b":
+            patiently(60, fail)
+
+    context = fake_context(tmp_path / "run", np.arange(4), cluster__trainings_per_actor=2)
+    units = fake_units(tmp_path / "marks", "squeeze", a="work", b="work")
+    outcomes = cast(Generator[Outcome], execute_here(stage_of(run_unit), context, units))
+    assert next(outcomes).unit.key == "a"
+    assert waits.wait(SECONDS)
+    begun = time.monotonic()
+    with pytest.raises(ends):
+        outcomes.throw(ends)
+    assert time.monotonic() - begun < 10
+
+
 def test_no_more_than_the_config_says_run_at_the_same_time(tmp_path: Path) -> None:
     now, most = Counter[str](), []
 
@@ -130,6 +154,26 @@ def test_a_training_without_memory_beside_others_is_done_alone_afterwards(tmp_pa
 
     assert all(outcome.record for outcome in ended(tmp_path, stage_of(train), "abc").values())
     assert tries == {"a": 1, "b": 2, "c": 1}
+
+
+def test_only_a_unit_alone_divides_its_batches(tmp_path: Path) -> None:
+    together, seen = threading.Barrier(2), list[int]()
+
+    def judge(context: StageContext, unit: WorkUnit) -> None:
+        def network(images: torch.Tensor) -> torch.Tensor:
+            if not context.seat.alone or len(images) > 4:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            seen.append(len(images))
+            return images
+
+        if not context.seat.alone:
+            together.wait(SECONDS)
+        context.at_once.forward("accuracy", "a network", network, torch.zeros(8, 1))
+
+    with pytest.warns(UserWarning, match="now sees 4 at a time"):
+        outcomes = ended(tmp_path, stage_of(judge), "ab", 2)
+    assert all(outcome.record for outcome in outcomes.values())
+    assert seen == [4, 4, 4, 4]
 
 
 @pytest.mark.parametrize("at_once", [1, 3])

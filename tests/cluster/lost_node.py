@@ -18,7 +18,7 @@ from edc_ray.cluster import driver
 from edc_ray.cluster.driver import ray_executor
 from tests.cluster.fake_stage import fake_config, fake_context, fake_stage, fake_units, tries_of
 
-UNITS = 24
+UNITS = 300  # more than are needed until a worker on the new node has begun one
 SETTINGS: dict[str, Any] = {"cluster__retries": 0, "cluster__shared_filesystem": True}
 
 
@@ -40,10 +40,12 @@ def main(folder: Path) -> None:
                 cluster.remove_node(goes, allow_graceful=False)
             if done == 7:
                 cluster.add_node(num_cpus=1)
-    assert done == UNITS
-    processes = {path.name.split(".")[1] for path in marks.iterdir()}
-    assert len(processes) == 3, processes  # on the head, on the node that went, on the one that came
-    assert sum(tries_of(marks, unit.key) for unit in units) <= UNITS + 1
+            processes = {path.name.split(".")[1] for path in marks.iterdir()}
+            if len(processes) == 3:  # on the head, on the node that went, on the one that came
+                break
+    assert 7 < done < UNITS, done
+    tries = sorted(tries_of(marks, unit.key) for unit in units)
+    assert tries[-2:] in ([1, 1], [1, 2]), tries  # only what the lost node took along was begun twice
     ray.shutdown()
     cluster.shutdown()
     print("no unit was lost")

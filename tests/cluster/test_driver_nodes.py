@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.nightly
 @pytest.mark.xdist_group("ray")
 def test_a_node_may_go_and_another_come_and_no_unit_is_lost(tmp_path: Path) -> None:
     # Without tries: what a lost node takes along costs none. The cluster would be in the way of other tests.

@@ -62,6 +62,7 @@ NEUTRAL_FIELDS: dict[str, Any] = {
     "cluster.address": "none", "cluster.num_actors": 7, "cluster.min_actors": 2,
     "cluster.cpus_per_actor": 2.0, "cluster.trainings_per_actor": 3,
     "cluster.gpus_per_actor": 0.5, "cluster.retries": 9, "cluster.autoscaling": True,
+    "cluster.wait_seconds": 60.0, "run.when_busy": "wait", "storage.patience_seconds": 0.0,
     "cluster.shared_filesystem": True, "dataset.name": "mine", "dataset.cache": "/cache",
     "dataset.download": True, "dataset.allow_weak_observers": True,
 }  # fmt: skip

@@ -17,25 +17,6 @@ from edc_ray.runs.interrupts import (
 )
 
 
-def test_an_interrupt_comes_when_the_thread_is_done() -> None:
-    events, go = list[str](), threading.Event()
-
-    def work() -> None:
-        go.wait(10)
-        events.append("thread")
-
-    def interrupted(started: Future[None]) -> None:
-        with interrupts_wait_for(started):
-            signal.raise_signal(signal.SIGINT)
-            events.append("main goes on")
-            go.set()
-            time.sleep(10)
-
-    with ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt):
-        interrupted(pool.submit(work))
-    assert events == ["main goes on", "thread"]
-
-
 def test_after_the_thread_an_interrupt_comes_at_once() -> None:
     done: Future[None] = Future()
     done.set_result(None)
@@ -80,7 +61,10 @@ def test_a_termination_interrupts_with_a_status_of_its_own(handlers: None, ignor
     assert status_of_interrupt() == 143
 
 
-def test_a_termination_waits_for_a_thread_that_imports_as_an_interrupt_does(handlers: None) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_or_a_termination_comes_when_the_thread_is_done(
+    handlers: None, number: signal.Signals
+) -> None:
     terminations_interrupt()
     events, go = list[str](), threading.Event()
 
@@ -90,7 +74,7 @@ def test_a_termination_waits_for_a_thread_that_imports_as_an_interrupt_does(hand
 
     def interrupted(started: Future[None]) -> None:
         with interrupts_wait_for(started):
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
             events.append("main goes on")
             go.set()
             time.sleep(10)
@@ -98,7 +82,7 @@ def test_a_termination_waits_for_a_thread_that_imports_as_an_interrupt_does(hand
     with ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt):
         interrupted(pool.submit(work))
     assert events == ["main goes on", "thread"]
-    assert status_of_interrupt() == 143
+    assert status_of_interrupt() == 128 + number
 
 
 def test_what_replaces_the_handler_in_a_block_does_not_keep_it(handlers: None) -> None:

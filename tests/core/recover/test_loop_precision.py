@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -21,13 +21,7 @@ from tests.core.tiny_observers import SETTINGS, Bench, changed, make_observer, s
 LONG = changed(SETTINGS, iterations=9, drop_rate=0.3, flatness_weight=0.5)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Maps of 8x8 pixels are too little work for two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _bench(numerics: NetworkNumerics) -> Bench:

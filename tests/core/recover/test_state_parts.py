@@ -42,13 +42,7 @@ LABELS = torch.arange(COUNT) % NUM_CLASSES
 AT_ONCE = (4, 3, 1)  # 2, 3 and 7 parts
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Maps of 8x8 pixels are too little work for two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _plain() -> Observer:
